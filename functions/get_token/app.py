@@ -1,0 +1,76 @@
+"""Hands out, purges and tries tokens: GET and DELETE /v1/tokens/…, POST /v1/connections/…/trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from token_broker import answers, rest
+from token_broker.bootstrap import broker
+from token_broker.broker import Ask
+from token_broker.observability import count, logger, metrics
+
+app = rest.new_resolver()
+
+
+@app.get("/v1/tokens/<provider>/<connection>")
+def get_token(provider: str, connection: str) -> Response[str]:
+    """A valid token of the connection."""
+    name = rest.connection_name(app, provider, connection)
+    parameters = rest.query(app, "scope", "min_ttl", "rejected")
+    ask = Ask(
+        caller=rest.caller(app),
+        name=name,
+        deadline=rest.deadline(app.lambda_context, broker().parts.clock()),
+        scope=rest.read_scope(parameters),
+        min_ttl=rest.read_min_ttl(parameters),
+        rejected=rest.read_rejected(parameters),
+    )
+    given = broker().hand_out(ask)
+    body = answers.handout(given)
+    logger.info(
+        "handed_out",
+        caller=ask.caller.arn,
+        provider=provider,
+        connection=connection,
+        scope=given.token.scope,
+        token_id=given.token.token_id,
+        source=given.source,
+        expires_in=body["expires_in"],
+        warnings=body["warnings"],
+        rejected=ask.rejected,
+    )
+    count("HandOuts", provider=provider, source=given.source)
+    return rest.reply(200, body)
+
+
+@app.delete("/v1/tokens/<provider>/<connection>")
+def delete_token(provider: str, connection: str) -> Response[str]:
+    """Drops the connection's tokens, then revokes what can be revoked."""
+    name = rest.connection_name(app, provider, connection)
+    scope = rest.read_scope(rest.query(app, "scope"))
+    until = rest.deadline(app.lambda_context, broker().parts.clock())
+    done = answers.purge(broker().purge(name, scope, deadline=until))
+    logger.info("purged", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=done)
+    count("Purges", provider=provider)
+    return rest.reply(200, done)
+
+
+@app.post("/v1/connections/<provider>/<connection>/trial")
+def try_connection(provider: str, connection: str) -> Response[str]:
+    """Tries the pending or current credentials."""
+    name = rest.connection_name(app, provider, connection)
+    force = rest.read_flag(rest.query(app, "force"), "force")
+    result = answers.trial(broker().attempt(name, force=force))
+    logger.info("tried", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=result)
+    count("Trials", provider=provider)
+    return rest.reply(200, result)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """API Gateway's proxy event in, its proxy answer out."""
+    return app.resolve(event, context)

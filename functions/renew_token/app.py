@@ -1,0 +1,42 @@
+"""Renews one token key per message, and revokes what a purge left over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from token_broker.adapters.renewal_queue import read_message
+from token_broker.bootstrap import broker
+from token_broker.errors import BrokerUnavailable
+from token_broker.observability import count, logger, metrics, unexpected
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+    """An SQS event in; out the messages that are to come back. Only our own faults do."""
+    failed = [record["messageId"] for record in event["Records"] if not _renew(record["body"])]
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def _renew(body: str) -> bool:
+    try:
+        name, sk = read_message(body)
+        renewal = broker().renew(name, sk)
+    except BrokerUnavailable as error:
+        logger.error("renewal_broken_off", code=error.code, service_code=getattr(error, "service_code", None))
+        return False
+    except Exception as error:  # back to the queue, and to the dead letters in the end
+        logger.error("renewal_broken_off", extra={"code": "internal_error", **unexpected(error)})
+        count("InternalErrors")
+        return False
+    logger.info(
+        "renewal",
+        provider=name.provider,
+        connection=name.connection,
+        outcome=renewal.outcome.value,
+        code=renewal.code,
+    )
+    count("Renewals", provider=name.provider, outcome=renewal.outcome.value)
+    return True

@@ -1,0 +1,44 @@
+"""Hears of changed secrets and makes the tokens of their connections due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from token_broker.adapters.secret_vault import connection_of
+from token_broker.bootstrap import broker, settings
+from token_broker.observability import count, logger, metrics
+
+# Where CloudTrail writes the secret, by kind of event and by who made the call: a name or an ARN.
+PLACES = (
+    ("requestParameters", "secretId"),
+    ("requestParameters", "sourceArn"),
+    ("responseElements", "arn"),
+    ("responseElements", "aRN"),
+    ("additionalEventData", "SecretId"),
+    ("serviceEventDetails", "secretId"),
+)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """An EventBridge event from CloudTrail in; out how many token keys are due now."""
+    detail = event.get("detail")
+    ids = list(_secret_ids(detail if isinstance(detail, dict) else {}))
+    names = {name for secret_id in ids if (name := connection_of(secret_id, settings().secret_prefix)) is not None}
+    marked = 0
+    for name in names:
+        marked += broker().secret_changed(name)
+        logger.info("secret_changed", provider=name.provider, connection=name.connection, keys=marked)
+        count("SecretChanges", provider=name.provider)
+    return {"connections": len(names), "keys": marked}
+
+
+def _secret_ids(detail: dict[str, Any]) -> Iterator[str]:
+    for section, name in PLACES:
+        found = detail.get(section)
+        if isinstance(found, dict) and isinstance(found.get(name), str):
+            yield found[name]

@@ -1,0 +1,42 @@
+"""Runs each minute: queues the keys that come due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from token_broker.bootstrap import broker
+from token_broker.observability import count, logger, metrics
+from token_broker.sweep import sweep
+
+# What is kept of the invocation's time for the last batch and the report.
+REPORT_TIME = timedelta(seconds=5)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """EventBridge Scheduler's input `{"time": "<scheduled time>"}` in, counts out."""
+    parts = broker().parts
+    now = parts.clock()
+    try:
+        scheduled_at = datetime.fromisoformat(str(event.get("time")))
+    except ValueError:
+        scheduled_at = now
+    if scheduled_at.tzinfo is None:
+        scheduled_at = now
+    deadline = now + timedelta(milliseconds=context.get_remaining_time_in_millis()) - REPORT_TIME
+    report = sweep(parts, scheduled_at=scheduled_at, deadline=deadline)
+    counts = {
+        "due": report.due,
+        "queued": report.queued,
+        "claimed_elsewhere": report.claimed_elsewhere,
+        "deferred": report.deferred,
+    }
+    logger.info("swept", extra=counts)
+    count("KeysDue", report.due)
+    count("KeysQueued", report.queued)
+    count("KeysDeferred", report.deferred)
+    return counts

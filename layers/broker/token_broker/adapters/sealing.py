@@ -1,0 +1,81 @@
+"""Sealing with the AWS Encryption SDK: a value opens only in its own table, item and purpose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_encryption_sdk
+from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError, DecryptKeyError
+from aws_encryption_sdk.identifiers import Algorithm, CommitmentPolicy
+from aws_encryption_sdk.key_providers.kms import KMSMasterKey
+from botocore.exceptions import BotoCoreError, ClientError
+
+from token_broker.adapters.aws import ServiceFailed, error_code
+from token_broker.core.names import TokenKey
+from token_broker.ports import SealBroken
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+KMS = "KMS"
+# KMS's own words for a ciphertext that does not belong to this key or this encryption context.
+BROKEN = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
+
+
+class _MasterKey(KMSMasterKey):  # type: ignore[misc]  # the SDK has no types
+    """The one key that opens (a strict provider). Keeps what KMS answered: the SDK swallows it while decrypting."""
+
+    answer: ClientError | None = None
+
+    def _decrypt_data_key(self, *args: Any, **kwargs: Any) -> Any:
+        self.answer = None
+        try:
+            return super()._decrypt_data_key(*args, **kwargs)
+        except DecryptKeyError as error:
+            cause = error.__cause__
+            self.answer = cause if isinstance(cause, ClientError) else None
+            raise
+
+
+class KmsSealer:
+    """Sealer (see ports): committing suite without signature, strict key, every context pair compared."""
+
+    def __init__(self, client: KMSClient, *, key_arn: str, table: str) -> None:
+        self._sdk = aws_encryption_sdk.EncryptionSDKClient(
+            commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT, max_encrypted_data_keys=1
+        )
+        self._master_key = _MasterKey(key_id=key_arn, client=client)
+        self._table = table
+
+    def seal(self, value: str, key: TokenKey, purpose: str) -> bytes:
+        try:
+            sealed, _header = self._sdk.encrypt(
+                source=value.encode(),
+                key_provider=self._master_key,
+                encryption_context=self._context(key, purpose),
+                algorithm=Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY,
+            )
+        except (AWSEncryptionSDKClientError, BotoCoreError) as error:
+            cause = error.__cause__
+            raise ServiceFailed(KMS, error_code(cause) if isinstance(cause, ClientError) else "") from None
+        return bytes(sealed)
+
+    def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+        self._master_key.answer = None
+        try:
+            plain, header = self._sdk.decrypt(source=bytes(sealed), key_provider=self._master_key)
+        except BotoCoreError as error:
+            raise ServiceFailed(KMS, type(error).__name__) from None
+        except Exception:  # the SDK's parser raises many kinds on a mangled message
+            answer = self._master_key.answer
+            if answer is not None and error_code(answer) not in BROKEN:
+                raise ServiceFailed(KMS, error_code(answer)) from None
+            raise SealBroken from None
+        # The SDK gives the context back and does not compare it.
+        expected = self._context(key, purpose)
+        if any(header.encryption_context.get(name) != value for name, value in expected.items()):
+            raise SealBroken
+        return bytes(plain).decode()
+
+    def _context(self, key: TokenKey, purpose: str) -> dict[str, str]:
+        return {"table": self._table, "key": f"{key.pk}|{key.sk}", "purpose": purpose}

@@ -1,0 +1,242 @@
+"""Sending one request to a provider: TLS always, no redirects, no proxies, a public address, a body cap, a wall clock.
+
+Each exchange has a connection of its own. Token requests are minutes apart, and a kept connection that the server has
+closed meanwhile could not be told from one that broke after sending, which spends a refresh token.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
+from urllib3.poolmanager import PoolManager
+
+from token_broker import __version__
+from token_broker.core.exchange import (
+    MAX_BODY_BYTES,
+    HttpRequest,
+    HttpResponse,
+    Network,
+    OutcomeUnknown,
+    TransportError,
+    Unreachable,
+)
+from token_broker.core.grants import quoted_query
+
+USER_AGENT = f"token-broker/{__version__}"
+CHUNK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSender:
+    """Send (see ports). `loopback`: http and loopback addresses are admitted, on the local stack only."""
+
+    loopback: bool = False
+
+    def __call__(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        """One exchange within `timeout` by the wall clock. Raises Unreachable before, OutcomeUnknown after sending."""
+        exchange = _Exchange(request, network, timeout.total_seconds(), self.loopback)
+        # In a thread of its own: a look-up of a name, and a server that drips, can only be left alone, not interrupted.
+        worker = threading.Thread(target=exchange.run, daemon=True)
+        worker.start()
+        worker.join(timeout.total_seconds())
+        if worker.is_alive():
+            exchange.abandon()
+        return exchange.outcome()
+
+
+@dataclass(slots=True)
+class _Exchange:
+    request: HttpRequest = field(repr=False)
+    network: Network
+    timeout_s: float
+    loopback: bool
+    connected: bool = False
+    abandoned: bool = False
+    sock: socket.socket | None = None
+    result: HttpResponse | TransportError | None = None
+
+    def run(self) -> None:
+        try:
+            result: HttpResponse | TransportError = self._send()
+        except TransportError as error:
+            result = error
+        except Exception as error:  # whatever it is, its text may hold the URL
+            result = self._failed(error)
+        if not self.abandoned:
+            self.result = result
+
+    def outcome(self) -> HttpResponse:
+        if isinstance(self.result, HttpResponse):
+            return self.result
+        if self.result is not None:
+            raise self.result
+        raise OutcomeUnknown("time-out") if self.connected else Unreachable("time-out while connecting")
+
+    def abandon(self) -> None:
+        """Nobody waits any more: a blocked read ends with its socket."""
+        self.abandoned = True
+        sock = self.sock
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                # It is closed already: that is what was wanted.
+                return
+
+    def _send(self) -> HttpResponse:
+        url = self.request.url + (f"?{quoted_query(self.request.query)}" if self.request.query else "")
+        with (
+            self._session() as session,
+            session.request(
+                self.request.method,
+                url,
+                headers={"User-Agent": USER_AGENT, "Accept": "application/json", **self.request.headers},
+                data=self.request.body,
+                timeout=self.timeout_s,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            return HttpResponse(
+                status=response.status_code,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=self._body(response),
+            )
+
+    def _body(self, response: requests.Response) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_content(CHUNK):
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise OutcomeUnknown("the body is too long")
+        return bytes(body)
+
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        with requests.Session() as session:
+            # No proxy, no .netrc: credentials of another world must not get into these requests.
+            session.trust_env = False
+            adapter = _Adapter(self)
+            session.mount("https://", adapter)
+            if self.loopback:
+                session.mount("http://", adapter)
+            else:
+                session.adapters.pop("http://", None)
+            yield session
+
+    def _failed(self, error: BaseException) -> TransportError:
+        if self.connected:
+            return OutcomeUnknown("the connection broke after sending")
+        causes = list(_causes(error))
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+            return Unreachable("the certificate is not trusted", bad_certificate=True)
+        if any(isinstance(cause, _AddressRefused) for cause in causes):
+            return Unreachable("the address is not allowed")
+        return Unreachable("no connection")
+
+    def tls(self) -> ssl.SSLContext:
+        """TLS 1.2 at least, certificate and name always checked; a connection's own CA replaces the system's."""
+        context = ssl.create_default_context(cadata=self.network.ca_bundle)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """Resolves a name once, checks every address, and dials the first that was checked."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for *_, address in found:
+            if not self._is_allowed(str(address[0])):
+                raise _AddressRefused
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            sock.settimeout(self.timeout_s)
+            try:
+                sock.connect(address)
+            except OSError:
+                sock.close()
+                continue
+            self.sock = sock
+            return sock
+        raise OSError("nobody listens")
+
+    def _is_allowed(self, text: str) -> bool:
+        address: Any = ipaddress.ip_address(text.partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_loopback:
+            return self.loopback
+        if address.is_link_local or address.is_multicast or address.is_unspecified:
+            return False
+        return bool(address.is_global or (self.network.private and address.is_private))
+
+
+class _AddressRefused(Exception):
+    """A name led to an address that is not for dialling."""
+
+
+class _Adapter(HTTPAdapter):
+    """Hands the exchange's dialling and TLS to urllib3."""
+
+    def __init__(self, exchange: _Exchange) -> None:
+        self._exchange = exchange
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        exchange = self._exchange
+
+        def dialled(connection: HTTPConnection) -> socket.socket:
+            try:
+                return exchange.dial(connection.host, connection.port)
+            except OSError as error:
+                raise NewConnectionError(connection, "no connection") from error
+
+        class Plain(HTTPConnection):
+            _new_conn = dialled
+
+            def connect(self) -> None:
+                super().connect()
+                exchange.connected = True
+
+        class Secure(HTTPSConnection):
+            _new_conn = dialled
+
+            def connect(self) -> None:
+                super().connect()
+                exchange.connected, exchange.sock = True, self.sock
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        manager = PoolManager(num_pools=1, maxsize=1, ssl_context=exchange.tls())
+        manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+        self.poolmanager = manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """The TLS context above has the certificates; requests would put its own bundle in their place."""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        waiting += [found.__cause__, found.__context__, getattr(found, "reason", None)]
+        waiting += [argument for argument in found.args if isinstance(argument, BaseException)]

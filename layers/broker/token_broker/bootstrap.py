@@ -1,0 +1,136 @@
+"""The composition root: the only place that knows which adapter stands behind which port.
+
+Everything is made at its first use. What a request does not need (the Encryption SDK, requests, a client) costs a cold
+start nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3
+
+from token_broker.adapters.aws import CLIENT_CONFIG
+from token_broker.adapters.token_store import DynamoTokenStore
+from token_broker.broker import Broker
+from token_broker.broker.parts import Parts, Switches
+from token_broker.catalogue import load_catalogue
+from token_broker.ports import Clock, Send, Sleep
+from token_broker.settings import Settings
+
+if TYPE_CHECKING:
+    from token_broker.adapters.connection_store import DynamoConnectionStore
+    from token_broker.adapters.renewal_queue import SqsRenewalQueue
+    from token_broker.adapters.sealing import KmsSealer
+    from token_broker.adapters.secret_vault import SecretsManagerVault
+
+
+class _Lazy:
+    """Stands for an object until somebody uses it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Any:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def build_broker(
+    settings: Settings,
+    session: boto3.session.Session,
+    *,
+    send: Send | None = None,
+    clock: Clock = utc_now,
+    sleep: Sleep = pause,
+) -> Broker:
+    """A broker over AWS. `send` is the network, if not the real one."""
+    dynamodb = session.client("dynamodb", config=CLIENT_CONFIG)
+
+    def connections() -> DynamoConnectionStore:
+        from token_broker.adapters.connection_store import DynamoConnectionStore
+
+        return DynamoConnectionStore(dynamodb, table=settings.connection_table)
+
+    def vault() -> SecretsManagerVault:
+        from token_broker.adapters.secret_vault import SecretsManagerVault
+
+        return SecretsManagerVault(
+            session.client("secretsmanager", config=CLIENT_CONFIG), prefix=settings.secret_prefix
+        )
+
+    def sealer() -> KmsSealer:
+        from token_broker.adapters.sealing import KmsSealer
+
+        client = session.client("kms", config=CLIENT_CONFIG)
+        return KmsSealer(client, key_arn=settings.sealing_key_arn, table=settings.token_table)
+
+    def queue() -> SqsRenewalQueue:
+        from token_broker.adapters.renewal_queue import SqsRenewalQueue
+
+        return SqsRenewalQueue(session.client("sqs", config=CLIENT_CONFIG), url=settings.renewal_queue_url)
+
+    return Broker(
+        Parts(
+            catalogue=load_catalogue(),
+            tokens=DynamoTokenStore(
+                dynamodb, token_table=settings.token_table, connection_table=settings.connection_table
+            ),
+            connections=cast("DynamoConnectionStore", _Lazy(connections)),
+            vault=cast("SecretsManagerVault", _Lazy(vault)),
+            sealer=cast("KmsSealer", _Lazy(sealer)),
+            queue=cast("SqsRenewalQueue", _Lazy(queue)),
+            send=send or _sender(settings),
+            clock=clock,
+            sleep=sleep,
+            new_id=new_id,
+            switches=Switches(
+                private_networks=settings.allow_private_networks,
+                insecure_urls=settings.local,
+                time_scale=settings.time_scale,
+            ),
+        )
+    )
+
+
+def _sender(settings: Settings) -> Send:
+    @lru_cache(maxsize=1)
+    def sender() -> Send:
+        from token_broker.adapters.sender import HttpSender
+
+        return HttpSender(loopback=settings.local)
+
+    return lambda request, network, timeout: sender()(request, network, timeout)
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings, read once."""
+    return Settings.from_environment(os.environ)
+
+
+@lru_cache(maxsize=1)
+def broker() -> Broker:
+    """This process's broker, made at its first request."""
+    return build_broker(settings(), boto3.session.Session())

@@ -1,0 +1,363 @@
+"""Asking a provider for a token: lease, secret, budget, grant, fenced commit. One routine for callers and the sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from token_broker.broker.parts import ACQUISITION_TIME, EXCHANGE_TIME, LEASE_TIME, Parts, host_of, order_for
+from token_broker.broker.revocation import Revoker
+from token_broker.core.connections import Connection
+from token_broker.core.credentials import Credentials, check_scope_of, parse_credentials
+from token_broker.core.exchange import TransportError, Unreachable
+from token_broker.core.failures import Failure, Kind, Verdict, Where, next_failure
+from token_broker.core.grants import Flow, Order, Refusal, flow_for
+from token_broker.core.lifetimes import DEFAULT_LIFE, lifetime
+from token_broker.core.names import TokenKey, fingerprint
+from token_broker.core.policy import Acquire, RenewalPolicy, TokenRequest, decide
+from token_broker.core.replies import Issued, Unusable, jwt_expiry
+from token_broker.core.tokens import Refresh, Retired, Token, TokenRecord
+from token_broker.errors import (
+    PROVIDER_ERRORS,
+    BrokerError,
+    BrokerUnavailable,
+    ConnectionMisconfigured,
+    ProviderError,
+    ProviderRateLimited,
+    TooManyScopeSets,
+)
+from token_broker.ports import Commit, SealBroken
+
+ACCESS, REFRESH = "access_token", "refresh_token"
+MAX_SCOPE_SETS = 32
+MAX_RETIRED = 4
+MAX_NEW_VERSIONS = 3
+NEW_VERSIONS_PERIOD = timedelta(hours=1)
+MAX_UNRESOLVED_LOGINS = 2
+MISCONFIGURED_REST = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A committed token, opened. `record` is how it stands now."""
+
+    record: TokenRecord
+    token: Token
+    access_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Somebody else was there first: look at the store again. `asked`: the provider was asked all the same."""
+
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a grant brought, and when the request that brought it went out."""
+
+    issued: Issued = field(repr=False)
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Acquirer:
+    """Acquires tokens. Stateless: everything that must be remembered is in the store."""
+
+    parts: Parts
+    revoker: Revoker
+
+    def acquire(
+        self, connection: Connection, seen: TokenRecord, request: TokenRequest, decision: Acquire
+    ) -> Acquired | Lost:
+        """Makes at most one acquisition.
+
+        Raises ProviderError, ConnectionMisconfigured, TooManyScopeSets or BrokerUnavailable; what was learnt is stored
+        before.
+        """
+        parts, key, policy = self.parts, seen.key, self.parts.policy(connection)
+        owner, now = parts.new_id(), parts.clock()
+        uses_refresh = connection.provider.grant != "login"
+        taken, found = parts.tokens.take_lease(
+            key, owner, now=now, until=now + LEASE_TIME, mark_refresh=uses_refresh and seen.refresh is not None
+        )
+        if not taken:
+            return Lost(asked=False)
+        found = replace(found, guard=seen.guard, lease=None)
+        work = _Work(connection, policy, found, request, owner)
+        # What came back may be newer than what was decided on.
+        if not isinstance(decide(found, request, policy, now), Acquire):
+            self._release(work)
+            return Lost(asked=False)
+        try:
+            ready = self._prepare(work, decision)
+        except BrokerError as error:
+            self._release(work, error)
+            raise
+        if ready is None:
+            self._release(work)
+            return Lost(asked=False)
+        try:
+            return self._ask(work, ready, decision)
+        except BrokerUnavailable:
+            # What was issued cannot be kept. The refresh token, if one went out, stays marked.
+            parts.tokens.release(key, owner, due_at=found.due_at)
+            raise
+
+    def _prepare(self, work: _Work, decision: Acquire) -> _Ready | None:
+        """All that comes before the provider is asked. None: what the secret's version tells changes the decision."""
+        parts, connection, found = self.parts, work.connection, work.found
+        if not found.exists:
+            self._check_scope_sets(connection)
+        read_at = parts.clock()
+        credentials = self.credentials(connection, work.key.scope)
+        informed = replace(work.request, secret_version=credentials.version)
+        if not isinstance(decide(found, informed, work.policy, read_at), Acquire):
+            return None
+        self._check_new_version(work, credentials, read_at)
+        parts.take_budget(connection, renewal=work.request.renewal)
+        if decision.forced:
+            count = found.rejections + 1
+            until = read_at + work.policy.rejection_rest(count)
+            parts.tokens.note_rejection(work.key, work.owner, count=count, until=until)
+        unresolved = parts.tokens.begin_attempt(work.key.name) if connection.provider.grant == "login" else 0
+        return _Ready(credentials, read_at, unresolved)
+
+    def _ask(self, work: _Work, ready: _Ready, decision: Acquire) -> Acquired | Lost:
+        parts, key = self.parts, work.key
+        if ready.unresolved > MAX_UNRESOLVED_LOGINS:
+            raise self._remember(work, ready.credentials, _unresolved_refusal())
+        try:
+            answer = self.run(flow_for(self._order(work, ready.credentials)), work.connection)
+            token = self._token(work, ready.credentials, answer)
+        except Refusal as refusal:
+            verdict = refusal.verdict
+            if verdict.outcome_unknown and ready.unresolved >= MAX_UNRESOLVED_LOGINS:
+                verdict = _unresolved_refusal()
+            raise self._remember(work, ready.credentials, verdict) from None
+        acquired = self._commit(work, answer, token, ready.read_at, forced=decision.forced)
+        if work.found.guard.failure is not None or ready.unresolved:
+            parts.tokens.clear_guard(key.name, work.found.guard.failure)
+        return acquired
+
+    def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
+        """The secret as it is now. Raises ConnectionMisconfigured."""
+        secret = self.parts.vault.read(connection.name, stage)
+        if secret is None:
+            raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
+        credentials = parse_credentials(connection.name, connection.provider, secret)
+        check_scope_of(connection.name, connection.provider, credentials, scope)
+        return credentials
+
+    def run(self, flow: Flow, connection: Connection) -> _Answer:
+        """Drives a grant over the network, 8 s an exchange, 12 s in all. Raises Refusal."""
+        parts, network = self.parts, self.parts.network(connection)
+        deadline = parts.clock() + ACQUISITION_TIME
+        try:
+            request = next(flow)
+            while True:
+                sent_at = parts.clock()
+                try:
+                    if sent_at >= deadline:
+                        raise Unreachable("no time is left")
+                    response = parts.send(request, network, min(EXCHANGE_TIME, deadline - sent_at))
+                except TransportError as error:
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(response)
+        except StopIteration as done:
+            return _Answer(done.value, sent_at)
+
+    def _order(self, work: _Work, credentials: Credentials) -> Order:
+        previous, refresh = work.found.token, work.found.refresh
+        plain = None
+        if (
+            refresh is not None
+            and not refresh.sent
+            and (refresh.expires_at is None or refresh.expires_at > self.parts.clock())
+        ):
+            try:
+                plain = self.parts.sealer.open(refresh.sealed, work.key, REFRESH)
+            except SealBroken:
+                plain = None
+        order = order_for(work.connection, credentials, work.key.scope, self.parts.clock())
+        proven = previous is not None and previous.secret_version == credentials.version
+        return replace(order, refresh_token=plain, proven=proven)
+
+    def _token(self, work: _Work, credentials: Credentials, answer: _Answer) -> Token:
+        parts, connection, issued = self.parts, work.connection, answer.issued
+        try:
+            life = lifetime(
+                issued,
+                sent_at=answer.sent_at,
+                cap=parts.scaled(connection.lifetime_cap),
+                untold=parts.scaled(connection.told_lifetime),
+                default=DEFAULT_LIFE * parts.switches.time_scale,
+            )
+        except Unusable as reason:
+            detail = f"The provider's answer is no usable token: {reason}."
+            raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail, spent=True)) from None
+        refresh_in = timedelta(seconds=issued.refresh_in) if issued.refresh_in else None
+        return Token(
+            token_id=fingerprint(issued.access_token),
+            scope=work.key.scope if issued.scope is None else issued.scope,
+            issued_at=answer.sent_at,
+            expires_at=life.expires_at,
+            renew_at=work.policy.renew_at(work.key, answer.sent_at, life.expires_at, refresh_in),
+            expires_assumed=life.assumed,
+            expiry_disputed=life.disputed,
+            issuer=work.policy.issuer,
+            secret_version=credentials.version,
+            sealed=parts.sealer.seal(issued.access_token, work.key, ACCESS),
+        )
+
+    def _commit(
+        self, work: _Work, answer: _Answer, token: Token, read_at: datetime, *, forced: bool
+    ) -> Acquired | Lost:
+        parts, now, plain = self.parts, self.parts.clock(), answer.issued.access_token
+        commit = Commit(
+            token=token,
+            refresh=self._refresh(work, answer.issued),
+            retired=_retired_after(work, token, now),
+            due_at=token.renew_at if work.connection.keep_warm != "never" else None,
+            read_at=read_at,
+            now=now,
+            used=not work.request.renewal,
+            keep_rejections=forced,
+        )
+        stands = parts.tokens.commit(work.key, work.owner, commit)
+        if stands is None:
+            record = replace(work.found, token=token, retired=commit.retired, failure=None, stale_at=None, exists=True)
+            return Acquired(record, token, plain)
+        self._discard(work, token, plain, stands)
+        return Lost(asked=True)
+
+    def _discard(self, work: _Work, token: Token, plain: str, stands: TokenRecord) -> None:
+        """Fenced off: the token is ours alone and nobody will ever get it, unless it is the one that stands."""
+        kept = {item.token_id for item in stands.retired} | {stands.token.token_id if stands.token else ""}
+        if token.token_id in kept:
+            return
+        self.revoker.end(
+            work.connection, work.key, Retired(token.token_id, token.expires_at, True, token.sealed), plain
+        )
+
+    def _refresh(self, work: _Work, issued: Issued) -> Refresh | None:
+        if issued.refresh_token is None:
+            return None
+        return Refresh(
+            refresh_id=fingerprint(issued.refresh_token),
+            expires_at=jwt_expiry(issued.refresh_token),
+            sent=False,
+            sealed=self.parts.sealer.seal(issued.refresh_token, work.key, REFRESH),
+        )
+
+    def _check_scope_sets(self, connection: Connection) -> None:
+        now = self.parts.clock()
+        live = sum(
+            1 for record in self.parts.tokens.records(connection.name) if record.token and record.token.alive(now)
+        )
+        limit = 1 if connection.issue_revokes_previous else MAX_SCOPE_SETS
+        if live >= limit:
+            raise TooManyScopeSets(
+                f"{connection.name} already holds tokens for {live} scope set(s); its limit is {limit}."
+            )
+
+    def _check_new_version(self, work: _Work, credentials: Credentials, now: datetime) -> None:
+        """After a refusal at most three new versions of the secret are tried in an hour: an account locks by count."""
+        guard = work.found.guard
+        failure = guard.failure
+        if failure is None or not failure.refused or failure.secret_version == credentials.version:
+            return
+        recent = [(version, at) for version, at in guard.tried if now - at < NEW_VERSIONS_PERIOD]
+        if credentials.version in {version for version, _ in recent}:
+            return
+        if len(recent) >= MAX_NEW_VERSIONS:
+            wait = recent[0][1] + NEW_VERSIONS_PERIOD - now
+            detail = f"{MAX_NEW_VERSIONS} new versions of this secret were refused within an hour."
+            raise ProviderRateLimited(detail, retry_after=wait)
+        self.parts.tokens.note_version(work.key.name, [*recent, (credentials.version, now)])
+
+    def _remember(self, work: _Work, credentials: Credentials, verdict: Verdict) -> ProviderError:
+        """Stores a failure where its cause lies, ends the lease, and gives the error to raise."""
+        parts, key, now = self.parts, work.key, self.parts.clock()
+        failure = next_failure(
+            verdict,
+            work.found.failure if verdict.where is Where.KEY else work.found.guard.failure,
+            now=now,
+            secret_version=credentials.version,
+            settings_version=work.connection.version,
+        )
+        per_host = verdict.where is Where.LIMIT and work.connection.provider.limit_per == "host"
+        if per_host:
+            parts.tokens.rest_host(host_of(work.connection.endpoints.token), failure.retry_at)
+        elif verdict.where is not Where.KEY:
+            parts.tokens.put_guard(key.name, failure, settled=failure.refused or not verdict.outcome_unknown)
+        parts.tokens.release(
+            key,
+            work.owner,
+            failure=failure if per_host or verdict.where is Where.KEY else None,
+            due_at=None if failure.refused or work.connection.keep_warm == "never" else failure.retry_at,
+        )
+        return provider_error(failure, now)
+
+    def _release(self, work: _Work, error: BrokerError | None = None) -> None:
+        """Ends the lease without having asked the provider: the refresh token was marked, but it never went out."""
+        now, failure, due_at = self.parts.clock(), None, work.found.due_at
+        if isinstance(error, ConnectionMisconfigured):
+            failure = Failure(
+                error.code, error.detail, None, now, now + MISCONFIGURED_REST, 1, None, work.connection.version, row=0
+            )
+        wait = error.retry_after if error is not None and error.retry_after else MISCONFIGURED_REST
+        if error is not None and work.found.token is not None and work.connection.keep_warm != "never":
+            due_at = now + wait
+        unmark = work.found.refresh is not None and not work.found.refresh.sent
+        self.parts.tokens.release(work.key, work.owner, failure=failure, unmark_refresh=unmark, due_at=due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What was learnt before asking. `read_at`: before the secret was read; `unresolved`: open logins, this one too."""
+
+    credentials: Credentials
+    read_at: datetime
+    unresolved: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One acquisition under a lease. `found`: the record as it was when the lease was taken."""
+
+    connection: Connection
+    policy: RenewalPolicy
+    found: TokenRecord
+    request: TokenRequest
+    owner: str
+
+    @property
+    def key(self) -> TokenKey:
+        return self.found.key
+
+
+def provider_error(failure: Failure, now: datetime) -> ProviderError:
+    """The error that a remembered failure means for a caller. Waiting helps with all but a refusal."""
+    return PROVIDER_ERRORS[failure.code](
+        failure.detail,
+        retry_after=max(failure.retry_at - now, timedelta(seconds=1)),
+        provider_error=failure.provider_error,
+    )
+
+
+def _unresolved_refusal() -> Verdict:
+    return Verdict(
+        2, Kind.REFUSED, Where.CONNECTION, "Logins went out whose outcome nobody knows; more could lock the account."
+    )
+
+
+def _retired_after(work: _Work, token: Token, now: datetime) -> tuple[Retired, ...]:
+    """The tokens that live on beside the new one, for a later purge to end."""
+    previous, kept = work.found.token, [item for item in work.found.retired if item.expires_at > now]
+    is_superseded = previous is not None and previous.alive(now) and previous.token_id != token.token_id
+    if previous is not None and is_superseded and not work.connection.issue_revokes_previous:
+        kept.append(Retired(previous.token_id, previous.expires_at, False, previous.sealed))
+    return tuple(item for item in kept if item.token_id != token.token_id)[-MAX_RETIRED:]

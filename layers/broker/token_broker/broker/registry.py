@@ -1,0 +1,138 @@
+"""Connections as their owners see them: settings, versions, and the state of each token. Never a secret or a token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from token_broker.broker.parts import Parts
+from token_broker.broker.revocation import NotRevoked, Purge, Revoker
+from token_broker.core.connections import Connection
+from token_broker.core.failures import Failure
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.tokens import TokenRecord
+from token_broker.errors import BrokerError, FieldError, InvalidRequest, UnknownConnection, VersionConflict
+from token_broker.ports import RenewalMessage, StoredSettings, Unclaimed
+
+# What a change of these settings touches is who may ask, not what the provider is asked.
+LOCAL_SETTINGS = frozenset(
+    "allowed_callers denied_callers allowed_scopes keep_warm suspended credentials_expire_at api_base_url".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionState:
+    """A connection with all that is known of its tokens. `state`: ok, failing, suspended, misconfigured or idle."""
+
+    name: ConnectionName
+    state: str
+    version: str
+    settings: Mapping[str, Any] = field(repr=False)
+    records: tuple[TokenRecord, ...] = ()
+    live: int = 0
+    next_expiry: datetime | None = None
+    last_failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Creates, shows and deletes connections. Can neither read a secret's value nor open a token."""
+
+    parts: Parts
+    revoker: Revoker
+
+    def page(self, limit: int, cursor: str | None) -> tuple[list[ConnectionState], str | None]:
+        """Some connections and where to go on. Raises InvalidRequest for a cursor that is none."""
+        try:
+            stored, following = self.parts.connections.page(limit, cursor)
+        except ValueError:
+            raise InvalidRequest(
+                "The cursor is none that this route gave.", errors=[FieldError("cursor", "is not known")]
+            ) from None
+        return [self._state(item) for item in stored], following
+
+    def show(self, name: ConnectionName) -> ConnectionState:
+        """Raises UnknownProvider or UnknownConnection."""
+        return self._state(self._stored(name))
+
+    def put(
+        self, name: ConnectionName, settings: object, *, expected: str | None, absent: bool
+    ) -> tuple[Connection, bool]:
+        """Creates or replaces the settings, checked whole. Returns them and whether they are new.
+
+        Raises InvalidRequest with every fault, or VersionConflict.
+        """
+        connection = self.parts.parse(name, settings, version=self.parts.new_id())
+        try:
+            before = self.parts.connections.put(
+                name, connection.settings, version=connection.version, expected=expected, absent=absent
+            )
+        except Unclaimed:
+            raise VersionConflict(f"The settings of {name} have another version than the request names.") from None
+        if before is not None and _asked_differently(before.settings, connection.settings):
+            self.parts.tokens.mark_stale(name, self.parts.clock())
+        if connection.keep_warm == "always" and not connection.suspended:
+            self.parts.tokens.set_due(TokenKey(name, connection.scope), self.parts.clock(), scope=True)
+        return connection, before is None
+
+    def delete(self, name: ConnectionName, *, expected: str | None) -> Purge:
+        """Deletes settings and tokens; the secret stays. What can be revoked is left to the worker, which may open it."""
+        stored = self._stored(name)
+        connection = self.parts.connection(name, stored)
+        try:
+            if not self.parts.connections.delete(name, expected=expected):
+                raise UnknownConnection(f"There is no connection {name}.")
+        except Unclaimed:
+            raise VersionConflict(f"The settings of {name} have another version than the request names.") from None
+        dropped = self.revoker.drop(connection, self.parts.tokens.records(name))
+        reason = "queued" if connection.endpoints.revocation else "not_supported"
+        waiting = [(after, item) for _, after in dropped for item in after.retired]
+        if reason == "queued" and waiting:
+            keys = {after.key: RenewalMessage(after.key.pk, after.key.sk) for after, _ in waiting}
+            self.parts.queue.send(list(keys.values()))
+        return Purge(
+            dropped=sum(1 for before, _ in dropped if before.token is not None),
+            not_revoked=tuple(NotRevoked(item.token_id, reason, item.expires_at) for _, item in waiting),
+        )
+
+    def _stored(self, name: ConnectionName) -> StoredSettings:
+        self.parts.provider(name.provider)
+        stored = self.parts.connections.get(name)
+        if stored is None:
+            raise UnknownConnection(f"There is no connection {name}.")
+        return stored
+
+    def _state(self, stored: StoredSettings) -> ConnectionState:
+        now = self.parts.clock()
+        records = self.parts.tokens.records(stored.name)
+        live = [record.token for record in records if record.token is not None and record.token.alive(now)]
+        failures = {failure.at: failure for record in records for failure in record.failures()}
+        last = failures[max(failures)] if failures else None
+        return ConnectionState(
+            name=stored.name,
+            state=self._word(stored, last, live=bool(live)),
+            version=stored.version,
+            settings=stored.settings,
+            records=tuple(records),
+            live=len(live),
+            next_expiry=min((token.expires_at for token in live), default=None),
+            last_failure=last,
+        )
+
+    def _word(self, stored: StoredSettings, failure: Failure | None, *, live: bool) -> str:
+        try:
+            connection = self.parts.connection(stored.name, stored)
+        except BrokerError:
+            return "misconfigured"
+        if connection.suspended:
+            return "suspended"
+        if failure is not None and failure.settings_version == connection.version:
+            return "misconfigured" if failure.misconfigured else "failing"
+        return "ok" if live else "idle"
+
+
+def _asked_differently(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    names = (set(before) | set(after)) - LOCAL_SETTINGS
+    return any(before.get(name) != after.get(name) for name in names)

@@ -1,0 +1,114 @@
+"""Renewing ahead of need: what the worker does with one message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from token_broker.broker.acquisition import Acquired, Acquirer
+from token_broker.broker.parts import ACQUISITION_TIME, Parts
+from token_broker.broker.revocation import Revoker, issued_under
+from token_broker.core.connections import Connection
+from token_broker.core.names import ConnectionName
+from token_broker.core.policy import Acquire, AwaitOther, Refuse, Serve, TokenRequest, decide
+from token_broker.core.tokens import TokenRecord
+from token_broker.errors import BrokerError, BrokerUnavailable
+from token_broker.ports import RenewalMessage
+
+IDLE_TIME = timedelta(hours=24)
+
+
+class Outcome(Enum):
+    """How a message ended. Only our own faults are not among them: those raise, and SQS brings the message back."""
+
+    RENEWED = "renewed"
+    NOT_DUE = "not_due"
+    GONE = "gone"
+    IDLE = "idle"
+    RESTING = "resting"
+    FAILED = "failed"
+    LEASED = "leased"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What was done for a key; `code` where the provider or the configuration said no."""
+
+    name: ConnectionName
+    outcome: Outcome
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewer:
+    """Renews one key at a time, by the same routine as a caller's request."""
+
+    parts: Parts
+    acquirer: Acquirer
+    revoker: Revoker
+
+    def renew(self, name: ConnectionName, sk: str) -> Renewal:
+        """Renews a key that is due and revokes what a purge left over. Raises BrokerUnavailable only."""
+        stored, record = self.parts.tokens.read_due(name, sk)
+        if record is None:
+            return Renewal(name, Outcome.GONE)
+        revoked = self._revoke_outstanding(name, record)
+        try:
+            connection = self.parts.connection(name, stored)
+        except BrokerError as error:
+            self.parts.tokens.drop_due(record.key)
+            return Renewal(name, Outcome.REVOKED if revoked else Outcome.GONE, error.code)
+        if connection.suspended or not self._wanted(connection, record):
+            if not any(item.revoke for item in record.retired):
+                self.parts.tokens.drop_due(record.key)
+            return Renewal(name, Outcome.REVOKED if revoked else Outcome.IDLE)
+        return self._renew(connection, record)
+
+    def _renew(self, connection: Connection, record: TokenRecord) -> Renewal:
+        parts, now = self.parts, self.parts.clock()
+        policy, request = parts.policy(connection), TokenRequest(asked_at=now, renewal=True)
+        if record.stale_at is not None and (secret := parts.vault.read(connection.name)) is not None:
+            request = TokenRequest(asked_at=now, renewal=True, secret_version=secret.version)
+        decision = decide(record, request, policy, now)
+        match decision:
+            case Serve(token=token):
+                parts.tokens.set_due(record.key, token.renew_at)
+                return Renewal(connection.name, Outcome.NOT_DUE)
+            case Refuse(failure=failure, retry_at=retry_at):
+                if failure is None or failure.refused:
+                    parts.tokens.drop_due(record.key)
+                else:
+                    parts.tokens.set_due(record.key, retry_at)
+                return Renewal(connection.name, Outcome.RESTING, failure.code if failure else None)
+            case AwaitOther(until=until):
+                delay = max(until - now, timedelta(seconds=1))
+                unsent = parts.queue.send([RenewalMessage(record.key.pk, record.key.sk, delay)])
+                if unsent:
+                    raise BrokerUnavailable("The renewal queue did not take a message back.")
+                return Renewal(connection.name, Outcome.LEASED)
+            case Acquire():
+                try:
+                    acquired = self.acquirer.acquire(connection, record, request, decision)
+                except BrokerUnavailable:
+                    raise
+                except BrokerError as error:
+                    return Renewal(connection.name, Outcome.FAILED, error.code)
+                return Renewal(connection.name, Outcome.RENEWED if isinstance(acquired, Acquired) else Outcome.LEASED)
+
+    def _wanted(self, connection: Connection, record: TokenRecord) -> bool:
+        """Whether anybody would miss the token: used within a day, or always to be there."""
+        if connection.keep_warm != "used":
+            return connection.keep_warm == "always"
+        return record.last_used_at is not None and self.parts.clock() - record.last_used_at <= IDLE_TIME
+
+    def _revoke_outstanding(self, name: ConnectionName, record: TokenRecord) -> bool:
+        if not any(item.revoke for item in record.retired):
+            return False
+        connection = issued_under(self.parts, name, record)
+        if connection is None:
+            self.parts.tokens.forget_retired(record.key, [item.token_id for item in record.retired])
+            return False
+        purge = self.revoker.revoke(connection, record, deadline=self.parts.clock() + ACQUISITION_TIME)
+        return bool(purge.revoked)

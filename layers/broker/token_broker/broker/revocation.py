@@ -1,0 +1,147 @@
+"""Ending tokens at the provider (RFC 7009): after a purge, and for what nobody will ever be handed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from token_broker.broker.parts import EXCHANGE_TIME, Parts, order_for
+from token_broker.core.connections import Connection
+from token_broker.core.credentials import parse_credentials
+from token_broker.core.exchange import TransportError
+from token_broker.core.grants import revocation
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.tokens import Retired, TokenRecord
+from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
+from token_broker.ports import SealBroken
+
+RETRY_TIME = timedelta(minutes=1)
+# Reasons after which another attempt cannot help.
+FINAL = frozenset({"not_supported", "unreadable"})
+
+
+@dataclass(frozen=True, slots=True)
+class NotRevoked:
+    """A dropped token that may still live at the provider, and why."""
+
+    token_id: str
+    reason: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What a DELETE did: how many tokens were dropped here, which of them were ended at the provider, which were not."""
+
+    dropped: int = 0
+    revoked: tuple[str, ...] = ()
+    not_revoked: tuple[NotRevoked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revoker:
+    """Ends tokens. Purging comes first and needs neither the secret nor the provider."""
+
+    parts: Parts
+
+    def purge(self, connection: Connection, scope: str | None, *, deadline: datetime) -> Purge:
+        """Drops the tokens of one scope set, or of all (None), then revokes what can be until `deadline`.
+
+        What is outstanding stays sealed and due: the worker goes on with it.
+        """
+        records = [
+            record
+            for record in self.parts.tokens.records(connection.name)
+            if scope is None or record.key.scope == scope
+        ]
+        dropped = self.drop(connection, records)
+        result = Purge(dropped=sum(1 for before, _ in dropped if before.token is not None))
+        for _, after in dropped:
+            result = _joined(result, self.revoke(connection, after, deadline=deadline))
+        return result
+
+    def drop(self, connection: Connection, records: Iterable[TokenRecord]) -> list[tuple[TokenRecord, TokenRecord]]:
+        """Takes the tokens away from every caller. Gives each record as it was, and with what is left to revoke."""
+        now = self.parts.clock()
+        dropped = []
+        for record in records:
+            before = self.parts.tokens.purge(record, connection.settings, now)
+            dropped.append((before, replace(before, token=None, retired=before.outstanding(now))))
+        return dropped
+
+    def revoke(self, connection: Connection, record: TokenRecord, *, deadline: datetime) -> Purge:
+        """Revokes a record's retired tokens that are to be revoked; forgets those that are done or have ended."""
+        revoked: list[str] = []
+        not_revoked: list[NotRevoked] = []
+        done = [item.token_id for item in record.retired if not item.expires_at > self.parts.clock()]
+        for item in record.retired:
+            if not item.revoke or item.token_id in done:
+                continue
+            late = self.parts.clock() + EXCHANGE_TIME > deadline
+            reason = "queued" if late else self._revoke_sealed(connection, record.key, item)
+            if reason is None:
+                revoked.append(item.token_id)
+            else:
+                not_revoked.append(NotRevoked(item.token_id, reason, item.expires_at))
+            if reason is None or reason in FINAL:
+                done.append(item.token_id)
+        if done:
+            self.parts.tokens.forget_retired(record.key, done)
+        return Purge(0, tuple(revoked), tuple(not_revoked))
+
+    def end(self, connection: Connection, key: TokenKey, item: Retired, plain: str) -> None:
+        """Ends a token that was issued to nobody; kept for the worker where that fails."""
+        reason = self.revoke_plain(connection, key, plain)
+        if reason is not None and reason not in FINAL:
+            self.parts.tokens.retire(key, item, connection.settings, self.parts.clock() + RETRY_TIME)
+
+    def revoke_plain(self, connection: Connection, key: TokenKey, plain: str) -> str | None:
+        """None if the provider took it; else the reason: `not_supported`, `credentials_missing`, `rate_limited`,
+        `provider_unavailable`, `provider_refused` or `broker_unavailable`."""
+        if connection.endpoints.revocation is None:
+            return "not_supported"
+        try:
+            secret = self.parts.vault.read(connection.name)
+            if secret is None:
+                return "credentials_missing"
+            credentials = parse_credentials(connection.name, connection.provider, secret)
+            request = revocation(order_for(connection, credentials, key.scope, self.parts.clock()), plain)
+            if request is None:
+                return "not_supported"
+            self.parts.take_budget(connection)
+            response = self.parts.send(request, self.parts.network(connection), EXCHANGE_TIME)
+        except ConnectionMisconfigured:
+            return "credentials_missing"
+        except ProviderRateLimited:
+            return "rate_limited"
+        except BrokerUnavailable:
+            return "broker_unavailable"
+        except TransportError:
+            return "provider_unavailable"
+        if 200 <= response.status < 300:
+            return None
+        return "provider_unavailable" if response.status >= 500 or response.status == 429 else "provider_refused"
+
+    def _revoke_sealed(self, connection: Connection, key: TokenKey, item: Retired) -> str | None:
+        try:
+            plain = self.parts.sealer.open(item.sealed, key, "access_token")
+        except SealBroken:
+            return "unreadable"
+        except BrokerError:
+            return "broker_unavailable"
+        return self.revoke_plain(connection, key, plain)
+
+
+def issued_under(parts: Parts, name: ConnectionName, record: TokenRecord) -> Connection | None:
+    """The connection as it was when a record's tokens were dropped; its settings may be gone or changed since."""
+    if record.revoke_with is None:
+        return None
+    try:
+        return parts.parse(name, record.revoke_with)
+    except BrokerError:
+        return None
+
+
+def _joined(left: Purge, right: Purge) -> Purge:
+    return Purge(left.dropped + right.dropped, left.revoked + right.revoked, left.not_revoked + right.not_revoked)

@@ -1,0 +1,235 @@
+"""A connection: one account at a provider. Its settings are the body of a PUT, checked whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from token_broker.core.callers import Caller, allow_entry, is_admitted
+from token_broker.core.exchange import Network
+from token_broker.core.names import ConnectionName, canonical_scope, scope_items
+from token_broker.core.providers import CLIENT_AUTHS, Endpoints, Provider, SettingSpec
+from token_broker.core.validation import Fields, absolute_url, flag, mapping, one_of, text, texts, whole
+from token_broker.errors import CallerNotAllowed, FieldError, InvalidRequest, ScopeNotAllowed
+
+KEEP_WARM = ("used", "always", "never")
+MAX_LIFETIME_S = 172_800
+MAX_CA_BUNDLE = 64 * 1024
+# Fields that the grant itself writes; as an extra parameter each would contradict or repeat it.
+OAUTH_FIELDS = frozenset(
+    "grant_type client_id client_secret scope code redirect_uri refresh_token response_type state username password"
+    " assertion client_assertion client_assertion_type code_verifier".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CommonSetting:
+    """A setting that every connection has: its name, what it is for, and what stands for it if it is left out."""
+
+    name: str
+    help: str
+    required: bool = False
+    default: Any = None
+
+
+COMMON_SETTINGS = (
+    CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens; * in a name, or * alone.", required=True),
+    CommonSetting("denied_callers", "ARNs that may not, whatever allowed_callers says.", default=[]),
+    CommonSetting("scope", "Scope of a request that names none."),
+    CommonSetting("allowed_scopes", "Scope items that may be asked for; left out: those of scope; [\"*\"]: any."),
+    CommonSetting("lifetime_s", "Lifetime of a token where the provider tells none; a cap elsewhere."),
+    CommonSetting("keep_warm", "Renew ahead while used (24 h), always, or never.", default="used"),
+    CommonSetting("suspended", "true: no tokens until it is false again.", default=False),
+    CommonSetting("credentials_expire_at", "When the credentials end at the provider, e.g. 2027-01-31T00:00:00Z."),
+    CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
+    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none."),
+    CommonSetting("issue_revokes_previous", "true if each token issued ends the one before.", default=False),
+    CommonSetting("private_network", "true: private addresses may be dialled, if the deployment allows it.", default=False),
+    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection's checked settings.
+
+    `settings` is what was PUT, `options` the settings that only this provider has, with defaults; the rest is read from it.
+    """
+
+    name: ConnectionName
+    provider: Provider
+    version: str
+    settings: Mapping[str, Any] = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
+    allowed_callers: tuple[str, ...]
+    denied_callers: tuple[str, ...]
+    scope: str
+    allowed_scopes: tuple[str, ...]
+    lifetime_s: int | None
+    keep_warm: str
+    suspended: bool
+    credentials_expire_at: datetime | None
+    api_base_url: str | None
+    client_auth: str
+    issue_revokes_previous: bool
+    network: Network
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return self.provider.endpoints(self.options)
+
+    @property
+    def lifetime_cap(self) -> timedelta | None:
+        return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None
+
+    @property
+    def told_lifetime(self) -> timedelta | None:
+        """What stands for a lifetime that the provider does not tell."""
+        seconds = self.lifetime_s or self.provider.default_lifetime_s
+        return timedelta(seconds=seconds) if seconds else None
+
+    def admit(self, caller: Caller) -> None:
+        """Raises CallerNotAllowed, naming the caller as seen."""
+        if not is_admitted(caller, self.allowed_callers, self.denied_callers):
+            raise CallerNotAllowed(f"{caller.arn} is not among the allowed callers of {self.name}.")
+
+    def scope_for(self, asked: str | None) -> str:
+        """The scope set that a request stands for. Raises ScopeNotAllowed with the items that are not allowed."""
+        if asked is None:
+            return self.scope
+        refused = () if "*" in self.allowed_scopes else sorted(scope_items(asked) - set(self.allowed_scopes))
+        if refused:
+            raise ScopeNotAllowed(f"Not allowed on {self.name}: {' '.join(refused)}.")
+        self._check_required(asked)
+        return asked
+
+    def _check_required(self, scope: str) -> None:
+        pattern = self.provider.scope.pattern
+        if pattern is not None:
+            wrong = sorted(item for item in scope_items(scope) if not pattern.fullmatch(item))
+            if wrong:
+                fault = FieldError("scope", f"{wrong[0]} is not a scope of this provider")
+                raise InvalidRequest("The scope cannot be asked for.", errors=[fault])
+
+
+def parse_connection(
+    name: ConnectionName, provider: Provider, settings: Any, *, version: str = "", insecure_urls: bool = False
+) -> Connection:
+    """Checks settings whole. Raises InvalidRequest with every fault; `insecure_urls` admits http (local stack only)."""
+    if not isinstance(settings, Mapping):
+        raise InvalidRequest("The settings must be a JSON object.", errors=[FieldError("", "must be an object")])
+    fields = Fields(settings)
+
+    def url(value: Any) -> str:
+        return absolute_url(value, insecure=insecure_urls)
+
+    options = {
+        spec.name: fields.take(spec.name, _reader(spec, url), spec.default, required=spec.required)
+        for spec in provider.settings
+    }
+    scope = fields.take("scope", _scope, "")
+    auths = CLIENT_AUTHS if provider.grant != "login" else (provider.client_auth,)
+    own_auth: str = provider.client_auth
+    connection = Connection(
+        name=name,
+        provider=provider,
+        version=version,
+        settings=dict(settings),
+        options=options,
+        allowed_callers=fields.take("allowed_callers", _callers, (), required=True),
+        denied_callers=fields.take("denied_callers", _callers, ()),
+        scope=scope,
+        allowed_scopes=fields.take("allowed_scopes", _scope_list, tuple(sorted(scope_items(scope)))),
+        lifetime_s=fields.take("lifetime_s", whole(1, MAX_LIFETIME_S), 0) or None,
+        keep_warm=fields.take("keep_warm", one_of(KEEP_WARM), "used"),
+        suspended=fields.take("suspended", flag, False),
+        credentials_expire_at=fields.take("credentials_expire_at", _moment, None),
+        api_base_url=fields.take("api_base_url", url, "") or None,
+        client_auth=fields.take("client_auth", one_of(auths), own_auth),
+        issue_revokes_previous=fields.take("issue_revokes_previous", flag, False),
+        network=Network(
+            ca_bundle=fields.take("ca_bundle", _pem, "") or None,
+            private=fields.take("private_network", flag, False),
+        ),
+    )
+    if provider.scope.required and not scope and not any(fault.field == "scope" for fault in fields.faults):
+        fields.fault("scope", "is required: without one this provider hands out all its scopes")
+    if (
+        scope
+        and provider.scope.pattern
+        and not all(provider.scope.pattern.fullmatch(item) for item in scope_items(scope))
+    ):
+        fields.fault("scope", "has an item that is not a scope of this provider")
+    fields.refuse_others()
+    if fields.faults:
+        raise InvalidRequest(f"The settings of {name} do not hold together.", errors=fields.faults)
+    return connection
+
+
+def _reader(spec: SettingSpec, url: Callable[[Any], str]) -> Callable[[Any], Any]:
+    readers: dict[str, Callable[[Any], Any]] = {
+        "url": url,
+        "redirect_uri": _redirect_uri,
+        "text": text,
+        "choice": one_of(spec.choices),
+        "params": _params,
+    }
+    return readers[spec.kind]
+
+
+def _redirect_uri(value: Any) -> str:
+    """RFC 6749 section 3.1.2: absolute, without fragment. It is compared and never dialled, so any scheme will do."""
+    uri = text(value)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[\x21-\x7e]+", uri):
+        raise ValueError("must be an absolute URI")
+    if "#" in uri:
+        raise ValueError("must have no fragment")
+    return uri
+
+
+def _params(value: Any) -> Mapping[str, str]:
+    for name, parameter in mapping(value).items():
+        if not isinstance(parameter, str) or not parameter:
+            raise ValueError("must hold non-empty strings only")
+        if name.lower() in OAUTH_FIELDS:
+            raise ValueError(f"{name} is written by the grant itself")
+    if len(value) > 20:
+        raise ValueError("has more than 20 entries")
+    return dict(value)
+
+
+def _scope(value: Any) -> str:
+    return canonical_scope(text(value))
+
+
+def _scope_list(value: Any) -> tuple[str, ...]:
+    items = texts(value)
+    for item in items:
+        if item != "*" and (" " in item or canonical_scope(item) != item):
+            raise ValueError("must be a list of single scope items")
+    return items
+
+
+def _callers(value: Any) -> tuple[str, ...]:
+    return tuple(allow_entry(entry) for entry in texts(value))
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text(value))
+    except ValueError:
+        raise ValueError("must be a moment such as 2027-01-31T00:00:00Z") from None
+    if moment.tzinfo is None:
+        raise ValueError("must name its time zone, e.g. end in Z")
+    return moment
+
+
+def _pem(value: Any) -> str:
+    if not isinstance(value, str) or "-----BEGIN CERTIFICATE-----" not in value:
+        raise ValueError("must be certificates in PEM form")
+    if len(value) > MAX_CA_BUNDLE:
+        raise ValueError(f"is longer than {MAX_CA_BUNDLE} characters")
+    return value

@@ -1,0 +1,95 @@
+"""Names, scope sets, token keys and fingerprints: what identifies a token without being one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from token_broker.errors import FieldError, InvalidRequest
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+TOKEN_ID = re.compile(r"[0-9a-f]{16}")
+# scope-token of RFC 6749 section 3.3: printable ASCII without space, quote and backslash.
+SCOPE_ITEM = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+MAX_SCOPE_ITEMS = 50
+MAX_SCOPE_CHARACTERS = 1000
+
+
+def fingerprint(token: str) -> str:
+    """The `token_id`: the first 16 hex digits of the token's SHA-256. Fit for logs; it does not give the token away."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def is_name(text: object) -> bool:
+    """Whether `text` can name a provider or a connection."""
+    return isinstance(text, str) and NAME.fullmatch(text) is not None
+
+
+def canonical_scope(text: str) -> str:
+    """The scope set of a scope parameter: items deduplicated, sorted by their bytes, joined by single spaces.
+
+    Raises ValueError with a reason that fits behind a field's name. Case is kept (RFC 6749 section 3.3).
+    """
+    if not text:
+        raise ValueError("is empty; leave it out for the connection's own scope")
+    if len(text) > MAX_SCOPE_CHARACTERS:
+        raise ValueError(f"is longer than {MAX_SCOPE_CHARACTERS} characters")
+    items = text.split(" ")
+    if "" in items:
+        raise ValueError("items must be separated by single spaces")
+    if not all(SCOPE_ITEM.fullmatch(item) for item in items):
+        raise ValueError("has a character that RFC 6749 does not allow in a scope")
+    unique = sorted(set(items))
+    if len(unique) > MAX_SCOPE_ITEMS:
+        raise ValueError(f"has more than {MAX_SCOPE_ITEMS} items")
+    return " ".join(unique)
+
+
+def scope_items(scope: str) -> frozenset[str]:
+    """The items of a canonical scope set; none for the empty one."""
+    return frozenset(scope.split())
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionName:
+    """One account at a provider, e.g. `unidy/eu-main`."""
+
+    provider: str
+    connection: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.connection}"
+
+    @property
+    def pk(self) -> str:
+        """The partition of everything that belongs to the connection."""
+        return f"C#{self.provider}/{self.connection}"
+
+    @classmethod
+    def of(cls, provider: str, connection: str) -> ConnectionName:
+        """Checks both names. Raises InvalidRequest with every fault."""
+        faults = [
+            FieldError(field, f"must match {NAME.pattern}")
+            for field, value in (("provider", provider), ("connection", connection))
+            if not is_name(value)
+        ]
+        if faults:
+            raise InvalidRequest("The path names no connection.", errors=faults)
+        return cls(provider, connection)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """What a token is kept under: provider, connection and scope set. At most one issue is under way per key."""
+
+    name: ConnectionName
+    scope: str
+
+    @property
+    def pk(self) -> str:
+        return self.name.pk
+
+    @property
+    def sk(self) -> str:
+        return f"T#{hashlib.sha256(self.scope.encode()).hexdigest()}"

@@ -1,0 +1,120 @@
+"""What is known of a token: facts for deciding. The token itself stays sealed beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from token_broker.core.failures import Failure
+from token_broker.core.names import TokenKey
+
+# A lease is taken over this long after its end: clocks are assumed within 1 s.
+CLOCK_TOLERANCE = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An issued token. `scope` is what was granted; `issuer` the token endpoint it came from; `sealed` its ciphertext."""
+
+    token_id: str
+    scope: str
+    issued_at: datetime
+    expires_at: datetime
+    renew_at: datetime
+    expires_assumed: bool
+    expiry_disputed: bool
+    issuer: str
+    secret_version: str
+    sealed: bytes = field(repr=False)
+
+    @property
+    def life(self) -> timedelta:
+        return self.expires_at - self.issued_at
+
+    def left(self, now: datetime) -> timedelta:
+        return self.expires_at - now
+
+    def alive(self, now: datetime) -> bool:
+        return self.expires_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A refresh token. `sent`: it went out once, or may have: never send it again."""
+
+    refresh_id: str
+    expires_at: datetime | None
+    sent: bool
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A token that is no longer handed out but may still live. `revoke`: it is to be ended at the provider."""
+
+    token_id: str
+    expires_at: datetime
+    revoke: bool
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who is asking the provider, and until when he may."""
+
+    owner: str
+    until: datetime
+
+    def holds(self, now: datetime) -> bool:
+        return now < self.until + CLOCK_TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What rests on a whole connection.
+
+    `unresolved`: login attempts that were sent and whose outcome nobody knows. `tried`: when which secret versions were
+    first tried, newest last. `trial_at`: the last trial.
+    """
+
+    failure: Failure | None = None
+    unresolved: int = 0
+    tried: tuple[tuple[str, datetime], ...] = ()
+    trial_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """All that the store knows of a token key, as of one read.
+
+    `stale_at`: the secret changed after it was read for the token. `revoke_with`: the settings that the retired tokens
+    were issued under, as PUT.
+    """
+
+    key: TokenKey
+    token: Token | None = None
+    refresh: Refresh | None = None
+    lease: Lease | None = None
+    failure: Failure | None = None
+    guard: Guard = field(default_factory=Guard)
+    rejections: int = 0
+    rejected_until: datetime | None = None
+    retired: tuple[Retired, ...] = ()
+    revoke_with: Mapping[str, Any] | None = field(default=None, repr=False)
+    last_used_at: datetime | None = None
+    stale_at: datetime | None = None
+    due_at: datetime | None = None
+    exists: bool = False
+
+    def failures(self) -> tuple[Failure, ...]:
+        """The failures that bear on this key: its own and its connection's."""
+        return tuple(failure for failure in (self.guard.failure, self.failure) if failure is not None)
+
+    def outstanding(self, now: datetime) -> tuple[Retired, ...]:
+        """All tokens of the key that still live, each to be revoked: what a purge leaves."""
+        items = [replace(item, revoke=True) for item in self.retired]
+        if self.token is not None:
+            items.append(Retired(self.token.token_id, self.token.expires_at, True, self.token.sealed))
+        return tuple(item for item in items if item.expires_at > now)

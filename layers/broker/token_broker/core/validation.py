@@ -1,0 +1,136 @@
+"""Reading untrusted objects field by field, so that one answer names every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from token_broker.errors import FieldError
+
+T = TypeVar("T")
+MAX_TEXT = 2048
+
+
+@dataclass(slots=True)
+class Fields:
+    """An object under validation. Getters return the value or a default and collect what is wrong in `faults`."""
+
+    data: Mapping[str, Any]
+    prefix: str = ""
+    faults: list[FieldError] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def fault(self, name: str, reason: str) -> None:
+        self.faults.append(FieldError(self.prefix + name, reason))
+
+    def take(self, name: str, read: Callable[[Any], T], default: T, *, required: bool = False) -> T:
+        """The field `name` through `read`, which raises ValueError with a reason; absent and null are the default."""
+        self.seen.add(name)
+        value = self.data.get(name)
+        if value is None:
+            if required:
+                self.fault(name, "is required")
+            return default
+        try:
+            return read(value)
+        except ValueError as error:
+            self.fault(name, str(error))
+            return default
+
+    def section(self, name: str, *, required: bool = False) -> Fields:
+        """A nested object, reported under dotted names and into the same list of faults."""
+        empty: Mapping[str, Any] = {}
+        data = self.take(name, mapping, empty, required=required)
+        return Fields(data, f"{self.prefix}{name}.", self.faults)
+
+    def refuse_others(self) -> None:
+        """Every field that nobody asked for is a fault: a typing error must not pass as a default."""
+        for name in sorted(set(self.data) - self.seen, key=str):
+            self.fault(str(name)[:64], "is not a known field")
+
+
+def text(value: Any) -> str:
+    """A non-empty string without control characters, at most 2,048 characters."""
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    if not value:
+        raise ValueError("must not be empty")
+    if len(value) > MAX_TEXT:
+        raise ValueError(f"is longer than {MAX_TEXT} characters")
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("has a control character")
+    return value
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be an object")
+    return value
+
+
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError("must be a whole number")
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
+    return read
+
+
+def one_of(options: Iterable[str]) -> Callable[[Any], str]:
+    """A reader of one of a few words."""
+    words = tuple(options)
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return value
+
+    return read
+
+
+def texts(value: Any, *, limit: int = 200) -> tuple[str, ...]:
+    """A list of strings without repeats."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("must be a list of strings")
+    if len(value) > limit:
+        raise ValueError(f"has more than {limit} entries")
+    return tuple(dict.fromkeys(text(item) for item in value))
+
+
+def absolute_url(value: Any, *, insecure: bool = False) -> str:
+    """An https URL with a real host and without user info, query or fragment; a trailing slash is dropped.
+
+    `insecure` admits http as well: the one setting of the local stack.
+    """
+    url = text(value)
+    if not url.isascii() or any(character in url for character in ' "<>\\^`{|}'):
+        raise ValueError("has a character that does not belong into a URL")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme != "https" and not (insecure and parts.scheme == "http"):
+        raise ValueError("must start with https://")
+    if not parts.hostname:
+        raise ValueError("has no host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not carry user info")
+    if "?" in url or "#" in url:
+        raise ValueError("must have no query and no fragment")
+    if port == 0:
+        raise ValueError("has no usable port")
+    return url.rstrip("/")

@@ -1,0 +1,43 @@
+"""The deployment's settings, from the environment that template.yaml gives each function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Names of resources, and switches. A function's environment holds only what that function uses.
+
+    `local` admits http and loopback addresses, and `time_scale` shrinks all lifetimes: both exist for the local stack,
+    and the template never sets them.
+    """
+
+    connection_table: str
+    token_table: str
+    renewal_queue_url: str
+    sealing_key_arn: str
+    secret_prefix: str
+    allow_private_networks: bool
+    local: bool
+    time_scale: float
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Raises ValueError for a value that makes no sense."""
+        local = environment.get("TOKEN_BROKER_LOCAL") == "1"
+        scale = float(environment.get("TOKEN_BROKER_TIME_SCALE") or 1.0) if local else 1.0
+        if not (math.isfinite(scale) and 0 < scale <= 1):
+            raise ValueError("TOKEN_BROKER_TIME_SCALE must be above 0 and at most 1")
+        return cls(
+            connection_table=environment.get("CONNECTION_TABLE", ""),
+            token_table=environment.get("TOKEN_TABLE", ""),
+            renewal_queue_url=environment.get("RENEWAL_QUEUE_URL", ""),
+            sealing_key_arn=environment.get("SEALING_KEY_ARN", ""),
+            secret_prefix=environment.get("SECRET_PREFIX", "token-broker"),
+            allow_private_networks=environment.get("ALLOW_PRIVATE_NETWORKS") == "true",
+            local=local,
+            time_scale=scale,
+        )

@@ -1,0 +1,85 @@
+"""What holds for every simulated provider: its resource, its counters, its accounts and its paths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from urllib.parse import quote
+
+import pytest
+
+from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer
+
+from .vendor_calls import GRANT, SLUGS, Hands, call, report, sent, steer, token_from
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_resource_accepts_a_live_token_only_and_only_the_vendors_way(
+    slug: str, providers: ProvidersServer, clock: Hands
+) -> None:
+    token = token_from(providers, slug)
+    path = f"/{slug}/api/resource"
+    right = call(providers, "GET", path, headers=sent(slug, token))
+    assert right.status_code == 200
+    assert right.json()["token_id"] == hashlib.sha256(token.encode()).hexdigest()[:16]
+    other_way = {"Authorization": f"Bearer {token}"} if slug == "unicommerce" else {"apiKey": token}
+    for wrong in (other_way, {}, sent(slug, "unknown"), {"Authorization": f"Basic {token}"}):
+        assert call(providers, "GET", path, headers=wrong).status_code == 401
+    assert call(providers, "GET", f"{path}?access_token={token}").status_code == 401
+    assert call(providers, "POST", path, headers=sent(slug, token)).status_code == 405
+    clock.now += 90_000
+    assert call(providers, "GET", path, headers=sent(slug, token)).status_code == 401
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_revocation_by_control_ends_a_token_early(slug: str, providers: ProvidersServer) -> None:
+    path = f"/{slug}/api/resource"
+    token = token_from(providers, slug)
+    [live] = report(providers, slug)["live_tokens"]
+    steer(providers, slug, revoke=live["token_id"])
+    assert call(providers, "GET", path, headers=sent(slug, token)).status_code == 401
+    token = token_from(providers, slug)
+    steer(providers, slug, revoke_all=True)
+    assert call(providers, "GET", path, headers=sent(slug, token)).status_code == 401
+    assert report(providers, slug)["live_tokens"] == []
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_report_counts_and_holds_no_secret(slug: str, providers: ProvidersServer) -> None:
+    token = token_from(providers, slug)
+    told = report(providers, slug)
+    assert (told["token_requests"], told["issued"], told["refused"]) == (1, 1, 0)
+    assert told["requests"][-1]["outcome"] == "issued"
+    assert told["requests"][-1]["operation"] == "token"
+    text = json.dumps(told, ensure_ascii=False)
+    secret = DEFAULT_ACCOUNTS[slug]["secret"]
+    assert token not in text
+    assert not [value for value in secret.values() if value in text or quote(value, safe="") in text]
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_rotated_secret_is_asked_for_while_the_token_lives_on(slug: str, providers: ProvidersServer) -> None:
+    token = token_from(providers, slug)
+    field = "password" if slug == "unicommerce" else "client_secret"
+    steer(providers, slug, rotate_secret={"secret": {field: "fake-new"}}, options={"reuse": False})
+    with pytest.raises(KeyError):
+        token_from(providers, slug)
+    assert call(providers, "GET", f"/{slug}/api/resource", headers=sent(slug, token)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("slug", "path"),
+    [
+        ("unified-services", "/unified-services/oauth2/v2.0/token"),
+        ("commerce-layer", "/commerce-layer/oauth/token"),
+        ("ucommerce", "/ucommerce/api/v1/oauth/token"),
+        ("unidy", "/unidy/oauth/token"),
+        ("oauth2", "/oauth2/token"),
+    ],
+)
+def test_token_endpoints_take_a_post_at_their_exact_path(slug: str, path: str, providers: ProvidersServer) -> None:
+    assert call(providers, "GET", path).status_code == 405
+    for near in (path + "/", path.replace(f"/{slug}/", f"/{slug}//"), path + "s"):
+        assert call(providers, "POST", near, data=GRANT).status_code == 404
+    assert call(providers, "POST", path + "?grant_type=client_credentials", data=GRANT).status_code == 400
+    assert report(providers, slug)["issued"] == 0

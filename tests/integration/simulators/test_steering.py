@@ -1,0 +1,113 @@
+"""The control route, the clock, the time scale, and the life of the server."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from tests.local.providers import ProvidersServer, default_settings, start_providers
+
+from .vendor_calls import SLUGS, Hands, call, claims, report, steer, unidy, unified
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        {"unknown": 1},
+        {"faults": [{"kind": "status"}, {"kind": "no-such"}]},
+        {"faults": [{"kind": "status", "colour": "red"}]},
+        {"faults": [{"kind": "status", "times": 0}]},
+        {"faults": [{"kind": "delay", "seconds": "long"}]},
+        {"options": {"lifetime_s": "long"}},
+        {"options": {"no_such": 1}},
+        {"options": {"set_fields": 1}},
+        {"accounts": [{"name": "x"}]},
+        {"rotate_secret": {"account": "nobody", "secret": {}}},
+        {"lock_after": 3},
+        {"reset": False},
+    ],
+)
+def test_control_refuses_what_it_does_not_know(command: Any, providers: ProvidersServer) -> None:
+    answer = call(providers, "POST", "/_control/unidy", json=command)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert report(providers, "unidy")["faults"] == []
+
+
+def test_control_knows_its_simulators_only(providers: ProvidersServer) -> None:
+    assert call(providers, "GET", "/_control").json() == {"simulators": SLUGS}
+    assert call(providers, "GET", "/_control/nobody").status_code == 404
+    assert call(providers, "POST", "/_control/unidy", data="{").status_code == 400
+    assert call(providers, "DELETE", "/_control/unidy").status_code == 405
+    assert call(providers, "GET", "/nobody/api/resource").status_code == 404
+
+
+def test_an_option_counts_unscaled_and_reset_forgets_it(providers: ProvidersServer) -> None:
+    steer(providers, "unidy", options={"lifetime_s": 20})
+    assert unidy(providers).json()["expires_in"] == 20
+    steer(providers, "unidy", reset=True)
+    told = report(providers, "unidy")
+    assert (told["token_requests"], told["live_tokens"], told["options"]["lifetime_s"]) == (0, [], 7200)
+
+
+def test_clock_skew_moves_the_vendors_own_times(providers: ProvidersServer, clock: Hands) -> None:
+    steer(providers, "unified-services", options={"clock_skew_s": 600})
+    answer = unified(providers)
+    assert claims(answer.json()["access_token"])["exp"] == clock.now + 600 + 3599
+    assert answer.json()["expires_in"] == 3599
+
+
+def test_time_scale_shrinks_lifetimes_and_windows_together() -> None:
+    with start_providers(time_scale=0.01) as providers:
+        options = report(providers, "commerce-layer")["options"]
+        assert (options["lifetime_s"], options["reissue_window_s"], options["rate_window_s"]) == (72, 9, 0.6)
+        assert report(providers, "ucommerce")["options"]["code_lifetime_s"] == 0.6
+        assert unidy(providers).json()["expires_in"] in {71, 72}
+
+
+def test_reset_drops_a_request_that_is_held_back(providers: ProvidersServer) -> None:
+    simulator = providers.simulator("unidy")
+    simulator.fail("hang")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(unidy, providers)
+        assert simulator.waits.until_held(1, timeout_s=5)
+        simulator.reset()
+        assert isinstance(hanging.exception(timeout=5), requests.ConnectionError)
+    assert simulator.report()["issued"] == 0
+
+
+def test_close_ends_hanging_and_idle_connections_at_once() -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, requests.Session() as session:
+        with start_providers() as providers:
+            session.get(f"{providers.url}/_control", timeout=5)
+            providers.simulator("unidy").fail("hang")
+            hanging = pool.submit(unidy, providers)
+            assert providers.simulator("unidy").waits.until_held(1, timeout_s=5)
+            closing_at = time.monotonic()
+        assert time.monotonic() - closing_at < 2
+        assert isinstance(hanging.exception(timeout=5), requests.ConnectionError)
+        with pytest.raises(requests.ConnectionError):
+            session.get(f"{providers.url}/_control", timeout=5)
+
+
+def test_a_crowd_of_callers_is_served_and_counted(providers: ProvidersServer) -> None:
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: unidy(providers), range(64)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["access_token"] for answer in answers}) == 64
+    assert report(providers, "unidy")["issued"] == 64
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_default_settings_lead_to_the_simulator(slug: str) -> None:
+    settings = default_settings(slug, "http://127.0.0.1:4600/")
+    assert settings["api_base_url"] == f"http://127.0.0.1:4600/{slug}"
+    urls = [value for name, value in settings.items() if name in {"token_url", "base_url", "revocation_url"}]
+    assert urls
+    assert all(url.startswith(f"http://127.0.0.1:4600/{slug}") for url in urls)
+    assert "allowed_callers" not in settings

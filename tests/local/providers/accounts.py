@@ -1,0 +1,105 @@
+"""The accounts that the simulated vendors know from the start, and the settings of a connection to each.
+
+The credentials are made up, and awkward on purpose: they hold what the vendor allows of @ # & + % : / = and
+non-ASCII letters. A ':' cannot stand in an id that travels in a raw Basic header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+REDIRECT_URI = "https://broker.example/callback"
+
+# What the broker's secret of the connection <slug>/demo holds.
+DEFAULT_ACCOUNTS: dict[str, dict[str, Any]] = {
+    "unified-services": {
+        "name": "demo",
+        "secret": {"client_id": "fake-channel@web#1", "client_secret": "fake:s3cret+100%2B/é&=not-real"},
+    },
+    "unicommerce": {
+        "name": "demo",
+        "secret": {"username": "fake.seller+1@shop.example", "password": "fake#p&ss+100%25:w/rd?=ü not-real"},
+    },
+    "commerce-layer": {
+        "name": "demo",
+        "secret": {"client_id": "fake-integration-BISG8bb3GWpC8", "client_secret": "fake-secret+%@&:#/not-real"},
+    },
+    "ucommerce": {
+        "name": "demo",
+        "secret": {"client_id": "fake-store&eu+1%2F#", "client_secret": "fake:£ecret+50%25@&#é/not-real"},
+    },
+    "unidy": {
+        "name": "demo",
+        "secret": {"client_id": "fake-partner-3oyGaZLxkppqDi5V3k", "client_secret": "fake_rXDV5m+%@&:#é_not-real"},
+    },
+    "oauth2": {
+        "name": "demo",
+        "secret": {"client_id": "fake-client@any#1+%", "client_secret": "fake:s3cret+100%2B/é&=not-real"},
+    },
+}
+
+# A sales channel has no secret, and has to name a market; a public client of RFC 6749 has none either.
+SALES_CHANNEL_ACCOUNT: dict[str, Any] = {"name": "storefront", "secret": {"client_id": "fake-sales-channel-4Xv2"}}
+PUBLIC_CLIENT_ACCOUNT: dict[str, Any] = {"name": "public", "secret": {"client_id": "fake-public-client"}}
+
+_FURTHER_ACCOUNTS = {"commerce-layer": [SALES_CHANNEL_ACCOUNT], "oauth2": [PUBLIC_CLIENT_ACCOUNT]}
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "unified-services": {"token_url": "{root}/oauth2/v2.0/token", "scope": "api://unified/.default"},
+    "unicommerce": {"base_url": "{root}"},
+    "commerce-layer": {"token_url": "{root}/oauth/token"},
+    "ucommerce": {"base_url": "{root}", "redirect_uri": REDIRECT_URI},
+    "unidy": {
+        "base_url": "{root}",
+        "scope": "users:read",
+        "allowed_scopes": ["subscriptions:read", "users:read", "users:write"],
+    },
+    "oauth2": {
+        "token_url": "{root}/token",
+        "revocation_url": "{root}/revoke",
+        "client_auth": "basic",
+        "encoding": "form",
+        "scope": "api.read",
+    },
+}
+
+
+@dataclass(slots=True)
+class Account:
+    """One set of credentials at a vendor. `failed_logins` and `locked` matter where a vendor locks accounts."""
+
+    name: str
+    secret: dict[str, str] = field(repr=False)
+    redirect_uris: tuple[str, ...] = (REDIRECT_URI,)
+    failed_logins: int = 0
+    locked: bool = False
+
+    @classmethod
+    def from_document(cls, document: Any) -> Account:
+        """Reads {"name", "secret", "redirect_uris"?}. Raises ValueError for anything else."""
+        if not isinstance(document, Mapping) or not set(document) <= {"name", "secret", "redirect_uris"}:
+            raise ValueError("account: an object of name, secret and redirect_uris")
+        secret = document.get("secret")
+        if not isinstance(secret, Mapping) or not secret or not all(isinstance(item, str) for item in secret.values()):
+            raise ValueError("account: secret has to be an object of texts")
+        if not isinstance(document.get("name"), str):
+            raise ValueError("account: name has to be a text")
+        return cls(document["name"], dict(secret), tuple(document.get("redirect_uris", (REDIRECT_URI,))))
+
+
+def initial_accounts(slug: str) -> dict[str, Account]:
+    """The accounts of a simulator after a start or a reset, by name."""
+    documents = [DEFAULT_ACCOUNTS[slug], *_FURTHER_ACCOUNTS.get(slug, [])]
+    return {account.name: account for account in map(Account.from_document, documents)}
+
+
+def default_settings(slug: str, providers_url: str) -> dict[str, Any]:
+    """The settings of the connection <slug>/demo, as PUT takes them, without allowed_callers."""
+    root = f"{providers_url.rstrip('/')}/{slug}"
+    settings = {
+        name: value.replace("{root}", root) if isinstance(value, str) else value
+        for name, value in _SETTINGS[slug].items()
+    }
+    return {**settings, "api_base_url": root}

@@ -1,0 +1,178 @@
+"""All simulated vendors behind one loopback port: /<slug>/... is the vendor, /_control/<slug> the way to steer it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+from . import control
+from .commerce_layer import CommerceLayer
+from .delivery import deliver
+from .oauth2 import OAuth2
+from .simulator import Simulator
+from .ucommerce import Ucommerce
+from .unicommerce import Unicommerce
+from .unidy import Unidy
+from .unified_services import UnifiedServices
+from .wire import Reply, Request, json_reply
+
+SIMULATORS: tuple[type[Simulator], ...] = (UnifiedServices, Unicommerce, CommerceLayer, Ucommerce, Unidy, OAuth2)
+MAX_REQUEST_BYTES = 1024 * 1024
+
+Clock = Callable[[], datetime] | Callable[[], float]
+
+
+class ProvidersServer:
+    """The running simulators. `close()` (or leaving the `with` block) ends them at once, waiting faults included."""
+
+    def __init__(self, port: int, time_scale: float, clock: Clock) -> None:
+        now = _epoch_seconds(clock)
+        self._simulators = {kind.slug: kind(time_scale=time_scale, now=now) for kind in SIMULATORS}
+        self._http = _HttpServer(port, self._simulators)
+        self.port: int = self._http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="providers", daemon=True
+        )
+        self._thread.start()
+
+    def simulator(self, slug: str) -> Simulator:
+        """The simulator behind /<slug>. Raises KeyError."""
+        return self._simulators[slug]
+
+    def close(self) -> None:
+        for simulator in self._simulators.values():
+            simulator.waits.close()
+        self._http.shutdown()
+        self._http.server_close()
+        self._http.hang_up()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start_providers(port: int = 0, *, time_scale: float = 1.0, clock: Clock = time.time) -> ProvidersServer:
+    """Starts all simulators on 127.0.0.1 (`port` 0: any free one). Raises OSError if the port is taken.
+
+    `time_scale` multiplies every lifetime and window; `clock` gives aware datetimes or epoch seconds. Logs nothing.
+    """
+    if time_scale <= 0:
+        raise ValueError("time_scale has to be positive")
+    return ProvidersServer(port, time_scale, clock)
+
+
+def _epoch_seconds(clock: Clock) -> Callable[[], float]:
+    def now() -> float:
+        moment = clock()
+        return moment.timestamp() if isinstance(moment, datetime) else moment
+
+    return now
+
+
+class _HttpServer(ThreadingHTTPServer):
+    """One thread per connection, and a list of open connections, so that keep-alive does not outlive `close`."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, port: int, simulators: dict[str, Simulator]) -> None:
+        self.simulators = simulators
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def server_bind(self) -> None:
+        """Without HTTPServer's own step, which asks the name service for a name of 127.0.0.1."""
+        socket.socket.bind(self.socket, self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._open_lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        with self._open_lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news; anything else is a bug and is printed."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads a request, finds the simulator, and leaves the socket to `deliver`."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _HttpServer
+
+    def do_GET(self) -> None:
+        target, _, query = self.path.partition("?")
+        _, slug, *rest = target.split("/", 2) if target.startswith("/") else ("", "")
+        body = self._read_body()
+        if body is None:
+            return
+        if slug == "_control":
+            self._send(self._control(rest[0] if rest else "", body))
+        elif simulator := self.server.simulators.get(slug):
+            request = Request(self.command, "/" + "".join(rest), query, self.headers, body)
+            if not deliver(simulator, request, self.connection):
+                self.close_connection = True
+        else:
+            self._send(json_reply(404, {"error": "no such provider"}, outcome="no such provider"))
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a request line can hold a password."""
+
+    def _read_body(self) -> bytes | None:
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > MAX_REQUEST_BYTES:
+            self.close_connection = True
+            self._send(json_reply(413, {"error": "a body of a stated, small length"}, outcome="body"))
+            return None
+        return self.rfile.read(int(length))
+
+    def _control(self, slug: str, body: bytes) -> Reply:
+        simulators = self.server.simulators
+        if not slug and self.command == "GET":
+            return json_reply(200, {"simulators": sorted(simulators)}, outcome="control")
+        if slug not in simulators:
+            return json_reply(404, {"error": "no such simulator"}, outcome="control")
+        if self.command == "POST":
+            try:
+                control.apply(simulators[slug], json.loads(body))
+            except ValueError as error:
+                return json_reply(400, {"error": str(error)}, outcome="control")
+        elif self.command != "GET":
+            return json_reply(405, {"error": "GET or POST"}, outcome="control")
+        return json_reply(200, simulators[slug].report(), outcome="control")
+
+    def _send(self, reply: Reply) -> None:
+        self.connection.sendall(reply.head(now=time.time()) + reply.body)

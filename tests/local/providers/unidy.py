@@ -1,0 +1,41 @@
+"""Unidy: client credentials as JSON, with a scope out of a list. A Doorkeeper server, by all one can see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .doorkeeper import Doorkeeper
+from .options import Options
+from .wire import Reply, Request
+
+SCOPES = (
+    "subscriptions:read",
+    "subscriptions:write",
+    "subscriptions_batch:write",
+    "custom_attributes:read",
+    "custom_attributes:write",
+    "users:read",
+    "users:read_by_email",
+    "users:change_email",
+    "users:write",
+    "newsletter_subscriptions:write",
+)
+
+
+@dataclass(frozen=True)
+class UnidyOptions(Options):
+    lifetime_s: float = 7200
+
+
+class Unidy(Doorkeeper):
+    """Whoever asks for no scope is handed all of them: the trap that makes a scope a must for the broker."""
+
+    slug = "unidy"
+    defaults = UnidyOptions()
+
+    def token(self, request: Request) -> Reply:
+        account, asked = self.client_credentials(request)
+        scope = asked or " ".join(SCOPES)
+        self.require_known_scopes(scope, SCOPES)
+        token = self.issue(account, scope)
+        return self.token_reply(token, self.token_document(token))
