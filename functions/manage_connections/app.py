@@ -1,4 +1,4 @@
-"""Connections and their states: /v1/connections…, /v1/providers, /v1/health. Reads no secret's value and opens no token."""
+"""Connections and their states: /v1/connections…, /v1/providers, /v1/health. Reads no secret, opens no token."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from token_broker.observability import count, logger, metrics, unexpected
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[dict[str, str]]]:
     """An SQS event in; out the messages that are to come back. Only our own faults do."""
     failed = [record["messageId"] for record in event["Records"] if not _renew(record["body"])]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
@@ -27,7 +27,7 @@ def _renew(body: str) -> bool:
     except BrokerUnavailable as error:
         logger.error("renewal_broken_off", code=error.code, service_code=getattr(error, "service_code", None))
         return False
-    except Exception as error:  # back to the queue, and to the dead letters in the end
+    except Exception as error:  # noqa: BLE001  # back to the queue, and to the dead letters in the end
         logger.error("renewal_broken_off", extra={"code": "internal_error", **unexpected(error)})
         count("InternalErrors")
         return False

@@ -24,7 +24,7 @@ PLACES = (
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
     """An EventBridge event from CloudTrail in; out how many token keys are due now."""
     detail = event.get("detail")
     ids = list(_secret_ids(detail if isinstance(detail, dict) else {}))

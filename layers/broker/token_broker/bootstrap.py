@@ -10,7 +10,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +21,7 @@ from token_broker.adapters.token_store import DynamoTokenStore
 from token_broker.broker import Broker
 from token_broker.broker.parts import Parts, Switches
 from token_broker.catalogue import load_catalogue
+from token_broker.core.exchange import HttpRequest, HttpResponse, Network
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.settings import Settings
 
@@ -46,7 +47,9 @@ class _Lazy:
 
 
 def utc_now() -> datetime:
-    return datetime.now(UTC)
+    """Now, to the millisecond: what the tables keep."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def pause(seconds: float) -> None:
@@ -115,13 +118,12 @@ def build_broker(
 
 
 def _sender(settings: Settings) -> Send:
-    @lru_cache(maxsize=1)
-    def sender() -> Send:
+    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
         from token_broker.adapters.sender import HttpSender
 
-        return HttpSender(loopback=settings.local)
+        return HttpSender(loopback=settings.local)(request, network, timeout)
 
-    return lambda request, network, timeout: sender()(request, network, timeout)
+    return send
 
 
 @lru_cache(maxsize=1)

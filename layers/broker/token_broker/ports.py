@@ -1,4 +1,4 @@
-"""What the broker needs of the world. Stores, vault, sealer and queue are protocols; send, clock and sleep are callables."""
+"""What the broker needs of the world: stores, vault, sealer and queue as protocols; send, clock, sleep as callables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Token records as DynamoDB items and back.
 
-TokenTable: pk `C#{provider}/{connection}`, sk `T#{sha256 of scope set}` (a token key) or `GUARD` (what rests on the whole
-connection); pk `H#{host}`, sk `BUDGET`. Moments are whole milliseconds, `ttl` whole seconds. Items carry a format version.
+TokenTable: pk `C#{provider}/{connection}`, sk `T#{sha256 of scope set}` (a token key) or `GUARD` (what rests on the
+whole connection); pk `H#{host}`, sk `BUDGET`. Moments are whole milliseconds, `ttl` whole seconds. Items carry a format
+version.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class KmsSealer:
             plain, header = self._sdk.decrypt(source=bytes(sealed), key_provider=self._master_key)
         except BotoCoreError as error:
             raise ServiceFailed(KMS, type(error).__name__) from None
-        except Exception:  # the SDK's parser raises many kinds on a mangled message
+        except Exception:  # noqa: BLE001  # the SDK's parser raises many kinds on a mangled message
             answer = self._master_key.answer
             if answer is not None and error_code(answer) not in BROKEN:
                 raise ServiceFailed(KMS, error_code(answer)) from None

@@ -73,7 +73,7 @@ class _Exchange:
             result: HttpResponse | TransportError = self._send()
         except TransportError as error:
             result = error
-        except Exception as error:  # whatever it is, its text may hold the URL
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text may hold the URL
             result = self._failed(error)
         if not self.abandoned:
             self.result = result
@@ -192,7 +192,7 @@ class _Adapter(HTTPAdapter):
         self._exchange = exchange
         super().__init__(max_retries=0)
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+    def init_poolmanager(self, *_args: Any, **_kwargs: Any) -> None:
         exchange = self._exchange
 
         def dialled(connection: HTTPConnection) -> socket.socket:

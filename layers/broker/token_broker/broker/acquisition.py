@@ -12,7 +12,7 @@ from token_broker.core.credentials import Credentials, check_scope_of, parse_cre
 from token_broker.core.exchange import TransportError, Unreachable
 from token_broker.core.failures import Failure, Kind, Verdict, Where, next_failure
 from token_broker.core.grants import Flow, Order, Refusal, flow_for
-from token_broker.core.lifetimes import DEFAULT_LIFE, lifetime
+from token_broker.core.lifetimes import DEFAULT_LIFE, Lifetime, lifetime
 from token_broker.core.names import TokenKey, fingerprint
 from token_broker.core.policy import Acquire, RenewalPolicy, TokenRequest, decide
 from token_broker.core.replies import Issued, Unusable, jwt_expiry
@@ -54,7 +54,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
     """What a grant brought, and when the request that brought it went out."""
 
     issued: Issued = field(repr=False)
@@ -150,7 +150,7 @@ class Acquirer:
         check_scope_of(connection.name, connection.provider, credentials, scope)
         return credentials
 
-    def run(self, flow: Flow, connection: Connection) -> _Answer:
+    def run(self, flow: Flow, connection: Connection) -> Answer:
         """Drives a grant over the network, 8 s an exchange, 12 s in all. Raises Refusal."""
         parts, network = self.parts, self.parts.network(connection)
         deadline = parts.clock() + ACQUISITION_TIME
@@ -167,7 +167,22 @@ class Acquirer:
                 else:
                     request = flow.send(response)
         except StopIteration as done:
-            return _Answer(done.value, sent_at)
+            return Answer(done.value, sent_at)
+
+    def life(self, connection: Connection, answer: Answer) -> Lifetime:
+        """How long the token of an answer lives. Raises Refusal for one that is past already."""
+        parts = self.parts
+        try:
+            return lifetime(
+                answer.issued,
+                sent_at=answer.sent_at,
+                cap=parts.scaled(connection.lifetime_cap),
+                untold=parts.scaled(connection.told_lifetime),
+                default=DEFAULT_LIFE * parts.switches.time_scale,
+            )
+        except Unusable as reason:
+            detail = f"The provider's answer is no usable token: {reason}."
+            raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail, spent=True)) from None
 
     def _order(self, work: _Work, credentials: Credentials) -> Order:
         previous, refresh = work.found.token, work.found.refresh
@@ -185,19 +200,9 @@ class Acquirer:
         proven = previous is not None and previous.secret_version == credentials.version
         return replace(order, refresh_token=plain, proven=proven)
 
-    def _token(self, work: _Work, credentials: Credentials, answer: _Answer) -> Token:
-        parts, connection, issued = self.parts, work.connection, answer.issued
-        try:
-            life = lifetime(
-                issued,
-                sent_at=answer.sent_at,
-                cap=parts.scaled(connection.lifetime_cap),
-                untold=parts.scaled(connection.told_lifetime),
-                default=DEFAULT_LIFE * parts.switches.time_scale,
-            )
-        except Unusable as reason:
-            detail = f"The provider's answer is no usable token: {reason}."
-            raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail, spent=True)) from None
+    def _token(self, work: _Work, credentials: Credentials, answer: Answer) -> Token:
+        issued = answer.issued
+        life = self.life(work.connection, answer)
         refresh_in = timedelta(seconds=issued.refresh_in) if issued.refresh_in else None
         return Token(
             token_id=fingerprint(issued.access_token),
@@ -209,12 +214,10 @@ class Acquirer:
             expiry_disputed=life.disputed,
             issuer=work.policy.issuer,
             secret_version=credentials.version,
-            sealed=parts.sealer.seal(issued.access_token, work.key, ACCESS),
+            sealed=self.parts.sealer.seal(issued.access_token, work.key, ACCESS),
         )
 
-    def _commit(
-        self, work: _Work, answer: _Answer, token: Token, read_at: datetime, *, forced: bool
-    ) -> Acquired | Lost:
+    def _commit(self, work: _Work, answer: Answer, token: Token, read_at: datetime, *, forced: bool) -> Acquired | Lost:
         parts, now, plain = self.parts, self.parts.clock(), answer.issued.access_token
         commit = Commit(
             token=token,

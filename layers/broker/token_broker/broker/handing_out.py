@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from token_broker.broker.acquisition import ACCESS, Acquired, Acquirer, provider_error
-from token_broker.broker.memory import Remembered, TokenMemory
+from token_broker.broker.acquisition import ACCESS, Acquired, Acquirer, Lost, provider_error
+from token_broker.broker.memory import MAX_REMEMBERED, Remembered, TokenMemory
 from token_broker.broker.parts import ACQUISITION_TIME, WAIT_TIME, Parts
 from token_broker.core.callers import Caller
 from token_broker.core.connections import Connection
@@ -113,47 +113,47 @@ class HandingOut:
 
     def _from_store(self, ask: Ask, key: TokenKey, asked_at: datetime) -> Handout:
         parts = self._parts
-        give_up_at = min(asked_at + WAIT_TIME, ask.deadline)
-        request: TokenRequest | None = None
-        pause, may_acquire = FIRST_LOOK, True
+        pause, may_acquire, unreadable = FIRST_LOOK, True, None
         while True:
-            read_at = parts.clock()
-            stored, record = parts.tokens.read(key)
-            connection = parts.connection(ask.name, stored)
-            policy = self._admitted(ask, connection)
-            self._memory.remember_scope(connection)
-            if (scope := connection.scope_for(ask.scope)) != key.scope:
-                key = TokenKey(ask.name, scope)
-                continue
-            request = request or _request(ask, policy, asked_at)
-            decision = decide(record, request, policy, read_at)
-            if isinstance(decision, Refuse):
-                request, decision = self._look_for_new_secret(connection, record, request, policy, decision)
-            match decision:
-                case Serve():
+            look = self._look(ask, key, asked_at, unreadable)
+            key = look.record.key
+            match look.decision:
+                case Serve() as serve:
                     try:
-                        return self._serve(connection, record, decision, policy, read_at)
+                        return self._serve(look, serve)
                     except SealBroken:
-                        request = replace(request, unreadable=decision.token.token_id)
-                case Refuse():
-                    raise _refusal(decision, read_at)
+                        unreadable = serve.token.token_id
+                case Refuse() as refuse:
+                    raise _refusal(refuse, look.at)
                 case AwaitOther(fallback=fallback):
-                    if parts.clock() + timedelta(seconds=pause) > give_up_at:
-                        return self._fall_back(connection, record, fallback, policy, read_at, _in_progress())
+                    if parts.clock() + timedelta(seconds=pause) > min(asked_at + WAIT_TIME, ask.deadline):
+                        return self._fall_back(look, fallback, _in_progress())
                     parts.sleep(pause)
                     pause = min(pause * 2, LAST_LOOK)
-                case Acquire():
+                case Acquire() as acquire:
                     if not may_acquire or parts.clock() + ACQUISITION_TIME > ask.deadline:
-                        fallback = self._fallback(record, request, policy, read_at)
-                        return self._fall_back(connection, record, fallback, policy, read_at, _in_progress())
-                    try:
-                        acquired = self._acquirer.acquire(connection, record, request, decision)
-                    except (ProviderError, ConnectionMisconfigured) as error:
-                        fallback = self._fallback(record, request, policy, read_at)
-                        return self._fall_back(connection, record, fallback, policy, read_at, error, failing=True)
-                    if isinstance(acquired, Acquired):
-                        return self._acquired(ask, connection, acquired, read_at)
-                    may_acquire = not acquired.asked
+                        return self._fall_back(look, self._fallback(look), _in_progress())
+                    attempt = self._attempt(look, acquire)
+                    if isinstance(attempt, Handout):
+                        return attempt
+                    may_acquire = not attempt.asked
+
+    def _look(self, ask: Ask, key: TokenKey, asked_at: datetime, unreadable: str | None) -> _Look:
+        """One read of the table, the caller's admission, and what `decide` makes of it."""
+        while True:
+            read_at = self._parts.clock()
+            stored, record = self._parts.tokens.read(key)
+            connection = self._parts.connection(ask.name, stored)
+            policy = self._admitted(ask, connection)
+            self._memory.remember_scope(connection)
+            scope = connection.scope_for(ask.scope)
+            if scope == key.scope:
+                break
+            # The scope of a request that names none was guessed, and the settings say otherwise.
+            key = TokenKey(ask.name, scope)
+        request = replace(_request(ask, policy, asked_at), unreadable=unreadable)
+        look = _Look(connection, policy, record, request, read_at, decide(record, request, policy, read_at))
+        return self._look_for_new_secret(look, look.decision) if isinstance(look.decision, Refuse) else look
 
     def _admitted(self, ask: Ask, connection: Connection) -> RenewalPolicy:
         """The same checks on every path. Raises CallerNotAllowed, ScopeNotAllowed or ConnectionSuspended."""
@@ -163,91 +163,99 @@ class HandingOut:
             raise ConnectionSuspended(f"{connection.name} is suspended.")
         return self._parts.policy(connection)
 
-    def _serve(
-        self, connection: Connection, record: TokenRecord, serve: Serve, policy: RenewalPolicy, read_at: datetime
-    ) -> Handout:
-        entry = self._memory.recall(record.key)
+    def _serve(self, look: _Look, serve: Serve) -> Handout:
+        key = look.record.key
+        entry = self._memory.recall(key)
         if entry is not None and entry.record.token is not None and entry.record.token.sealed == serve.token.sealed:
             plain = entry.access_token
         else:
-            plain = self._parts.sealer.open(serve.token.sealed, record.key, ACCESS)
-        self._memory.remember(Remembered(connection, record, plain, read_at))
-        self._note_use(connection, record, serve.token, policy, read_at)
-        return Handout(connection, serve.token, "table", read_at, serve.warnings, plain)
+            plain = self._parts.sealer.open(serve.token.sealed, key, ACCESS)
+        self._memory.remember(Remembered(look.connection, look.record, plain, look.at))
+        self._note_use(look, serve.token)
+        return Handout(look.connection, serve.token, "table", look.at, serve.warnings, plain)
 
-    def _acquired(self, ask: Ask, connection: Connection, acquired: Acquired, read_at: datetime) -> Handout:
+    def _attempt(self, look: _Look, acquire: Acquire) -> Handout | Lost:
+        try:
+            attempt = self._acquirer.acquire(look.connection, look.record, look.request, acquire)
+        except (ProviderError, ConnectionMisconfigured) as error:
+            return self._fall_back(look, self._fallback(look), error, failing=True)
+        return self._acquired(look, attempt) if isinstance(attempt, Acquired) else attempt
+
+    def _acquired(self, look: _Look, acquired: Acquired) -> Handout:
         now = self._parts.clock()
-        policy = self._parts.policy(connection)
-        self._memory.remember(Remembered(connection, acquired.record, acquired.access_token, read_at))
-        found = warnings(acquired.record, _request(ask, policy, read_at), policy, now)
-        if acquired.token.token_id == ask.rejected:
+        self._memory.remember(Remembered(look.connection, acquired.record, acquired.access_token, look.at))
+        found = warnings(acquired.record, look.request, look.policy, now)
+        if acquired.token.token_id == look.request.rejected:
             found = (*found, "same_token_reissued")
-        return Handout(connection, acquired.token, "provider", now, found, acquired.access_token)
+        return Handout(look.connection, acquired.token, "provider", now, found, acquired.access_token)
 
-    def _fallback(
-        self, record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, now: datetime
-    ) -> Serve | None:
+    def _fallback(self, look: _Look) -> Serve | None:
         """The valid token that is there, although a longer one was wanted."""
-        decision = decide(record, replace(request, min_ttl=timedelta()), policy, now)
+        content = replace(look.request, min_ttl=timedelta())
+        decision = decide(look.record, content, look.policy, self._parts.clock())
         if not isinstance(decision, Serve):
             return None
-        return Serve(decision.token, warnings(record, request, policy, now))
+        return Serve(decision.token, warnings(look.record, look.request, look.policy, look.at))
 
-    def _fall_back(
-        self,
-        connection: Connection,
-        record: TokenRecord,
-        fallback: Serve | None,
-        policy: RenewalPolicy,
-        read_at: datetime,
-        error: BrokerError,
-        *,
-        failing: bool = False,
-    ) -> Handout:
+    def _fall_back(self, look: _Look, fallback: Serve | None, error: BrokerError, *, failing: bool = False) -> Handout:
         if fallback is None:
             raise error
         if failing and "renewal_failing" not in fallback.warnings:
             fallback = replace(fallback, warnings=("renewal_failing", *fallback.warnings))
         try:
-            return self._serve(connection, record, fallback, policy, read_at)
+            return self._serve(look, fallback)
         except SealBroken:
             raise error from None
 
-    def _look_for_new_secret(
-        self, connection: Connection, record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, refuse: Refuse
-    ) -> tuple[TokenRequest, Decision]:
+    def _look_for_new_secret(self, look: _Look, refuse: Refuse) -> _Look:
         """A refusal ends with a new version of the secret. No event may tell us (it takes a trail), so look, seldom."""
-        parts, now = self._parts, self._parts.clock()
-        looked_at = self._probes.get(connection.name)
+        name, now = look.connection.name, self._parts.clock()
+        looked_at = self._probes.get(name)
         is_refused = refuse.failure is not None and refuse.failure.refused
-        if not is_refused or request.secret_version or (looked_at and now - looked_at < PROBE_SPACING):
-            return request, refuse
-        if len(self._probes) > 1000:
+        if not is_refused or (looked_at is not None and now - looked_at < PROBE_SPACING):
+            return look
+        if len(self._probes) >= MAX_REMEMBERED:
             self._probes.clear()
-        self._probes[connection.name] = now
-        secret = parts.vault.read(connection.name)
+        self._probes[name] = now
+        secret = self._parts.vault.read(name)
         if secret is None:
-            return request, refuse
-        request = replace(request, secret_version=secret.version)
-        return request, decide(record, request, policy, now)
+            return look
+        request = replace(look.request, secret_version=secret.version)
+        return replace(look, request=request, decision=decide(look.record, request, look.policy, now))
 
-    def _note_use(
-        self, connection: Connection, record: TokenRecord, token: Token, policy: RenewalPolicy, now: datetime
-    ) -> None:
+    def _note_use(self, look: _Look, token: Token) -> None:
         """Keeps a used key on the due index, and stands in for a schedule that does not run. Never fails a hand-out."""
-        if connection.keep_warm == "never":
+        if look.connection.keep_warm == "never":
             return
-        parts, key = self._parts, record.key
+        parts, record, key, now, interval = (
+            self._parts,
+            look.record,
+            look.record.key,
+            look.at,
+            look.policy.sweep_interval,
+        )
         try:
             if record.last_used_at is None or now - record.last_used_at > token.life / 4:
                 due_at = None if record.due_at or _is_refused(record) else token.renew_at
                 parts.tokens.note_use(key, now=now, due_at=due_at)
-            if record.due_at is not None and record.due_at <= now - policy.sweep_interval and token.renew_at <= now:
+            if record.due_at is not None and record.due_at <= now - interval and token.renew_at <= now:
                 due = DueKey(key.pk, key.sk, record.due_at)
-                if parts.tokens.claim_due(due, until=now + policy.sweep_interval):
+                if parts.tokens.claim_due(due, until=now + interval):
                     parts.queue.send([RenewalMessage(key.pk, key.sk)])
         except BrokerUnavailable:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at the table: what was read when (`at`: before the read), and what is to be done."""
+
+    connection: Connection
+    policy: RenewalPolicy
+    record: TokenRecord
+    request: TokenRequest
+    at: datetime
+    decision: Decision
 
 
 def _request(ask: Ask, policy: RenewalPolicy, asked_at: datetime) -> TokenRequest:

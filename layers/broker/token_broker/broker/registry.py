@@ -78,7 +78,7 @@ class Registry:
         return connection, before is None
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> Purge:
-        """Deletes settings and tokens; the secret stays. What can be revoked is left to the worker, which may open it."""
+        """Deletes settings and tokens; the secret stays. Revoking is left to the worker, which may open tokens."""
         stored = self._stored(name)
         connection = self.parts.connection(name, stored)
         try:

@@ -32,7 +32,7 @@ class NotRevoked:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What a DELETE did: how many tokens were dropped here, which of them were ended at the provider, which were not."""
+    """What a DELETE did: how many tokens were dropped, which of them were ended at the provider, which were not."""
 
     dropped: int = 0
     revoked: tuple[str, ...] = ()

@@ -12,15 +12,12 @@ from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.core.failures import next_failure
 from token_broker.core.grants import Refusal, flow_for
-from token_broker.core.lifetimes import lifetime
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
-from token_broker.core.replies import Unusable
 from token_broker.core.tokens import TokenRecord
 from token_broker.errors import (
     AcquisitionInProgress,
     ConnectionMisconfigured,
     ConnectionSuspended,
-    ProviderInvalidResponse,
     TooManyTrials,
     WouldRevoke,
 )
@@ -94,9 +91,9 @@ class Trials:
         parts = self.parts
         parts.take_budget(connection)
         try:
-            answer = self.acquirer.run(
-                flow_for(order_for(connection, credentials, key.scope, parts.clock())), connection
-            )
+            order = order_for(connection, credentials, key.scope, parts.clock())
+            answer = self.acquirer.run(flow_for(order), connection)
+            life = self.acquirer.life(connection, answer)
         except Refusal as refusal:
             now = parts.clock()
             failure = next_failure(
@@ -110,12 +107,6 @@ class Trials:
                 parts.tokens.put_guard(connection.name, failure, settled=True)
             raise provider_error(failure, now) from None
         issued, now = answer.issued, parts.clock()
-        try:
-            life = lifetime(
-                issued, sent_at=answer.sent_at, cap=connection.lifetime_cap, untold=connection.told_lifetime
-            )
-        except Unusable as reason:
-            raise ProviderInvalidResponse(f"The provider's answer is no usable token: {reason}.") from None
         token_id = fingerprint(issued.access_token)
         kept = {record.token.token_id for record in records if record.token is not None}
         if token_id not in kept and not connection.issue_revokes_previous:

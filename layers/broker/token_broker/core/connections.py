@@ -36,10 +36,10 @@ class CommonSetting:
 
 
 COMMON_SETTINGS = (
-    CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens; * in a name, or * alone.", required=True),
+    CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens; * in a name or alone.", required=True),
     CommonSetting("denied_callers", "ARNs that may not, whatever allowed_callers says.", default=[]),
     CommonSetting("scope", "Scope of a request that names none."),
-    CommonSetting("allowed_scopes", "Scope items that may be asked for; left out: those of scope; [\"*\"]: any."),
+    CommonSetting("allowed_scopes", 'Scope items that may be asked for; default: those of scope; ["*"]: any.'),
     CommonSetting("lifetime_s", "Lifetime of a token where the provider tells none; a cap elsewhere."),
     CommonSetting("keep_warm", "Renew ahead while used (24 h), always, or never.", default="used"),
     CommonSetting("suspended", "true: no tokens until it is false again.", default=False),
@@ -47,7 +47,7 @@ COMMON_SETTINGS = (
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
     CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none."),
     CommonSetting("issue_revokes_previous", "true if each token issued ends the one before.", default=False),
-    CommonSetting("private_network", "true: private addresses may be dialled, if the deployment allows it.", default=False),
+    CommonSetting("private_network", "true: private addresses may be dialled, if the deployment lets them.", default=False),
     CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's."),
 )  # fmt: skip
 
@@ -56,7 +56,8 @@ COMMON_SETTINGS = (
 class Connection:
     """A connection's checked settings.
 
-    `settings` is what was PUT, `options` the settings that only this provider has, with defaults; the rest is read from it.
+    `settings` is what was PUT, `options` the settings that only this provider has, with defaults; the rest is read from
+    it.
     """
 
     name: ConnectionName

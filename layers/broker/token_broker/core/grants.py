@@ -1,6 +1,6 @@
-"""The grants: generators that yield a request, are sent the response (or are thrown a TransportError), and return a token.
+"""The grants: generators that yield a request, are sent the response or thrown a TransportError, and return a token.
 
-Each raises Refusal with what `classify` made of the exchange. A code or refresh token that went out is never sent again.
+Each raises Refusal with what `classify` made of the exchange. A code or refresh token that went out is not sent again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote, quote_plus, unquote, urlencode, urlsplit
 from token_broker.core.credentials import Credentials
 from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
 from token_broker.core.failures import Seen, Step, Transport, Verdict, classify
+from token_broker.core.names import scope_items
 from token_broker.core.providers import Endpoints, Provider
 from token_broker.core.replies import Issued, Unusable, error_code, read_object, read_token, retry_after
 
@@ -63,7 +64,7 @@ def client_credentials(order: Order) -> Flow:
 
 
 def authorization_code(order: Order) -> Flow:
-    """RFC 6749 section 4.1, server to server: the redirect is read and not followed. A refused code gets one new one."""
+    """RFC 6749 section 4.1, server to server: the redirect is read, not followed. A refused code gets one new one."""
     try:
         return (yield from _connect_and_exchange(order))
     except Refusal as refusal:
@@ -215,15 +216,24 @@ def _scope_field(order: Order) -> dict[str, str]:
 def _exchange(order: Order, step: Step, request: HttpRequest) -> Flow:
     response = yield from _sent(order, step, request)
     seen = _seen(order, step, response)
-    issued = None
-    if 200 <= response.status < 300:
-        try:
-            issued = read_token(response, order.provider)
-        except Unusable as reason:
-            seen = replace(seen, unusable=str(reason))
-    if issued is None or classify(seen) is not None:
+    if not 200 <= response.status < 300:
+        raise _refusal(seen)
+    try:
+        issued = read_token(response, order.provider)
+        _check_not_wider(order, issued)
+    except Unusable as reason:
+        raise _refusal(replace(seen, unusable=str(reason))) from None
+    # An error beside a token outweighs it.
+    if classify(seen) is not None:
         raise _refusal(seen)
     return issued
+
+
+def _check_not_wider(order: Order, issued: Issued) -> None:
+    everything = order.provider.scope.everything
+    asked, granted = scope_items(order.scope), scope_items(issued.scope or "")
+    if everything in granted and asked and everything not in asked:
+        raise Unusable("it was issued for everything, which was not asked for")
 
 
 def _sent(order: Order, step: Step, request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:

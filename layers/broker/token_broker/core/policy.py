@@ -184,7 +184,7 @@ def warnings(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, 
         found.append("renewal_failing")
     if token.left(now) < request.min_ttl:
         found.append("min_ttl_unmet")
-    if scope_items(token.scope) != scope_items(record.key.scope):
+    if record.key.scope and scope_items(token.scope) != scope_items(record.key.scope):
         found.append("scope_differs")
     if token.expiry_disputed:
         found.append("expiry_disputed")

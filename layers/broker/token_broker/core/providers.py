@@ -49,11 +49,13 @@ class ReplySpec:
 @dataclass(frozen=True, slots=True)
 class ScopeSpec:
     """What a scope must look like: `required` at all, `pattern` of an item, `without_secret` an item's prefix that must
-    be there where the credentials have no client_secret."""
+    be there where the credentials have no client_secret. `everything`: a granted item that no narrower request may
+    bring."""
 
     required: bool
     pattern: re.Pattern[str] | None
     without_secret: str | None
+    everything: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
             required=scope.take("required", flag, False),
             pattern=scope.take("pattern", _pattern, None),
             without_secret=scope.take("without_secret", text, "") or None,
+            everything=scope.take("everything", text, "") or None,
         ),
     )
     if provider.grant == "authorization_code" and provider.connect_url is None:

@@ -97,7 +97,8 @@ def read_token(response: HttpResponse, provider: Provider) -> Issued:
         raise Unusable(f"{reply.success_field} is not {reply.success_value}")
     token = _checked_token(data.get(reply.token), reply.token)
     token_type = data.get("token_type") or provider.token_type
-    if provider.token_type == "Bearer" and (not isinstance(token_type, str) or token_type.lower() != "bearer"):  # noqa: S105  # a type's name
+    is_bearer = isinstance(token_type, str) and token_type.lower() == "bearer"
+    if not is_bearer and provider.token_type == "Bearer":  # noqa: S105  # a type's name
         raise Unusable("token_type is not bearer")
     refresh = data.get("refresh_token")
     return Issued(
@@ -156,7 +157,7 @@ def _checked_token(value: Any, name: str) -> str:
 
 
 def _seconds(value: Any, name: str | None) -> float | None:
-    """A number of seconds, as a number or as text (Entra's v1 endpoints send text). Without `name`, nonsense is None."""
+    """Seconds, as a number or as text (Entra's v1 endpoints send text). Without `name`, nonsense is None."""
     if value is None or value == "":
         return None
     try:

@@ -16,7 +16,7 @@ CLOCK_TOLERANCE = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An issued token. `scope` is what was granted; `issuer` the token endpoint it came from; `sealed` its ciphertext."""
+    """An issued token. `scope`: as granted; `issuer`: the token endpoint it came from; `sealed`: its ciphertext."""
 
     token_id: str
     scope: str

@@ -1,0 +1,96 @@
+# Every command of the project; `make` alone lists them. Whatever is installed goes into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SAM := $(VENV)/sam/bin/sam
+UV := $(VENV)/lock/bin/uv
+
+PORT ?= 3000
+AWS_PORT ?= 4566
+PROVIDERS_PORT ?= 4600
+ARGS ?=
+
+export SAM_CLI_TELEMETRY := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo run invoke test soak check format build lock clean
+
+help: ## show this list
+	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ------------------------------------------------------------------ the local stack
+demo: $(VENV)/.ready ## fetch, renew and check a token of each of the five simulated providers
+	@$(PYTHON) -m tests.local demo
+
+run: $(VENV)/.ready ## run the local stack until Ctrl-C (PORT, AWS_PORT, PROVIDERS_PORT, AUTH=none)
+	@$(PYTHON) -m tests.local run --port $(PORT) --aws-port $(AWS_PORT) --providers-port $(PROVIDERS_PORT) $(ARGS)
+
+invoke: $(VENV)/.ready ## run one function on one event: make invoke FUNCTION=GetTokenFunction EVENT=events/get_token.json
+	@$(PYTHON) -m tests.local invoke $(if $(FUNCTION),--function "$(FUNCTION)") $(if $(EVENT),--event "$(EVENT)")
+
+# ------------------------------------------------------------------ tests and checks
+test: $(VENV)/.ready ## run all tests, or some: make test ARGS="tests/unit -k lease"
+	@$(PYTHON) -m pytest $(ARGS)
+
+soak: $(VENV)/.ready ## run the tests of races, simulation and fuzzing at full numbers
+	@SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
+
+check: $(VENV)/.ready $(VENV)/sam/.ready ## lint, types, import rules and template, as .ci/run does
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	PYTHONPATH=layers/broker:layers/client:functions $(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/cfn-lint template.yaml
+	$(SAM) validate --lint
+
+format: $(VENV)/.ready ## put the code into the one format, and fix what ruff can
+	@$(VENV)/bin/ruff format
+	@$(VENV)/bin/ruff check --fix
+
+# ------------------------------------------------------------------ the artefact
+build: $(VENV)/sam/.ready ## build .aws-sam/build with compiled layers (needs Python 3.13)
+	@SAM=$(abspath $(SAM)) .ci/build
+
+# ------------------------------------------------------------------ set-up
+PIN := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+# What Lambda's runtime brings of aws-encryption-sdk's dependencies.
+IN_RUNTIME := boto3 botocore jmespath python-dateutil s3transfer six
+
+lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--upgrade takes newer versions)
+	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 \
+		$(IN_RUNTIME:%=--no-emit-package %) $(UPGRADE) \
+		layers/vendor/requirements.in -o layers/vendor/requirements.txt
+	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/dev.in -o tests/requirements/dev.txt
+	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/sam.in -o tests/requirements/sam.txt
+
+clean: ## remove what was built and cached; .venv stays
+	@rm -rf .aws-sam build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# Pins are installed by hash and without asking for dependencies: nothing gets in that is not in the file.
+comma := ,
+# $(call install,DIRECTORY,WHAT,PIP ARGUMENTS)
+define install
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3."; exit 1; }
+	@printf 'Setting up %s (%s) ... ' "$(1)" "$(2)"
+	@started=$$SECONDS; python3 -m venv $(1); \
+	$(1)/bin/python -m pip install --quiet --no-input --no-deps $(3) 2>$(1)/pip.log || { echo; cat $(1)/pip.log; exit 1; }; \
+	touch $(1)/.ready; echo "done in $$((SECONDS - started)) s"
+endef
+
+$(VENV)/.ready: tests/requirements/dev.txt
+	$(call install,$(VENV),once$(comma) about a minute,--require-hashes --requirement $<)
+
+# aws-sam-cli pins another boto3, click and werkzeug.
+$(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready
+	$(call install,$(VENV)/sam,aws-sam-cli$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
+
+$(VENV)/lock/.ready: | $(VENV)/.ready
+	$(call install,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

@@ -1,0 +1,65 @@
+"""The due index: sparse, in shards, keys only. A key stands on it from its renewal's time on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from token_broker.adapters.aws import answering
+from token_broker.adapters.items import FORMAT, moment, number, read_moment, seconds, string
+from token_broker.adapters.token_table import DYNAMODB, KEEP, TokenTable, due_attributes
+from token_broker.core.names import TokenKey
+from token_broker.ports import DueKey
+
+
+class DueIndex:
+    """The due index's part of TokenStore (see ports)."""
+
+    _table: TokenTable
+
+    def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
+        found: list[DueKey] = []
+        start: dict[str, Any] = {}
+        while True:
+            with answering(DYNAMODB):
+                page = self._table.client.query(
+                    TableName=self._table.name,
+                    IndexName="due",
+                    KeyConditionExpression="due_shard = :shard AND due_at <= :until",
+                    ExpressionAttributeValues={":shard": number(shard), ":until": moment(until)},
+                    **start,
+                )
+            for item in page["Items"]:
+                due_at = read_moment(item, "due_at")
+                if due_at is not None:
+                    found.append(DueKey(item["pk"]["S"], item["sk"]["S"], due_at))
+            if "LastEvaluatedKey" not in page:
+                return found
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def claim_due(self, due: DueKey, *, until: datetime) -> bool:
+        claimed, _ = self._table.update(
+            due.pk,
+            due.sk,
+            "SET due_at = :until",
+            {":until": moment(until), ":seen": moment(due.due_at)},
+            condition="due_at = :seen",
+        )
+        return claimed
+
+    def set_due(self, key: TokenKey, due_at: datetime, *, scope: bool = False) -> None:
+        values = due_attributes(key, due_at)
+        if scope:
+            values |= {"scope": string(key.scope), "format": number(FORMAT), "ttl": seconds(due_at + KEEP)}
+        self._table.update(
+            key.pk,
+            key.sk,
+            "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+            {f":{name}": value for name, value in values.items()},
+            condition=None if scope else "attribute_exists(pk)",
+            names={f"#{name}": name for name in values},
+        )
+
+    def drop_due(self, key: TokenKey) -> None:
+        self._table.update(key.pk, key.sk, "REMOVE due_at, due_shard", {}, condition="attribute_exists(pk)")

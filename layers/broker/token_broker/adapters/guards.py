@@ -1,0 +1,77 @@
+"""What rests on a whole connection: refused credentials, open logins, trials. One item, `GUARD`, per connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from token_broker.adapters.aws import answering
+from token_broker.adapters.items import FORMAT, GUARD, failure_map, moment, number, seconds, string
+from token_broker.adapters.token_table import DYNAMODB, KEEP, TokenTable
+from token_broker.core.failures import Failure
+from token_broker.core.names import ConnectionName
+
+
+class Guards:
+    """The guard's part of TokenStore (see ports)."""
+
+    _table: TokenTable
+
+    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
+        self._table.update(
+            name.pk,
+            GUARD,
+            f"SET failure = :failure, #format = :format, #ttl = :ttl{' REMOVE unresolved' if settled else ''}",
+            {
+                ":failure": failure_map(failure),
+                ":format": number(FORMAT),
+                ":ttl": seconds(failure.retry_at + KEEP),
+            },
+            names={"#format": "format", "#ttl": "ttl"},
+        )
+
+    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
+        """A newer failure than the one seen is somebody else's news and stays."""
+        if seen is None:
+            self._table.update(name.pk, GUARD, "REMOVE unresolved", {}, condition="attribute_exists(pk)")
+            return
+        self._table.update(
+            name.pk,
+            GUARD,
+            "REMOVE failure, unresolved, tried",
+            {":at": moment(seen.at)},
+            condition="failure.#at = :at",
+            names={"#at": "at"},
+        )
+
+    def begin_attempt(self, name: ConnectionName) -> int:
+        with answering(DYNAMODB):
+            answer = self._table.client.update_item(
+                TableName=self._table.name,
+                Key={"pk": string(name.pk), "sk": string(GUARD)},
+                UpdateExpression="SET #format = :format ADD unresolved :one",
+                ExpressionAttributeNames={"#format": "format"},
+                ExpressionAttributeValues={":format": number(FORMAT), ":one": number(1)},
+                ReturnValues="UPDATED_NEW",
+            )
+        return int(answer["Attributes"]["unresolved"]["N"])
+
+    def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
+        entries = [{"M": {"version": string(version), "at": moment(at)}} for version, at in tried]
+        self._table.update(name.pk, GUARD, "SET tried = :tried", {":tried": {"L": entries}})
+
+    def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
+        begun, _ = self._table.update(
+            name.pk,
+            GUARD,
+            "SET trial_at = :now, #format = :format, #ttl = if_not_exists(#ttl, :kept)",
+            {
+                ":now": moment(now),
+                ":not_after": moment(not_after),
+                ":format": number(FORMAT),
+                ":kept": seconds(now + KEEP),
+            },
+            condition="attribute_not_exists(trial_at) OR trial_at <= :not_after",
+            names={"#format": "format", "#ttl": "ttl"},
+        )
+        return begun

@@ -1,0 +1,253 @@
+"""The front is API Gateway to its callers: signatures, routes, proxy events, proxy responses, and its own answers."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from botocore.auth import SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.local.client import SignedClient
+from tests.local.environments import EnvironmentPool, Function
+from tests.local.front import HEALTH_PATH, Front, Gateway, Route
+from tests.local.ports import listen
+from tests.local.resources import GatewayResponse
+from tests.local.sigv4 import (
+    LOCAL,
+    SERVICE,
+    STRANGER,
+    Caller,
+    ReceivedRequest,
+    SignatureRefused,
+    SignatureVerifier,
+)
+
+HANDLER = """
+import json
+
+
+def lambda_handler(event, context):
+    query = event["queryStringParameters"] or {}
+    if "raise" in query:
+        raise ValueError("broken")
+    if "malformed" in query:
+        return {"body": "no status"}
+    return {
+        "statusCode": 201,
+        "headers": {"Content-Type": "application/json", "X-Once": "1"},
+        "multiValueHeaders": {"X-Twice": ["a", "b"]},
+        "body": json.dumps(event),
+    }
+"""
+TOKEN_PATH = "/v1/tokens/{provider}/{connection}"
+PROBLEM = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+RESPONSES = {
+    "DEFAULT_4XX": GatewayResponse(0, PROBLEM, '{"code":"access_denied","detail":$context.error.messageString}'),
+    "DEFAULT_5XX": GatewayResponse(503, PROBLEM, '{"code":"broker_unavailable"}'),
+}
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvironmentPool]:
+    code: Path = tmp_path_factory.mktemp("code")
+    (code / "echo.py").write_text(HANDLER)
+    with EnvironmentPool(Function("EchoFunction", "echo.lambda_handler", {}, 5.0, 128, (code,)), size=2) as pool:
+        yield pool
+
+
+def gateway(pool: EnvironmentPool, verifier: SignatureVerifier | None) -> Gateway:
+    routes = [Route("GET", TOKEN_PATH, pool), Route("PUT", "/v1/connections/{provider}/{connection}", pool)]
+    return Gateway(routes, verifier=verifier, gateway_responses=RESPONSES, stage="api", unsigned_caller=LOCAL)
+
+
+@pytest.fixture(scope="module")
+def front(pool: EnvironmentPool) -> Iterator[Front]:
+    with closing(Front(listen(0), gateway(pool, SignatureVerifier()))) as front:
+        yield front
+
+
+@pytest.fixture
+def client(front: Front) -> Iterator[SignedClient]:
+    with closing(SignedClient(front.url)) as client:
+        yield client
+
+
+def test_a_signed_call_becomes_a_rest_proxy_event(client: SignedClient, front: Front) -> None:
+    answer = client.call("GET", "/v1/tokens/unidy/eu-main", [("scope", "a b"), ("min_ttl", "1"), ("min_ttl", "2")])
+    event = answer.body
+    assert event["resource"] == TOKEN_PATH
+    assert event["path"] == "/v1/tokens/unidy/eu-main"
+    assert event["httpMethod"] == "GET"
+    assert event["pathParameters"] == {"provider": "unidy", "connection": "eu-main"}
+    assert event["queryStringParameters"] == {"scope": "a b", "min_ttl": "2"}
+    assert event["multiValueQueryStringParameters"] == {"scope": ["a b"], "min_ttl": ["1", "2"]}
+    assert event["headers"]["Host"] == urlsplit(front.url).netloc
+    assert event["multiValueHeaders"]["Host"] == [urlsplit(front.url).netloc]
+    assert not {"authorization", "connection"} & {name.lower() for name in event["headers"]}
+    assert event["stageVariables"] is None
+    assert event["body"] is None
+    assert event["isBase64Encoded"] is False
+
+
+def test_the_request_context_is_api_gateways(client: SignedClient) -> None:
+    context = client.call("GET", "/v1/tokens/unidy/eu-main").body["requestContext"]
+    assert context["resourcePath"] == TOKEN_PATH
+    assert context["path"] == "/api/v1/tokens/unidy/eu-main"
+    assert context["stage"] == "api"
+    assert context["accountId"] == "123456789012"
+    assert context["identity"]["userArn"] == "arn:aws:sts::123456789012:assumed-role/local/session"
+    assert context["identity"]["accessKey"] == "local"
+    assert context["identity"]["accountId"] == "123456789012"
+    assert context["identity"]["sourceIp"] == "127.0.0.1"
+    assert abs(context["requestTimeEpoch"] / 1000 - datetime.now(UTC).timestamp()) < 60
+    assert {"requestId", "extendedRequestId", "requestTime", "protocol", "apiId", "domainName"} <= context.keys()
+
+
+def test_a_signed_body_arrives_as_it_was_sent(client: SignedClient) -> None:
+    answer = client.call("PUT", "/v1/connections/unidy/eu-main", body={"scope": "é"})
+    assert json.loads(answer.body["body"]) == {"scope": "é"}
+    assert answer.body["httpMethod"] == "PUT"
+
+
+def test_path_parameters_are_decoded_and_the_path_is_not(client: SignedClient) -> None:
+    event = client.call("GET", "/v1/tokens/unidy/a%2Fb%20c").body
+    assert event["path"] == "/v1/tokens/unidy/a%2Fb%20c"
+    assert event["pathParameters"]["connection"] == "a/b c"
+
+
+def test_a_proxy_response_becomes_the_answer(client: SignedClient, front: Front) -> None:
+    answer = client.call("GET", "/v1/tokens/unidy/eu-main")
+    assert answer.status == 201
+    assert answer.headers["X-Once"] == "1"
+    assert answer.headers["X-Twice"] == "a, b"
+    assert answer.headers["x-amzn-RequestId"] == answer.body["requestContext"]["requestId"]
+    assert requests.get(front.url + HEALTH_PATH, timeout=5).json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("query", ["raise", "malformed"])
+def test_a_function_that_fails_is_a_gateway_response(client: SignedClient, query: str) -> None:
+    answer = client.call("GET", "/v1/tokens/unidy/eu-main", [(query, "1")])
+    assert answer.status == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.body == {"code": "broker_unavailable"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/nothing"), ("POST", "/v1/tokens/unidy/eu-main"), ("GET", "/v1/tokens/unidy/")]
+)
+def test_an_unknown_route_is_a_missing_authentication_token(client: SignedClient, method: str, path: str) -> None:
+    answer = client.call(method, path)
+    assert answer.status == 403
+    assert answer.body == {"code": "access_denied", "detail": "Missing Authentication Token"}
+
+
+def test_an_unsigned_call_is_refused_with_a_problem_document(front: Front) -> None:
+    answer = requests.get(front.url + "/v1/tokens/unidy/eu-main", timeout=5)
+    assert answer.status_code == 403
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "access_denied"
+
+
+@pytest.mark.parametrize(
+    ("caller", "region", "detail"),
+    [
+        (Caller("local", "wrong", LOCAL.arn), "eu-west-1", "does not match"),
+        (Caller("nobody", "local", LOCAL.arn), "eu-west-1", "security token"),
+        (LOCAL, "us-east-1", "scoped to"),
+    ],
+    ids=["wrong secret", "unknown key", "other region"],
+)
+def test_a_wrong_signature_is_refused(front: Front, caller: Caller, region: str, detail: str) -> None:
+    with closing(SignedClient(front.url, caller, region=region)) as client:
+        answer = client.call("GET", "/v1/tokens/unidy/eu-main")
+    assert answer.status == 403
+    assert detail in answer.body["detail"]
+
+
+def test_another_caller_is_reported_as_itself(front: Front) -> None:
+    with closing(SignedClient(front.url, STRANGER)) as client:
+        identity = client.call("GET", "/v1/tokens/unidy/eu-main").body["requestContext"]["identity"]
+    assert identity["userArn"] == "arn:aws:sts::123456789012:assumed-role/stranger/session"
+
+
+def test_a_signature_in_the_query_is_verified_and_passed_on(front: Front) -> None:
+    request = AWSRequest("GET", front.url + "/v1/tokens/unidy/eu-main?scope=a%20b")
+    request.headers["Host"] = urlsplit(front.url).netloc
+    SigV4QueryAuth(Credentials("local", "local"), SERVICE, "eu-west-1", expires=60).add_auth(request)
+    url = str(request.url)
+    assert requests.get(url, timeout=5).json()["queryStringParameters"]["X-Amz-Expires"] == "60"
+    assert requests.get(url.replace("a%20b", "a%20c"), timeout=5).status_code == 403
+
+
+def test_without_signatures_every_call_is_the_local_callers(pool: EnvironmentPool) -> None:
+    with closing(Front(listen(0), gateway(pool, None))) as front:
+        answer = requests.get(front.url + "/v1/tokens/unidy/eu-main", timeout=5)
+    assert answer.json()["requestContext"]["identity"]["userArn"].endswith(":assumed-role/local/session")
+
+
+@pytest.mark.parametrize(
+    ("arn", "reported"),
+    [
+        ("arn:aws:iam::123456789012:role/team/app", "arn:aws:sts::123456789012:assumed-role/app/session"),
+        ("arn:aws:iam::123456789012:user/team/ann", "arn:aws:iam::123456789012:user/team/ann"),
+    ],
+)
+def test_a_role_is_reported_by_its_session_and_a_user_by_its_arn(arn: str, reported: str) -> None:
+    assert Caller("key", "secret", arn).identity["userArn"] == reported
+
+
+class Signed:
+    """A request signed by botocore now, that a test may spoil before it is verified."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        request = AWSRequest(
+            "PUT", "http://127.0.0.1/v1/connections/unidy/eu", headers={"Host": "127.0.0.1"}, data=body
+        )
+        SigV4Auth(Credentials("local", "local"), SERVICE, "eu-west-1").add_auth(request)
+        self.headers: Message[str, str] = Message()
+        for name, value in request.headers.items():
+            self.headers[name] = value
+        self.body = body
+
+    def verify(self, later: timedelta = timedelta()) -> Caller:
+        request = ReceivedRequest("PUT", "/v1/connections/unidy/eu", "", self.headers, self.body)
+        return SignatureVerifier().verify(request, datetime.now(UTC) + later)
+
+
+def test_a_signature_holds_for_five_minutes_either_way() -> None:
+    signed = Signed()
+    assert signed.verify(timedelta(minutes=4)) is LOCAL
+    assert signed.verify(timedelta(minutes=-4)) is LOCAL
+    with pytest.raises(SignatureRefused, match="Signature expired") as late:
+        signed.verify(timedelta(minutes=6))
+    assert late.value.response_type == "EXPIRED_TOKEN"
+    with pytest.raises(SignatureRefused, match="not yet current"):
+        signed.verify(timedelta(minutes=-6))
+
+
+def test_a_changed_body_is_refused() -> None:
+    signed = Signed(b"{}")
+    signed.body = b"[]"
+    with pytest.raises(SignatureRefused, match="does not match"):
+        signed.verify()
+
+
+def test_the_host_must_be_signed() -> None:
+    signed = Signed()
+    signed.headers.replace_header("Authorization", signed.headers["Authorization"].replace("host;", ""))
+    with pytest.raises(SignatureRefused, match="'Host' must be"):
+        signed.verify()
+
+
+def test_a_mutilated_authorization_header_is_refused() -> None:
+    signed = Signed()
+    signed.headers.replace_header("Authorization", "AWS4-HMAC-SHA256 Credential=local")
+    with pytest.raises(SignatureRefused, match="no complete AWS Signature"):
+        signed.verify()

@@ -1,0 +1,233 @@
+"""The resources that template.yaml declares, made in a local AWS endpoint, and what the functions are told of them.
+
+SAM's own translator turns the template into CloudFormation; the endpoint's CloudFormation creates what holds data
+(tables, queues, keys, and the roles and log groups that those name); each function's environment comes back as outputs
+of that stack, so that Ref, GetAtt and Sub mean here what they mean in AWS. Functions, schedule, rule and routes are
+not created, for moto runs none of them: they are handed to the local stack, which does.
+"""
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+TEMPLATE: Final = Path(__file__).parents[2] / "template.yaml"
+STACK_NAME: Final = "token-broker"
+CREATED_TYPES: Final = frozenset(
+    {
+        "AWS::DynamoDB::Table",
+        "AWS::IAM::Role",
+        "AWS::KMS::Key",
+        "AWS::Logs::LogGroup",
+        "AWS::SQS::Queue",
+    }
+)
+# The schedule's role names a function, which is not created.
+NOT_CREATED: Final = frozenset({"SweepScheduleRole"})
+FUNCTION_IN_URI: Final = re.compile(r"\$\{(\w+)\.Arn\}/invocations$")
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method and path template of the API (`/v1/tokens/{provider}/{connection}`), and the function behind it."""
+
+    method: str
+    path: str
+    function: str
+
+
+@dataclass(frozen=True)
+class GatewayResponse:
+    """What API Gateway itself answers for one response type."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """The template as created: functions by logical id, their environments resolved, and the resources' names."""
+
+    environments: dict[str, dict[str, str]]
+    handlers: dict[str, str]
+    timeouts: dict[str, int]  # seconds
+    memory: dict[str, int]  # MiB
+    routes: list[Route]
+    gateway_responses: dict[str, GatewayResponse]
+    connection_table: str
+    token_table: str
+    renewal_queue_url: str
+    dead_letter_queue_url: str
+    sealing_key_arn: str
+    secret_prefix: str
+    sweep_function: str
+    sweep_input: str  # as EventBridge Scheduler has it, <aws.scheduler.scheduled-time> still in it
+    renew_function: str
+    secret_changed_function: str
+    secret_event_pattern: dict[str, Any]
+
+
+def load_template() -> Document:
+    """template.yaml with CloudFormation's short tags read, before any transform."""
+    # Through JSON, so that what YAML aliases share is not one object under two names.
+    document: Document = json.loads(json.dumps(yaml_parse(TEMPLATE.read_text(encoding="utf-8"))))
+    return document
+
+
+def translate(template: Document, *, region: str, parameters: dict[str, str] | None = None) -> Document:
+    """The CloudFormation template that SAM makes of `template`. Asks no AWS service. Changes its argument."""
+    logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns of feature toggles that only AWS has
+    # Code that is not packaged yet has no place in S3, which the translator insists on.
+    unpackaged = "s3://not-packaged/code"
+    template["Globals"]["Function"]["CodeUri"] = unpackaged
+    for resource in _of_type(template, "AWS::Serverless::LayerVersion").values():
+        resource["Properties"]["ContentUri"] = unpackaged
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
+    # No function takes SAM's managed policies, so there is none to look up.
+    translated: Document = translator.translate(template, dict(parameters or {}), get_managed_policy_map=dict)
+    return translated
+
+
+def create_resources(
+    endpoint_url: str, *, region: str = "eu-west-1", parameters: dict[str, str] | None = None
+) -> LocalStack:
+    """Create the stack's resources behind `endpoint_url` and tell what was created.
+
+    `parameters` are the template's. Raises RuntimeError where the endpoint reports success but left something out.
+    """
+    document = translate(load_template(), region=region, parameters=parameters)
+    functions = _of_type(document, "AWS::Lambda::Function")
+    wanted: Document = {
+        "ConnectionTable": {"Ref": "ConnectionTable"},
+        "TokenTable": {"Ref": "TokenTable"},
+        "RenewalQueueUrl": {"Ref": "RenewalQueue"},
+        "DeadLetterQueueUrl": {"Ref": "RenewalDeadLetterQueue"},
+        "SealingKeyArn": {"Fn::GetAtt": ["SealingKey", "Arn"]},
+        "SecretPrefix": {"Ref": "SecretPrefix"},
+    }
+    for function, resource in functions.items():
+        properties = resource["Properties"]
+        wanted[f"{function}.MemorySize"] = properties["MemorySize"]
+        wanted[f"{function}.Timeout"] = properties["Timeout"]
+        for name, value in properties["Environment"]["Variables"].items():
+            wanted[f"{function}.{name}"] = value
+
+    outputs = _create_stack(document, wanted, endpoint_url=endpoint_url, region=region, parameters=parameters)
+
+    schedule = _only(document, "AWS::Scheduler::Schedule")
+    rule = _only(document, "AWS::Events::Rule")
+    return LocalStack(
+        environments={
+            function: {
+                name: outputs[f"{function}.{name}"] for name in resource["Properties"]["Environment"]["Variables"]
+            }
+            for function, resource in functions.items()
+        },
+        handlers={function: resource["Properties"]["Handler"] for function, resource in functions.items()},
+        timeouts={function: int(outputs[f"{function}.Timeout"]) for function in functions},
+        memory={function: int(outputs[f"{function}.MemorySize"]) for function in functions},
+        routes=routes_of(document),
+        gateway_responses=gateway_responses_of(document),
+        connection_table=outputs["ConnectionTable"],
+        token_table=outputs["TokenTable"],
+        renewal_queue_url=outputs["RenewalQueueUrl"],
+        dead_letter_queue_url=outputs["DeadLetterQueueUrl"],
+        sealing_key_arn=outputs["SealingKeyArn"],
+        secret_prefix=outputs["SecretPrefix"],
+        sweep_function=schedule["Target"]["Arn"]["Fn::GetAtt"][0],
+        sweep_input=schedule["Target"]["Input"],
+        renew_function=_only(document, "AWS::Lambda::EventSourceMapping")["FunctionName"]["Ref"],
+        secret_changed_function=rule["Targets"][0]["Arn"]["Fn::GetAtt"][0],
+        secret_event_pattern=rule["EventPattern"],
+    )
+
+
+def routes_of(document: Document) -> list[Route]:
+    """The routes of the translated API, in the document's order."""
+    routes = []
+    for path, methods in _only(document, "AWS::ApiGateway::RestApi")["Body"]["paths"].items():
+        for method, operation in methods.items():
+            uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+            function = FUNCTION_IN_URI.search(uri)
+            if function is None:
+                raise ValueError(f"{method.upper()} {path}: no function in {uri}")
+            routes.append(Route(method.upper(), path, function[1]))
+    return routes
+
+
+def gateway_responses_of(document: Document) -> dict[str, GatewayResponse]:
+    """API Gateway's own answers by response type, header names without their prefix and values without quotes."""
+    body = _only(document, "AWS::ApiGateway::RestApi")["Body"]
+    return {
+        kind: GatewayResponse(
+            status=int(response["statusCode"]),
+            headers={
+                name.removeprefix("gatewayresponse.header."): value.strip("'")
+                for name, value in response["responseParameters"].items()
+            },
+            body=response["responseTemplates"]["application/json"],
+        )
+        for kind, response in body["x-amazon-apigateway-gateway-responses"].items()
+    }
+
+
+def _create_stack(
+    document: Document, wanted: Document, *, endpoint_url: str, region: str, parameters: dict[str, str] | None
+) -> dict[str, str]:
+    """Create what can be created, and return the values of `wanted`, which may hold intrinsic functions."""
+    created = {
+        name: resource
+        for name, resource in document["Resources"].items()
+        if resource["Type"] in CREATED_TYPES and name not in NOT_CREATED
+    }
+    # An output's name is alphanumeric, which an environment variable's is not: they go by number.
+    intrinsics = {name: value for name, value in wanted.items() if isinstance(value, dict)}
+    numbers = {name: f"Value{number}" for number, name in enumerate(intrinsics)}
+    template = {
+        "AWSTemplateFormatVersion": document["AWSTemplateFormatVersion"],
+        "Parameters": document["Parameters"],
+        "Resources": created,
+        "Outputs": {numbers[name]: {"Value": value} for name, value in intrinsics.items()},
+    }
+    cloudformation = boto3.client(
+        "cloudformation",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    cloudformation.create_stack(
+        StackName=STACK_NAME,
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in (parameters or {}).items()],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    resources = cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
+    # moto passes over what it does not know (an entry without a name) and still reports success.
+    missing = created.keys() - {resource.get("LogicalResourceId") for resource in resources}
+    if stack["StackStatus"] != "CREATE_COMPLETE" or missing:
+        raise RuntimeError(f"the stack is {stack['StackStatus']}; not created: {', '.join(sorted(missing)) or 'none'}")
+    values = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    return {name: values[numbers[name]] if name in numbers else str(value) for name, value in wanted.items()}
+
+
+def _of_type(document: Document, kind: str) -> Document:
+    return {name: resource for name, resource in document["Resources"].items() if resource["Type"] == kind}
+
+
+def _only(document: Document, kind: str) -> Document:
+    """The properties of the one resource of that type."""
+    (resource,) = _of_type(document, kind).values()
+    properties: Document = resource["Properties"]
+    return properties

@@ -1,0 +1,43 @@
+"""The template as written, as SAM translates it, and as created in a local AWS endpoint."""
+
+from collections.abc import Iterator
+
+import boto3
+import pytest
+
+from tests.local.aws import AwsProcess
+from tests.local.ports import listen
+from tests.local.resources import Document, LocalStack, create_resources, load_template, translate
+
+REGION = "eu-west-1"
+
+
+@pytest.fixture(scope="session")
+def template() -> Document:
+    return load_template()
+
+
+@pytest.fixture(scope="session")
+def translated() -> Document:
+    return translate(load_template(), region=REGION)
+
+
+@pytest.fixture(scope="session")
+def session() -> boto3.Session:
+    return boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)
+
+
+@pytest.fixture(scope="session")
+def endpoint_url() -> Iterator[str]:
+    """A process of its own: moto keeps what it holds per process, whatever server asks for it."""
+    server = AwsProcess(listen(0))
+    try:
+        server.wait_until_ready()
+        yield server.endpoint_url
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def stack(endpoint_url: str) -> LocalStack:
+    return create_resources(endpoint_url, region=REGION)

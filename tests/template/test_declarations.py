@@ -1,0 +1,139 @@
+"""What the template promises of functions, tables, queues, keys, schedule and rule."""
+
+from typing import Any
+
+import pytest
+
+from tests.local.resources import Document
+
+FUNCTIONS = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged"]
+LOCAL_SETTINGS = {"TOKEN_BROKER_LOCAL", "TOKEN_BROKER_TIME_SCALE", "AWS_ENDPOINT_URL"}
+
+
+def properties(document: Document, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = document["Resources"][name]["Properties"]
+    return found
+
+
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_a_function_has_a_role_a_log_group_and_tracing_of_its_own(translated: Document, verb: str) -> None:
+    function = properties(translated, f"{verb}Function")
+    assert function["Runtime"] == "python3.13"
+    assert function["Role"] == {"Fn::GetAtt": [f"{verb}Role", "Arn"]}
+    assert function["LoggingConfig"] == {"LogGroup": {"Ref": f"{verb}LogGroup"}}
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    log_group = properties(translated, f"{verb}LogGroup")
+    assert log_group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    assert log_group["KmsKeyId"] == {"Fn::GetAtt": ["DataKey", "Arn"]}
+
+
+def test_those_are_all_functions(translated: Document) -> None:
+    functions = {name for name, value in translated["Resources"].items() if value["Type"] == "AWS::Lambda::Function"}
+    assert functions == {f"{verb}Function" for verb in FUNCTIONS}
+
+
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_no_function_is_given_a_local_setting(translated: Document, verb: str) -> None:
+    variables = properties(translated, f"{verb}Function")["Environment"]["Variables"]
+    assert not LOCAL_SETTINGS & variables.keys()
+
+
+def test_every_parameter_is_described_and_bounded(template: Document) -> None:
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"], name
+        assert {"AllowedValues", "AllowedPattern", "MaxValue"} & parameter.keys(), name
+
+
+def test_private_networks_are_closed_unless_opened(template: Document) -> None:
+    assert template["Parameters"]["AllowPrivateNetworks"]["Default"] == "false"
+
+
+def test_every_output_is_described(template: Document) -> None:
+    assert all(output["Description"] for output in template["Outputs"].values())
+
+
+def test_the_connection_table_can_be_brought_back(template: Document) -> None:
+    table = template["Resources"]["ConnectionTable"]
+    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    assert table["Properties"]["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    # A table that outlives its key cannot be read.
+    assert template["Resources"]["DataKey"]["DeletionPolicy"] == "Retain"
+
+
+def test_the_token_table_forgets_and_is_found_by_due_time(template: Document) -> None:
+    table = properties(template, "TokenTable")
+    assert "PointInTimeRecoverySpecification" not in table  # a restore would bring revoked tokens back
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+    assert table["KeySchema"] == [
+        {"AttributeName": "pk", "KeyType": "HASH"},
+        {"AttributeName": "sk", "KeyType": "RANGE"},
+    ]
+    (due,) = table["GlobalSecondaryIndexes"]
+    assert due["IndexName"] == "due"
+    assert due["KeySchema"] == [
+        {"AttributeName": "due_shard", "KeyType": "HASH"},
+        {"AttributeName": "due_at", "KeyType": "RANGE"},
+    ]
+    assert due["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+
+
+def test_tables_and_queues_are_encrypted_with_the_data_key(template: Document) -> None:
+    data_key = {"Fn::GetAtt": ["DataKey", "Arn"]}
+    for table in ("ConnectionTable", "TokenTable"):
+        encryption = properties(template, table)["SSESpecification"]
+        assert encryption == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": data_key}
+    for queue in ("RenewalQueue", "RenewalDeadLetterQueue"):
+        assert properties(template, queue)["KmsMasterKeyId"] == data_key
+
+
+@pytest.mark.parametrize("key", ["SealingKey", "DataKey"])
+def test_keys_rotate(template: Document, key: str) -> None:
+    assert properties(template, key)["EnableKeyRotation"] is True
+
+
+def test_a_message_is_not_handed_out_again_while_it_is_worked_on(template: Document) -> None:
+    queue = properties(template, "RenewalQueue")
+    assert queue["VisibilityTimeout"] > properties(template, "RenewTokenFunction")["Timeout"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["RenewalDeadLetterQueue", "Arn"]},
+        "maxReceiveCount": 5,
+    }
+
+
+def test_renewals_come_one_by_one_and_bounded(translated: Document) -> None:
+    (mapping,) = (
+        value["Properties"]
+        for value in translated["Resources"].values()
+        if value["Type"] == "AWS::Lambda::EventSourceMapping"
+    )
+    assert mapping["BatchSize"] == 1
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "RenewalConcurrency"}}
+
+
+def test_the_sweep_runs_each_minute_and_is_not_repeated(translated: Document) -> None:
+    schedule = properties(translated, "SweepSchedule")
+    assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    assert schedule["Target"]["Input"] == '{"time": "<aws.scheduler.scheduled-time>"}'
+    assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
+    asynchronous = properties(translated, "SweepDueFunctionEventInvokeConfig")
+    assert asynchronous["MaximumRetryAttempts"] == 0
+    assert asynchronous["MaximumEventAgeInSeconds"] == 60
+
+
+def test_every_change_of_a_secret_is_told(translated: Document) -> None:
+    pattern = properties(translated, "SecretChangedRule")["EventPattern"]
+    assert pattern["source"] == ["aws.secretsmanager"]
+    assert set(pattern["detail-type"]) == {"AWS API Call via CloudTrail", "AWS Service Event via CloudTrail"}
+    assert set(pattern["detail"]["eventName"]) == {
+        "DeleteSecret",
+        "PutSecretValue",
+        "RestoreSecret",
+        "RotationSucceeded",
+        "UpdateSecret",
+        "UpdateSecretVersionStage",
+    }
+    assert properties(translated, "SecretChangedPermission")["SourceArn"] == {
+        "Fn::GetAtt": ["SecretChangedRule", "Arn"]
+    }
