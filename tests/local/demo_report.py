@@ -29,7 +29,7 @@ def print_report(console: Console, courses: Sequence[Course], logs: Path) -> boo
     """Print the table and a last line that says whether all of it held; return that."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title, justify in COLUMNS.items():
-        table.add_column(title, justify=justify, no_wrap=True)
+        table.add_column(title, justify=justify, no_wrap=title == "provider")
     for course in courses:
         table.add_row(
             course.provider,
@@ -51,8 +51,8 @@ def print_report(console: Console, courses: Sequence[Course], logs: Path) -> boo
     else:
         first, last = (pick(course.renewed_after_s for course in courses) for pick in (min, max))
         console.print(
-            f"[bold green]All of it held:[/] the sweep renewed every token after {first:.0f} to {last:.0f} s, "
-            "one token request each, and nobody waited."
+            f"[bold green]All of it held:[/] the sweep renewed each token after {first:.0f} to {last:.0f} s "
+            "with one request; nobody waited."
         )
     return not failed
 
@@ -60,4 +60,4 @@ def print_report(console: Console, courses: Sequence[Course], logs: Path) -> boo
 def _told(answer: Answer | None) -> str:
     if answer is None or answer.status != 200:
         return NOTHING
-    return f"{answer.body['source']} {answer.elapsed_s * 1000:4.0f} ms"
+    return f"{answer.body['source']} {answer.elapsed_s * 1000:.0f} ms"

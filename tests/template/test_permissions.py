@@ -11,34 +11,15 @@ from tests.local.resources import TEMPLATE, Document
 ALLOWED = {
     "GetTokenRole": {
         "ConnectionTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
-        "TokenTable": {
-            "dynamodb:BatchGetItem",
-            "dynamodb:DeleteItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
+        "TokenTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         "secret:${SecretPrefix}/*": {"secretsmanager:GetSecretValue"},
         "RenewalQueue": {"sqs:SendMessage"},
         "GetTokenLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
     },
     "ManageConnectionsRole": {
-        "ConnectionTable": {
-            "dynamodb:BatchGetItem",
-            "dynamodb:DeleteItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Scan",
-        },
-        "TokenTable": {
-            "dynamodb:BatchGetItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
+        "ConnectionTable": {"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Scan"},
+        "TokenTable": {"dynamodb:Query", "dynamodb:UpdateItem"},
         "RenewalQueue": {"sqs:SendMessage"},
         "ManageConnectionsLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
@@ -51,18 +32,10 @@ ALLOWED = {
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
     },
     "RenewTokenRole": {
-        "ConnectionTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
-        "TokenTable": {
-            "dynamodb:BatchGetItem",
-            "dynamodb:DeleteItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
+        "ConnectionTable": {"dynamodb:BatchGetItem"},
+        "TokenTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         "secret:${SecretPrefix}/*": {"secretsmanager:GetSecretValue"},
         "RenewalQueue": {
-            "sqs:ChangeMessageVisibility",
             "sqs:DeleteMessage",
             "sqs:GetQueueAttributes",
             "sqs:ReceiveMessage",
@@ -72,7 +45,6 @@ ALLOWED = {
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
     },
     "SecretChangedRole": {
-        "ConnectionTable": {"dynamodb:GetItem"},
         "TokenTable": {"dynamodb:Query", "dynamodb:UpdateItem"},
         "SecretChangedLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},

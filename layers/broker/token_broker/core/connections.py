@@ -36,7 +36,7 @@ class CommonSetting:
 
 
 COMMON_SETTINGS = (
-    CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens; * in a name or alone.", required=True),
+    CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens, or *.", required=True),
     CommonSetting("denied_callers", "ARNs that may not, whatever allowed_callers says.", default=[]),
     CommonSetting("scope", "Scope of a request that names none."),
     CommonSetting("allowed_scopes", 'Scope items that may be asked for; default: those of scope; ["*"]: any.'),
@@ -47,7 +47,7 @@ COMMON_SETTINGS = (
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
     CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none."),
     CommonSetting("issue_revokes_previous", "true if each token issued ends the one before.", default=False),
-    CommonSetting("private_network", "true: private addresses may be dialled, if the deployment lets them.", default=False),
+    CommonSetting("private_network", "true: dial private addresses, if the deployment lets it.", default=False),
     CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's."),
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """What each failure means, where it rests and for how long: one ordered table, `classify`, and `next_failure`.
 
-The rows are numbered; docs/failures.md explains each, and tests/unit/test_failures.py holds them.
+The rows are numbered as tests/unit/test_failures.py holds them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""What stands around the functions in a test: the stack's data in moto, secrets, the simulated providers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import requests
+
+from tests.local.connections import aws_client
+from tests.local.events import queue_event, schedule_event
+from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
+from tests.local.resources import LocalStack
+from tests.local.sigv4 import LOCAL
+
+from .functions import Answer, Api, Functions
+
+PROVIDERS: Final = ("unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2")
+QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"
+
+
+class Aws:
+    """The data behind one endpoint, looked at and changed as an engineer with a console would."""
+
+    def __init__(self, endpoint_url: str, stack: LocalStack) -> None:
+        self.endpoint_url = endpoint_url
+        self.stack = stack
+        self.dynamodb = aws_client("dynamodb", endpoint_url)
+        self.secrets = aws_client("secretsmanager", endpoint_url)
+        self.sqs = aws_client("sqs", endpoint_url)
+        self.kms = aws_client("kms", endpoint_url)
+
+    def with_own_queue(self) -> Aws:
+        """The same with a new renewal queue: what is delayed in a queue cannot be taken off it."""
+        url = self.sqs.create_queue(QueueName=f"renewals-{uuid.uuid4().hex}")["QueueUrl"]
+        environments = {
+            function: environment | ({"RENEWAL_QUEUE_URL": url} if "RENEWAL_QUEUE_URL" in environment else {})
+            for function, environment in self.stack.environments.items()
+        }
+        other = copy.copy(self)
+        other.stack = replace(self.stack, renewal_queue_url=url, environments=environments)
+        return other
+
+    def empty(self) -> None:
+        """Back to the state after the deployment."""
+        for item in self.items(self.stack.connection_table):
+            self.dynamodb.delete_item(TableName=self.stack.connection_table, Key={"pk": item["pk"]})
+        for item in self.items(self.stack.token_table):
+            key = {"pk": item["pk"], "sk": item["sk"]}
+            self.dynamodb.delete_item(TableName=self.stack.token_table, Key=key)
+        for secret in self.secrets.list_secrets(IncludePlannedDeletion=True)["SecretList"]:
+            self.secrets.delete_secret(SecretId=secret["ARN"], ForceDeleteWithoutRecovery=True)
+        self.sqs.delete_queue(QueueUrl=self.stack.renewal_queue_url)
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """All items of a table."""
+        return [item for page in self.dynamodb.get_paginator("scan").paginate(TableName=table) for item in page["Items"]]
+
+    def token_items(self, name: str) -> list[dict[str, Any]]:
+        """The token keys of a connection, as stored."""
+        return [
+            item
+            for item in self.items(self.stack.token_table)
+            if item["pk"]["S"] == f"C#{name}" and item["sk"]["S"].startswith("T#")
+        ]
+
+    def change_token_item(self, name: str, **moments: timedelta) -> None:
+        """Moves moments of a connection's only token key to now + the given time: what hours would have done."""
+        (item,) = self.token_items(name)
+        now = datetime.now(UTC)
+        self.dynamodb.update_item(
+            TableName=self.stack.token_table,
+            Key={"pk": item["pk"], "sk": item["sk"]},
+            UpdateExpression="SET " + ", ".join(f"{attribute} = :{attribute}" for attribute in moments),
+            ExpressionAttributeValues={
+                f":{attribute}": {"N": str(int((now + after).timestamp() * 1000))} for attribute, after in moments.items()
+            },
+        )
+
+    def secret_id(self, name: str) -> str:
+        return f"{self.stack.secret_prefix}/{name}"
+
+    def create_secret(self, name: str, value: Mapping[str, Any] | str) -> str:
+        """The secret of a connection; returns its ARN."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        arn: str = self.secrets.create_secret(Name=self.secret_id(name), SecretString=text)["ARN"]
+        return arn
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What waits in the renewal queue and may be received now; taken off the queue."""
+        answer = self.sqs.receive_message(
+            QueueUrl=self.stack.renewal_queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
+        )
+        received: list[dict[str, Any]] = answer.get("Messages", [])
+        for message in received:
+            self.sqs.delete_message(QueueUrl=self.stack.renewal_queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return received
+
+
+@dataclass
+class World:
+    """Everything a test of the handlers needs, fresh for each."""
+
+    aws: Aws
+    providers: ProvidersServer
+    functions: Functions
+    api: Api = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.api = Api(self.functions)
+
+    @property
+    def stack(self) -> LocalStack:
+        return self.aws.stack
+
+    def settings(self, provider: str, **changes: Any) -> dict[str, Any]:
+        """Settings that suit a provider's simulator; None takes one away."""
+        found = {"allowed_callers": [LOCAL.arn], **default_settings(provider, self.providers.url), **changes}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def connect(
+        self, provider: str, *, name: str = "demo", secret: Mapping[str, Any] | str | None = None, **changes: Any
+    ) -> str:
+        """A connection as PUT leaves it (see test_connections), and its secret. Returns provider/name."""
+        full = f"{provider}/{name}"
+        item = {"format": {"N": "1"}, "version": {"S": "v1"}}
+        settings = json.dumps(self.settings(provider, **changes))
+        self.aws.dynamodb.put_item(
+            TableName=self.stack.connection_table, Item={"pk": {"S": f"C#{full}"}, "settings": {"S": settings}, **item}
+        )
+        self.aws.create_secret(full, DEFAULT_ACCOUNTS[provider]["secret"] if secret is None else secret)
+        return full
+
+    def simulator(self, provider: str) -> Any:
+        return self.providers.simulator(provider)
+
+    def report(self, provider: str) -> dict[str, Any]:
+        """The simulator's counters, live tokens and last requests."""
+        found: dict[str, Any] = self.simulator(provider).report()
+        return found
+
+    def resource(self, answer: Answer) -> requests.Response:
+        """The provider's protected resource, asked with exactly the headers of a hand-out."""
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(answer.body["api_base_url"] + "/api/resource", headers=answer.body["headers"], timeout=5)
+
+    def sweep(self, at: datetime | None = None) -> dict[str, int]:
+        """One run of the schedule."""
+        event = schedule_event(self.stack.sweep_input, at or datetime.now(UTC))
+        counts: dict[str, int] = self.functions.invoke(self.stack.sweep_function, event)
+        return counts
+
+    def work(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The worker on one received message."""
+        result: dict[str, Any] = self.functions.invoke(self.stack.renew_function, queue_event(message, QUEUE_ARN))
+        return result
