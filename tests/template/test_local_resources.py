@@ -22,7 +22,7 @@ def test_each_function_is_told_what_it_uses(stack: LocalStack) -> None:
         "RenewTokenFunction": ACQUIRERS,
         "ManageConnectionsFunction": ACQUIRERS - {"SEALING_KEY_ARN"},
         "SweepDueFunction": EVERYWHERE | {"RENEWAL_QUEUE_URL"},
-        "SecretChangedFunction": EVERYWHERE | {"CONNECTION_TABLE", "SECRET_PREFIX"},
+        "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},
     }
 
 

@@ -12,6 +12,8 @@ from email.message import Message
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+import boto3.session
+import botocore.session
 import pytest
 
 from tests.local.events import Event, api_gateway_event
@@ -21,6 +23,8 @@ from tests.local.sigv4 import LOCAL, Caller, ReceivedRequest
 from token_broker import bootstrap, observability
 
 LAMBDA_TIMEOUT_MS: Final = 28_000
+MODELS: Final = botocore.session.get_session()
+SESSION: Final = boto3.session.Session
 Query = Mapping[str, str] | Sequence[tuple[str, str]] | str
 
 
@@ -92,6 +96,8 @@ class Functions:
         # Powertools reads it at its import, which may have been before any function's environment was there.
         namespace = self.stack.environments[function]["POWERTOOLS_METRICS_NAMESPACE"]
         self._monkeypatch.setattr(observability.metrics.provider, "namespace", namespace)
+        # Reading botocore's models would take longer than most tests: the clients are new, what they read is not.
+        self._monkeypatch.setattr(bootstrap.boto3.session, "Session", lambda: SESSION(botocore_session=MODELS))
         bootstrap.broker.cache_clear()
         bootstrap.settings.cache_clear()
         self._running = function

@@ -34,6 +34,7 @@ class Aws:
         self.secrets = aws_client("secretsmanager", endpoint_url)
         self.sqs = aws_client("sqs", endpoint_url)
         self.kms = aws_client("kms", endpoint_url)
+        self._created: list[str] = []
 
     def with_own_queue(self) -> Aws:
         """The same with a new renewal queue: what is delayed in a queue cannot be taken off it."""
@@ -48,14 +49,13 @@ class Aws:
 
     def empty(self) -> None:
         """Back to the state after the deployment."""
-        for item in self.items(self.stack.connection_table):
-            self.dynamodb.delete_item(TableName=self.stack.connection_table, Key={"pk": item["pk"]})
-        for item in self.items(self.stack.token_table):
-            key = {"pk": item["pk"], "sk": item["sk"]}
-            self.dynamodb.delete_item(TableName=self.stack.token_table, Key=key)
-        for secret in self.secrets.list_secrets(IncludePlannedDeletion=True)["SecretList"]:
-            self.secrets.delete_secret(SecretId=secret["ARN"], ForceDeleteWithoutRecovery=True)
-        self.sqs.delete_queue(QueueUrl=self.stack.renewal_queue_url)
+        for table, names in ((self.stack.connection_table, ["pk"]), (self.stack.token_table, ["pk", "sk"])):
+            keys = [{name: item[name] for name in names} for item in self.items(table)]
+            for start in range(0, len(keys), 25):
+                deletions = [{"DeleteRequest": {"Key": key}} for key in keys[start : start + 25]]
+                self.dynamodb.batch_write_item(RequestItems={table: deletions})
+        while self._created:
+            self.secrets.delete_secret(SecretId=self._created.pop(), ForceDeleteWithoutRecovery=True)
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """All items of a table."""
@@ -89,6 +89,7 @@ class Aws:
         """The secret of a connection; returns its ARN."""
         text = value if isinstance(value, str) else json.dumps(value)
         arn: str = self.secrets.create_secret(Name=self.secret_id(name), SecretString=text)["ARN"]
+        self._created.append(arn)
         return arn
 
     def messages(self) -> list[dict[str, Any]]:
