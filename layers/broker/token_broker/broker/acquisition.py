@@ -108,7 +108,8 @@ class Acquirer:
     def _prepare(self, work: _Work, decision: Acquire) -> _Ready | None:
         """All that comes before the provider is asked. None: what the secret's version tells changes the decision."""
         parts, connection, found = self.parts, work.connection, work.found
-        if not found.exists:
+        # The connection's own scope always has its place; whoever asks for others is counted.
+        if not found.exists and (work.key.scope != connection.scope or connection.issue_revokes_previous):
             self._check_scope_sets(connection)
         read_at = parts.clock()
         credentials = self.credentials(connection, work.key.scope)
@@ -185,20 +186,22 @@ class Acquirer:
             raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail, spent=True)) from None
 
     def _order(self, work: _Work, credentials: Credentials) -> Order:
-        previous, refresh = work.found.token, work.found.refresh
-        plain = None
-        if (
-            refresh is not None
-            and not refresh.sent
-            and (refresh.expires_at is None or refresh.expires_at > self.parts.clock())
-        ):
-            try:
-                plain = self.parts.sealer.open(refresh.sealed, work.key, REFRESH)
-            except SealBroken:
-                plain = None
-        order = order_for(work.connection, credentials, work.key.scope, self.parts.clock())
+        previous, now = work.found.token, self.parts.clock()
+        order = order_for(work.connection, credentials, work.key.scope, now)
         proven = previous is not None and previous.secret_version == credentials.version
-        return replace(order, refresh_token=plain, proven=proven)
+        return replace(order, refresh_token=self._refresh_token(work, now), proven=proven)
+
+    def _refresh_token(self, work: _Work, now: datetime) -> str | None:
+        """The stored refresh token, if it may be sent: never twice, not past its end, and only to who issued it."""
+        previous, refresh = work.found.token, work.found.refresh
+        if refresh is None or refresh.sent or previous is None or previous.issuer != work.policy.issuer:
+            return None
+        if refresh.expires_at is not None and refresh.expires_at <= now:
+            return None
+        try:
+            return self.parts.sealer.open(refresh.sealed, work.key, REFRESH)
+        except SealBroken:
+            return None
 
     def _token(self, work: _Work, credentials: Credentials, answer: Answer) -> Token:
         issued = answer.issued
@@ -219,6 +222,7 @@ class Acquirer:
 
     def _commit(self, work: _Work, answer: Answer, token: Token, read_at: datetime, *, forced: bool) -> Acquired | Lost:
         parts, now, plain = self.parts, self.parts.clock(), answer.issued.access_token
+        previous = work.found.token
         commit = Commit(
             token=token,
             refresh=self._refresh(work, answer.issued),
@@ -227,7 +231,8 @@ class Acquirer:
             read_at=read_at,
             now=now,
             used=not work.request.renewal,
-            keep_rejections=forced,
+            # Reset by a token that lasted until its renewal unreported; an early request of any kind is no such thing.
+            keep_rejections=forced or (previous is not None and previous.renew_at > now),
         )
         stands = parts.tokens.commit(work.key, work.owner, commit)
         if stands is None:

@@ -177,7 +177,7 @@ class HandingOut:
     def _attempt(self, look: _Look, acquire: Acquire) -> Handout | Lost:
         try:
             attempt = self._acquirer.acquire(look.connection, look.record, look.request, acquire)
-        except (ProviderError, ConnectionMisconfigured) as error:
+        except (ProviderError, ConnectionMisconfigured, BrokerUnavailable) as error:
             return self._fall_back(look, self._fallback(look), error, failing=True)
         return self._acquired(look, attempt) if isinstance(attempt, Acquired) else attempt
 
