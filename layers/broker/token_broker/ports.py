@@ -58,10 +58,11 @@ class TokenStore(Protocol):
         """Every token key of a connection, with its guard."""
 
     def take_lease(
-        self, key: TokenKey, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
+        self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
     ) -> tuple[bool, TokenRecord]:
-        """Takes the lease unless another holds it; marks the stored refresh token as sent in the same write.
+        """Takes the lease unless another holds it, or held it since `seen` was read: what was decided on still stands.
 
+        Marks the stored refresh token as sent in the same write.
         Returns whether it was taken, and the record: with the lease as it was before the write. The guard is not read.
         A repeat by the same owner succeeds, and finds the refresh token marked.
         """
@@ -72,6 +73,9 @@ class TokenStore(Protocol):
     def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
         """Stores a token while `owner` leads, and ends the lease. Returns None, or the record that stands instead."""
 
+    def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
+        """Ends the lease and leaves everything else as it is. Somebody else's lease is left alone."""
+
     def release(
         self,
         key: TokenKey,
@@ -81,7 +85,7 @@ class TokenStore(Protocol):
         unmark_refresh: bool = False,
         due_at: datetime | None = None,
     ) -> None:
-        """Ends the lease without a token. Somebody else's lease is left alone. `due_at` None: off the index."""
+        """Ends the lease after a failure. Somebody else's lease is left alone. `due_at` None: off the index."""
 
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
         """Remembers a failure of the whole connection; `settled`: no login attempt is open any more."""

@@ -34,7 +34,6 @@ class Aws:
         self.secrets = aws_client("secretsmanager", endpoint_url)
         self.sqs = aws_client("sqs", endpoint_url)
         self.kms = aws_client("kms", endpoint_url)
-        self._created: list[str] = []
 
     def with_own_queue(self) -> Aws:
         """The same with a new renewal queue: what is delayed in a queue cannot be taken off it."""
@@ -54,12 +53,14 @@ class Aws:
             for start in range(0, len(keys), 25):
                 deletions = [{"DeleteRequest": {"Key": key}} for key in keys[start : start + 25]]
                 self.dynamodb.batch_write_item(RequestItems={table: deletions})
-        while self._created:
-            self.secrets.delete_secret(SecretId=self._created.pop(), ForceDeleteWithoutRecovery=True)
+        for secret in self.secrets.list_secrets(IncludePlannedDeletion=True)["SecretList"]:
+            self.secrets.delete_secret(SecretId=secret["ARN"], ForceDeleteWithoutRecovery=True)
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """All items of a table."""
-        return [item for page in self.dynamodb.get_paginator("scan").paginate(TableName=table) for item in page["Items"]]
+        return [
+            item for page in self.dynamodb.get_paginator("scan").paginate(TableName=table) for item in page["Items"]
+        ]
 
     def token_items(self, name: str) -> list[dict[str, Any]]:
         """The token keys of a connection, as stored."""
@@ -78,7 +79,8 @@ class Aws:
             Key={"pk": item["pk"], "sk": item["sk"]},
             UpdateExpression="SET " + ", ".join(f"{attribute} = :{attribute}" for attribute in moments),
             ExpressionAttributeValues={
-                f":{attribute}": {"N": str(int((now + after).timestamp() * 1000))} for attribute, after in moments.items()
+                f":{attribute}": {"N": str(int((now + after).timestamp() * 1000))}
+                for attribute, after in moments.items()
             },
         )
 
@@ -89,7 +91,6 @@ class Aws:
         """The secret of a connection; returns its ARN."""
         text = value if isinstance(value, str) else json.dumps(value)
         arn: str = self.secrets.create_secret(Name=self.secret_id(name), SecretString=text)["ARN"]
-        self._created.append(arn)
         return arn
 
     def messages(self) -> list[dict[str, Any]]:

@@ -44,21 +44,27 @@ class DueIndex:
             due.sk,
             "SET due_at = :until",
             {":until": moment(until), ":seen": moment(due.due_at)},
-            condition="due_at = :seen",
+            # The write may be a repeat of one whose answer was lost.
+            condition="due_at = :seen OR due_at = :until",
         )
         return claimed
 
     def set_due(self, key: TokenKey, due_at: datetime, *, scope: bool = False) -> None:
-        values = due_attributes(key, due_at)
+        sets = ["due_shard = :due_shard", "due_at = :due_at"]
+        values = {f":{name}": value for name, value in due_attributes(key, due_at).items()}
+        names = {}
         if scope:
-            values |= {"scope": string(key.scope), "format": number(FORMAT), "ttl": seconds(due_at + KEEP)}
+            # if_not_exists: an item that is there already keeps its own end.
+            sets += ["#scope = :scope", "#format = :format", "#ttl = if_not_exists(#ttl, :ttl)"]
+            values |= {":scope": string(key.scope), ":format": number(FORMAT), ":ttl": seconds(due_at + KEEP)}
+            names = {"#scope": "scope", "#format": "format", "#ttl": "ttl"}
         self._table.update(
             key.pk,
             key.sk,
-            "SET " + ", ".join(f"#{name} = :{name}" for name in values),
-            {f":{name}": value for name, value in values.items()},
+            f"SET {', '.join(sets)}",
+            values,
             condition=None if scope else "attribute_exists(pk)",
-            names={f"#{name}": name for name in values},
+            names=names,
         )
 
     def drop_due(self, key: TokenKey) -> None:

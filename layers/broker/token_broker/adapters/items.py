@@ -101,6 +101,7 @@ def read_record(key: TokenKey, item: Item | None, guard: Guard) -> TokenRecord:
         token=_read_token(item) if "token" in item else None,
         refresh=_read_refresh(item) if "refresh" in item else None,
         lease=lease,
+        last_owner=read_string(item, "lease_owner"),
         failure=read_failure(item),
         guard=guard,
         rejections=int(item.get("rejections", {"N": "0"})["N"]),
@@ -148,6 +149,7 @@ def retired_list(retired: Sequence[Retired]) -> dict[str, Any]:
                     "token": {"B": item.sealed},
                     "token_id": string(item.token_id),
                     "expires_at": moment(item.expires_at),
+                    "issuer": string(item.issuer),
                     "revoke": {"BOOL": item.revoke},
                 }
             }
@@ -160,6 +162,7 @@ def _read_retired(entry: Item) -> Retired:
     return Retired(
         token_id=entry["token_id"]["S"],
         expires_at=_moment_of(entry, "expires_at"),
+        issuer=entry["issuer"]["S"],
         revoke=entry["revoke"]["BOOL"],
         sealed=entry["token"]["B"],
     )

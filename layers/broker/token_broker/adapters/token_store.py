@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 
 LONGEST_KEEP = timedelta(days=90)
 
-LEASE_IS_FREE = "(attribute_not_exists(lease_until) OR lease_until < :taken_over OR lease_owner = :owner)"
+LEASE_ATTRIBUTES = ("lease_owner", "lease_until")
+LEASE_IS_FREE = "(attribute_not_exists(lease_until) OR lease_until <= :taken_over)"
+NOBODY_LED = "attribute_not_exists(lease_owner)"
+SAME_LED = "lease_owner = :seen"
 IS_MINE = "lease_owner = :owner"
 NOT_STALE = "(attribute_not_exists(stale_at) OR stale_at < :read_at)"
 
@@ -111,8 +114,9 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
         return [read_record(TokenKey(name, item["scope"]["S"]), item, guard) for item in items if "scope" in item]
 
     def take_lease(
-        self, key: TokenKey, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
+        self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
     ) -> tuple[bool, TokenRecord]:
+        key, unchanged = seen.key, NOBODY_LED
         # if_not_exists: without a stored refresh token there is nothing to mark, but the expression needs a value.
         mark = ", refresh_sent = if_not_exists(refresh_id, :none)" if mark_refresh else ""
         values: dict[str, Any] = {
@@ -125,13 +129,15 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
         }
         if mark_refresh:
             values[":none"] = string("")
+        if seen.last_owner is not None:
+            unchanged, values[":seen"] = SAME_LED, string(seen.last_owner)
         taken, item = self._table.update(
             key.pk,
             key.sk,
             f"SET #format = :format, #scope = :scope, lease_owner = :owner, lease_until = :until{mark}, "
             "#ttl = if_not_exists(#ttl, :kept)",
             values,
-            condition=LEASE_IS_FREE,
+            condition=f"{IS_MINE} OR ({LEASE_IS_FREE} AND {unchanged})",
             names={"#format": "format", "#scope": "scope", "#ttl": "ttl"},
         )
         return taken, read_record(key, item, Guard())
@@ -183,6 +189,10 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             condition=f"{IS_MINE} AND {NOT_STALE}" if fresh else IS_MINE,
             names={f"#{name}": name for name in values},
         )
+
+    def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
+        removed = "lease_until, refresh_sent" if unmark_refresh else "lease_until"
+        self._table.update(key.pk, key.sk, f"REMOVE {removed}", {":owner": string(owner)}, condition=IS_MINE)
 
     def release(
         self,
@@ -245,20 +255,24 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             values: dict[str, Any] = {
                 ":retired": retired_list(record.outstanding(now)),
                 ":with": string(json.dumps(dict(revoke_with))),
+                ":before": retired_list(record.retired),
             }
             # A token that was committed since it was read must be among those to revoke.
             unchanged = "attribute_not_exists(#token_id)"
+            same_retired = (
+                "retired = :before" if record.retired else "(retired = :before OR attribute_not_exists(retired))"
+            )
             if record.token is not None:
                 unchanged, values[":seen"] = "#token_id = :seen", string(record.token.token_id)
             values |= {f":{name}": value for name, value in due_attributes(key, now + timedelta(minutes=1)).items()}
-            gone = [*TOKEN_ATTRIBUTES, *REFRESH_ATTRIBUTES, "lease_owner", "lease_until", "failure", "stale_at"]
+            gone = [*TOKEN_ATTRIBUTES, *REFRESH_ATTRIBUTES, *LEASE_ATTRIBUTES, "failure", "stale_at", "last_used_at"]
             done, item = self._table.update(
                 key.pk,
                 key.sk,
                 "SET retired = :retired, revoke_with = :with, due_shard = :due_shard, due_at = :due_at "
                 f"REMOVE {', '.join('#' + name for name in gone)}, rejections, rejected_until",
                 values,
-                condition=f"attribute_exists(pk) AND {unchanged}",
+                condition=f"attribute_exists(pk) AND {unchanged} AND {same_retired}",
                 names={f"#{name}": name for name in gone},
             )
             if done:

@@ -80,63 +80,64 @@ class Acquirer:
         owner, now = parts.new_id(), parts.clock()
         uses_refresh = connection.provider.grant != "login"
         taken, found = parts.tokens.take_lease(
-            key, owner, now=now, until=now + LEASE_TIME, mark_refresh=uses_refresh and seen.refresh is not None
+            seen, owner, now=now, until=now + LEASE_TIME, mark_refresh=uses_refresh and seen.refresh is not None
         )
         if not taken:
             return Lost(asked=False)
         found = replace(found, guard=seen.guard, lease=None)
-        work = _Work(connection, policy, found, request, owner)
+        work = _Work(connection, policy, found, request, owner, deadline=now + ACQUISITION_TIME)
         # What came back may be newer than what was decided on.
         if not isinstance(decide(found, request, policy, now), Acquire):
-            self._release(work)
+            self._end_unsent(work)
             return Lost(asked=False)
         try:
             ready = self._prepare(work, decision)
         except BrokerError as error:
-            self._release(work, error)
+            self._give_up(work, error)
             raise
         if ready is None:
-            self._release(work)
+            self._end_unsent(work)
             return Lost(asked=False)
         try:
             return self._ask(work, ready, decision)
         except BrokerUnavailable:
-            # What was issued cannot be kept. The refresh token, if one went out, stays marked.
-            parts.tokens.release(key, owner, due_at=found.due_at)
+            # What was issued cannot be kept, or was kept and we did not hear of it. The refresh token stays marked.
+            parts.tokens.end_lease(key, owner)
             raise
 
     def _prepare(self, work: _Work, decision: Acquire) -> _Ready | None:
         """All that comes before the provider is asked. None: what the secret's version tells changes the decision."""
         parts, connection, found = self.parts, work.connection, work.found
         # The connection's own scope always has its place; whoever asks for others is counted.
-        if not found.exists and (work.key.scope != connection.scope or connection.issue_revokes_previous):
-            self._check_scope_sets(connection)
+        if work.key.scope != connection.scope or connection.issue_revokes_previous:
+            self._check_scope_sets(work)
         read_at = parts.clock()
         credentials = self.credentials(connection, work.key.scope)
         informed = replace(work.request, secret_version=credentials.version)
         if not isinstance(decide(found, informed, work.policy, read_at), Acquire):
             return None
         self._check_new_version(work, credentials, read_at)
+        order = self._order(work, credentials)
         parts.take_budget(connection, renewal=work.request.renewal)
         if decision.forced:
             count = found.rejections + 1
             until = read_at + work.policy.rejection_rest(count)
             parts.tokens.note_rejection(work.key, work.owner, count=count, until=until)
         unresolved = parts.tokens.begin_attempt(work.key.name) if connection.provider.grant == "login" else 0
-        return _Ready(credentials, read_at, unresolved)
+        return _Ready(credentials, read_at, unresolved, order)
 
     def _ask(self, work: _Work, ready: _Ready, decision: Acquire) -> Acquired | Lost:
         parts, key = self.parts, work.key
         if ready.unresolved > MAX_UNRESOLVED_LOGINS:
-            raise self._remember(work, ready.credentials, _unresolved_refusal())
+            raise self._remember(work, ready.credentials, _unresolved_refusal(), nothing_left=True)
         try:
-            answer = self.run(flow_for(self._order(work, ready.credentials)), work.connection)
+            answer = self.run(flow_for(ready.order), work.connection, work.deadline)
             token = self._token(work, ready.credentials, answer)
         except Refusal as refusal:
             verdict = refusal.verdict
             if verdict.outcome_unknown and ready.unresolved >= MAX_UNRESOLVED_LOGINS:
                 verdict = _unresolved_refusal()
-            raise self._remember(work, ready.credentials, verdict) from None
+            raise self._remember(work, ready.credentials, verdict, nothing_left=refusal.nothing_left) from None
         acquired = self._commit(work, answer, token, ready.read_at, forced=decision.forced)
         if work.found.guard.failure is not None or ready.unresolved:
             parts.tokens.clear_guard(key.name, work.found.guard.failure)
@@ -151,10 +152,9 @@ class Acquirer:
         check_scope_of(connection.name, connection.provider, credentials, scope)
         return credentials
 
-    def run(self, flow: Flow, connection: Connection) -> Answer:
-        """Drives a grant over the network, 8 s an exchange, 12 s in all. Raises Refusal."""
-        parts, network = self.parts, self.parts.network(connection)
-        deadline = parts.clock() + ACQUISITION_TIME
+    def run(self, flow: Flow, connection: Connection, deadline: datetime) -> Answer:
+        """Drives a grant over the network, 8 s an exchange and until `deadline` in all. Raises Refusal."""
+        parts, network, nothing_left = self.parts, self.parts.network(connection), True
         try:
             request = next(flow)
             while True:
@@ -164,9 +164,14 @@ class Acquirer:
                         raise Unreachable("no time is left")
                     response = parts.send(request, network, min(EXCHANGE_TIME, deadline - sent_at))
                 except TransportError as error:
+                    nothing_left = nothing_left and isinstance(error, Unreachable)
                     request = flow.throw(error)
                 else:
+                    nothing_left = False
                     request = flow.send(response)
+        except Refusal as refusal:
+            refusal.nothing_left = nothing_left
+            raise
         except StopIteration as done:
             return Answer(done.value, sent_at)
 
@@ -246,9 +251,7 @@ class Acquirer:
         kept = {item.token_id for item in stands.retired} | {stands.token.token_id if stands.token else ""}
         if token.token_id in kept:
             return
-        self.revoker.end(
-            work.connection, work.key, Retired(token.token_id, token.expires_at, True, token.sealed), plain
-        )
+        self.revoker.end(work.connection, work.key, Retired.of(token, revoke=True), plain)
 
     def _refresh(self, work: _Work, issued: Issued) -> Refresh | None:
         if issued.refresh_token is None:
@@ -260,11 +263,12 @@ class Acquirer:
             sealed=self.parts.sealer.seal(issued.refresh_token, work.key, REFRESH),
         )
 
-    def _check_scope_sets(self, connection: Connection) -> None:
-        now = self.parts.clock()
-        live = sum(
-            1 for record in self.parts.tokens.records(connection.name) if record.token and record.token.alive(now)
-        )
+    def _check_scope_sets(self, work: _Work) -> None:
+        connection, now = work.connection, self.parts.clock()
+        if work.found.token is not None and work.found.token.alive(now):
+            return
+        records = self.parts.tokens.records(connection.name)
+        live = sum(1 for record in records if record.token is not None and record.token.alive(now))
         limit = 1 if connection.issue_revokes_previous else MAX_SCOPE_SETS
         if live >= limit:
             raise TooManyScopeSets(
@@ -286,7 +290,9 @@ class Acquirer:
             raise ProviderRateLimited(detail, retry_after=wait)
         self.parts.tokens.note_version(work.key.name, [*recent, (credentials.version, now)])
 
-    def _remember(self, work: _Work, credentials: Credentials, verdict: Verdict) -> ProviderError:
+    def _remember(
+        self, work: _Work, credentials: Credentials, verdict: Verdict, *, nothing_left: bool
+    ) -> ProviderError:
         """Stores a failure where its cause lies, ends the lease, and gives the error to raise."""
         parts, key, now = self.parts, work.key, self.parts.clock()
         failure = next_failure(
@@ -305,22 +311,32 @@ class Acquirer:
             key,
             work.owner,
             failure=failure if per_host or verdict.where is Where.KEY else None,
+            unmark_refresh=nothing_left and work.marked,
             due_at=None if failure.refused or work.connection.keep_warm == "never" else failure.retry_at,
         )
         return provider_error(failure, now)
 
-    def _release(self, work: _Work, error: BrokerError | None = None) -> None:
-        """Ends the lease without having asked the provider: the refresh token was marked, but it never went out."""
-        now, failure, due_at = self.parts.clock(), None, work.found.due_at
+    def _end_unsent(self, work: _Work) -> None:
+        self.parts.tokens.end_lease(work.key, work.owner, unmark_refresh=work.marked)
+
+    def _give_up(self, work: _Work, error: BrokerError) -> None:
+        """Ends the lease where the provider was not even asked. What is missing is shown, and the sweep comes back."""
+        now, connection, failure = self.parts.clock(), work.connection, None
         if isinstance(error, ConnectionMisconfigured):
             failure = Failure(
-                error.code, error.detail, None, now, now + MISCONFIGURED_REST, 1, None, work.connection.version, row=0
+                error.code, error.detail, None, now, now + MISCONFIGURED_REST, 1, None, connection.version, row=0
             )
-        wait = error.retry_after if error is not None and error.retry_after else MISCONFIGURED_REST
-        if error is not None and work.found.token is not None and work.connection.keep_warm != "never":
-            due_at = now + wait
-        unmark = work.found.refresh is not None and not work.found.refresh.sent
-        self.parts.tokens.release(work.key, work.owner, failure=failure, unmark_refresh=unmark, due_at=due_at)
+        elif not isinstance(error, ProviderRateLimited):
+            self._end_unsent(work)
+            return
+        is_warm = work.found.token is not None and connection.keep_warm != "never"
+        self.parts.tokens.release(
+            work.key,
+            work.owner,
+            failure=failure,
+            unmark_refresh=work.marked,
+            due_at=now + (error.retry_after or MISCONFIGURED_REST) if is_warm else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,21 +346,28 @@ class _Ready:
     credentials: Credentials
     read_at: datetime
     unresolved: int
+    order: Order
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One acquisition under a lease. `found`: the record as it was when the lease was taken."""
+    """One acquisition under a lease. `found`: the record when the lease was taken; `deadline`: when to stop."""
 
     connection: Connection
     policy: RenewalPolicy
     found: TokenRecord
     request: TokenRequest
     owner: str
+    deadline: datetime
 
     @property
     def key(self) -> TokenKey:
         return self.found.key
+
+    @property
+    def marked(self) -> bool:
+        """Whether this lease's write is what marked the refresh token as sent."""
+        return self.found.refresh is not None and not self.found.refresh.sent
 
 
 def provider_error(failure: Failure, now: datetime) -> ProviderError:
@@ -367,5 +390,5 @@ def _retired_after(work: _Work, token: Token, now: datetime) -> tuple[Retired, .
     previous, kept = work.found.token, [item for item in work.found.retired if item.expires_at > now]
     is_superseded = previous is not None and previous.alive(now) and previous.token_id != token.token_id
     if previous is not None and is_superseded and not work.connection.issue_revokes_previous:
-        kept.append(Retired(previous.token_id, previous.expires_at, False, previous.sealed))
+        kept.append(Retired.of(previous, revoke=False))
     return tuple(item for item in kept if item.token_id != token.token_id)[-MAX_RETIRED:]

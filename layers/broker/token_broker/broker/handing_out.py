@@ -30,6 +30,7 @@ from token_broker.errors import (
     ConnectionMisconfigured,
     ConnectionSuspended,
     ProviderError,
+    ProviderUnavailable,
     TooManyRejections,
 )
 from token_broker.ports import DueKey, RenewalMessage, SealBroken
@@ -124,7 +125,7 @@ class HandingOut:
                     except SealBroken:
                         unreadable = serve.token.token_id
                 case Refuse() as refuse:
-                    raise _refusal(refuse, look.at)
+                    raise _refusal(refuse, look.now)
                 case AwaitOther(fallback=fallback):
                     if parts.clock() + timedelta(seconds=pause) > min(asked_at + WAIT_TIME, ask.deadline):
                         return self._fall_back(look, fallback, _in_progress())
@@ -151,8 +152,9 @@ class HandingOut:
                 break
             # The scope of a request that names none was guessed, and the settings say otherwise.
             key = TokenKey(ask.name, scope)
-        request = replace(_request(ask, policy, asked_at), unreadable=unreadable)
-        look = _Look(connection, policy, record, request, read_at, decide(record, request, policy, read_at))
+        # A read can take seconds, by retries: the decision is of the time after it, the memory's age of that before.
+        request, now = replace(_request(ask, policy, asked_at), unreadable=unreadable), self._parts.clock()
+        look = _Look(connection, policy, record, request, read_at, now, decide(record, request, policy, now))
         return self._look_for_new_secret(look, look.decision) if isinstance(look.decision, Refuse) else look
 
     def _admitted(self, ask: Ask, connection: Connection) -> RenewalPolicy:
@@ -170,9 +172,9 @@ class HandingOut:
             plain = entry.access_token
         else:
             plain = self._parts.sealer.open(serve.token.sealed, key, ACCESS)
-        self._memory.remember(Remembered(look.connection, look.record, plain, look.at))
+        self._memory.remember(Remembered(look.connection, look.record, plain, look.read_at))
         self._note_use(look, serve.token)
-        return Handout(look.connection, serve.token, "table", look.at, serve.warnings, plain)
+        return Handout(look.connection, serve.token, "table", look.now, serve.warnings, plain)
 
     def _attempt(self, look: _Look, acquire: Acquire) -> Handout | Lost:
         try:
@@ -183,7 +185,9 @@ class HandingOut:
 
     def _acquired(self, look: _Look, acquired: Acquired) -> Handout:
         now = self._parts.clock()
-        self._memory.remember(Remembered(look.connection, acquired.record, acquired.access_token, look.at))
+        if not acquired.token.alive(now):
+            raise ProviderUnavailable("The token had ended when it arrived.", retry_after=RETRY_IN_PROGRESS)
+        self._memory.remember(Remembered(look.connection, acquired.record, acquired.access_token, look.read_at))
         found = warnings(acquired.record, look.request, look.policy, now)
         if acquired.token.token_id == look.request.rejected:
             found = (*found, "same_token_reissued")
@@ -195,7 +199,7 @@ class HandingOut:
         decision = decide(look.record, content, look.policy, self._parts.clock())
         if not isinstance(decision, Serve):
             return None
-        return Serve(decision.token, warnings(look.record, look.request, look.policy, look.at))
+        return Serve(decision.token, warnings(look.record, look.request, look.policy, look.now))
 
     def _fall_back(self, look: _Look, fallback: Serve | None, error: BrokerError, *, failing: bool = False) -> Handout:
         if fallback is None:
@@ -231,7 +235,7 @@ class HandingOut:
             self._parts,
             look.record,
             look.record.key,
-            look.at,
+            look.now,
             look.policy.sweep_interval,
         )
         try:
@@ -248,13 +252,14 @@ class HandingOut:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One look at the table: what was read when (`at`: before the read), and what is to be done."""
+    """One look at the table: what was read when (`read_at` before, `now` after the read), and what is to be done."""
 
     connection: Connection
     policy: RenewalPolicy
     record: TokenRecord
     request: TokenRequest
-    at: datetime
+    read_at: datetime
+    now: datetime
     decision: Decision
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 
 from token_broker.broker.acquisition import Acquired, Acquirer
 from token_broker.broker.parts import ACQUISITION_TIME, Parts
 from token_broker.broker.revocation import Revoker, issued_under
 from token_broker.core.connections import Connection
+from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
-from token_broker.core.policy import Acquire, AwaitOther, Refuse, Serve, TokenRequest, decide
+from token_broker.core.policy import Acquire, AwaitOther, Refuse, Serve, TokenRequest, decide, resting
 from token_broker.core.tokens import TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable
 from token_broker.ports import RenewalMessage
@@ -74,14 +75,10 @@ class Renewer:
         decision = decide(record, request, policy, now)
         match decision:
             case Serve(token=token):
-                parts.tokens.set_due(record.key, token.renew_at)
-                return Renewal(connection.name, Outcome.NOT_DUE)
+                rest = resting(record, request, policy, now)
+                return self._put_off(connection, record, rest, token.renew_at)
             case Refuse(failure=failure, retry_at=retry_at):
-                if failure is None or failure.refused:
-                    parts.tokens.drop_due(record.key)
-                else:
-                    parts.tokens.set_due(record.key, retry_at)
-                return Renewal(connection.name, Outcome.RESTING, failure.code if failure else None)
+                return self._put_off(connection, record, failure, retry_at)
             case AwaitOther(until=until):
                 delay = max(until - now, timedelta(seconds=1))
                 unsent = parts.queue.send([RenewalMessage(record.key.pk, record.key.sk, delay)])
@@ -96,6 +93,19 @@ class Renewer:
                 except BrokerError as error:
                     return Renewal(connection.name, Outcome.FAILED, error.code)
                 return Renewal(connection.name, Outcome.RENEWED if isinstance(acquired, Acquired) else Outcome.LEASED)
+
+    def _put_off(
+        self, connection: Connection, record: TokenRecord, rest: Failure | None, renew_at: datetime
+    ) -> Renewal:
+        """Due again when there is something to do; off the index where the provider refused for good."""
+        if rest is None:
+            self.parts.tokens.set_due(record.key, renew_at)
+            return Renewal(connection.name, Outcome.NOT_DUE)
+        if rest.refused:
+            self.parts.tokens.drop_due(record.key)
+        else:
+            self.parts.tokens.set_due(record.key, max(renew_at, rest.retry_at))
+        return Renewal(connection.name, Outcome.RESTING, rest.code)
 
     def _wanted(self, connection: Connection, record: TokenRecord) -> bool:
         """Whether anybody would miss the token: used within a day, or always to be there."""

@@ -18,7 +18,7 @@ from token_broker.ports import SealBroken
 
 RETRY_TIME = timedelta(minutes=1)
 # Reasons after which another attempt cannot help.
-FINAL = frozenset({"not_supported", "unreadable"})
+FINAL = frozenset({"not_supported", "unreadable", "issued_elsewhere"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,9 @@ class Revoker:
         return "provider_unavailable" if response.status >= 500 or response.status == 429 else "provider_refused"
 
     def _revoke_sealed(self, connection: Connection, key: TokenKey, item: Retired) -> str | None:
+        if item.issuer != connection.endpoints.token:
+            # The settings name another endpoint now: it must not learn the token.
+            return "issued_elsewhere"
         try:
             plain = self.parts.sealer.open(item.sealed, key, "access_token")
         except SealBroken:

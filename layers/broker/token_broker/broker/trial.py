@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from token_broker.broker.acquisition import Acquirer, provider_error
-from token_broker.broker.parts import LEASE_TIME, Parts, order_for
+from token_broker.broker.parts import ACQUISITION_TIME, LEASE_TIME, Parts, order_for
 from token_broker.broker.revocation import Revoker
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
@@ -61,13 +61,14 @@ class Trials:
         key, owner = TokenKey(name, connection.scope), parts.new_id()
         if not parts.tokens.begin_trial(name, now=now, not_after=now - TRIAL_SPACING):
             raise TooManyTrials(f"{name} was tried less than five minutes ago.", retry_after=TRIAL_SPACING)
-        taken, found = parts.tokens.take_lease(key, owner, now=now, until=now + LEASE_TIME, mark_refresh=False)
+        seen = next((record for record in records if record.key == key), TokenRecord(key))
+        taken, found = parts.tokens.take_lease(seen, owner, now=now, until=now + LEASE_TIME, mark_refresh=False)
         if not taken:
             raise AcquisitionInProgress("The provider is being asked right now.", retry_after=timedelta(seconds=2))
         try:
             return self._attempt_leased(connection, key, credentials, stage, [*records, found])
         finally:
-            parts.tokens.release(key, owner, failure=found.failure, due_at=found.due_at)
+            parts.tokens.end_lease(key, owner)
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         if self.parts.vault.read(connection.name, "AWSPENDING") is not None:
@@ -92,7 +93,7 @@ class Trials:
         parts.take_budget(connection)
         try:
             order = order_for(connection, credentials, key.scope, parts.clock())
-            answer = self.acquirer.run(flow_for(order), connection)
+            answer = self.acquirer.run(flow_for(order), connection, parts.clock() + ACQUISITION_TIME)
             life = self.acquirer.life(connection, answer)
         except Refusal as refusal:
             now = parts.clock()

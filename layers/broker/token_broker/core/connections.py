@@ -164,6 +164,8 @@ def parse_connection(
         and not all(provider.scope.pattern.fullmatch(item) for item in scope_items(scope))
     ):
         fields.fault("scope", "has an item that is not a scope of this provider")
+    if scope and "*" not in connection.allowed_scopes and not scope_items(scope) <= set(connection.allowed_scopes):
+        fields.fault("scope", "has an item that allowed_scopes does not hold")
     fields.refuse_others()
     if fields.faults:
         raise InvalidRequest(f"The settings of {name} do not hold together.", errors=fields.faults)
@@ -173,6 +175,7 @@ def parse_connection(
 def _reader(spec: SettingSpec, url: Callable[[Any], str]) -> Callable[[Any], Any]:
     readers: dict[str, Callable[[Any], Any]] = {
         "url": url,
+        "base_url": lambda value: url(value).rstrip("/"),
         "redirect_uri": _redirect_uri,
         "text": text,
         "choice": one_of(spec.choices),
@@ -193,8 +196,8 @@ def _redirect_uri(value: Any) -> str:
 
 def _params(value: Any) -> Mapping[str, str]:
     for name, parameter in mapping(value).items():
-        if not isinstance(parameter, str) or not parameter:
-            raise ValueError("must hold non-empty strings only")
+        text(name)
+        text(parameter)
         if name.lower() in OAUTH_FIELDS:
             raise ValueError(f"{name} is written by the grant itself")
     if len(value) > 20:

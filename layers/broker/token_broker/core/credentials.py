@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from token_broker.core.names import ConnectionName, scope_items
 from token_broker.core.providers import Provider
+from token_broker.core.validation import is_encodable
 from token_broker.errors import ConnectionMisconfigured
 
 
@@ -52,8 +53,8 @@ def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) 
         if value is None or value == "":
             if field_name in provider.credentials:
                 raise ConnectionMisconfigured(f"The secret of {name} lacks {field_name}.")
-        elif not isinstance(value, str):
-            raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a string.")
+        elif not isinstance(value, str) or not is_encodable(value):
+            raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a string of characters.")
         else:
             values[field_name] = value
     return Credentials(values, secret.version)

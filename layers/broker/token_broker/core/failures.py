@@ -254,7 +254,7 @@ def next_failure(
 
     The second refusal of proven credentials (row 12) is believed.
     """
-    if verdict.row == 12 and previous is not None and previous.row == 12:
+    if verdict.row == 12 and previous is not None and (previous.row == 12 or previous.refused):
         verdict = replace(verdict, row=13, kind=Kind.REFUSED, rest=None)
     in_a_row = previous is not None and (previous.code == Kind.REFUSED.code) == (verdict.kind is Kind.REFUSED)
     count = previous.count + 1 if previous is not None and in_a_row else 1

@@ -41,11 +41,12 @@ class Order:
 
 
 class Refusal(Exception):
-    """No token, and what that means."""
+    """No token, and what that means. `nothing_left`: not a byte of credentials went out (set by who sends)."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.detail)
         self.verdict = verdict
+        self.nothing_left = False
 
 
 def flow_for(order: Order) -> Flow:
@@ -253,7 +254,7 @@ def _seen(order: Order, step: Step, response: HttpResponse) -> Seen:
         error=error_code(read_object(response)),
         retry_after=retry_after(response.headers, order.now),
         has_retry_after="retry-after" in response.headers,
-        html="html" in response.headers.get("content-type", ""),
+        html="html" in response.headers.get("content-type", "").lower(),
         proven=order.proven,
     )
 

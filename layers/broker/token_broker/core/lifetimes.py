@@ -50,4 +50,7 @@ def lifetime(
         lives.append(untold or default)
     if cap is not None:
         lives.append(cap)
-    return Lifetime(sent_at + min(*lives, MAX_LIFE), assumed, disputed)
+    life = min(*lives, MAX_LIFE)
+    if life <= timedelta():
+        raise Unusable("its life is shorter than a microsecond")
+    return Lifetime(sent_at + life, assumed, disputed)

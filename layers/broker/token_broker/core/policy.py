@@ -53,7 +53,7 @@ class RenewalPolicy:
         window = self.window(life)
         renew_at = expires_at - window + window * JITTER * key_fraction(key)
         if refresh_in is not None and self.reissue_window is None:
-            renew_at = min(renew_at, issued_at + max(refresh_in, life / 10))
+            renew_at = min(renew_at, issued_at + min(max(refresh_in, life / 10), life))
         return renew_at
 
     def reissues(self, token: Token, now: datetime) -> bool:
@@ -129,6 +129,9 @@ def decide(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, no
 
     if fallback is not None and not _newer_wanted(record, fallback.token, request, policy, now):
         return fallback
+    if token is not None and is_rejected and token.issued_at >= request.asked_at:
+        # The provider gave the same one again while the report was under way: its refusal had another reason.
+        return Serve(token, (*warnings(record, request, policy, now), "same_token_reissued"))
     if is_rejected and record.rejected_until is not None and record.rejected_until > now and not leased:
         return Refuse(None, record.rejected_until)
     if rest is not None:

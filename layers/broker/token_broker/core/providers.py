@@ -22,7 +22,7 @@ LimitPer = Literal["host", "connection"]
 GRANTS = ("client_credentials", "authorization_code", "login")
 CLIENT_AUTHS = ("basic", "basic-raw", "form", "json", "none")
 ENCODINGS = ("form", "json")
-SETTING_KINDS = ("url", "redirect_uri", "text", "choice", "params")
+SETTING_KINDS = ("url", "base_url", "redirect_uri", "text", "choice", "params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,8 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
         used = re.findall(r"\{([^{}]*)\}", url)
         for unknown in sorted(set(used) - names):
             fields.fault(name, f"uses {{{unknown}}}, which is not among the settings")
+        if set(re.sub(r"\{[^{}]*\}", "", url)) & set("{}"):
+            fields.fault(name, "has a brace without its pair")
         if not relative and not url.startswith(("https://", "{")):
             fields.fault(name, "must start with https:// or a setting")
         return url
@@ -174,6 +176,8 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
             everything=scope.take("everything", text, "") or None,
         ),
     )
+    if provider.grant != "login" and "client_id" not in provider.credentials:
+        top.fault("credentials", "must hold client_id for this grant")
     if provider.grant == "authorization_code" and provider.connect_url is None:
         top.fault("connect.url", "is required for this grant")
     for section in (request, connect, success, reply, send, scope, lifetime, renewal, limits, revocation, top):

@@ -19,6 +19,7 @@ from token_broker.core.exchange import HttpResponse
 from token_broker.core.providers import Provider
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
+LONGEST_S = 10 * 365 * 86_400
 # VSCHAR of RFC 6749 appendix A; a space at either end would be lost in a header.
 _TOKEN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -107,7 +108,8 @@ def read_token(response: HttpResponse, provider: Provider) -> Issued:
         expires_in=_seconds(data.get("expires_in"), "expires_in"),
         refresh_in=_seconds(data.get("refresh_in"), None),
         scope=_granted_scope(data.get("scope")),
-        refresh_token=_checked_token(refresh, "refresh_token") if refresh else None,
+        # A refresh token that cannot be sent is none; the grant starts anew in its place.
+        refresh_token=refresh if _is_token(refresh) else None,
         provider_now=http_date(response.headers.get("date", "")),
     )
 
@@ -129,9 +131,9 @@ def http_date(text: str) -> datetime | None:
     """An HTTP date (RFC 9110 section 5.6.7); None if it is none."""
     try:
         moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
@@ -149,11 +151,13 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 def _checked_token(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise Unusable(f"{name} is missing")
-    if len(value) > MAX_TOKEN_CHARACTERS:
-        raise Unusable(f"{name} is longer than {MAX_TOKEN_CHARACTERS} characters")
-    if not _TOKEN.fullmatch(value):
-        raise Unusable(f"{name} has characters that cannot be sent in a header")
+    if not _is_token(value):
+        raise Unusable(f"{name} is over {MAX_TOKEN_CHARACTERS} characters, or has some that no header can carry")
     return value
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TOKEN_CHARACTERS and _TOKEN.fullmatch(value) is not None
 
 
 def _seconds(value: Any, name: str | None) -> float | None:
@@ -168,7 +172,7 @@ def _seconds(value: Any, name: str | None) -> float | None:
         if name is None:
             return None
         raise Unusable(f"{name} is not a positive number")
-    return seconds
+    return min(seconds, LONGEST_S)
 
 
 def _granted_scope(value: Any) -> str | None:

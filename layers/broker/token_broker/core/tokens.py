@@ -52,12 +52,17 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """A token that is no longer handed out but may still live. `revoke`: it is to be ended at the provider."""
+    """A token that is no longer handed out but may still live. `revoke`: it is to be ended, at `issuer` alone."""
 
     token_id: str
     expires_at: datetime
+    issuer: str
     revoke: bool
     sealed: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, token: Token, *, revoke: bool) -> Retired:
+        return cls(token.token_id, token.expires_at, token.issuer, revoke, token.sealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +94,15 @@ class Guard:
 class TokenRecord:
     """All that the store knows of a token key, as of one read.
 
-    `stale_at`: the secret changed after it was read for the token. `revoke_with`: the settings that the retired tokens
-    were issued under, as PUT.
+    `last_owner`: who led last; it outlives the lease as its fence. `stale_at`: the secret changed after it was read for
+    the token. `revoke_with`: the settings that the retired tokens were issued under, as PUT.
     """
 
     key: TokenKey
     token: Token | None = None
     refresh: Refresh | None = None
     lease: Lease | None = None
+    last_owner: str | None = None
     failure: Failure | None = None
     guard: Guard = field(default_factory=Guard)
     rejections: int = 0
@@ -116,5 +122,5 @@ class TokenRecord:
         """All tokens of the key that still live, each to be revoked: what a purge leaves."""
         items = [replace(item, revoke=True) for item in self.retired]
         if self.token is not None:
-            items.append(Retired(self.token.token_id, self.token.expires_at, True, self.token.sealed))
+            items.append(Retired.of(self.token, revoke=True))
         return tuple(item for item in items if item.expires_at > now)

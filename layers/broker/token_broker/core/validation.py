@@ -61,7 +61,14 @@ def text(value: Any) -> str:
         raise ValueError(f"is longer than {MAX_TEXT} characters")
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ValueError("has a control character")
+    if not is_encodable(value):
+        raise ValueError("has half a character")
     return value
+
+
+def is_encodable(value: str) -> bool:
+    """JSON can name half of a surrogate pair, which no encoding can send."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -111,7 +118,7 @@ def texts(value: Any, *, limit: int = 200) -> tuple[str, ...]:
 
 
 def absolute_url(value: Any, *, insecure: bool = False) -> str:
-    """An https URL with a real host and without user info, query or fragment; a trailing slash is dropped.
+    """An https URL with a real host and without user info, query or fragment, as it was written.
 
     `insecure` admits http as well: the one setting of the local stack.
     """
@@ -133,4 +140,4 @@ def absolute_url(value: Any, *, insecure: bool = False) -> str:
         raise ValueError("must have no query and no fragment")
     if port == 0:
         raise ValueError("has no usable port")
-    return url.rstrip("/")
+    return url

@@ -1,4 +1,4 @@
-"""One AWS endpoint and one set of simulated providers per run; empty tables and fresh functions for each test."""
+"""The fixtures of all tests that call functions: fresh functions, empty tables, simulators as at their start."""
 
 from __future__ import annotations
 
@@ -6,24 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.aws import REGION, AwsProcess
-from tests.local.ports import listen
+from tests.local.aws import REGION, AwsServer
 from tests.local.providers import ProvidersServer, start_providers
-from tests.local.resources import create_resources
+from tests.local.resources import LocalStack
 
 from .functions import Api, Functions
 from .world import PROVIDERS, Aws, World
-
-
-@pytest.fixture(scope="session")
-def deployed() -> Iterator[Aws]:
-    """The stack's data resources. In a process of its own, since moto keeps one state per process."""
-    server = AwsProcess(listen(0))
-    try:
-        server.wait_until_ready()
-        yield Aws(server.endpoint_url, create_resources(server.endpoint_url))
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +20,16 @@ def running_providers() -> Iterator[ProvidersServer]:
         yield providers
 
 
+@pytest.fixture(scope="session")
+def deployed(aws: AwsServer, stack: LocalStack) -> Aws:
+    return Aws(aws.endpoint_url, stack)
+
+
 @pytest.fixture
-def world(
-    deployed: Aws, running_providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+def world(deployed: Aws, running_providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch) -> World:
     for slug in PROVIDERS:
         running_providers.simulator(slug).reset()
+    deployed.empty()
     variables = {
         "AWS_ENDPOINT_URL": deployed.endpoint_url,
         "AWS_ACCESS_KEY_ID": "local",
@@ -47,8 +39,7 @@ def world(
         "TOKEN_BROKER_LOCAL": "1",
     }
     aws = deployed.with_own_queue()
-    yield World(aws, running_providers, Functions(aws.stack, variables, monkeypatch))
-    aws.empty()
+    return World(aws, running_providers, Functions(aws.stack, variables, monkeypatch))
 
 
 @pytest.fixture

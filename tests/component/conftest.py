@@ -1,0 +1,26 @@
+"""A world and a broker in it, anew for each test."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import World
+from token_broker.broker import Broker
+from token_broker.core.names import ConnectionName
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def broker(world: World) -> Broker:
+    """One instance."""
+    return world.instance()
+
+
+@pytest.fixture
+def name(world: World) -> ConnectionName:
+    """A connection of the provider oauth2, whose tokens live for an hour."""
+    return world.connection(allowed_scopes=["*"])

@@ -1,0 +1,143 @@
+"""The sweep: each minute it claims what comes due, and queues it spread over the minute."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.fakes import World, answering
+from token_broker.broker import Broker, Outcome
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.sweep import SweepReport, sweep
+
+NAME = ConnectionName("oauth2", "many")
+INTERVAL = timedelta(seconds=60)
+
+
+def due_in(world: World, *seconds: float) -> list[TokenKey]:
+    """Keys that are due in so many seconds."""
+    keys = [TokenKey(NAME, f"scope-{number}") for number in range(len(seconds))]
+    for key, wait in zip(keys, seconds, strict=True):
+        world.tokens.set_due(key, world.clock() + timedelta(seconds=wait), scope=True)
+    return keys
+
+
+def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
+    now = world.clock()
+    return sweep(broker.parts, scheduled_at=now, deadline=now + timedelta(seconds=time))
+
+
+def delays(world: World) -> dict[str, float]:
+    """What was queued, by scope: in how many seconds it is delivered."""
+    scopes = {record.key.sk: record.key.scope for record in world.tokens.records(NAME)}
+    return {scopes[message.sk]: message.delay.total_seconds() for message in world.queue.messages}
+
+
+def test_nothing_due_is_nothing_done(world: World, broker: Broker) -> None:
+    due_in(world, 121)
+    assert run(world, broker) == SweepReport(due=0, queued=0, claimed_elsewhere=0, deferred=0)
+    assert world.queue.messages == []
+
+
+def test_what_comes_due_within_two_intervals_is_queued_for_its_time(world: World, broker: Broker) -> None:
+    due_in(world, 5, 60, 120, 121)
+    assert run(world, broker) == SweepReport(due=3, queued=3, claimed_elsewhere=0, deferred=0)
+    assert delays(world) == {"scope-0": 5, "scope-1": 60, "scope-2": 120}
+
+
+def test_what_is_overdue_is_spread_over_the_minute_in_its_order(world: World, broker: Broker) -> None:
+    due_in(world, *[-600 + number for number in range(30)])
+    run(world, broker)
+    found = delays(world)
+    ordered = [found[f"scope-{number}"] for number in range(30)]
+    assert ordered == sorted(ordered)
+    assert ordered[0] == 0
+    assert 50 <= ordered[-1] < 60
+    assert max(later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False)) <= 2.1
+
+
+def test_each_key_is_claimed_once(world: World, broker: Broker) -> None:
+    """EventBridge delivers at least once: the second sweep of a minute finds nothing."""
+    due_in(world, 1, 2, 3)
+    assert run(world, broker).queued == 3
+    assert run(world, broker).queued == 0
+    assert len(world.queue.messages) == 3
+
+
+def test_what_another_sweep_claims_meanwhile_is_left_to_it(world: World, broker: Broker) -> None:
+    due_in(world, 1)
+    world.faults.before("tokens.claim_due", lambda: run(world, world.instance()))
+    assert run(world, broker) == SweepReport(due=1, queued=0, claimed_elsewhere=1, deferred=0)
+    assert len(world.queue.messages) == 1
+
+
+def test_a_key_whose_message_is_lost_comes_due_again(world: World, broker: Broker) -> None:
+    due_in(world, 1)
+    run(world, broker)
+    world.queue.take()
+    for _ in range(4):
+        world.clock.advance(60)
+        run(world, broker)
+    assert len(world.queue.take()) >= 1
+
+
+def test_messages_go_in_batches_of_ten(world: World, broker: Broker) -> None:
+    due_in(world, *[1.0] * 25)
+    run(world, broker)
+    assert sorted(world.queue.batches) == [5, 10, 10]
+
+
+def test_a_sweep_stops_before_its_deadline_and_says_what_is_left(world: World, broker: Broker) -> None:
+    due_in(world, *[number / 100 for number in range(40)])
+    world.faults.every = lambda name: world.clock.advance(1) if name == "tokens.claim_due" else None
+    report = run(world, broker, time=20)
+    assert (report.due, report.queued, report.deferred) == (40, 20, 20)
+    assert set(delays(world)) == {f"scope-{number}" for number in range(20)}
+    world.faults.every = lambda _name: None
+    assert run(world, broker).queued == 20
+
+
+def test_what_the_queue_does_not_take_is_left_to_the_next_sweep(world: World, broker: Broker) -> None:
+    """A token of five minutes cannot wait for a claim to pass: it would end first."""
+    due_in(world, 1, 2, 3)
+    world.queue.refused = 2
+    report = run(world, broker)
+    assert (report.due, report.queued, report.deferred) == (3, 1, 2)
+    world.clock.advance(60)
+    assert run(world, broker).queued == 2
+    assert all(message.delay <= INTERVAL for message in world.queue.messages)
+
+
+def test_a_message_carries_a_key_and_nothing_else(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    world.clock.advance(3000)
+    run(world, broker)
+    (message,) = world.queue.take()
+    assert (message.pk, message.sk) == (name.pk, TokenKey(name, "").sk)
+    assert "tok-1" not in repr(message)
+
+
+def test_sweep_and_worker_renew_a_key_in_time(world: World, broker: Broker, name: ConnectionName) -> None:
+    """Every minute a sweep; each message is worked when its delay has passed."""
+    token = world.ask(broker, name).token
+    renewed_at = None
+    while renewed_at is None:
+        run(world, broker)
+        minute_ends_at = world.clock() + INTERVAL
+        for message in world.queue.take():
+            world.clock.advance(to=world.clock() + message.delay)
+            if broker.renew(name, message.sk).outcome is Outcome.RENEWED:
+                renewed_at = world.clock()
+        world.clock.advance(to=minute_ends_at)
+    assert token.renew_at <= renewed_at < token.expires_at
+
+
+def test_a_resting_key_is_swept_again_after_its_rest(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    world.provider.to = answering(503)
+    world.clock.advance(3000)
+    for _ in range(10):
+        run(world, broker)
+        for message in world.queue.take():
+            broker.renew(name, message.sk)
+        world.clock.advance(60)
+    assert 2 <= len(world.provider) <= 10

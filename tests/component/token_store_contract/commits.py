@@ -1,0 +1,178 @@
+"""Storing a token under its lease, and nothing without."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.component.token_store_contract.records import (
+    LEASE,
+    NOW,
+    SETTINGS,
+    a_commit,
+    a_failure,
+    a_refresh,
+    a_retired,
+    a_token,
+    after,
+    lease,
+    new_key,
+    read,
+    stored,
+)
+from token_broker.core.tokens import Lease
+from token_broker.ports import ConnectionStore, TokenStore
+
+
+class Commits:
+    """P1: a late answer never overwrites. P9: a change of the secret meanwhile keeps the key due."""
+
+    def test_a_commit_stores_the_token_whole_and_ends_the_lease(self, store: TokenStore) -> None:
+        key, refresh, retired = new_key(), a_refresh(expires_at=after(9000)), (a_retired(), a_retired("2" * 16))
+        record = stored(store, key, a_commit(refresh=refresh, retired=retired))
+        assert record.token == a_token()
+        assert record.refresh == refresh
+        assert record.retired == retired
+        assert (record.lease, record.due_at, record.last_used_at) == (None, after(2880), after(1))
+
+    def test_settings_token_and_guard_come_in_one_read(self, store: TokenStore, connections: ConnectionStore) -> None:
+        key = new_key()
+        connections.put(key.name, SETTINGS, version="s1", expected=None, absent=True)
+        stored(store, key)
+        store.begin_attempt(key.name)
+        settings, record = store.read(key)
+        assert settings is not None
+        assert (settings.name, dict(settings.settings), settings.version) == (key.name, SETTINGS, "s1")
+        assert record.token == a_token()
+        assert record.guard.unresolved == 1
+        assert store.read_due(key.name, key.sk) == (settings, record)
+
+    def test_what_is_not_there_reads_as_nothing(self, store: TokenStore) -> None:
+        key = new_key()
+        settings, record = store.read(key)
+        assert settings is None
+        assert (record.token, record.exists) == (None, False)
+        assert store.read_due(key.name, key.sk) == (None, None)
+        assert store.records(key.name) == []
+
+    def test_every_key_of_a_connection_is_found_with_its_guard(self, store: TokenStore) -> None:
+        one = new_key("a")
+        two = type(one)(one.name, "b")
+        for key in (one, two):
+            stored(store, key)
+        store.put_guard(one.name, a_failure(), settled=True)
+        found = {record.key: record for record in store.records(one.name)}
+        assert set(found) == {one, two}
+        assert all(record.guard.failure == a_failure() for record in found.values())
+
+    def test_a_late_holder_is_refused_and_told_what_stands(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "late")
+        assert lease(store, key, "b", at=after(60))
+        assert store.commit(key, "b", a_commit(a_token("b" * 16), now=after(61), read_at=after(60))) is None
+        stands = store.commit(key, "late", a_commit(a_token("a" * 16)))
+        assert stands is not None
+        assert stands.token is not None
+        assert stands.token.token_id == "b" * 16
+        assert read(store, key).token == stands.token
+
+    def test_a_late_holder_is_refused_while_another_is_asking(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "late")
+        assert lease(store, key, "b", at=after(60))
+        assert store.commit(key, "late", a_commit()) is not None
+        record = read(store, key)
+        assert record.token is None
+        assert record.lease == Lease("b", after(60) + LEASE)
+
+    def test_a_commit_that_is_repeated_is_known_as_ours(self, store: TokenStore) -> None:
+        key = new_key()
+        record = stored(store, key)
+        assert store.commit(key, "owner", a_commit()) is None
+        assert read(store, key) == record
+
+    def test_a_commit_after_a_purge_is_refused(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "a")
+        store.purge(read(store, key), SETTINGS, after(2))
+        stands = store.commit(key, "a", a_commit(now=after(3)))
+        assert stands is not None
+        assert stands.token is None
+        assert read(store, key).token is None
+
+    def test_a_commit_without_an_item_is_refused(self, store: TokenStore) -> None:
+        key = new_key()
+        stands = store.commit(key, "nobody", a_commit())
+        assert stands is not None
+        assert not stands.exists
+        assert read(store, key).token is None
+
+    def test_a_commit_replaces_the_refresh_token_with_its_mark(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh("1" * 16)))
+        assert lease(store, key, "b", at=after(60), mark=True)
+        assert store.commit(key, "b", a_commit(refresh=a_refresh("2" * 16))) is None
+        assert read(store, key).refresh == a_refresh("2" * 16)
+
+    def test_a_commit_without_refresh_token_drops_the_old_one(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh()))
+        assert lease(store, key, "b", at=after(60), mark=True)
+        assert store.commit(key, "b", a_commit(refresh=None)) is None
+        assert read(store, key).refresh is None
+
+    def test_a_commit_forgets_the_failure_of_its_key(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "a")
+        store.release(key, "a", failure=a_failure())
+        assert lease(store, key, "b", at=after(60))
+        assert store.commit(key, "b", a_commit()) is None
+        assert read(store, key).failure is None
+
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_reports_are_counted_on_after_a_forced_request_only(self, store: TokenStore, *, keep: bool) -> None:
+        key = new_key()
+        stored(store, key)
+        assert lease(store, key, "b", at=after(60))
+        store.note_rejection(key, "b", count=3, until=after(180))
+        assert store.commit(key, "b", a_commit(keep_rejections=keep)) is None
+        record = read(store, key)
+        assert (record.rejections, record.rejected_until) == ((3, after(180)) if keep else (0, None))
+
+    def test_a_renewal_is_no_use(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(now=after(1), used=True))
+        assert lease(store, key, "b", at=after(60))
+        assert store.commit(key, "b", a_commit(now=after(61), used=False)) is None
+        assert read(store, key).last_used_at == after(1)
+
+    def test_a_commit_without_due_time_takes_the_key_off_the_index(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key)
+        assert lease(store, key, "b", at=after(60))
+        assert store.commit(key, "b", a_commit(due_at=None)) is None
+        assert read(store, key).due_at is None
+
+    def test_a_change_of_the_secret_after_it_was_read_keeps_the_key_due(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "a")
+        assert store.mark_stale(key.name, after(2)) == 1
+        assert store.commit(key, "a", a_commit(read_at=after(1), now=after(3))) is None
+        record = read(store, key)
+        assert record.token == a_token()
+        assert (record.due_at, record.stale_at, record.lease) == (after(3), after(2), None)
+
+    def test_a_change_of_the_secret_before_it_was_read_is_settled_by_the_commit(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key)
+        store.mark_stale(key.name, after(2))
+        assert lease(store, key, "b", at=after(60))
+        assert store.commit(key, "b", a_commit(read_at=after(61), now=after(62), due_at=after(3000))) is None
+        record = read(store, key)
+        assert (record.due_at, record.stale_at) == (after(3000), None)
+
+    def test_a_change_in_the_moment_of_reading_counts_as_after_it(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "a")
+        store.mark_stale(key.name, NOW)
+        assert store.commit(key, "a", a_commit(read_at=NOW)) is None
+        assert read(store, key).stale_at == NOW

@@ -1,0 +1,156 @@
+"""The index of keys that come due."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tests.component.token_store_contract.records import (
+    NOW,
+    SETTINGS,
+    a_commit,
+    a_failure,
+    after,
+    lease,
+    new_key,
+    read,
+    stored,
+)
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.ports import DueKey, TokenStore
+from token_broker.sweep import SHARDS
+
+
+def due_keys(store: TokenStore, name: ConnectionName, *, until: datetime) -> list[DueKey]:
+    """All that is due of one connection; other tests have theirs on the same index."""
+    return [due for shard in range(SHARDS) for due in store.due(shard, until=until) if due.pk == name.pk]
+
+
+class DueIndex:
+    """P3: a key is on the index from its renewal's time on, and claimed once."""
+
+    def test_a_key_is_due_from_its_time_on(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(due_at=after(100)))
+        assert due_keys(store, key.name, until=after(99)) == []
+        assert due_keys(store, key.name, until=after(100)) == [DueKey(key.pk, key.sk, after(100))]
+
+    def test_each_key_stands_in_one_shard_and_many_keys_in_all_of_them(self, store: TokenStore) -> None:
+        name = new_key().name
+        keys = [TokenKey(name, f"scope-{number}") for number in range(24)]
+        for number, key in enumerate(keys):
+            store.set_due(key, after(number), scope=True)
+        by_shard = [
+            [due.sk for due in store.due(shard, until=after(1000)) if due.pk == name.pk] for shard in range(SHARDS)
+        ]
+        assert all(by_shard)
+        assert sorted(sk for shard in by_shard for sk in shard) == sorted(key.sk for key in keys)
+
+    def test_a_shard_gives_its_most_urgent_key_first(self, store: TokenStore) -> None:
+        name = new_key().name
+        for number in range(12):
+            store.set_due(TokenKey(name, f"scope-{number}"), after(-number), scope=True)
+        for shard in range(SHARDS):
+            moments = [due.due_at for due in store.due(shard, until=NOW)]
+            assert moments == sorted(moments)
+
+    def test_a_due_key_is_claimed_once(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(due_at=after(100)))
+        due = DueKey(key.pk, key.sk, after(100))
+        assert store.claim_due(due, until=after(300))
+        assert not store.claim_due(due, until=after(301))
+        assert read(store, key).due_at == after(300)
+        assert due_keys(store, key.name, until=after(299)) == []
+
+    def test_a_claim_that_is_repeated_is_known_as_ours(self, store: TokenStore) -> None:
+        """Its answer was lost and the AWS client sends it again: a key that nobody queues would miss its renewal."""
+        key = new_key()
+        stored(store, key, a_commit(due_at=after(100)))
+        due = DueKey(key.pk, key.sk, after(100))
+        assert store.claim_due(due, until=after(300))
+        assert store.claim_due(due, until=after(300))
+
+    def test_what_is_gone_or_off_the_index_cannot_be_claimed(self, store: TokenStore) -> None:
+        key = new_key()
+        assert not store.claim_due(DueKey(key.pk, key.sk, NOW), until=after(300))
+        assert not read(store, key).exists
+        stored(store, key, a_commit(due_at=None))
+        assert not store.claim_due(DueKey(key.pk, key.sk, NOW), until=after(300))
+
+    def test_a_key_goes_off_the_index_and_comes_back(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key)
+        store.drop_due(key)
+        assert read(store, key).due_at is None
+        assert due_keys(store, key.name, until=after(10_000)) == []
+        store.set_due(key, after(50))
+        assert due_keys(store, key.name, until=after(50)) == [DueKey(key.pk, key.sk, after(50))]
+
+    def test_an_item_that_is_gone_does_not_come_back_as_a_stump(self, store: TokenStore) -> None:
+        key = new_key()
+        store.set_due(key, NOW)
+        store.drop_due(key)
+        store.note_use(key, now=NOW, due_at=after(60))
+        store.forget_retired(key, ["0" * 16])
+        assert not read(store, key).exists
+        assert store.records(key.name) == []
+
+    def test_a_key_nobody_asked_for_can_be_made_due(self, store: TokenStore) -> None:
+        """keep_warm always: the worker finds its scope."""
+        key = new_key("a b")
+        store.set_due(key, NOW, scope=True)
+        _, record = store.read_due(key.name, key.sk)
+        assert record is not None
+        assert (record.key, record.token, record.due_at) == (key, None, NOW)
+
+    def test_making_a_stored_key_due_leaves_its_token_alone(self, store: TokenStore) -> None:
+        key = new_key()
+        before = stored(store, key)
+        store.set_due(key, after(5), scope=True)
+        record = read(store, key)
+        assert record.token == before.token
+        assert record.due_at == after(5)
+
+    def test_use_is_noted_and_puts_a_key_back_on_the_index(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(due_at=None))
+        store.note_use(key, now=after(90), due_at=after(500))
+        record = read(store, key)
+        assert (record.last_used_at, record.due_at) == (after(90), after(500))
+        store.note_use(key, now=after(95), due_at=None)
+        record = read(store, key)
+        assert (record.last_used_at, record.due_at) == (after(95), after(500))
+
+    def test_use_does_not_bring_a_purged_key_back(self, store: TokenStore) -> None:
+        key = new_key()
+        record = stored(store, key)
+        store.purge(record, SETTINGS, after(60))
+        due_at = read(store, key).due_at
+        store.note_use(key, now=after(61), due_at=after(2880))
+        purged = read(store, key)
+        assert (purged.token, purged.due_at) == (None, due_at)
+
+    def test_a_changed_secret_makes_every_key_of_the_connection_due(self, store: TokenStore) -> None:
+        one = new_key("a")
+        two = TokenKey(one.name, "b")
+        stored(store, one)
+        assert lease(store, two, "x")
+        store.release(two, "x", failure=a_failure("provider_refused"))
+        assert store.mark_stale(one.name, after(60)) == 2
+        for key in (one, two):
+            record = read(store, key)
+            assert (record.stale_at, record.due_at) == (after(60), after(60))
+        assert len(due_keys(store, one.name, until=after(60))) == 2
+
+    def test_a_changed_secret_of_a_connection_without_keys_changes_nothing(self, store: TokenStore) -> None:
+        name = new_key().name
+        store.put_guard(name, a_failure(), settled=True)
+        assert store.mark_stale(name, NOW) == 0
+
+    def test_keys_that_are_due_at_one_moment_are_claimed_one_by_one(self, store: TokenStore) -> None:
+        name = new_key().name
+        keys = [TokenKey(name, "a"), TokenKey(name, "b")]
+        for key in keys:
+            store.set_due(key, NOW, scope=True)
+        assert store.claim_due(DueKey(keys[0].pk, keys[0].sk, NOW), until=after(60))
+        assert [due.sk for due in due_keys(store, name, until=NOW)] == [keys[1].sk]

@@ -1,0 +1,90 @@
+"""What rests on a whole connection."""
+
+from __future__ import annotations
+
+from tests.component.token_store_contract.records import NOW, a_failure, after, lease, new_key, read, stored
+from token_broker.core.tokens import Guard
+from token_broker.ports import TokenStore
+
+
+class Guards:
+    """P4: failures are remembered where their cause lies, logins before they are sent."""
+
+    def test_a_failure_of_the_connection_meets_every_key(self, store: TokenStore) -> None:
+        key = new_key()
+        store.put_guard(key.name, a_failure("provider_refused"), settled=True)
+        assert read(store, key).guard.failure == a_failure("provider_refused")
+        assert read(store, type(key)(key.name, "other")).guard.failure == a_failure("provider_refused")
+
+    def test_login_attempts_are_counted_until_one_is_settled(self, store: TokenStore) -> None:
+        name = new_key().name
+        assert [store.begin_attempt(name), store.begin_attempt(name)] == [1, 2]
+        store.put_guard(name, a_failure(), settled=False)
+        assert store.begin_attempt(name) == 3
+        store.put_guard(name, a_failure(), settled=True)
+        assert store.begin_attempt(name) == 1
+
+    def test_only_the_failure_that_was_seen_is_forgotten(self, store: TokenStore) -> None:
+        key, seen, newer = new_key(), a_failure(at=NOW), a_failure(at=after(5))
+        store.put_guard(key.name, newer, settled=True)
+        store.clear_guard(key.name, seen)
+        assert read(store, key).guard.failure == newer
+        store.clear_guard(key.name, newer)
+        assert read(store, key).guard.failure is None
+
+    def test_a_success_forgets_attempts_and_versions_with_the_failure(self, store: TokenStore) -> None:
+        key, failure = new_key(), a_failure()
+        store.begin_attempt(key.name)
+        store.note_version(key.name, [("v2", NOW)])
+        store.put_guard(key.name, failure, settled=False)
+        store.clear_guard(key.name, failure)
+        assert read(store, key).guard == Guard()
+
+    def test_unresolved_attempts_are_forgotten_without_a_failure_too(self, store: TokenStore) -> None:
+        key = new_key()
+        store.begin_attempt(key.name)
+        store.clear_guard(key.name, None)
+        assert read(store, key).guard.unresolved == 0
+
+    def test_clearing_where_nothing_rests_leaves_nothing_behind(self, store: TokenStore) -> None:
+        key = new_key()
+        store.clear_guard(key.name, None)
+        store.clear_guard(key.name, a_failure())
+        store.end_rests(key.name)
+        assert read(store, key).guard == Guard()
+
+    def test_the_versions_tried_are_kept_in_their_order(self, store: TokenStore) -> None:
+        key = new_key()
+        tried = (("v2", NOW), ("v3", after(60)))
+        store.note_version(key.name, tried)
+        store.put_guard(key.name, a_failure(), settled=True)
+        assert read(store, key).guard.tried == tried
+
+    def test_a_trial_is_noted_once_in_its_spacing(self, store: TokenStore) -> None:
+        key = new_key()
+        assert store.begin_trial(key.name, now=NOW, not_after=after(-300))
+        assert not store.begin_trial(key.name, now=after(299), not_after=after(-1))
+        assert read(store, key).guard.trial_at == NOW
+        assert store.begin_trial(key.name, now=after(300), not_after=NOW)
+        assert read(store, key).guard.trial_at == after(300)
+
+    def test_a_trial_that_is_noted_again_is_known_as_ours(self, store: TokenStore) -> None:
+        """Its answer was lost and the AWS client sends it again."""
+        name = new_key().name
+        assert store.begin_trial(name, now=NOW, not_after=after(-300))
+        assert store.begin_trial(name, now=NOW, not_after=after(-300))
+
+    def test_ending_the_rests_forgets_the_failures_of_connection_and_keys(self, store: TokenStore) -> None:
+        key = new_key()
+        other = type(key)(key.name, "other")
+        stored(store, other)
+        assert lease(store, key, "a")
+        store.release(key, "a", failure=a_failure("provider_refused"))
+        store.put_guard(key.name, a_failure(), settled=False)
+        store.begin_attempt(key.name)
+        store.begin_trial(key.name, now=NOW, not_after=after(-300))
+        store.end_rests(key.name)
+        record = read(store, key)
+        assert record.failures() == ()
+        assert (record.guard.unresolved, record.guard.tried, record.guard.trial_at) == (0, (), NOW)
+        assert read(store, other).token is not None

@@ -1,0 +1,167 @@
+"""Taking, keeping and ending the lease on a key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.component.token_store_contract.records import (
+    LEASE,
+    NOW,
+    a_commit,
+    a_failure,
+    a_refresh,
+    after,
+    lease,
+    new_key,
+    read,
+    stored,
+)
+from token_broker.core.tokens import Lease, TokenRecord
+from token_broker.ports import TokenStore
+
+
+class Leases:
+    """P1: one holder at a time, a dead one is replaced. P6: a refresh token is marked before it is sent."""
+
+    def test_the_lease_of_a_cold_key_is_taken_and_the_record_is_empty(self, store: TokenStore) -> None:
+        key = new_key()
+        taken, record = store.take_lease(store.read(key)[1], "a", now=NOW, until=NOW + LEASE, mark_refresh=True)
+        assert taken
+        assert record == TokenRecord(key)
+        assert read(store, key).lease == Lease("a", NOW + LEASE)
+        assert read(store, key).exists
+
+    def test_a_lease_under_way_is_refused_and_its_holder_is_told(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "a")
+        taken, record = store.take_lease(store.read(key)[1], "b", now=after(5), until=after(22), mark_refresh=False)
+        assert not taken
+        assert record.lease == Lease("a", NOW + LEASE)
+        assert read(store, key).lease == Lease("a", NOW + LEASE)
+
+    def test_a_lease_is_taken_over_one_second_after_its_end_and_not_before(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "dead")
+        end = NOW + LEASE
+        assert not lease(store, key, "b", at=end + timedelta(milliseconds=999))
+        assert lease(store, key, "b", at=end + timedelta(milliseconds=1001))
+
+    def test_the_store_and_the_decision_agree_on_the_moment_of_taking_over(self, store: TokenStore) -> None:
+        """Else whoever reads at that very moment finds the lease free and cannot take it."""
+        key = new_key()
+        assert lease(store, key, "dead")
+        moment = NOW + LEASE + timedelta(seconds=1)
+        record = read(store, key)
+        assert record.lease is not None
+        assert not record.lease.holds(moment)
+        assert lease(store, key, "b", at=moment)
+
+    def test_the_lease_comes_with_the_record_as_it_was_before(self, store: TokenStore) -> None:
+        key = new_key()
+        before = stored(store, key, a_commit(refresh=a_refresh()))
+        taken, record = store.take_lease(store.read(key)[1], "b", now=after(60), until=after(77), mark_refresh=True)
+        assert taken
+        assert record == before
+        assert record.refresh is not None
+        assert not record.refresh.sent
+
+    def test_a_refresh_token_is_marked_as_sent_in_the_same_write(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh(expires_at=after(86_400))))
+        assert lease(store, key, "b", at=after(60), mark=True)
+        refresh = read(store, key).refresh
+        assert refresh is not None
+        assert refresh.sent
+        assert refresh.expires_at == after(86_400)
+
+    def test_a_refresh_token_is_left_alone_where_none_is_to_be_sent(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh()))
+        assert lease(store, key, "b", at=after(60), mark=False)
+        refresh = read(store, key).refresh
+        assert refresh is not None
+        assert not refresh.sent
+
+    def test_marking_without_a_refresh_token_marks_nothing(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key)
+        assert lease(store, key, "b", at=after(60), mark=True)
+        assert read(store, key).refresh is None
+        assert store.commit(key, "b", a_commit(refresh=a_refresh())) is None
+        refresh = read(store, key).refresh
+        assert refresh is not None
+        assert not refresh.sent
+
+    def test_a_lease_write_that_is_repeated_is_known_as_ours_and_finds_its_mark(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh()))
+        assert lease(store, key, "b", at=after(60), mark=True)
+        taken, record = store.take_lease(store.read(key)[1], "b", now=after(60), until=after(77), mark_refresh=True)
+        assert taken
+        assert record.refresh is not None
+        assert record.refresh.sent
+
+    def test_a_release_ends_the_lease_and_remembers_the_failure(self, store: TokenStore) -> None:
+        key, failure = new_key(), a_failure()
+        assert lease(store, key, "a")
+        store.release(key, "a", failure=failure, due_at=after(30))
+        record = read(store, key)
+        assert (record.lease, record.failure, record.due_at) == (None, failure, after(30))
+        assert lease(store, key, "b", at=after(1))
+
+    def test_a_failure_without_codes_and_versions_comes_back_as_it_was(self, store: TokenStore) -> None:
+        key, failure = new_key(), a_failure(provider_error=None, secret_version=None, row=0)
+        assert lease(store, key, "a")
+        store.release(key, "a", failure=failure)
+        assert read(store, key).failure == failure
+
+    def test_a_release_without_failure_keeps_the_one_that_stands(self, store: TokenStore) -> None:
+        key, failure = new_key(), a_failure()
+        assert lease(store, key, "a")
+        store.release(key, "a", failure=failure)
+        assert lease(store, key, "b", at=after(60))
+        store.release(key, "b")
+        assert read(store, key).failure == failure
+
+    def test_a_release_without_due_time_takes_the_key_off_the_index(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key)
+        assert lease(store, key, "b", at=after(60))
+        store.release(key, "b", due_at=None)
+        assert read(store, key).due_at is None
+
+    def test_a_release_takes_the_mark_off_a_refresh_token_that_never_went_out(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh()))
+        assert lease(store, key, "b", at=after(60), mark=True)
+        store.release(key, "b", unmark_refresh=True)
+        refresh = read(store, key).refresh
+        assert refresh is not None
+        assert not refresh.sent
+
+    def test_a_release_keeps_the_mark_unless_told(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key, a_commit(refresh=a_refresh()))
+        assert lease(store, key, "b", at=after(60), mark=True)
+        store.release(key, "b", failure=a_failure())
+        refresh = read(store, key).refresh
+        assert refresh is not None
+        assert refresh.sent
+
+    def test_somebody_elses_lease_is_not_released(self, store: TokenStore) -> None:
+        key = new_key()
+        assert lease(store, key, "dead")
+        assert lease(store, key, "b", at=after(60))
+        store.release(key, "dead", failure=a_failure(), due_at=after(90))
+        record = read(store, key)
+        assert record.lease == Lease("b", after(60) + LEASE)
+        assert (record.failure, record.due_at) == (None, None)
+
+    def test_a_forced_request_is_noted_by_the_holder_only(self, store: TokenStore) -> None:
+        key = new_key()
+        stored(store, key)
+        assert lease(store, key, "b", at=after(60))
+        store.note_rejection(key, "a", count=7, until=after(900))
+        store.note_rejection(key, "b", count=2, until=after(120))
+        record = read(store, key)
+        assert (record.rejections, record.rejected_until) == (2, after(120))

@@ -1,0 +1,53 @@
+"""The broker's ports without a cloud: stores, vault, sealer, queue, network and clock, in memory and driven by hand."""
+
+from tests.fakes.clock import HandClock
+from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.faults import Faults
+from tests.fakes.queue import FakeQueue
+from tests.fakes.sealing import FakeSealer
+from tests.fakes.senders import (
+    Recorder,
+    answering,
+    calling_back,
+    dying,
+    failing_first,
+    hanging,
+    in_turn,
+    issuing,
+    recording,
+    redirecting,
+    refusing,
+    slow,
+    unreachable,
+)
+from tests.fakes.simulation import Simulation
+from tests.fakes.token_store import InMemoryTokenStore
+from tests.fakes.vault import FakeVault
+from tests.fakes.world import CALLER, World, make_broker
+
+__all__ = [
+    "CALLER",
+    "FakeQueue",
+    "FakeSealer",
+    "FakeVault",
+    "Faults",
+    "HandClock",
+    "InMemoryConnectionStore",
+    "InMemoryTokenStore",
+    "Recorder",
+    "Simulation",
+    "World",
+    "answering",
+    "calling_back",
+    "dying",
+    "failing_first",
+    "hanging",
+    "in_turn",
+    "issuing",
+    "make_broker",
+    "recording",
+    "redirecting",
+    "refusing",
+    "slow",
+    "unreachable",
+]

@@ -1,0 +1,95 @@
+"""What can go wrong between the broker and its ports, and how often each port was called."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from token_broker.errors import BrokerUnavailable
+
+Call = Callable[[], Any]
+Plan = Callable[[Call], Any]
+
+
+class Faults:
+    """A plan of faults for calls by name, such as `tokens.commit`; each is used up in its turn.
+
+    `every`, if set, is called with the name before each call: latency, or a switch to another actor.
+    """
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.every: Callable[[str], object] = lambda _name: None
+        self._plans: defaultdict[str, deque[Plan]] = defaultdict(deque)
+        self._down: set[str] = set()
+
+    def fail(self, name: str, times: int = 1) -> None:
+        """The next calls do not get through."""
+        self._plans[name].extend([_fail] * times)
+
+    def lose_answer(self, name: str) -> None:
+        """The next call takes effect; its caller hears of a failure only."""
+        self._plans[name].append(_lose_answer)
+
+    def send_twice(self, name: str) -> None:
+        """The next call takes effect, its answer is lost, the AWS client sends it again: the second answer counts."""
+        self._plans[name].append(_send_twice)
+
+    def before(self, name: str, action: Call) -> None:
+        """What somebody else does just before the next call arrives."""
+        self._plans[name].append(partial(_after, action))
+
+    def take_down(self, port: str) -> None:
+        """Every call of a port (`tokens`) fails until `bring_up`."""
+        self._down.add(port)
+
+    def bring_up(self, port: str) -> None:
+        self._down.discard(port)
+
+    def around(self, port: str, inner: object) -> Any:
+        """The same port, under this plan."""
+        return _Port(self, port, inner)
+
+    def apply(self, name: str, call: Call) -> Any:
+        self.calls[name] += 1
+        self.every(name)
+        if name.partition(".")[0] in self._down:
+            return _fail(call)
+        plans = self._plans[name]
+        return plans.popleft()(call) if plans else call()
+
+
+class _Port:
+    def __init__(self, faults: Faults, name: str, inner: object) -> None:
+        self._faults = faults
+        self._name = name
+        self._inner = inner
+
+    def __getattr__(self, method: str) -> Any:
+        function = getattr(self._inner, method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._faults.apply(f"{self._name}.{method}", partial(function, *args, **kwargs))
+
+        return call
+
+
+def _fail(_call: Call) -> Any:
+    raise BrokerUnavailable("A service of ours does not answer as it should.")
+
+
+def _lose_answer(call: Call) -> Any:
+    call()
+    raise BrokerUnavailable("A service of ours does not answer as it should.")
+
+
+def _send_twice(call: Call) -> Any:
+    call()
+    return call()
+
+
+def _after(action: Call, call: Call) -> Any:
+    action()
+    return call()

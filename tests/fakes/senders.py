@@ -1,0 +1,151 @@
+"""Senders that compose: what a provider does with a request, without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from itertools import count
+from typing import Any
+from urllib.parse import quote
+
+from tests.fakes.clock import HandClock
+from token_broker.core.exchange import HttpRequest, HttpResponse, Network, OutcomeUnknown, Unreachable
+from token_broker.ports import Send
+
+JSON = {"content-type": "application/json"}
+
+
+def issuing(pattern: str = "tok-{n}", *, expires_in: object = 3600, field: str = "access_token", **fields: Any) -> Send:
+    """A new token for each request, `{n}` counted from 1. Text fields may hold `{n}` too; None leaves a field out."""
+    numbers = count(1)
+
+    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+        n = next(numbers)
+        body = {field: pattern, "token_type": "Bearer", "expires_in": expires_in, **fields}
+        filled = {
+            name: value.format(n=n) if isinstance(value, str) else value
+            for name, value in body.items()
+            if value is not None
+        }
+        return HttpResponse(200, JSON, json.dumps(filled).encode())
+
+    return send
+
+
+def answering(status: int, body: Mapping[str, Any] | bytes = b"", headers: Mapping[str, str] | None = None) -> Send:
+    """The same answer to every request."""
+    content = body if isinstance(body, bytes) else json.dumps(dict(body)).encode()
+    response = HttpResponse(status, dict(headers or {}), content)
+    return lambda _request, _network, _timeout: response
+
+
+def refusing(error: str, status: int = 400) -> Send:
+    """An error answer of RFC 6749 section 5.2."""
+    return answering(status, {"error": error})
+
+
+def redirecting(redirect_uri: str, code: str = "code-{n}") -> Send:
+    """Ucommerce's connect: a redirect that carries a new code each time."""
+    numbers = count(1)
+
+    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+        return HttpResponse(302, {"location": f"{redirect_uri}?code={quote(code.format(n=next(numbers)))}"})
+
+    return send
+
+
+def failing_first(times: int, *, status: int = 503, then: Send | None = None) -> Send:
+    """Fails some requests, then goes on with `then`."""
+    return in_turn(*[answering(status)] * times, then or issuing())
+
+
+def in_turn(*senders: Send) -> Send:
+    """One sender per request; the last one stays."""
+    left = list(senders)
+
+    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        sender = left.pop(0) if len(left) > 1 else left[0]
+        return sender(request, network, timeout)
+
+    return send
+
+
+def hanging(clock: HandClock | None = None) -> Send:
+    """Never answers: the time given passes on `clock`, and nobody knows what became of the request."""
+
+    def send(_request: HttpRequest, _network: Network, timeout: timedelta) -> HttpResponse:
+        if clock is not None:
+            clock.advance(timeout.total_seconds())
+        raise OutcomeUnknown("no answer in time")
+
+    return send
+
+
+def dying() -> Send:
+    """The process is killed with the request out: nothing that it would do afterwards is done."""
+
+    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+        raise KeyboardInterrupt
+
+    return send
+
+
+def unreachable(*, bad_certificate: bool = False) -> Send:
+    """Nothing gets out."""
+
+    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+        raise Unreachable("nobody listens", bad_certificate=bad_certificate)
+
+    return send
+
+
+def slow(sleep: Callable[[float], object], seconds: float, then: Send) -> Send:
+    """Answers as `then` does, after some time on `sleep`."""
+
+    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        sleep(seconds)
+        return then(request, network, timeout)
+
+    return send
+
+
+def calling_back(action: Callable[[], object], then: Send) -> Send:
+    """Answers as `then` does; while the first request is under way, something else happens."""
+    actions = [action]
+
+    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        response = then(request, network, timeout)
+        if actions:
+            actions.pop()()
+        return response
+
+    return send
+
+
+class Recorder:
+    """A sender that keeps what it was given. `to` may be changed at any time."""
+
+    def __init__(self, to: Send) -> None:
+        self.to = to
+        self.requests: list[HttpRequest] = []
+        self.timeouts: list[timedelta] = []
+
+    def __call__(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        self.requests.append(request)
+        self.timeouts.append(timeout)
+        return self.to(request, network, timeout)
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def bodies(self) -> list[str]:
+        return [(request.body or b"").decode() for request in self.requests]
+
+
+def recording(send: Send) -> Recorder:
+    """The same sender, with a memory."""
+    return Recorder(send)

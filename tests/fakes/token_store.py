@@ -1,0 +1,238 @@
+"""The token store in memory, under the same contract as the one over DynamoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.fakes.connection_store import InMemoryConnectionStore
+from token_broker.core.failures import Failure
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.tokens import CLOCK_TOLERANCE, Guard, Lease, Retired, TokenRecord
+from token_broker.ports import Commit, ConnectionStore, DueKey, StoredSettings
+from token_broker.sweep import SHARDS
+
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass(slots=True)
+class _Item:
+    """A key's record."""
+
+    record: TokenRecord
+
+
+@dataclass(slots=True)
+class _Budget:
+    minute_at: datetime
+    taken: int = 0
+    rest_until: datetime | None = None
+
+
+class InMemoryTokenStore:
+    """TokenStore (see ports)."""
+
+    def __init__(self, connections: ConnectionStore | None = None) -> None:
+        self._connections = connections or InMemoryConnectionStore()
+        self._items: dict[TokenKey, _Item] = {}
+        self._guards: dict[ConnectionName, Guard] = {}
+        self._budgets: dict[str, _Budget] = {}
+
+    def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
+        return self._connections.get(key.name), self._guarded(self._seen(key))
+
+    def read_due(self, name: ConnectionName, sk: str) -> tuple[StoredSettings | None, TokenRecord | None]:
+        found = next((record for record in self.records(name) if record.key.sk == sk), None)
+        return self._connections.get(name), found
+
+    def records(self, name: ConnectionName) -> list[TokenRecord]:
+        return [self._guarded(item.record) for key, item in self._items.items() if key.name == name]
+
+    def take_lease(
+        self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
+    ) -> tuple[bool, TokenRecord]:
+        key, before = seen.key, self._seen(seen.key)
+        is_held = before.lease is not None and before.lease.until > now - CLOCK_TOLERANCE
+        if before.last_owner != owner and (is_held or before.last_owner != seen.last_owner):
+            return False, before
+        item = self._items.setdefault(key, _Item(replace(before, exists=True)))
+        refresh = before.refresh
+        if mark_refresh and refresh is not None:
+            refresh = replace(refresh, sent=True)
+        item.record = replace(item.record, last_owner=owner, lease=Lease(owner, until), refresh=refresh)
+        return True, before
+
+    def note_rejection(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
+        if self._leads(key, owner):
+            self._change(key, rejections=count, rejected_until=until)
+
+    def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
+        record = self._seen(key)
+        if not self._leads(key, owner):
+            return record
+        is_fresh = record.stale_at is None or record.stale_at < commit.read_at
+        self._change(
+            key,
+            token=commit.token,
+            refresh=commit.refresh,
+            retired=commit.retired,
+            lease=None,
+            failure=None,
+            stale_at=None if is_fresh else record.stale_at,
+            due_at=commit.due_at if is_fresh else commit.now,
+            last_used_at=commit.now if commit.used else record.last_used_at,
+            rejections=record.rejections if commit.keep_rejections else 0,
+            rejected_until=record.rejected_until if commit.keep_rejections else None,
+        )
+        return None
+
+    def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
+        if self._leads(key, owner):
+            refresh = self._seen(key).refresh
+            if unmark_refresh and refresh is not None:
+                refresh = replace(refresh, sent=False)
+            self._change(key, lease=None, refresh=refresh)
+
+    def release(
+        self,
+        key: TokenKey,
+        owner: str,
+        *,
+        failure: Failure | None = None,
+        unmark_refresh: bool = False,
+        due_at: datetime | None = None,
+    ) -> None:
+        if self._leads(key, owner):
+            self.end_lease(key, owner, unmark_refresh=unmark_refresh)
+            self._change(key, failure=failure or self._seen(key).failure, due_at=due_at)
+
+    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
+        guard = self._guard(name)
+        self._guards[name] = replace(guard, failure=failure, unresolved=0 if settled else guard.unresolved)
+
+    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
+        guard = self._guard(name)
+        if seen is None:
+            self._guards[name] = replace(guard, unresolved=0)
+        elif guard.failure is not None and guard.failure.at == seen.at:
+            self._guards[name] = replace(guard, failure=None, unresolved=0, tried=())
+
+    def end_rests(self, name: ConnectionName) -> None:
+        self._guards[name] = replace(self._guard(name), failure=None, unresolved=0, tried=())
+        for record in self.records(name):
+            self._change(record.key, failure=None)
+
+    def begin_attempt(self, name: ConnectionName) -> int:
+        guard = self._guard(name)
+        self._guards[name] = replace(guard, unresolved=guard.unresolved + 1)
+        return guard.unresolved + 1
+
+    def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
+        self._guards[name] = replace(self._guard(name), tried=tuple(tried))
+
+    def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
+        guard = self._guard(name)
+        if guard.trial_at is not None and guard.trial_at > not_after:
+            return guard.trial_at == now
+        self._guards[name] = replace(guard, trial_at=now)
+        return True
+
+    def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
+        record = self._seen(key)
+        if record.token is not None:
+            self._change(key, last_used_at=now, due_at=due_at or record.due_at)
+
+    def set_due(self, key: TokenKey, due_at: datetime, *, scope: bool = False) -> None:
+        if scope:
+            self._items.setdefault(key, _Item(TokenRecord(key, exists=True)))
+        self._change(key, due_at=due_at)
+
+    def drop_due(self, key: TokenKey) -> None:
+        self._change(key, due_at=None)
+
+    def mark_stale(self, name: ConnectionName, now: datetime) -> int:
+        records = self.records(name)
+        for record in records:
+            self._change(record.key, stale_at=now, due_at=now)
+        return len(records)
+
+    def purge(self, record: TokenRecord, revoke_with: Mapping[str, Any], now: datetime) -> TokenRecord:
+        key, item = record.key, self._items.get(record.key)
+        before = self._guarded(self._seen(key))
+        if item is None:
+            return before
+        item.record = TokenRecord(
+            key,
+            retired=before.outstanding(now),
+            revoke_with=dict(revoke_with),
+            due_at=now + MINUTE,
+            exists=True,
+        )
+        return before
+
+    def retire(self, key: TokenKey, token: Retired, revoke_with: Mapping[str, Any], due_at: datetime) -> None:
+        record = self._seen(key)
+        with_settings = record.revoke_with if record.revoke_with is not None else dict(revoke_with)
+        self._change(key, retired=(*record.retired, token), revoke_with=with_settings, due_at=due_at)
+
+    def forget_retired(self, key: TokenKey, token_ids: Sequence[str]) -> None:
+        record = self._seen(key)
+        kept = tuple(item for item in record.retired if item.token_id not in token_ids)
+        self._change(key, retired=kept, revoke_with=record.revoke_with if kept else None)
+
+    def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
+        found = [
+            DueKey(key.pk, key.sk, item.record.due_at)
+            for key, item in self._items.items()
+            if item.record.due_at is not None and item.record.due_at <= until and shard_of(key) == shard
+        ]
+        return sorted(found, key=lambda due: due.due_at)
+
+    def claim_due(self, due: DueKey, *, until: datetime) -> bool:
+        item = next((item for key, item in self._items.items() if (key.pk, key.sk) == (due.pk, due.sk)), None)
+        if item is None or item.record.due_at not in (due.due_at, until):
+            return False
+        item.record = replace(item.record, due_at=until)
+        return True
+
+    def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+        minute = now.replace(second=0, microsecond=0)
+        budget = self._budgets.setdefault(host, _Budget(minute))
+        if budget.rest_until is not None and budget.rest_until > now:
+            return budget.rest_until
+        if budget.minute_at != minute:
+            budget.minute_at, budget.taken = minute, 0
+        if budget.taken >= limit:
+            return minute + MINUTE
+        budget.taken += 1
+        return None
+
+    def rest_host(self, host: str, until: datetime) -> None:
+        budget = self._budgets.setdefault(host, _Budget(datetime.min.replace(tzinfo=until.tzinfo)))
+        budget.rest_until = max(budget.rest_until or until, until)
+
+    def _seen(self, key: TokenKey) -> TokenRecord:
+        item = self._items.get(key)
+        return item.record if item is not None else TokenRecord(key)
+
+    def _guard(self, name: ConnectionName) -> Guard:
+        return self._guards.get(name, Guard())
+
+    def _guarded(self, record: TokenRecord) -> TokenRecord:
+        return replace(record, guard=self._guard(record.key.name))
+
+    def _leads(self, key: TokenKey, owner: str) -> bool:
+        item = self._items.get(key)
+        return item is not None and item.record.last_owner == owner
+
+    def _change(self, key: TokenKey, **fields: Any) -> None:
+        item = self._items.get(key)
+        if item is not None:
+            item.record = replace(item.record, **fields)
+
+
+def shard_of(key: TokenKey) -> int:
+    """Where a key stands on the due index."""
+    return int(key.sk[2:4], 16) % SHARDS

@@ -1,0 +1,145 @@
+"""All that broker instances share in one test, and brokers over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from tests.fakes.clock import HandClock
+from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.faults import Faults
+from tests.fakes.queue import FakeQueue
+from tests.fakes.sealing import FakeSealer
+from tests.fakes.senders import Recorder, answering, issuing, recording, redirecting
+from tests.fakes.token_store import InMemoryTokenStore
+from tests.fakes.vault import FakeVault
+from token_broker.broker import Ask, Broker, Handout, Renewal
+from token_broker.broker.parts import Parts, Switches
+from token_broker.catalogue import load_catalogue
+from token_broker.core.callers import Caller
+from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.tokens import TokenRecord
+
+CALLER = "arn:aws:iam::123456789012:role/shop"
+REQUEST_TIME = timedelta(seconds=26)
+REDIRECT_URI = "https://shop.example/callback"
+
+# The least that a connection of each provider needs.
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "oauth2": {"token_url": "https://id.example/token", "revocation_url": "https://id.example/revoke"},
+    "unified-services": {"token_url": "https://login.example/token"},
+    "unicommerce": {"base_url": "https://market.example"},
+    "commerce-layer": {},
+    "ucommerce": {"base_url": "https://store.example", "redirect_uri": REDIRECT_URI},
+    "unidy": {"base_url": "https://unidy.example", "scope": "users:read"},
+}
+CREDENTIALS: Mapping[str, Mapping[str, str]] = {
+    "unicommerce": {"username": "seller", "password": "p@ss"},
+}
+OAUTH_CREDENTIALS = {"client_id": "id", "client_secret": "secret"}
+
+
+def make_broker(**overrides: Any) -> Broker:
+    """A broker over fakes; any port of Parts may be given."""
+    clock = overrides.setdefault("clock", HandClock())
+    connections = overrides.setdefault("connections", InMemoryConnectionStore())
+    numbers = count(1)
+    defaults: dict[str, Any] = {
+        "catalogue": load_catalogue(),
+        "tokens": InMemoryTokenStore(connections),
+        "vault": FakeVault(),
+        "sealer": FakeSealer(),
+        "queue": FakeQueue(),
+        "send": issuing(),
+        "sleep": getattr(clock, "sleep", lambda _seconds: None),
+        "new_id": lambda: f"id-{next(numbers)}",
+        "switches": Switches(),
+    }
+    return Broker(Parts(**defaults | overrides))
+
+
+class World:
+    """Stores, vault, sealer, queue, network and clock that several broker instances share.
+
+    `connect`, `provider` and `revoker` are the provider's three endpoints: each records, and `.to` is what it does.
+    `faults` names calls `tokens.…`, `connections.…`, `vault.…`, `sealer.…`, `queue.…`.
+    """
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.faults = Faults()
+        self.connections = InMemoryConnectionStore()
+        self.tokens = InMemoryTokenStore(self.connections)
+        self.vault = FakeVault()
+        self.sealer = FakeSealer()
+        self.queue = FakeQueue()
+        self.connect = recording(redirecting(REDIRECT_URI))
+        self.provider = recording(issuing())
+        self.revoker = recording(answering(200, {}))
+        self._ids = count(1)
+
+    def instance(self, **overrides: Any) -> Broker:
+        """A broker with a memory of its own."""
+        ports = {
+            name: self.faults.around(name, getattr(self, name))
+            for name in ("tokens", "connections", "vault", "sealer", "queue")
+        }
+        shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
+        return make_broker(**{**ports, **shared, **overrides})
+
+    def send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        return self._endpoint(request.url)(request, network, timeout)
+
+    def _endpoint(self, url: str) -> Recorder:
+        if url.endswith("/revoke"):
+            return self.revoker
+        return self.connect if url.endswith("/connect") else self.provider
+
+    def connection(self, provider: str = "oauth2", connection: str = "main", **settings: Any) -> ConnectionName:
+        """A connection with its secret. Settings add to the least it needs; None leaves one out."""
+        name = ConnectionName(provider, connection)
+        self.vault.put(name, CREDENTIALS.get(provider, OAUTH_CREDENTIALS))
+        self.settings(name, **settings)
+        return name
+
+    def settings(self, name: ConnectionName, **settings: Any) -> str:
+        """Replaces a connection's settings, behind the broker's back. Returns their version."""
+        whole = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **settings}
+        kept = {key: value for key, value in whole.items() if value is not None}
+        version = f"s{next(self._ids)}"
+        self.connections.put(name, kept, version=version, expected=None, absent=False)
+        return version
+
+    def ask(
+        self,
+        broker: Broker,
+        name: ConnectionName,
+        *,
+        scope: str | None = None,
+        min_ttl: float | None = None,
+        rejected: str | None = None,
+        caller: str = CALLER,
+        within: timedelta = REQUEST_TIME,
+    ) -> Handout:
+        """A caller's GET."""
+        return broker.hand_out(
+            Ask(
+                caller=Caller.seen(caller),
+                name=name,
+                deadline=self.clock() + within,
+                scope=scope,
+                min_ttl=None if min_ttl is None else timedelta(seconds=min_ttl),
+                rejected=rejected,
+            )
+        )
+
+    def record(self, name: ConnectionName, scope: str = "") -> TokenRecord:
+        """How a key stands in the store now."""
+        return self.tokens.read(TokenKey(name, scope))[1]
+
+    def renew(self, broker: Broker, name: ConnectionName, scope: str = "") -> Renewal:
+        """What the worker does with a message for a key."""
+        return broker.renew(name, TokenKey(name, scope).sk)

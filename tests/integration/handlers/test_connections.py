@@ -1,0 +1,259 @@
+"""/v1/connections…: settings, versions, states."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.local.providers import DEFAULT_ACCOUNTS
+
+from .functions import Answer
+from .problems import assert_problem, fields
+from .world import PROVIDERS, World
+
+# That a route without a metric warns has a test of its own below.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+PATH = "/v1/connections/unidy/demo"
+
+
+def listed(world: World, **query: str) -> list[dict[str, Any]]:
+    answer = world.api.call("GET", "/v1/connections", query)
+    assert answer.status == 200
+    found: list[dict[str, Any]] = answer.body["connections"]
+    return found
+
+
+def assert_success(answer: Answer, status: int = 200) -> None:
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["pragma"] == "no-cache"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_put_creates_and_then_replaces_and_get_shows_what_was_put(world: World, provider: str) -> None:
+    settings = world.settings(provider)
+    created = world.api.put(f"{provider}/demo", settings)
+    assert_success(created, 201)
+    assert created.body["settings"] == settings
+    replaced = world.api.put(f"{provider}/demo", settings | {"keep_warm": "never"})
+    assert_success(replaced, 200)
+    assert replaced.body["version"] != created.body["version"]
+    shown = world.api.call("GET", f"/v1/connections/{provider}/demo")
+    assert_success(shown)
+    assert shown.body["settings"] == settings | {"keep_warm": "never"}
+    assert shown.body["version"] == replaced.body["version"]
+    assert shown.headers["etag"] == f'"{replaced.body["version"]}"'
+    assert (shown.body["provider"], shown.body["connection"]) == (provider, "demo")
+    assert (shown.body["state"], shown.body["tokens"]) == ("idle", [])
+
+
+def test_a_connection_made_by_put_serves_a_token(world: World) -> None:
+    assert world.api.put("unidy/demo", world.settings("unidy")).status == 201
+    world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
+    answer = world.api.token("unidy/demo")
+    assert answer.status == 200
+    assert world.resource(answer).status_code == 200
+
+
+def test_the_state_of_each_token_is_shown_and_never_the_token(world: World) -> None:
+    given = world.api.token(world.connect("unidy"))
+    shown = world.api.call("GET", PATH)
+    assert shown.body["state"] == "ok"
+    assert given.body["access_token"] not in shown.text
+    assert DEFAULT_ACCOUNTS["unidy"]["secret"]["client_secret"] not in shown.text
+    (token,) = shown.body["tokens"]
+    assert set(token) == {"scope", "token_id", "expires_at", "renew_at", "last_renewal", "failure"}
+    for name in ("scope", "token_id", "expires_at", "renew_at"):
+        assert token[name] == given.body[name]
+    assert token["failure"] is None
+
+
+def test_a_failure_is_shown_with_its_code_and_times(world: World) -> None:
+    world.simulator("oauth2").fail("status", status=400, body={"error": "invalid_scope"})
+    assert world.api.token(world.connect("oauth2")).status == 502
+    shown = world.api.call("GET", "/v1/connections/oauth2/demo")
+    assert shown.body["state"] == "failing"
+    (token,) = shown.body["tokens"]
+    assert token["token_id"] is None
+    assert {"code", "at", "retry_at", "count"} <= set(token["failure"])
+    assert (token["failure"]["code"], token["failure"]["count"]) == ("provider_refused", 1)
+    assert token["failure"]["at"] < token["failure"]["retry_at"]
+
+
+def test_the_list_tells_the_state_of_every_connection(world: World) -> None:
+    world.connect("unidy", name="fine")
+    given = world.api.token("unidy/fine")
+    world.connect("unidy", name="failing", secret={"client_id": "x", "client_secret": "y"})
+    world.api.token("unidy/failing")
+    world.connect("unidy", name="idle")
+    world.connect("unidy", name="off", suspended=True)
+    world.connect("unidy", name="incomplete", secret={"client_id": "x"})
+    world.api.token("unidy/incomplete")
+    world.connect("unidy", name="edited", base_url="nowhere")
+    found = {item["connection"]: item for item in listed(world)}
+    assert {name: item["state"] for name, item in found.items()} == {
+        "fine": "ok",
+        "failing": "failing",
+        "idle": "idle",
+        "off": "suspended",
+        "incomplete": "misconfigured",
+        "edited": "misconfigured",
+    }
+    for item in found.values():
+        assert set(item) == {"provider", "connection", "state", "tokens", "next_expiry", "last_failure"}
+    assert (found["fine"]["tokens"], found["fine"]["next_expiry"]) == (1, given.body["expires_at"])
+    assert found["fine"]["last_failure"] is None
+    assert (found["failing"]["tokens"], found["failing"]["next_expiry"]) == (0, None)
+    assert found["failing"]["last_failure"]["code"] == "provider_refused"
+    assert found["incomplete"]["last_failure"]["code"] == "connection_misconfigured"
+
+
+def test_the_list_goes_on_from_its_cursor(world: World) -> None:
+    names = {world.connect("unidy", name=f"demo-{number}") for number in range(5)}
+    seen: list[str] = []
+    query: dict[str, str] = {"limit": "2"}
+    for _ in range(3):
+        answer = world.api.call("GET", "/v1/connections", query)
+        assert_success(answer)
+        assert set(answer.body) == {"connections", "cursor"}
+        seen += [f"{item['provider']}/{item['connection']}" for item in answer.body["connections"]]
+        query = {"limit": "2", "cursor": answer.body["cursor"]}
+    assert answer.body["cursor"] is None
+    assert len(seen) == 5
+    assert set(seen) == names
+
+
+def test_a_version_guards_against_what_somebody_else_changed(world: World) -> None:
+    settings = world.settings("unidy")
+    created = world.api.put("unidy/demo", settings, If_None_Match="*")
+    assert created.status == 201
+    assert_problem(world.api.put("unidy/demo", settings, If_None_Match="*"), 412, "version_conflict")
+    etag = created.headers["etag"]
+    assert world.api.put("unidy/demo", settings, If_Match=etag).status == 200
+    assert_problem(world.api.put("unidy/demo", settings, If_Match=etag), 412, "version_conflict")
+    removed = world.api.call("DELETE", PATH, headers={"If-Match": etag})
+    assert_problem(removed, 412, "version_conflict")
+    assert world.api.put("unidy/demo", settings, If_Match="*").status == 200
+
+
+def test_any_version_is_not_no_version(world: World) -> None:
+    """RFC 9110 section 13.1.1: If-Match: * does not hold where there is nothing yet."""
+    assert_problem(world.api.put("unidy/demo", world.settings("unidy"), If_Match="*"), 412, "version_conflict")
+    assert listed(world) == []
+
+
+@pytest.mark.parametrize("header", ['"v1"', "", "*, *"])
+def test_if_none_match_can_only_be_a_star(world: World, header: str) -> None:
+    assert fields(world.api.put("unidy/demo", world.settings("unidy"), If_None_Match=header)) == ["If-None-Match"]
+
+
+def test_settings_for_a_provider_that_does_not_exist_are_refused(world: World) -> None:
+    assert_problem(world.api.put("acme/demo", world.settings("unidy")), 404, "unknown_provider")
+    assert_problem(world.api.call("GET", "/v1/connections/acme/demo"), 404, "unknown_provider")
+    assert_problem(world.api.call("GET", PATH), 404, "unknown_connection")
+    assert_problem(world.api.call("DELETE", PATH), 404, "unknown_connection")
+
+
+def test_delete_drops_the_tokens_and_keeps_the_secret(world: World) -> None:
+    name = world.connect("unidy")
+    token_id = world.api.token(name).body["token_id"]
+    answer = world.api.call("DELETE", PATH)
+    assert_success(answer)
+    assert (answer.body["dropped"], answer.body["revoked"]) == (1, [])
+    (left,) = answer.body["not_revoked"]
+    assert (left["token_id"], left["reason"]) == (token_id, "queued")
+    assert answer.body["secret"] == "kept"
+    assert world.aws.secrets.get_secret_value(SecretId=world.aws.secret_id(name))["SecretString"]
+    assert_problem(world.api.token(name), 404, "unknown_connection")
+    # The function that deletes cannot open a token: the worker revokes it.
+    (message,) = world.aws.messages()
+    assert world.work(message) == {"batchItemFailures": []}
+    assert world.report("unidy")["live_tokens"] == []
+
+
+def test_a_connection_whose_settings_no_longer_hold_can_be_deleted(world: World) -> None:
+    """They may have been edited by hand, or come from a version of the broker that knew other settings."""
+    world.connect("unidy", base_url="nowhere")
+    assert_success(world.api.call("DELETE", PATH))
+    assert listed(world) == []
+
+
+def test_a_connection_to_keep_warm_is_asked_for_before_anybody_asks(world: World) -> None:
+    assert world.api.put("unidy/demo", world.settings("unidy", keep_warm="always")).status == 201
+    world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
+    assert world.sweep()["queued"] == 1
+    (message,) = world.aws.messages()
+    world.work(message)
+    assert world.api.token("unidy/demo").body["source"] == "table"
+    assert world.report("unidy")["token_requests"] == 1
+
+
+def test_a_token_endpoint_that_changed_takes_the_other_ones_token_away(world: World) -> None:
+    """A token of another endpoint belongs to another account or system."""
+    name = world.connect("oauth2")
+    first = world.api.token(name)
+    other = world.settings("oauth2", token_url=f"http://localhost:{world.providers.port}/oauth2/token")
+    assert world.api.put(name, other).status == 200
+    second = world.api.token(name)
+    assert second.status == 200
+    assert second.body["token_id"] != first.body["token_id"]
+
+
+def test_the_catalogue_tells_what_a_connection_of_each_provider_needs(world: World) -> None:
+    answer = world.api.call("GET", "/v1/providers")
+    assert_success(answer)
+    found = {item["slug"]: item for item in answer.body["providers"]}
+    assert set(found) == set(PROVIDERS)
+    for slug, item in found.items():
+        assert set(item) == {"slug", "title", "grant", "credentials", "settings", "documentation"}
+        assert item["documentation"].startswith("https://")
+        assert all(set(setting) == {"name", "required", "default", "help"} for setting in item["settings"])
+        named = {setting["name"]: setting for setting in item["settings"]}
+        assert named["allowed_callers"]["required"] is True
+        assert set(world.settings(slug)) <= set(named)
+        needed = {name for name, setting in named.items() if setting["required"]}
+        assert needed <= set(world.settings(slug))
+        assert {entry["name"] for entry in item["credentials"]} == set(DEFAULT_ACCOUNTS[slug]["secret"])
+    assert found["unidy"]["grant"] == "client_credentials"
+
+
+def test_health_is_ok_while_the_tables_answer(world: World) -> None:
+    answer = world.api.call("GET", "/v1/health")
+    assert_success(answer)
+    assert set(answer.body) == {"status", "version", "checks"}
+    assert answer.body["status"] == "ok"
+    assert set(answer.body["checks"].values()) == {"ok"}
+
+
+def test_health_names_the_table_that_does_not_answer(world: World) -> None:
+    world.functions.restart(TOKEN_TABLE="no-such-table")
+    answer = world.api.call("GET", "/v1/health")
+    assert answer.status == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.body["code"] == "broker_unavailable"
+    assert answer.body["checks"] == {"connections": "ok", "tokens": "failing"}
+    assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/v1/connections", PATH, "/v1/providers", "/v1/health"])
+def test_a_reading_route_leaves_no_warning_in_the_log(world: World, path: str) -> None:
+    world.connect("unidy")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert world.api.call("GET", path).status == 200
+    assert [str(warning.message) for warning in caught] == []
+
+
+def test_a_changed_setting_that_the_provider_is_asked_with_makes_the_tokens_due(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    assert world.api.put(name, world.settings("unidy", lifetime_s=600)).status == 200
+    (item,) = world.aws.token_items(name)
+    assert "stale_at" in item
+    world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
+    assert world.sweep()["queued"] == 1

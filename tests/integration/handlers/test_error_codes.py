@@ -1,0 +1,273 @@
+"""Every error code of the interface that is ours, produced once through a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.local.providers import DEFAULT_ACCOUNTS
+from tests.local.sigv4 import STRANGER
+from token_broker import errors
+from token_broker.core.names import ConnectionName, TokenKey
+
+from .functions import Answer
+from .problems import assert_problem, fields
+from .world import World
+
+
+@dataclass(frozen=True)
+class Case:
+    """A code, its status, how to meet it, and what its answer says beyond the shape that all have."""
+
+    code: str
+    status: int
+    meet: Callable[[World], Answer]
+    retry_after: range | None = None
+    detail: str = ""
+    provider_error: str | None = None
+
+
+def invalid_request(world: World) -> Answer:
+    return world.api.put("unidy/demo", {"allowed_callers": ["nobody"], "base_url": "ftp://x", "colour": "red"})
+
+
+def caller_not_allowed(world: World) -> Answer:
+    name = world.connect("unidy")
+    return world.api.call("GET", f"/v1/tokens/{name}", caller=STRANGER)
+
+
+def scope_not_allowed(world: World) -> Answer:
+    return world.api.token(world.connect("unidy"), scope="users:read users:change_email")
+
+
+def unknown_provider(world: World) -> Answer:
+    return world.api.token("acme/demo")
+
+
+def unknown_connection(world: World) -> Answer:
+    return world.api.token("unidy/elsewhere")
+
+
+def connection_suspended(world: World) -> Answer:
+    return world.api.token(world.connect("unidy", suspended=True))
+
+
+def connection_misconfigured(world: World) -> Answer:
+    return world.api.token(world.connect("unidy", secret={"client_id": "fake"}))
+
+
+def would_revoke(world: World) -> Answer:
+    name = world.connect("oauth2", issue_revokes_previous=True)
+    assert world.api.token(name).status == 200
+    return world.api.call("POST", f"/v1/connections/{name}/trial")
+
+
+def too_many_scope_sets(world: World) -> Answer:
+    name = world.connect("oauth2", issue_revokes_previous=True, allowed_scopes=["api.read", "api.write"])
+    assert world.api.token(name).status == 200
+    return world.api.token(name, scope="api.write")
+
+
+def version_conflict(world: World) -> Answer:
+    name = world.connect("unidy")
+    return world.api.put(name, world.settings("unidy"), If_Match='"another"')
+
+
+def too_many_rejections(world: World) -> Answer:
+    name = world.connect("unidy")
+    first = world.api.token(name)
+    second = world.api.token(name, rejected=first.body["token_id"])
+    return world.api.token(name, rejected=second.body["token_id"])
+
+
+def too_many_trials(world: World) -> Answer:
+    name = world.connect("unidy")
+    assert world.api.call("POST", f"/v1/connections/{name}/trial").status == 200
+    return world.api.call("POST", f"/v1/connections/{name}/trial")
+
+
+def provider_refused(world: World) -> Answer:
+    return world.api.token(world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"}))
+
+
+def provider_invalid_response(world: World) -> Answer:
+    world.simulator("unidy").fail("malformed")
+    return world.api.token(world.connect("unidy"))
+
+
+def provider_unavailable(world: World) -> Answer:
+    world.simulator("unidy").fail("status", status=503)
+    return world.api.token(world.connect("unidy"))
+
+
+def provider_rate_limited(world: World) -> Answer:
+    world.simulator("unidy").fail("status", status=429, headers={"Retry-After": "7"})
+    return world.api.token(world.connect("unidy"))
+
+
+def acquisition_in_progress(world: World) -> Answer:
+    name = world.connect("unidy")
+    key = TokenKey(ConnectionName("unidy", "demo"), "users:read")
+    until = int((datetime.now(UTC) + timedelta(seconds=15)).timestamp() * 1000)
+    lease = {"lease_owner": {"S": "another instance"}, "lease_until": {"N": str(until)}}
+    item = {"pk": {"S": key.pk}, "sk": {"S": key.sk}, "scope": {"S": key.scope}, "format": {"N": "1"}, **lease}
+    world.aws.dynamodb.put_item(TableName=world.stack.token_table, Item=item)
+    # Of the invocation's time 2 s are kept for the answer: a tenth of a second is left to wait in.
+    world.functions.context["remaining_ms"] = 2100
+    return world.api.token(name)
+
+
+def broker_unavailable(world: World) -> Answer:
+    name = world.connect("unidy")
+    world.functions.restart(TOKEN_TABLE="no-such-table")
+    return world.api.token(name)
+
+
+def internal_error(world: World) -> Answer:
+    """By a token's item that no version of the broker writes."""
+    name = world.connect("unidy")
+    assert world.api.token(name).status == 200
+    (item,) = world.aws.token_items(name)
+    world.aws.dynamodb.update_item(
+        TableName=world.stack.token_table,
+        Key={"pk": item["pk"], "sk": item["sk"]},
+        UpdateExpression="REMOVE expiry_disputed",
+    )
+    world.functions.restart()
+    return world.api.token(name)
+
+
+CASES = [
+    Case("invalid_request", 400, invalid_request),
+    Case("caller_not_allowed", 403, caller_not_allowed, detail="arn:aws:iam::123456789012:role/stranger"),
+    Case("scope_not_allowed", 403, scope_not_allowed, detail="users:change_email"),
+    Case("unknown_provider", 404, unknown_provider, detail="acme"),
+    Case("unknown_connection", 404, unknown_connection, detail="unidy/elsewhere"),
+    Case("connection_suspended", 409, connection_suspended, detail="unidy/demo"),
+    Case("connection_misconfigured", 409, connection_misconfigured, detail="client_secret"),
+    Case("would_revoke", 409, would_revoke, detail="force=true"),
+    Case("too_many_scope_sets", 409, too_many_scope_sets, detail="oauth2/demo"),
+    Case("version_conflict", 412, version_conflict, detail="unidy/demo"),
+    Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 31)),
+    Case("too_many_trials", 429, too_many_trials, retry_after=range(1, 301)),
+    Case("provider_refused", 502, provider_refused, provider_error="invalid_client"),
+    Case("provider_invalid_response", 502, provider_invalid_response, detail="no usable token"),
+    Case("provider_unavailable", 503, provider_unavailable, retry_after=range(1, 3)),
+    Case("provider_rate_limited", 503, provider_rate_limited, retry_after=range(6, 8)),
+    Case("acquisition_in_progress", 503, acquisition_in_progress, retry_after=range(2, 3)),
+    Case("broker_unavailable", 503, broker_unavailable, retry_after=range(1, 61)),
+    Case("internal_error", 500, internal_error, detail="log"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.code)
+def test_the_code_comes_with_its_status_and_shape(world: World, case: Case) -> None:
+    answer = case.meet(world)
+    assert_problem(answer, case.status, case.code)
+    assert case.detail in answer.body["detail"]
+    if case.retry_after is not None:
+        assert int(answer.headers["retry-after"]) in case.retry_after
+    assert answer.body.get("provider_error") == case.provider_error
+    assert ("errors" in answer.body) is (case.code == "invalid_request")
+
+
+def test_every_leaf_of_the_errors_is_in_the_table() -> None:
+    leaves = {error.code for error in _leaves(errors.BrokerError)}
+    assert {case.code for case in CASES} == leaves | {"internal_error"}
+
+
+def _leaves(kind: type[errors.BrokerError]) -> Iterator[type[errors.BrokerError]]:
+    own = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    if not own:
+        yield kind
+    for child in own:
+        yield from _leaves(child)
+
+
+def test_all_faults_of_settings_are_named_at_once(world: World) -> None:
+    assert fields(invalid_request(world)) == ["allowed_callers", "base_url", "colour", "scope"]
+
+
+def test_all_faults_of_a_query_are_named_at_once(world: World) -> None:
+    query = {"scope": "", "min_ttl": "-1", "rejected": "XYZ", "colour": "red"}
+    answer = world.api.call("GET", f"/v1/tokens/{world.connect('unidy')}", query)
+    assert fields(answer) == ["colour", "min_ttl", "rejected", "scope"]
+
+
+@pytest.mark.parametrize(
+    ("secret", "named"),
+    [
+        ("no json at all", "not a JSON object"),
+        ('["client_id"]', "not a JSON object"),
+        ({"client_id": "fake", "client_secret": ""}, "client_secret"),
+        ({"client_id": 7, "client_secret": "fake"}, "client_id"),
+    ],
+)
+def test_a_secret_that_is_not_complete_is_named_without_its_values(
+    world: World, secret: str | dict[str, object], named: str
+) -> None:
+    answer = world.api.token(world.connect("unidy", secret=secret))
+    assert_problem(answer, 409, "connection_misconfigured")
+    assert named in answer.body["detail"]
+    assert "fake" not in answer.text
+
+
+def test_a_secret_that_is_missing_is_named_and_helps_as_soon_as_it_is_there(world: World) -> None:
+    assert world.api.put("unidy/demo", world.settings("unidy")).status == 201
+    assert_problem(world.api.token("unidy/demo"), 409, "connection_misconfigured")
+    world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
+    assert world.api.token("unidy/demo").status == 200
+
+
+def test_a_provider_error_that_is_not_on_the_list_is_not_repeated(world: World) -> None:
+    body = {"error": "tenant_4711_blocked", "error_description": "call Bob"}
+    world.simulator("unidy").fail("status", status=403, body=body)
+    answer = world.api.token(world.connect("unidy"))
+    assert_problem(answer, 502, "provider_refused")
+    assert answer.body["provider_error"] == "unrecognised"
+    assert "4711" not in answer.text
+    assert "Bob" not in answer.text
+
+
+def test_a_refusal_is_not_repeated_at_the_provider(world: World) -> None:
+    name = world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"})
+    for _ in range(3):
+        world.functions.restart()
+        assert_problem(world.api.token(name), 502, "provider_refused")
+    assert world.report("unidy")["token_requests"] == 1
+
+
+def test_the_limit_of_scope_sets_holds_for_who_asks_again(world: World) -> None:
+    """The first refusal leaves the key's item behind, which must not pass for a key that is counted already."""
+    too_many_scope_sets(world)
+    again = world.api.token("oauth2/demo", scope="api.write")
+    assert_problem(again, 409, "too_many_scope_sets")
+    assert world.report("oauth2")["token_requests"] == 1
+
+
+def test_an_internal_error_tells_its_cause_to_the_log_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    answer = internal_error(world)
+    assert "KeyError" not in answer.text
+    assert "expiry_disputed" not in answer.text
+    (line,) = [record for record in caplog.records if record.message == "internal_error"]
+    told = vars(line)
+    assert told["error"] == "KeyError"
+    assert any(place.startswith("items.py:") for place in told["raised_at"])
+
+
+def test_a_scope_that_the_provider_refuses_rests_for_its_own_key_alone(world: World) -> None:
+    name = world.connect("oauth2", allowed_scopes=["api.read", "api.none"])
+    refused = world.api.token(name, scope="api.none")
+    assert_problem(refused, 502, "provider_refused")
+    assert refused.body["provider_error"] == "invalid_scope"
+    assert world.api.token(name).status == 200
+
+
+def test_wrong_credentials_rest_for_every_scope_of_the_connection(world: World) -> None:
+    provider_refused(world)
+    answer = world.api.token("unidy/demo", scope="users:write")
+    assert_problem(answer, 502, "provider_refused")
+    assert world.report("unidy")["token_requests"] == 1

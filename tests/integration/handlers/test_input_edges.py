@@ -1,0 +1,215 @@
+"""Input that is not well-formed gets `invalid_request` that names the field, whatever API Gateway lets through."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from .functions import Answer, Api
+from .problems import assert_problem, fields
+from .world import World
+
+TOKENS = "/v1/tokens/unidy/demo"
+SETTINGS = "/v1/connections/unidy/demo"
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/v1/tokens/unidy/Demo", ["connection"]),
+        ("/v1/tokens/UNIDY/demo", ["provider"]),
+        ("/v1/tokens/Unidy/-demo", ["connection", "provider"]),
+        ("/v1/tokens/unidy/demo%2Fother", ["connection"]),
+        ("/v1/tokens/unidy/%64emo", ["connection"]),
+        ("/v1/tokens/unidy/demo%00", ["connection"]),
+        ("/v1/tokens/unidy/de%20mo", ["connection"]),
+        ("/v1/tokens/unidy/d%C3%A9mo", ["connection"]),
+        ("/v1/tokens/unidy/" + "d" * 64, ["connection"]),
+    ],
+)
+def test_names_outside_the_pattern_are_refused(api: Api, path: str, named: list[str]) -> None:
+    assert fields(api.call("GET", path)) == named
+
+
+@pytest.mark.parametrize("path", ["/v1/tokens/unidy/demo/", "//v1/tokens/unidy/demo", "/v1/tokens//unidy/demo", "/x"])
+def test_a_raw_path_that_is_not_the_one_that_the_names_make_up_is_refused(world: World, path: str) -> None:
+    """IAM judged the raw path: the route that API Gateway chose does not count."""
+    world.connect("unidy")
+    function, event = world.api.event("GET", TOKENS)
+    answer = Answer.of(world.functions.invoke(function, {**event, "path": path}))
+    assert_problem(answer, 400, "invalid_request")
+    assert world.report("unidy")["token_requests"] == 0
+
+
+def test_a_path_whose_names_are_those_of_another_connection_is_refused(world: World) -> None:
+    world.connect("unidy")
+    function, event = world.api.event("GET", "/v1/tokens/unidy/other")
+    # The path parameters say demo: what counts is the string that IAM judged.
+    event["pathParameters"] = {"provider": "unidy", "connection": "demo"}
+    answer = Answer.of(world.functions.invoke(function, event))
+    assert (answer.status, answer.code) in [(400, "invalid_request"), (404, "unknown_connection")]
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("scope=", ["scope"]),
+        ("scope=users:read%20%20users:write", ["scope"]),
+        ("scope=%20users:read", ["scope"]),
+        ("scope=users:read%0A", ["scope"]),
+        ("scope=us%22ers", ["scope"]),
+        ("scope=us%5Cers", ["scope"]),
+        ("scope=%C3%A9", ["scope"]),
+        ("scope=" + "x" * 1001, ["scope"]),
+        ("scope=" + "%20".join(f"s{number}" for number in range(51)), ["scope"]),
+        ("scope=a&scope=b", ["scope"]),
+        ("min_ttl=1&min_ttl=1", ["min_ttl"]),
+        ("min_ttl=", ["min_ttl"]),
+        ("min_ttl=-1", ["min_ttl"]),
+        ("min_ttl=3601", ["min_ttl"]),
+        ("min_ttl=1e3", ["min_ttl"]),
+        ("min_ttl=1.0", ["min_ttl"]),
+        ("min_ttl=%2B5", ["min_ttl"]),
+        ("min_ttl=%D9%A3%D9%A0", ["min_ttl"]),  # Arabic-Indic digits, which int() reads
+        ("min_ttl=5%0A", ["min_ttl"]),
+        ("rejected=", ["rejected"]),
+        ("rejected=9F86D081884C7D65", ["rejected"]),
+        ("rejected=9f86d081884c7d6", ["rejected"]),
+        ("rejected=9f86d081884c7d65%0A", ["rejected"]),
+        ("force=true", ["force"]),
+        ("Scope=users:read", ["Scope"]),
+    ],
+)
+def test_a_query_that_is_not_well_formed_names_the_parameter(world: World, query: str, named: list[str]) -> None:
+    world.connect("unidy")
+    assert fields(world.api.call("GET", TOKENS, query)) == named
+    assert world.report("unidy")["token_requests"] == 0
+
+
+@pytest.mark.parametrize("query", ["min_ttl=0", "min_ttl=3600", "rejected=9f86d081884c7d65", "scope=users:read"])
+def test_the_ends_of_what_is_allowed_are_allowed(world: World, query: str) -> None:
+    world.connect("unidy")
+    assert world.api.call("GET", TOKENS, query).status == 200
+
+
+@pytest.mark.parametrize("name", ["X-Amz-Signature", "x-amz-credential", "X-Amz-Security-Token", "X-Amz-Algorithm"])
+def test_a_signature_in_the_query_string_is_refused(world: World, name: str) -> None:
+    world.connect("unidy")
+    answer = world.api.call("GET", TOKENS, {name: "an-invented-value"})
+    assert_problem(answer, 400, "invalid_request")
+    assert "an-invented-value" not in answer.text
+    assert world.report("unidy")["token_requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", TOKENS),
+        ("GET", SETTINGS),
+        ("PUT", SETTINGS),
+        ("DELETE", SETTINGS),
+        ("POST", f"{SETTINGS}/trial"),
+        ("GET", "/v1/connections"),
+        ("GET", "/v1/providers"),
+        ("GET", "/v1/health"),
+    ],
+)
+def test_every_route_refuses_parameters_that_it_does_not_know(world: World, method: str, path: str) -> None:
+    world.connect("unidy")
+    answer = world.api.call(method, path, {"colour": "red"}, body=world.settings("unidy"))
+    assert fields(answer) == ["colour"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=", "limit=ten", "limit=%D9%A3", "limit=1&limit=2"])
+def test_a_limit_outside_1_to_100_is_refused(api: Api, query: str) -> None:
+    assert fields(api.call("GET", "/v1/connections", query)) == ["limit"]
+
+
+@pytest.mark.parametrize("cursor", ["", "*", "%C3%A9", "QyM", "AAAA", "x" * 3000])
+def test_a_cursor_that_this_route_did_not_give_is_refused(api: Api, cursor: str) -> None:
+    assert fields(api.call("GET", "/v1/connections", f"cursor={cursor}")) == ["cursor"]
+
+
+@pytest.mark.parametrize("query", ["force=yes", "force=", "force=TRUE", "force=true&force=true"])
+def test_a_flag_is_true_or_false(world: World, query: str) -> None:
+    world.connect("unidy")
+    assert fields(world.api.call("POST", f"{SETTINGS}/trial", query)) == ["force"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, "{", "{'a': 1}", "\x00", "[" * 100_000, " " * (256 * 1024 + 1)],
+    ids=["none", "cut", "python", "nul", "deep", "long"],
+)
+def test_a_body_that_is_no_json_is_refused(api: Api, body: str | None) -> None:
+    assert fields(api.call("PUT", SETTINGS, body=body)) == ["body"]
+
+
+@pytest.mark.parametrize("body", ["[]", "7", "null", '"text"', "NaN"])
+def test_a_body_that_is_no_object_is_refused(api: Api, body: str) -> None:
+    assert_problem(api.call("PUT", SETTINGS, body=body), 400, "invalid_request")
+
+
+def test_a_body_may_come_in_base64(world: World) -> None:
+    function, event = world.api.event("PUT", SETTINGS)
+    encoded = base64.b64encode(json.dumps(world.settings("unidy")).encode()).decode()
+    event |= {"body": encoded, "isBase64Encoded": True}
+    assert Answer.of(world.functions.invoke(function, event)).status == 201
+
+
+@pytest.mark.parametrize("body", ["{}", "a", "%%%%", "/////w=="])
+def test_a_body_that_is_no_base64_of_json_is_refused(world: World, body: str) -> None:
+    function, event = world.api.event("PUT", SETTINGS)
+    event |= {"body": body, "isBase64Encoded": True}
+    assert fields(Answer.of(world.functions.invoke(function, event))) == ["body"]
+
+
+@pytest.mark.parametrize(
+    "nulls",
+    [
+        {"multiValueQueryStringParameters": None, "queryStringParameters": None},
+        {"headers": None, "multiValueHeaders": None},
+        {"body": None, "stageVariables": None},
+    ],
+    ids=lambda nulls: next(iter(nulls)),
+)
+def test_fields_that_api_gateway_sends_as_null_are_no_error(world: World, nulls: dict[str, Any]) -> None:
+    world.connect("unidy")
+    for method, path in (("GET", TOKENS), ("DELETE", TOKENS), ("DELETE", SETTINGS)):
+        function, event = world.api.event(method, path)
+        assert Answer.of(world.functions.invoke(function, event | nulls)).status == 200
+
+
+def test_a_put_without_headers_is_no_error(world: World) -> None:
+    function, event = world.api.event("PUT", SETTINGS, body=world.settings("unidy"))
+    event |= {"headers": None, "multiValueHeaders": None}
+    assert Answer.of(world.functions.invoke(function, event)).status == 201
+
+
+@pytest.mark.parametrize("user_arn", [None, "", "arn:aws:iam::123456789012:root"])
+def test_a_caller_without_a_role_or_user_is_not_admitted(world: World, user_arn: str | None) -> None:
+    world.connect("unidy")
+    function, event = world.api.event("GET", TOKENS)
+    event["requestContext"]["identity"]["userArn"] = user_arn
+    assert_problem(Answer.of(world.functions.invoke(function, event)), 403, "caller_not_allowed")
+
+
+@pytest.mark.parametrize("header", ["X-Caller", "X-Forwarded-User", "X-Amzn-Identity"])
+def test_a_header_never_says_who_calls(world: World, header: str) -> None:
+    world.connect("unidy", allowed_callers=["arn:aws:iam::123456789012:role/someone-else"])
+    headers = {header: "arn:aws:iam::123456789012:role/someone-else"}
+    assert_problem(world.api.call("GET", TOKENS, headers=headers), 403, "caller_not_allowed")
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
+def test_text_that_no_encoding_can_send_is_refused_before_it_is_stored(world: World, text: str) -> None:
+    settings = world.settings("oauth2", params={"audience": text})
+    assert fields(world.api.put("oauth2/demo", settings)) == ["params"]
+
+
+def test_a_ca_bundle_that_holds_no_certificate_is_refused_before_it_is_stored(world: World) -> None:
+    bundle = "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
+    assert fields(world.api.put("unidy/demo", world.settings("unidy", ca_bundle=bundle))) == ["ca_bundle"]

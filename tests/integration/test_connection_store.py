@@ -1,0 +1,90 @@
+"""The DynamoDB connection store holds the contract, and asks the table as it must."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from tests.component.connection_store_contract import SETTINGS, ConnectionStoreContract, new_name, put
+from tests.integration.conftest import LocalSession
+from tests.local.resources import LocalStack
+from token_broker.adapters.aws import CLIENT_CONFIG
+from token_broker.adapters.connection_store import DynamoConnectionStore
+from token_broker.errors import BrokerUnavailable
+
+
+@pytest.fixture(scope="module")
+def dynamodb(session: boto3.session.Session) -> Any:
+    return session.client("dynamodb", config=CLIENT_CONFIG)
+
+
+@pytest.fixture(scope="module")
+def connections(dynamodb: Any, stack: LocalStack) -> DynamoConnectionStore:
+    return DynamoConnectionStore(dynamodb, table=stack.connection_table)
+
+
+class TestDynamoConnectionStore(ConnectionStoreContract):
+    """Over the table of template.yaml."""
+
+
+def test_a_new_put_that_is_repeated_is_known_as_ours(connections: DynamoConnectionStore) -> None:
+    """Its answer was lost, and the AWS client sends it again."""
+    name = new_name()
+    assert put(connections, name, "s1", absent=True) is None
+    assert put(connections, name, "s1", absent=True) is None
+
+
+def test_a_replacing_put_that_is_repeated_is_known_as_ours(connections: DynamoConnectionStore) -> None:
+    name = new_name()
+    put(connections, name, "s1")
+    put(connections, name, "s2", expected="s1")
+    assert put(connections, name, "s2", expected="s1") is not None
+
+
+def test_what_no_check_would_let_pass_is_read_as_settings_without_content(
+    connections: DynamoConnectionStore, dynamodb: Any, stack: LocalStack
+) -> None:
+    name = new_name()
+    dynamodb.put_item(TableName=stack.connection_table, Item={"pk": {"S": name.pk}, "settings": {"S": "{"}})
+    stored = connections.get(name)
+    assert stored is not None
+    assert dict(stored.settings) == {}
+
+
+def test_items_of_another_kind_are_left_out_of_pages(
+    connections: DynamoConnectionStore, dynamodb: Any, stack: LocalStack
+) -> None:
+    dynamodb.put_item(TableName=stack.connection_table, Item={"pk": {"S": "X#not a connection"}})
+    page, _cursor = connections.page(100, None)
+    assert all(stored.name.provider for stored in page)
+
+
+def test_reads_are_strongly_consistent() -> None:
+    client = LocalSession("http://127.0.0.1:9").client("dynamodb")
+    name = new_name()
+    with Stubber(client) as stubber:
+        key = {"pk": {"S": name.pk}}
+        stubber.add_response("get_item", {}, {"TableName": "connections", "Key": key, "ConsistentRead": True})
+        stubber.add_response("scan", {"Items": []}, {"TableName": "connections", "Limit": 5, "ConsistentRead": True})
+        connections = DynamoConnectionStore(client, table="connections")
+        assert connections.get(name) is None
+        assert connections.page(5, None) == ([], None)
+
+
+def test_an_error_of_the_table_is_broker_unavailable() -> None:
+    client = LocalSession("http://127.0.0.1:9").client("dynamodb")
+    with Stubber(client) as stubber:
+        connections = DynamoConnectionStore(client, table="connections")
+        for operation in ("get_item", "put_item", "delete_item", "scan"):
+            stubber.add_client_error(operation, "InternalServerError")
+        with pytest.raises(BrokerUnavailable):
+            connections.get(new_name())
+        with pytest.raises(BrokerUnavailable):
+            connections.put(new_name(), SETTINGS, version="s1", expected=None, absent=True)
+        with pytest.raises(BrokerUnavailable):
+            connections.delete(new_name(), expected=None)
+        with pytest.raises(BrokerUnavailable):
+            connections.page(5, None)

@@ -1,0 +1,159 @@
+"""The worker: a provider's failure is a success for SQS, only our own faults bring a message back."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from token_broker.adapters.renewal_queue import write_message
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.ports import RenewalMessage
+
+from .handlers.world import World
+
+# That an invocation without a metric warns is held by handlers/test_connections.py.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+DONE: dict[str, Any] = {"batchItemFailures": []}
+KEY = TokenKey(ConnectionName("unidy", "demo"), "users:read")
+
+
+def message(body: str | None = None) -> dict[str, Any]:
+    """As SQS delivers it."""
+    text = write_message(RenewalMessage(KEY.pk, KEY.sk)) if body is None else body
+    return {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": text, "MD5OfBody": "0" * 32}
+
+
+def used(world: World, **changes: timedelta) -> str:
+    """A key in use whose renewal is due."""
+    name = world.connect("unidy")
+    token_id: str = world.api.token(name).body["token_id"]
+    changes = {"due_at": -timedelta(minutes=1), "renew_at": -timedelta(minutes=1), **changes}
+    world.aws.change_token_item(name, **changes)
+    return token_id
+
+
+def stored(world: World) -> dict[str, Any]:
+    (item,) = world.aws.token_items("unidy/demo")
+    return item
+
+
+def test_a_due_key_is_renewed(world: World) -> None:
+    old = used(world)
+    assert world.work(message()) == DONE
+    assert stored(world)["token_id"]["S"] != old
+
+
+def test_a_second_copy_of_a_message_asks_nobody(world: World) -> None:
+    used(world)
+    assert world.work(message()) == DONE
+    assert world.work(message()) == DONE
+    assert world.report("unidy")["token_requests"] == 2
+
+
+def test_a_key_that_is_gone_is_done(world: World) -> None:
+    assert world.work(message()) == DONE
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 503}, {"kind": "malformed"}, {"kind": "reset"}])
+def test_a_providers_failure_is_remembered_and_comes_due_again(world: World, fault: dict[str, Any]) -> None:
+    old = used(world)
+    world.simulator("unidy").fail(**fault)
+    assert world.work(message()) == DONE
+    item = stored(world)
+    assert item["token_id"]["S"] == old
+    assert datetime.fromtimestamp(int(item["due_at"]["N"]) / 1000, UTC) > datetime.now(UTC)
+    assert world.aws.messages() == []
+
+
+def test_a_missing_secret_is_no_fault_of_ours(world: World) -> None:
+    used(world)
+    world.aws.secrets.delete_secret(SecretId=world.aws.secret_id("unidy/demo"), ForceDeleteWithoutRecovery=True)
+    assert world.work(message()) == DONE
+
+
+@pytest.mark.parametrize(
+    "broken", [{"TOKEN_TABLE": "no-such-table"}, {"SEALING_KEY_ARN": "arn:aws:kms:eu-west-1:123456789012:key/none"}]
+)
+def test_our_own_faults_bring_the_message_back(world: World, broken: dict[str, str]) -> None:
+    used(world)
+    world.functions.restart(**broken)
+    assert world.work(message()) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no json",
+        "[]",
+        json.dumps({"version": 2, "provider": "unidy", "connection": "demo", "key": "T#1"}),
+        json.dumps({"version": 1, "provider": "Unidy", "connection": "demo", "key": "T#1"}),
+        json.dumps({"version": 1, "provider": "unidy", "connection": "demo", "key": "GUARD"}),
+        json.dumps({"version": 1}),
+    ],
+)
+def test_a_message_that_is_none_of_ours_goes_to_the_dead_letters(world: World, body: str) -> None:
+    assert world.work(message(body)) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
+
+
+def test_a_live_lease_sends_the_message_back_until_its_end(world: World) -> None:
+    used(world, lease_until=timedelta(seconds=10))
+    assert world.work(message()) == DONE
+    assert world.report("unidy")["token_requests"] == 1
+    attributes = world.aws.sqs.get_queue_attributes(QueueUrl=world.stack.renewal_queue_url, AttributeNames=["All"])
+    assert attributes["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
+
+
+def test_a_key_that_nobody_used_for_a_day_is_left_to_end(world: World) -> None:
+    used(world, last_used_at=-timedelta(hours=25))
+    assert world.work(message()) == DONE
+    assert world.report("unidy")["token_requests"] == 1
+    assert "due_at" not in stored(world)
+
+
+def test_a_key_off_the_index_comes_back_with_its_next_use(world: World) -> None:
+    used(world, last_used_at=-timedelta(hours=25))
+    world.work(message())
+    assert world.api.token("unidy/demo").status == 200
+    assert "due_at" in stored(world)
+
+
+def test_a_suspended_connection_is_not_asked_for(world: World) -> None:
+    used(world)
+    assert world.api.put("unidy/demo", world.settings("unidy", suspended=True)).status == 200
+    assert world.work(message()) == DONE
+    assert world.report("unidy")["token_requests"] == 1
+
+
+def test_a_rotated_pair_of_tokens_is_used_once_each(world: World) -> None:
+    name = world.connect("ucommerce")
+    seen = {world.api.token(name).body["token_id"]}
+    key = TokenKey(ConnectionName("ucommerce", "demo"), "")
+    for _ in range(3):
+        world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
+        assert world.work(message(write_message(RenewalMessage(key.pk, key.sk)))) == DONE
+        (item,) = world.aws.token_items(name)
+        seen.add(item["token_id"]["S"])
+    assert len(seen) == 4
+    report = world.report("ucommerce")
+    assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (1, 0)
+
+
+def test_a_refresh_token_whose_outcome_is_unknown_is_never_sent_again(world: World) -> None:
+    name = world.connect("ucommerce")
+    world.api.token(name)
+    key = TokenKey(ConnectionName("ucommerce", "demo"), "")
+    body = write_message(RenewalMessage(key.pk, key.sk))
+    world.simulator("ucommerce").fail("reset", when="after")
+    world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
+    assert world.work(message(body)) == DONE
+    (guard,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
+    world.aws.dynamodb.delete_item(
+        TableName=world.stack.token_table, Key={"pk": guard["pk"], "sk": guard["sk"]}
+    )  # the rest is over
+    assert world.work(message(body)) == DONE
+    report = world.report("ucommerce")
+    assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (2, 0)
+    assert world.api.token(name).status == 200

@@ -1,0 +1,127 @@
+"""A changed secret makes the tokens of its connection due, whatever the call was and however CloudTrail writes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.local.events import secret_event
+
+from .handlers.world import World
+
+# That an invocation without a metric warns is held by handlers/test_connections.py.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-broker/unidy/demo-AbCdEf"
+NAME = "token-broker/unidy/demo"
+
+
+def event(name: str, **detail: Any) -> dict[str, Any]:
+    """A call seen by CloudTrail, with these parts in place of its own."""
+    found = secret_event(name, ARN, datetime.now(UTC))
+    found["detail"] |= {"requestParameters": None, "responseElements": None, **detail}
+    return found
+
+
+def service_event(name: str, **detail: Any) -> dict[str, Any]:
+    """What Secrets Manager itself did, e.g. a rotation."""
+    found = event(name, eventType="AwsServiceEvent", **detail)
+    return found | {"detail-type": "AWS Service Event via CloudTrail"}
+
+
+EVENTS = {
+    "put, by name": event("PutSecretValue", requestParameters={"secretId": NAME}, responseElements={"arn": ARN}),
+    "put, name alone": event("PutSecretValue", requestParameters={"secretId": NAME}),
+    "put, by arn": event("PutSecretValue", requestParameters={"secretId": ARN}),
+    "put, by arn without its six characters": event("PutSecretValue", requestParameters={"secretId": ARN[:-7]}),
+    "update": event("UpdateSecret", requestParameters={"secretId": NAME}, responseElements={"aRN": ARN}),
+    "update, response alone": event("UpdateSecret", responseElements={"aRN": ARN, "name": NAME}),
+    "stage": event(
+        "UpdateSecretVersionStage",
+        requestParameters={"secretId": ARN, "versionStage": "AWSCURRENT", "moveToVersionId": "v2"},
+        responseElements={"aRN": ARN},
+    ),
+    "delete": event("DeleteSecret", requestParameters={"secretId": NAME}, responseElements={"aRN": ARN}),
+    "restore": event("RestoreSecret", requestParameters={"secretId": NAME}, responseElements={"arn": ARN}),
+    "rotation": service_event("RotationSucceeded", additionalEventData={"SecretId": ARN}),
+    "rotation, by name": service_event("RotationSucceeded", additionalEventData={"SecretId": NAME}),
+}
+
+
+def hear(world: World, heard: dict[str, Any]) -> Any:
+    return world.functions.invoke(world.stack.secret_changed_function, heard)
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_every_kind_and_spelling_makes_the_tokens_due(world: World, kind: str) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    assert world.sweep()["due"] == 0
+    assert hear(world, EVENTS[kind]) == {"connections": 1, "keys": 1}
+    assert world.sweep()["queued"] == 1
+
+
+def test_all_scopes_of_the_connection_and_no_other_connection_are_due(world: World) -> None:
+    name, other = world.connect("unidy"), world.connect("unidy", name="demo-2")
+    world.api.token(name)
+    world.api.token(name, scope="users:write")
+    world.api.token(other)
+    assert hear(world, EVENTS["put, by name"]) == {"connections": 1, "keys": 2}
+    assert world.sweep()["queued"] == 2
+
+
+def test_a_name_that_ends_like_an_arn_is_its_own(world: World) -> None:
+    world.api.token(world.connect("unidy", name="demo-abcdef"))
+    by_name = event("PutSecretValue", requestParameters={"secretId": f"{NAME}-abcdef"})
+    by_arn = event("PutSecretValue", requestParameters={"secretId": f"{ARN[:-7]}-abcdef-AbCdEf"})
+    assert hear(world, by_name)["keys"] == 1
+    assert hear(world, by_arn)["keys"] == 1
+
+
+def test_the_worker_then_takes_the_new_credentials(world: World) -> None:
+    name = world.connect("unidy")
+    old = world.api.token(name)
+    secret = {"client_id": "fake-partner-two", "client_secret": "fake-two"}
+    world.simulator("unidy").add_account({"name": "two", "secret": secret})
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name),
+        SecretString='{"client_id": "fake-partner-two", "client_secret": "fake-two"}',
+    )
+    hear(world, EVENTS["put, by name"])
+    world.sweep()
+    (message,) = world.aws.messages()
+    assert world.work(message) == {"batchItemFailures": []}
+    new = world.api.token(name)
+    assert (new.body["source"], new.body["token_id"] != old.body["token_id"]) == ("table", True)
+    assert world.resource(new).json()["account"] == "two"
+
+
+def test_a_change_after_a_refusal_lifts_it_without_any_event(world: World) -> None:
+    name = world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"})
+    assert world.api.token(name).status == 502
+    world.simulator("unidy").add_account({"name": "late", "secret": {"client_id": "fake", "client_secret": "right"}})
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name), SecretString='{"client_id": "fake", "client_secret": "right"}'
+    )
+    world.functions.restart()
+    assert world.api.token(name).status == 200
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        event("PutSecretValue", requestParameters={"secretId": "other/unidy/demo"}),
+        event("PutSecretValue", requestParameters={"secretId": "token-broker-2/unidy/demo"}),
+        event("PutSecretValue", requestParameters={"secretId": "token-broker/unidy"}),
+        event("PutSecretValue", requestParameters={"secretId": "token-broker/unidy/demo/more"}),
+        event("PutSecretValue", requestParameters={"secretId": 7}),
+        event("PutSecretValue", requestParameters="text"),
+        event("PutSecretValue"),
+        {"detail": None},
+        {},
+    ],
+)
+def test_what_is_no_secret_of_ours_is_passed_over(world: World, heard: dict[str, Any]) -> None:
+    world.api.token(world.connect("unidy"))
+    assert hear(world, heard) == {"connections": 0, "keys": 0}

@@ -1,0 +1,125 @@
+"""The schedule's function: what comes due is claimed and queued; from there to a new token nobody waits."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from token_broker.core.names import ConnectionName, TokenKey
+
+from .handlers.world import World
+
+OVERDUE = {"due_at": -timedelta(minutes=1), "renew_at": -timedelta(minutes=1)}
+
+
+def key_of(name: str, scope: str) -> TokenKey:
+    return TokenKey(ConnectionName(*name.split("/")), scope)
+
+
+@pytest.mark.parametrize("provider", ["unified-services", "unicommerce", "ucommerce", "unidy", "oauth2"])
+def test_a_key_that_comes_due_has_a_new_token_before_anybody_asks(world: World, provider: str) -> None:
+    name = world.connect(provider)
+    old = world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    assert world.sweep() == {"due": 1, "queued": 1, "claimed_elsewhere": 0, "deferred": 0}
+    (message,) = world.aws.messages()
+    assert world.work(message) == {"batchItemFailures": []}
+    new = world.api.token(name)
+    assert (new.status, new.body["source"], new.body["warnings"]) == (200, "table", [])
+    assert new.body["token_id"] != old.body["token_id"]
+    assert world.resource(new).status_code == 200
+
+
+def test_commerce_layer_is_asked_again_only_in_its_reissue_window(world: World) -> None:
+    name = world.connect("commerce-layer", scope="market:id:abc")
+    old = world.api.token(name)
+    world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
+    world.sweep()
+    (message,) = world.aws.messages()
+    world.work(message)
+    # Two hours are left: the same token would come back.
+    assert world.report("commerce-layer")["token_requests"] == 1
+    world.aws.change_token_item(name, expires_at=timedelta(minutes=10), **OVERDUE)
+    world.simulator("commerce-layer").configure(reuse=False)
+    world.sweep()
+    (message,) = world.aws.messages()
+    world.work(message)
+    assert world.api.token(name).body["token_id"] != old.body["token_id"]
+
+
+def test_a_message_names_the_key_and_nothing_else(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    world.sweep()
+    (message,) = world.aws.messages()
+    sk = key_of(name, "users:read").sk
+    assert json.loads(message["Body"]) == {
+        "version": 1,
+        "provider": "unidy",
+        "connection": "demo",
+        "key": sk,
+        "reason": "due",
+    }
+
+
+def test_a_key_is_claimed_so_that_the_next_sweep_leaves_it_alone(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    now = datetime.now(UTC)
+    assert world.sweep(now)["queued"] == 1
+    assert world.sweep(now)["queued"] == 0
+
+
+def test_the_sweep_looks_two_intervals_ahead_and_delays_the_message(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, due_at=timedelta(seconds=100))
+    assert world.sweep()["queued"] == 1
+    assert world.aws.messages() == []
+    counts = world.aws.sqs.get_queue_attributes(QueueUrl=world.stack.renewal_queue_url, AttributeNames=["All"])
+    assert counts["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
+
+
+def test_what_comes_due_later_waits_for_a_later_sweep(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, due_at=timedelta(seconds=150))
+    assert world.sweep()["due"] == 0
+    assert world.sweep(datetime.now(UTC) + timedelta(seconds=60))["due"] == 1
+
+
+def test_the_scheduled_time_counts_and_nonsense_is_now(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    for event in ({"time": "soon"}, {"time": "2026-11-22T12:00:00"}, {}):
+        world.aws.change_token_item(name, **OVERDUE)
+        assert world.functions.invoke(world.stack.sweep_function, event)["queued"] == 1
+
+
+def test_a_sweep_without_time_left_defers_and_claims_nothing(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    world.functions.context["remaining_ms"] = 1000
+    assert world.sweep() == {"due": 1, "queued": 0, "claimed_elsewhere": 0, "deferred": 1}
+    world.functions.context.clear()
+    assert world.sweep()["queued"] == 1
+
+
+def test_a_refused_key_is_off_the_index(world: World) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    world.simulator("unidy").rotate_secret({"client_secret": "changed at the vendor"})
+    world.sweep()
+    (message,) = world.aws.messages()
+    assert world.work(message) == {"batchItemFailures": []}
+    assert world.sweep(datetime.now(UTC) + timedelta(days=2))["due"] == 0
+    # The valid token is still served, with a warning.
+    answer = world.api.token(name)
+    assert (answer.status, answer.body["warnings"]) == (200, ["renewal_failing"])

@@ -1,0 +1,78 @@
+"""Token records, failures and policies for the tests of `decide`, all around one moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from token_broker.core.failures import Failure
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.policy import RenewalPolicy, TokenRequest
+from token_broker.core.tokens import Guard, Lease, Token, TokenRecord
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+KEY = TokenKey(ConnectionName("unidy", "main"), "users:read")
+ISSUER = "https://id.example.com/oauth/token"
+CURRENT, OTHER = "c" * 16, "0" * 16
+
+
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+def policy(**changes: Any) -> RenewalPolicy:
+    return RenewalPolicy(**{"issuer": ISSUER, "settings_version": "s1", **changes})
+
+
+def token(*, age: float = 600, left: float = 3000, **changes: Any) -> Token:
+    """A token issued `age` seconds ago that lives for `left` more."""
+    plain: dict[str, Any] = {
+        "token_id": CURRENT,
+        "scope": KEY.scope,
+        "issued_at": NOW - seconds(age),
+        "expires_at": NOW + seconds(left),
+        "renew_at": NOW + seconds(left - 0.2 * (age + left)),
+        "expires_assumed": False,
+        "expiry_disputed": False,
+        "issuer": ISSUER,
+        "secret_version": "v1",
+        "sealed": b"sealed",
+    }
+    return Token(**{**plain, **changes})
+
+
+def failure(*, ago: float = 10, rests: float = 20, **changes: Any) -> Failure:
+    """A transient failure `ago` seconds ago that rests for `rests` more."""
+    plain: dict[str, Any] = {
+        "code": "provider_unavailable",
+        "detail": "It failed.",
+        "provider_error": None,
+        "at": NOW - seconds(ago),
+        "retry_at": NOW + seconds(rests),
+        "count": 1,
+        "secret_version": "v1",
+        "settings_version": "s1",
+        "row": 15,
+    }
+    return Failure(**{**plain, **changes})
+
+
+def refusal(**changes: Any) -> Failure:
+    return failure(**{"code": "provider_refused", "row": 13, "rests": 900, **changes})
+
+
+def record(found: Token | None = None, **changes: Any) -> TokenRecord:
+    return TokenRecord(**{"key": KEY, "token": found, "exists": True, **changes})
+
+
+def guarded(by: Failure, found: Token | None = None, **changes: Any) -> TokenRecord:
+    """A record whose connection rests."""
+    return record(found, guard=Guard(failure=by), **changes)
+
+
+def lease(until: float = 17) -> Lease:
+    return Lease("another", NOW + seconds(until))
+
+
+def asked(**changes: Any) -> TokenRequest:
+    return TokenRequest(**{"asked_at": NOW, "min_ttl": seconds(30), **changes})

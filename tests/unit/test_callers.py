@@ -1,0 +1,126 @@
+"""Who may have a connection's tokens."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from token_broker.core.callers import Caller, allow_entry, is_admitted
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role"
+USER = f"arn:aws:iam::{ACCOUNT}:user"
+STS = f"arn:aws:sts::{ACCOUNT}:assumed-role"
+
+
+@pytest.mark.parametrize(
+    ("seen", "arn"),
+    [
+        (f"{STS}/shop/session-1", f"{ROLE}/shop"),
+        (f"{STS}/shop/i-0abc@x=1", f"{ROLE}/shop"),
+        (f"arn:aws-cn:sts::{ACCOUNT}:assumed-role/shop/s", f"arn:aws-cn:iam::{ACCOUNT}:role/shop"),
+        (f"{ROLE}/shop", f"{ROLE}/shop"),
+        (f"{ROLE}/team/x/shop", f"{ROLE}/shop"),
+        (f"{USER}/bob", f"{USER}/bob"),
+        (f"{USER}/dept/bob", f"{USER}/bob"),
+        (f"arn:aws:iam::{ACCOUNT}:root", f"arn:aws:iam::{ACCOUNT}:root"),
+        (f"arn:aws:sts::{ACCOUNT}:federated-user/bob", f"arn:aws:sts::{ACCOUNT}:federated-user/bob"),
+        ("", ""),
+    ],
+)
+def test_a_caller_is_seen_without_path_and_session(seen: str, arn: str) -> None:
+    assert Caller.seen(seen) == Caller(arn)
+
+
+@pytest.mark.parametrize(
+    ("entry", "kept"),
+    [
+        ("*", "*"),
+        (f"{ROLE}/shop", f"{ROLE}/shop"),
+        (f"{ROLE}/team/x/shop", f"{ROLE}/shop"),
+        (f"{ROLE}/service-role/shop-*", f"{ROLE}/shop-*"),
+        (f"{ROLE}/*", f"{ROLE}/*"),
+        (f"{USER}/dept/bob@example.com", f"{USER}/bob@example.com"),
+        (f"arn:aws-us-gov:iam::{ACCOUNT}:role/shop", f"arn:aws-us-gov:iam::{ACCOUNT}:role/shop"),
+    ],
+)
+def test_an_entry_is_a_star_or_a_role_or_user(entry: str, kept: str) -> None:
+    assert allow_entry(entry) == kept
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "**",
+        "shop",
+        None,
+        7,
+        ["*"],
+        "arn:aws:iam::*:role/shop",
+        "arn:aws:iam::12345678901:role/shop",
+        "arn:aws:iam::1234567890123:role/shop",
+        "arn:*:iam::123456789012:role/shop",
+        f"arn:aws:iam::{ACCOUNT}:*",
+        f"arn:aws:iam::{ACCOUNT}:*/shop",
+        f"arn:aws:iam::{ACCOUNT}:root",
+        f"arn:aws:iam::{ACCOUNT}:group/admins",
+        f"arn:aws:iam::{ACCOUNT}:assumed-role/shop",
+        f"{STS}/shop/session",
+        f"arn:aws:sts::{ACCOUNT}:role/shop",
+        f"{ROLE}/",
+        f"{ROLE}/*/shop",
+        f"{ROLE}/te*am/shop",
+        f"{ROLE}/shop ",
+        f"{ROLE}/shop\n",
+        f"{ROLE}/sh op",
+        "arn:aws:iam::१२३४५६७८९०१२:role/shop",
+    ],
+)
+def test_anything_else_is_no_entry(entry: object) -> None:
+    with pytest.raises(ValueError, match="ARN"):
+        allow_entry(entry)
+
+
+@pytest.mark.parametrize(
+    ("seen", "allowed", "denied", "admitted"),
+    [
+        (f"{STS}/shop/s", [f"{ROLE}/team/shop"], [], True),
+        (f"{STS}/shop/s", [], [], False),
+        (f"{STS}/shop/s", ["*"], [], True),
+        (f"{STS}/shop/s", ["*"], [f"{ROLE}/shop"], False),
+        (f"{STS}/shop/s", ["*"], [f"{ROLE}/team/sh*"], False),
+        (f"{STS}/shop/s", ["*"], ["*"], False),
+        (f"{STS}/shop/s", [f"{ROLE}/shop"], [f"{ROLE}/other"], True),
+        (f"{STS}/shop-eu/s", [f"{ROLE}/shop"], [], False),
+        (f"{STS}/shop-eu/s", [f"{ROLE}/shop-*"], [], True),
+        (f"{STS}/shop/s", [f"{ROLE}/shop-*"], [], False),
+        (f"{STS}/shop/s", [f"{ROLE}/*"], [], True),
+        (f"{STS}/shop/s", [f"{ROLE}/Shop"], [], False),
+        (f"{STS}/shop/s", [f"{USER}/shop"], [], False),
+        (f"{USER}/shop", [f"{ROLE}/*"], [], False),
+        (f"{STS}/sh.p/s", [f"{ROLE}/sh.p*"], [], True),
+        (f"{STS}/shop/s", [f"{ROLE}/sh.p*"], [], False),
+        ("arn:aws:sts::210987654321:assumed-role/shop/s", [f"{ROLE}/shop"], [], False),
+        ("arn:aws:sts::210987654321:assumed-role/shop/s", [f"{ROLE}/*"], [], False),
+        (f"arn:aws-cn:sts::{ACCOUNT}:assumed-role/shop/s", [f"{ROLE}/shop"], [], False),
+        (f"arn:aws:iam::{ACCOUNT}:root", [f"{ROLE}/*", f"{USER}/*"], [], False),
+        (f"arn:aws:iam::{ACCOUNT}:root", ["*"], [], True),
+        (f"arn:aws:sts::{ACCOUNT}:federated-user/bob", [f"{USER}/*"], [], False),
+        ("", [f"{ROLE}/*"], [], False),
+    ],
+)
+def test_a_denial_wins_and_no_entry_means_nobody(
+    seen: str, allowed: list[str], denied: list[str], admitted: bool
+) -> None:
+    entries = [allow_entry(entry) for entry in allowed]
+    refused = [allow_entry(entry) for entry in denied]
+    assert is_admitted(Caller.seen(seen), entries, refused) is admitted
+
+
+@given(st.text(max_size=40), st.text(max_size=20))
+def test_no_arn_of_another_account_matches_a_wildcard(seen: str, session: str) -> None:
+    entry = allow_entry(f"{ROLE}/*")
+    for arn in (seen, f"arn:aws:sts::210987654321:assumed-role/{seen}/{session}"):
+        assert not is_admitted(Caller.seen(arn), [entry], [])

@@ -1,0 +1,168 @@
+"""The catalogue's files hold together and say what the vendors say; a broken one names itself and every fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import token_broker.catalogue
+from tests.unit.orders import CATALOGUE
+from token_broker.catalogue import read_provider
+from token_broker.core.providers import CatalogueError, parse_provider
+
+FILES = sorted(Path(token_broker.catalogue.__file__).parent.glob("*.toml"))
+WHOLE: dict[str, Any] = {
+    "title": "Example",
+    "documentation": "https://docs.example.com",
+    "grant": "client_credentials",
+    "credentials": ["client_id", "client_secret"],
+    "request": {"url": "{base_url}/token"},
+    "settings": [{"name": "base_url", "kind": "url", "required": True, "help": "Where it is."}],
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_holds_together(path: Path) -> None:
+    provider = read_provider(path)
+    assert provider == CATALOGUE[path.stem]
+    assert provider.slug == path.stem
+
+
+def test_the_five_providers_and_the_standard_are_there() -> None:
+    five = {"unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy"}
+    assert set(CATALOGUE) == five | {"oauth2"}
+
+
+@pytest.mark.parametrize(
+    ("slug", "grant", "client_auth", "encoding", "credentials"),
+    [
+        ("unified-services", "client_credentials", "basic-raw", "form", ("client_id", "client_secret")),
+        ("unicommerce", "login", "none", "json", ("username", "password")),
+        ("commerce-layer", "client_credentials", "json", "json", ("client_id",)),
+        ("ucommerce", "authorization_code", "basic-raw", "form", ("client_id", "client_secret")),
+        ("unidy", "client_credentials", "json", "json", ("client_id", "client_secret")),
+        ("oauth2", "client_credentials", "basic", "form", ("client_id",)),
+    ],
+)
+def test_how_each_is_asked(
+    slug: str, grant: str, client_auth: str, encoding: str, credentials: tuple[str, ...]
+) -> None:
+    found = CATALOGUE[slug]
+    assert (found.grant, found.client_auth, found.encoding, found.credentials) == (
+        grant,
+        client_auth,
+        encoding,
+        credentials,
+    )
+
+
+@pytest.mark.parametrize("slug", sorted(CATALOGUE))
+def test_how_its_token_is_sent(slug: str) -> None:
+    found = CATALOGUE[slug]
+    sent = (found.header, found.prefix, found.token_type)
+    assert sent == (("apiKey", "", "N_A") if slug == "unicommerce" else ("Authorization", "Bearer ", "Bearer"))
+
+
+def test_what_is_special_to_one() -> None:
+    special = {
+        slug: (p.reissue_window_s, p.requests_per_minute, p.limit_per, p.default_lifetime_s)
+        for slug, p in CATALOGUE.items()
+    }
+    plain = (None, None, "connection", None)
+    assert special == {
+        **dict.fromkeys(CATALOGUE, plain),
+        "commerce-layer": (900, 30, "host", None),
+        "unicommerce": (None, None, "connection", 72_000),
+    }
+    assert [slug for slug, found in CATALOGUE.items() if found.scope.required] == ["unidy"]
+    assert CATALOGUE["ucommerce"].basic_charset == "iso-8859-1"
+    assert CATALOGUE["commerce-layer"].optional_credentials == ("client_secret",)
+
+
+@pytest.mark.parametrize("slug", sorted(CATALOGUE))
+def test_every_setting_is_explained(slug: str) -> None:
+    for spec in CATALOGUE[slug].settings:
+        assert spec.help.endswith("."), spec.name
+
+
+# ------------------------------------------------------------------ broken files
+def faults(**changes: Any) -> set[str]:
+    """The fields at fault in a file that is whole but for `changes` (None takes a field away)."""
+    data = {name: value for name, value in {**WHOLE, **changes}.items() if value is not None}
+    try:
+        parse_provider("example", data, file="example.toml")
+    except CatalogueError as error:
+        return {fault.field for fault in error.faults}
+    return set()
+
+
+def test_the_example_is_whole() -> None:
+    assert faults() == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_fault"),
+    [
+        ({"title": None}, {"title"}),
+        ({"documentation": "docs.example.com"}, {"documentation"}),
+        ({"grant": "password"}, {"grant"}),
+        ({"credentials": None}, {"credentials"}),
+        ({"credentials": "client_id"}, {"credentials"}),
+        ({"color": "red"}, {"color"}),
+        ({"request": None}, {"request", "request.url"}),
+        ({"request": {"url": "{base_ulr}/token"}}, {"request.url"}),
+        ({"request": {"url": "http://example.com/token"}}, {"request.url"}),
+        ({"request": {"url": "/token"}}, {"request.url"}),
+        ({"request": {"url": "{base_url}/t", "method": "PUT"}}, {"request.method"}),
+        ({"request": {"url": "{base_url}/t", "client_auth": "mtls"}}, {"request.client_auth"}),
+        ({"request": {"url": "{base_url}/t", "encoding": "xml"}}, {"request.encoding"}),
+        ({"request": {"url": "{base_url}/t", "basic_charset": "utf-16"}}, {"request.basic_charset"}),
+        ({"request": {"url": "{base_url}/t", "urll": "x"}}, {"request.urll"}),
+        ({"request": {"url": "{base_url}/t", "headers": {"X": 7}}}, {"request.headers.X"}),
+        ({"grant": "authorization_code"}, {"connect.url"}),
+        ({"reply": {"token": 7}}, {"reply.token"}),
+        ({"reply": {"success": {"field": "status", "values": "x"}}}, {"reply.success.values"}),
+        ({"send": {"prefix": 7}}, {"send.prefix"}),
+        ({"lifetime": {"default_s": 172_801}}, {"lifetime.default_s"}),
+        ({"renewal": {"reissue_window_s": 60}}, {"renewal.reissue_window_s"}),
+        ({"limits": {"requests_per_minute": 1}}, {"limits.requests_per_minute"}),
+        ({"scope": {"required": "yes", "pattern": "("}}, {"scope.required", "scope.pattern"}),
+        ({"settings": [{"name": "base_url", "kind": "uri"}]}, {"settings[0].kind", "settings[0].help"}),
+        ({"settings": "base_url"}, {"settings", "request.url"}),
+    ],
+)
+def test_a_broken_file_names_itself_and_the_field(changes: dict[str, Any], at_fault: set[str]) -> None:
+    assert faults(**changes) == at_fault
+
+
+def test_all_faults_are_named_at_once() -> None:
+    found = faults(title=7, grant="x", color="red", request={"url": "/t"}, limits={"limit_per": "x"})
+    assert found == {"title", "grant", "color", "request.url", "limits.limit_per"}
+
+
+def test_the_text_names_the_file_and_every_field() -> None:
+    with pytest.raises(CatalogueError) as caught:
+        parse_provider("example", {**WHOLE, "title": 7, "limits": {"limit_per": "x"}}, file="example.toml")
+    assert str(caught.value).startswith("example.toml: ")
+    assert "title" in str(caught.value)
+    assert "limits.limit_per" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["{base_url/token", "{base_url}/token}", "{}/token", "{base_url!r}/token", "{0}/token"])
+def test_a_url_that_cannot_be_filled_in_is_a_fault_of_the_file(url: str) -> None:
+    """Else the first request of a connection would find it."""
+    assert faults(request={"url": url}) == {"request.url"}
+
+
+@pytest.mark.parametrize("grant", ["client_credentials", "authorization_code"])
+def test_a_grant_of_oauth_needs_a_client_id(grant: str) -> None:
+    connect = {"url": "{base_url}/connect"} if grant == "authorization_code" else None
+    assert "credentials" in faults(grant=grant, credentials=["username"], connect=connect)
+
+
+@pytest.mark.parametrize("name", ["Unidy.toml", "uni_dy.toml", "-.toml"])
+def test_a_file_is_named_after_its_provider(name: str) -> None:
+    with pytest.raises(CatalogueError, match="file name"):
+        read_provider(Path(name))

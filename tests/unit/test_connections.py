@@ -1,0 +1,344 @@
+"""Settings as they are PUT: what holds, what does not, and that one answer names every fault."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.orders import CATALOGUE, SETTINGS, connection
+from token_broker.core.callers import Caller
+from token_broker.core.connections import COMMON_SETTINGS, OAUTH_FIELDS, Connection, parse_connection
+from token_broker.core.names import ConnectionName
+from token_broker.errors import BrokerError, CallerNotAllowed, InvalidRequest, ScopeNotAllowed
+
+SLUGS = sorted(CATALOGUE)
+SHOP = "arn:aws:iam::123456789012:role/shop"
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+def faults(slug: str, **settings: Any) -> dict[str, str]:
+    """Field and reason of every fault; {} if the settings hold together."""
+    try:
+        connection(slug, **settings)
+    except InvalidRequest as error:
+        return {fault.field: fault.reason for fault in error.errors}
+    return {}
+
+
+# ------------------------------------------------------------------ what every connection has
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_least_settings_of_each_provider_hold_together(slug: str) -> None:
+    found = connection(slug)
+    assert (found.keep_warm, found.suspended, found.issue_revokes_previous) == ("used", False, False)
+    assert (found.denied_callers, found.lifetime_s, found.api_base_url) == ((), None, None)
+    assert (found.network.private, found.network.ca_bundle) == (False, None)
+    assert found.client_auth == CATALOGUE[slug].client_auth
+    assert found.version == "1"
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_null_is_as_good_as_left_out(slug: str) -> None:
+    known = {spec.name for spec in COMMON_SETTINGS} | {spec.name for spec in CATALOGUE[slug].settings}
+    optional = known - {"allowed_callers", *SETTINGS[slug]}
+    nulled = connection(slug, **dict.fromkeys(optional))
+    assert (nulled.options, nulled.scope) == (connection(slug).options, connection(slug).scope)
+
+
+def test_all_faults_are_named_at_once() -> None:
+    found = faults(
+        "ucommerce",
+        allowed_callers=["nobody"],
+        denied_callers="*",
+        base_url="http://store.example.com",
+        redirect_uri="/signed-in",
+        scope="a  b",
+        allowed_scopes=["a b"],
+        lifetime_s=0,
+        keep_warm="sometimes",
+        suspended="yes",
+        credentials_expire_at="2027-01-31",
+        api_base_url="ftp://x",
+        client_auth="digest",
+        issue_revokes_previous=1,
+        private_network="true",
+        ca_bundle="none",
+        client_secret="the-secret",
+    )
+    assert set(found) == {
+        *("allowed_callers", "denied_callers", "base_url", "redirect_uri", "scope", "allowed_scopes", "lifetime_s"),
+        *("keep_warm", "suspended", "credentials_expire_at", "api_base_url", "client_auth", "issue_revokes_previous"),
+        *("private_network", "ca_bundle", "client_secret"),
+    }
+    assert "the-secret" not in repr(found)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_what_is_required_is_missed(slug: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_connection(ConnectionName(slug, "main"), CATALOGUE[slug], {})
+    required = {spec.name for spec in CATALOGUE[slug].settings if spec.required}
+    required |= {"scope"} if CATALOGUE[slug].scope.required else set()
+    assert {fault.field for fault in caught.value.errors} == required | {"allowed_callers"}
+
+
+@pytest.mark.parametrize("settings", [None, [], "x", 7, True])
+def test_settings_are_an_object(settings: object) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_connection(ConnectionName("unidy", "main"), CATALOGUE["unidy"], settings)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([spec.name for spec in COMMON_SETTINGS] + ["base_url", "redirect_uri", "params", "token_url"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.lists(st.text(max_size=9)),
+        max_size=6,
+    ),
+    st.sampled_from(SLUGS),
+)
+def test_settings_hold_together_or_are_an_invalid_request(settings: dict[str, Any], slug: str) -> None:
+    assert all(faults(slug, **settings).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("lifetime_s", [1, 172_800], [0, -1, 172_801, 1.5, "60", True]),
+        ("keep_warm", ["used", "always", "never"], ["", "Used", True]),
+        ("suspended", [True, False], ["true", 0, 1]),
+        ("issue_revokes_previous", [True], ["true", 1]),
+        ("private_network", [True], ["true", 1]),
+        ("allowed_callers", [["*"], [SHOP], []], ["*", [None], ["shop"], [SHOP, "x"], {"a": 1}]),
+        ("scope", ["a", "b a"], ["", " ", "a  b", "ä", 7, ["a"]]),
+        ("allowed_scopes", [["*"], [], ["a", "b"]], ["a", [""], ["a b"], [7], ["ä"]]),
+        ("credentials_expire_at", ["2027-01-31T00:00:00Z", "2027-01-31T00:00:00+01:00"], ["2027-01-31", "soon", 7]),
+        ("client_auth", ["basic", "basic-raw", "form", "json", "none"], ["Basic", "", "private_key_jwt"]),
+        ("ca_bundle", [PEM], ["", "x", 7, PEM * 2000]),
+        ("api_base_url", ["https://api.example.com/v1"], ["api.example.com", "http://api.example.com"]),
+    ],
+)
+def test_each_setting_has_its_bounds(name: str, good: list[Any], bad: list[Any]) -> None:
+    for value in good:
+        assert faults("oauth2", **{name: value}) == {}
+    for value in bad:
+        assert set(faults("oauth2", **{name: value})) == {name}
+
+
+def test_lifetimes_are_durations() -> None:
+    assert connection("unicommerce").told_lifetime == timedelta(hours=20)
+    assert connection("unicommerce").lifetime_cap is None
+    assert connection("unicommerce", lifetime_s=60).told_lifetime == timedelta(minutes=1)
+    assert connection("unidy", lifetime_s=60).lifetime_cap == timedelta(minutes=1)
+    assert connection("unidy").told_lifetime is None
+
+
+def test_the_end_of_the_credentials_is_a_moment() -> None:
+    found = connection("unidy", credentials_expire_at="2027-01-31T00:00:00Z")
+    assert found.credentials_expire_at == datetime(2027, 1, 31, tzinfo=UTC)
+
+
+def test_the_help_names_every_setting_that_is_read() -> None:
+    known = {spec.name for spec in COMMON_SETTINGS}
+    assert faults("oauth2", **dict.fromkeys(known - {"allowed_callers"})) == {}
+    assert len(known) == len(COMMON_SETTINGS)
+
+
+def test_no_repr_shows_the_settings() -> None:
+    assert "audience-1" not in repr(connection("oauth2", params={"audience": "audience-1"}, ca_bundle=PEM))
+
+
+# ------------------------------------------------------------------ URLs
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "id.example.com",
+        "//id.example.com",
+        "http://id.example.com",
+        "ftp://id.example.com",
+        "https:///oauth",
+        "https://",
+        "https://user@id.example.com",
+        "https://user:pw@id.example.com",
+        "https://@id.example.com",
+        "https://id.example.com?a=1",
+        "https://id.example.com/?",
+        "https://id.example.com/#a",
+        "https://id.example.com/a b",
+        "https://id.example.com/\n",
+        "https://id.example.com/{x}",
+        "https://id.example.com\\@evil.example",
+        "https://id.example.com:0",
+        "https://id.example.com:99999",
+        "https://id.example.com:x",
+        "https://[::1",
+        "https://ïd.example.com",
+        "https://id.example.com/" + "x" * 2048,
+        7,
+        None,
+    ],
+)
+def test_a_url_is_https_with_a_real_host_and_nothing_else(url: object) -> None:
+    assert set(faults("unidy", base_url=url)) == {"base_url"}
+
+
+@pytest.mark.parametrize(
+    ("given_url", "token_url"),
+    [
+        ("https://id.example.com", "https://id.example.com/oauth/token"),
+        ("https://id.example.com/", "https://id.example.com/oauth/token"),
+        ("https://id.example.com/a/b", "https://id.example.com/a/b/oauth/token"),
+        ("https://id.example.com:8443/a/", "https://id.example.com:8443/a/oauth/token"),
+        ("https://203.0.113.9", "https://203.0.113.9/oauth/token"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443/oauth/token"),
+    ],
+)
+def test_a_base_url_keeps_its_prefix_and_loses_a_trailing_slash(given_url: str, token_url: str) -> None:
+    assert connection("unidy", base_url=given_url).endpoints.token == token_url
+
+
+def test_a_token_url_is_dialled_as_it_was_written() -> None:
+    """Django OAuth Toolkit serves /o/token/, and answers /o/token with a redirect."""
+    found = connection("oauth2", token_url="https://id.example.com/o/token/", revocation_url=None)
+    assert found.endpoints.token == "https://id.example.com/o/token/"
+
+
+def test_http_is_admitted_by_the_local_stack_only() -> None:
+    settings = {"allowed_callers": ["*"], "token_url": "http://127.0.0.1:4600/x/token"}
+    name, provider = ConnectionName("unified-services", "main"), CATALOGUE["unified-services"]
+    assert parse_connection(name, provider, settings, insecure_urls=True).endpoints.token == settings["token_url"]
+    with pytest.raises(InvalidRequest):
+        parse_connection(name, provider, settings)
+
+
+@pytest.mark.parametrize(
+    ("slug", "token", "connect", "revocation"),
+    [
+        ("unified-services", "https://login.example.com/tenant/oauth2/v2.0/token", None, None),
+        ("unicommerce", "https://market.example.com/uni/authToken", None, None),
+        (
+            "commerce-layer",
+            "https://auth.commercelayer.io/oauth/token",
+            None,
+            "https://auth.commercelayer.io/oauth/revoke",
+        ),
+        (
+            "ucommerce",
+            "https://store.example.com/shop/api/v1/oauth/token",
+            "https://store.example.com/shop/api/v1/oauth/connect",
+            None,
+        ),
+        ("unidy", "https://id.example.com/prefix/oauth/token", None, "https://id.example.com/prefix/oauth/revoke"),
+        ("oauth2", "https://auth.example.com/token", None, "https://auth.example.com/revoke"),
+    ],
+)
+def test_the_endpoints_of_each_provider(slug: str, token: str, connect: str | None, revocation: str | None) -> None:
+    found = connection(slug).endpoints
+    assert (found.token, found.connect, found.revocation) == (token, connect, revocation)
+
+
+# ------------------------------------------------------------------ what single providers have
+@pytest.mark.parametrize("uri", ["https://shop.example.com/cb?x=1", "http://localhost/cb", "shop.app://signed-in"])
+def test_a_redirect_uri_may_be_any_absolute_one(uri: str) -> None:
+    assert faults("ucommerce", redirect_uri=uri) == {}
+
+
+@pytest.mark.parametrize("uri", ["", "/cb", "shop.example.com/cb", "https://x.example.com/#x", "https://a b", "x:"])
+def test_a_redirect_uri_is_absolute_without_fragment(uri: str) -> None:
+    assert set(faults("ucommerce", redirect_uri=uri)) == {"redirect_uri"}
+
+
+@pytest.mark.parametrize("name", [*sorted(OAUTH_FIELDS), "Client_Id", "SCOPE"])
+def test_oauths_own_names_are_no_extra_fields(name: str) -> None:
+    assert set(faults("oauth2", params={name: "x"})) == {"params"}
+
+
+@pytest.mark.parametrize("params", [{"audience": "https://api"}, {"resource": "urn:x", "tenant": "é"}, {}])
+def test_other_fields_are(params: dict[str, str]) -> None:
+    assert connection("oauth2", params=params).options["params"] == params
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"a": 1}, {"a": ""}, {"a": None}, {"a": ["x"]}, ["a"], "a"),
+        {"a": "\ud800"},
+        {f"p{n}": "x" for n in range(21)},
+    ],
+)
+def test_extra_fields_are_a_few_texts_that_can_be_sent(params: object) -> None:
+    assert set(faults("oauth2", params=params)) == {"params"}
+
+
+def test_a_setting_of_another_provider_is_unknown() -> None:
+    assert faults("unidy", redirect_uri="https://x.example.com") == {"redirect_uri": "is not a known field"}
+
+
+def test_a_login_has_no_client_authentication_to_choose() -> None:
+    assert set(faults("unicommerce", client_auth="basic")) == {"client_auth"}
+
+
+@pytest.mark.parametrize("scope", ["market:id:a", "market:code:eu stock_location:id:b", "store:id:x", "market:all"])
+def test_a_scope_of_commerce_layer(scope: str) -> None:
+    assert faults("commerce-layer", scope=scope) == {}
+
+
+@pytest.mark.parametrize("scope", ["market:id:a,market:id:b", "market", "market:id:", "shop:id:a", "market:id:a users"])
+def test_what_is_no_scope_of_commerce_layer(scope: str) -> None:
+    assert set(faults("commerce-layer", scope=scope)) == {"scope"}
+
+
+# ------------------------------------------------------------------ who may have which scope
+def test_a_caller_who_is_not_on_the_list_is_named() -> None:
+    found = connection("unidy", allowed_callers=[SHOP])
+    found.admit(Caller(SHOP))
+    with pytest.raises(CallerNotAllowed, match="role/other"):
+        found.admit(Caller(SHOP.replace("shop", "other")))
+
+
+def asked(found: Connection, scope: str | None) -> str:
+    """The scope set that a request stands for, or the code of the refusal."""
+    try:
+        return found.scope_for(scope)
+    except BrokerError as error:
+        return error.code
+
+
+@pytest.mark.parametrize(
+    ("settings", "scope", "stands_for"),
+    [
+        ({"scope": "b a"}, None, "a b"),
+        ({"scope": "b a"}, "a", "a"),
+        ({"scope": "a"}, "a b", "scope_not_allowed"),
+        ({"scope": "a"}, "A", "scope_not_allowed"),
+        ({}, None, ""),
+        ({}, "a", "scope_not_allowed"),
+        ({"allowed_scopes": ["a", "b"]}, "a b", "a b"),
+        ({"allowed_scopes": ["a", "b"]}, None, ""),
+        ({"allowed_scopes": ["*"]}, "anything", "anything"),
+        ({"scope": "a", "allowed_scopes": ["a", "b"]}, "b", "b"),
+    ],
+)
+def test_a_scope_outside_the_list_is_refused(settings: dict[str, Any], scope: str | None, stands_for: str) -> None:
+    assert asked(connection("oauth2", **settings), scope) == stands_for
+
+
+@pytest.mark.parametrize("allowed", [[], ["b"]])
+def test_a_connections_own_scope_is_no_way_around_its_list(allowed: list[str]) -> None:
+    """P8: scopes outside the list are refused, whether a caller writes them or leaves them out."""
+    with pytest.raises((InvalidRequest, ScopeNotAllowed)):
+        connection("oauth2", scope="a", allowed_scopes=allowed).scope_for(None)
+
+
+def test_what_is_not_allowed_is_named() -> None:
+    with pytest.raises(ScopeNotAllowed, match="users:write"):
+        connection("unidy").scope_for("users:read users:write")
+
+
+def test_any_scope_of_a_provider_is_still_one_of_its_own() -> None:
+    found = connection("commerce-layer", allowed_scopes=["*"])
+    assert asked(found, "market:id:a") == "market:id:a"
+    assert asked(found, "market:id:a,market:id:b") == "invalid_request"

@@ -1,0 +1,94 @@
+"""What a secret must hold, and that no error shows what it holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.orders import CATALOGUE, CLIENT, LOGIN
+from token_broker.core.credentials import Credentials, Secret, check_scope_of, parse_credentials
+from token_broker.core.names import ConnectionName
+from token_broker.errors import ConnectionMisconfigured
+
+
+def parsed(slug: str, text: str) -> Credentials:
+    return parse_credentials(ConnectionName(slug, "main"), CATALOGUE[slug], Secret(text, "v1"))
+
+
+def why_not(slug: str, text: str) -> str:
+    with pytest.raises(ConnectionMisconfigured) as caught:
+        parsed(slug, text)
+    return caught.value.detail
+
+
+@pytest.mark.parametrize("slug", ["unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2"])
+def test_each_provider_reads_its_credentials(slug: str) -> None:
+    values = LOGIN if slug == "unicommerce" else CLIENT
+    found = parsed(slug, json.dumps({**values, "rotated_by": "somebody", "notes": {"a": 1}}))
+    assert (found.values, found.version) == (values, "v1")
+
+
+def test_a_sales_channel_needs_no_secret() -> None:
+    for text in (
+        '{"client_id": "c"}',
+        '{"client_id": "c", "client_secret": ""}',
+        '{"client_id":"c","client_secret":null}',
+    ):
+        assert parsed("commerce-layer", text).client_secret is None
+
+
+@pytest.mark.parametrize("text", ["", "the-secret", "[]", '"the-secret"', "null", "7", "{", "[" * 100_000, "\ufeff{}"])
+def test_what_is_no_json_object_is_no_secret(text: str) -> None:
+    assert "unidy/main" in why_not("unidy", text)
+
+
+@pytest.mark.parametrize(
+    ("slug", "text", "field"),
+    [
+        ("unidy", '{"client_id": "c"}', "client_secret"),
+        ("unidy", '{"client_secret": "s"}', "client_id"),
+        ("unidy", '{"client_id": "c", "client_secret": ""}', "client_secret"),
+        ("unidy", '{"client_id": "c", "client_secret": null}', "client_secret"),
+        ("unidy", '{"client_id": 7, "client_secret": "s"}', "client_id"),
+        ("unidy", '{"client_id": "c", "client_secret": ["s"]}', "client_secret"),
+        ("commerce-layer", '{"client_id": "c", "client_secret": 7}', "client_secret"),
+        ("unicommerce", '{"username": "u"}', "password"),
+        ("unicommerce", '{"client_id": "c", "client_secret": "s"}', "username"),
+    ],
+)
+def test_a_field_at_fault_is_named(slug: str, text: str, field: str) -> None:
+    assert field in why_not(slug, text)
+
+
+def test_half_a_character_in_a_secret_is_the_secrets_fault() -> None:
+    """JSON can hold a lone surrogate, which no request can: said before anything is sent."""
+    assert "client_secret" in why_not("unidy", '{"client_id": "c", "client_secret": "\\ud800"}')
+
+
+@given(st.text(max_size=20).map("§{}§".format))
+def test_no_error_shows_a_value(value: str) -> None:
+    texts = [value, json.dumps([value]), json.dumps({"client_id": value}), json.dumps({"client_secret": value})]
+    for text in texts:
+        assert value not in why_not("unidy", text)
+
+
+def test_no_repr_shows_a_value() -> None:
+    found = parsed("unidy", json.dumps(CLIENT))
+    assert "the-" not in repr(found) + repr(Secret("the-secret", "v1"))
+
+
+@pytest.mark.parametrize("scope", ["market:id:a", "market:all", "stock_location:id:b market:code:a"])
+def test_a_market_lets_a_sales_channel_ask(scope: str) -> None:
+    channel = parsed("commerce-layer", '{"client_id": "c"}')
+    check_scope_of(ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"], channel, scope)
+
+
+@pytest.mark.parametrize("scope", ["", "stock_location:id:b", "store:id:market"])
+def test_without_a_market_a_sales_channel_does_not_ask(scope: str) -> None:
+    name, provider = ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"]
+    with pytest.raises(ConnectionMisconfigured, match="market:"):
+        check_scope_of(name, provider, parsed("commerce-layer", '{"client_id": "c"}'), scope)
+    check_scope_of(name, provider, parsed("commerce-layer", json.dumps(CLIENT)), scope)
