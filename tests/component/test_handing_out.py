@@ -123,6 +123,7 @@ def test_a_reported_token_does_not_come_back_from_memory_while_the_store_fails(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
     token_id = world.ask(broker, name).token.token_id
+    world.clock.advance(1)
     world.faults.take_down("tokens")
     with pytest.raises(BrokerUnavailable):
         world.ask(broker, name, rejected=token_id)

@@ -158,7 +158,7 @@ def test_a_message_that_the_queue_does_not_take_back_is_our_fault(
 
 def test_an_unused_key_falls_asleep_after_a_day(world: World, broker: Broker) -> None:
     name = world.connection("unicommerce")
-    world.provider.to = issuing(field="accessToken", status="SUCCESS")
+    world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
     world.ask(broker, name)
     until_renewal(world, name)
     assert world.renew(broker, name).outcome is Outcome.RENEWED
@@ -169,7 +169,7 @@ def test_an_unused_key_falls_asleep_after_a_day(world: World, broker: Broker) ->
 
 def test_a_sleeping_key_that_is_used_again_comes_back(world: World, broker: Broker) -> None:
     name = world.connection("unicommerce")
-    world.provider.to = issuing(field="accessToken", status="SUCCESS")
+    world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
     world.ask(broker, name)
     until_renewal(world, name)
     world.renew(broker, name)
@@ -181,7 +181,7 @@ def test_a_sleeping_key_that_is_used_again_comes_back(world: World, broker: Brok
 
 def test_use_keeps_a_key_awake(world: World, broker: Broker) -> None:
     name = world.connection("unicommerce")
-    world.provider.to = issuing(field="accessToken", status="SUCCESS")
+    world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
     world.ask(broker, name)
     for _ in range(5):
         until_renewal(world, name)
@@ -273,6 +273,7 @@ def test_p9_a_changed_secret_makes_the_tokens_due(world: World, broker: Broker, 
     version = world.vault.put(name, {"client_id": "id", "client_secret": "new"})
     assert broker.secret_changed(name) == 2
     assert world.record(name).due_at == world.clock()
+    world.clock.advance(1)
     assert world.renew(broker, name).outcome is Outcome.RENEWED
     assert token_of(world, name).secret_version == version
     assert world.record(name).stale_at is None

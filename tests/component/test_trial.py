@@ -89,7 +89,7 @@ def test_a_trial_holds_the_keys_lease(world: World, broker: Broker, name: Connec
     assert world.record(name).lease is None
 
 
-@pytest.mark.parametrize("failing", ["sealer", "refused"])
+@pytest.mark.parametrize("failing", ["hanging", "refused"])
 def test_a_trial_gives_the_lease_back_however_it_ends(
     world: World, broker: Broker, name: ConnectionName, failing: str
 ) -> None:

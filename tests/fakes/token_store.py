@@ -72,7 +72,7 @@ class InMemoryTokenStore:
         record = self._seen(key)
         if not self._leads(key, owner):
             return record
-        is_fresh = record.stale_at is None or record.stale_at < commit.read_at
+        is_fresh, commit = record.stale_at == commit.seen.stale_at, commit.after(record)
         self._change(
             key,
             token=commit.token,
@@ -81,7 +81,7 @@ class InMemoryTokenStore:
             lease=None,
             failure=None,
             stale_at=None if is_fresh else record.stale_at,
-            due_at=commit.due_at if is_fresh else commit.now,
+            due_at=commit.due_at,
             last_used_at=commit.now if commit.used else record.last_used_at,
             rejections=record.rejections if commit.keep_rejections else 0,
             rejected_until=record.rejected_until if commit.keep_rejections else None,
@@ -118,6 +118,10 @@ class InMemoryTokenStore:
             self._guards[name] = replace(guard, unresolved=0)
         elif guard.failure is not None and guard.failure.at == seen.at:
             self._guards[name] = replace(guard, failure=None, unresolved=0, tried=())
+
+    def settle_attempt(self, name: ConnectionName) -> None:
+        guard = self._guard(name)
+        self._guards[name] = replace(guard, unresolved=max(guard.unresolved - 1, 0))
 
     def end_rests(self, name: ConnectionName) -> None:
         self._guards[name] = replace(self._guard(name), failure=None, unresolved=0, tried=())
@@ -192,7 +196,7 @@ class InMemoryTokenStore:
 
     def claim_due(self, due: DueKey, *, until: datetime) -> bool:
         item = next((item for key, item in self._items.items() if (key.pk, key.sk) == (due.pk, due.sk)), None)
-        if item is None or item.record.due_at not in (due.due_at, until):
+        if item is None or item.record.due_at != due.due_at:
             return False
         item.record = replace(item.record, due_at=until)
         return True

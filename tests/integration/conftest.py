@@ -11,7 +11,7 @@ import pytest
 from tests.local.aws import REGION, AwsServer, start_aws
 from tests.local.resources import LocalStack, create_resources
 
-from .handlers.fixtures import api, deployed, running_providers, world  # noqa: F401  # fixtures
+from .handlers.fixtures import api, clients, deployed, running_providers, world  # noqa: F401  # fixtures
 
 
 class LocalSession(boto3.session.Session):

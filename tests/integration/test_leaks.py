@@ -58,7 +58,7 @@ class Watch:
         return {name: text.encode() for name, text in places.items()} | stored
 
     def renew(self, *, by_sweep: bool = False) -> None:
-        """The worker on the connection's only key, whose time has come; `by_sweep`: with the message of the schedule."""
+        """The worker on the connection's only key, which is due; `by_sweep`: with the schedule's message."""
         items = self.world.aws.items(self.world.stack.token_table)
         (item,) = [item for item in items if item["sk"]["S"].startswith("T#")]
         name = item["pk"]["S"].removeprefix("C#")
@@ -180,11 +180,13 @@ def end_rests(world: World) -> None:
         )
 
 
-COURSES: list[Callable[[Watch, str], None]] = [fetch, refusal, outage, purge, our_own_failure]
+COURSES: list[tuple[str, Callable[[Watch, str], None]]] = [
+    *((provider, course) for provider in PROVIDERS for course in (fetch, refusal, outage, purge)),
+    ("unidy", our_own_failure),
+]
 
 
-@pytest.mark.parametrize("course", COURSES, ids=lambda course: course.__name__)
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(("provider", "course"), COURSES, ids=[f"{slug}-{course.__name__}" for slug, course in COURSES])
 def test_nothing_leaks(watch: Watch, provider: str, course: Callable[[Watch, str], None]) -> None:
     name = watch.world.connect(provider)
     secrets = set(secrets_of(watch.world, provider))

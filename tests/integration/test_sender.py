@@ -48,7 +48,7 @@ class Recorder:
                 recorder.seen.append((f"{self.command} {self.path}", headers, body))
                 answer(self)
 
-            do_GET = do_POST = _any
+            do_GET = do_POST = _any  # noqa: N815  # http.server's names
 
             def log_message(self, *_: Any) -> None:
                 """No access log."""
@@ -103,6 +103,18 @@ def failing(request: HttpRequest, timeout: timedelta = LONG, network: Network = 
     for secret in (PASSWORD, "not-real", "%26ss", "fake.seller", "username="):
         assert not any(secret in text for text in told)
     return caught.value
+
+
+def watched_connects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The addresses that are dialled from now on; nobody listens there."""
+    dialled: list[Any] = []
+
+    def connect(_sock: socket.socket, address: Any) -> None:
+        dialled.append(address)
+        raise ConnectionRefusedError(111, PASSWORD)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    return dialled
 
 
 class TestRequests:
@@ -242,11 +254,11 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "address",
         [
-            *("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"),
+            *("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"),  # noqa: S104  # to be refused
             *("10.0.0.1", "172.16.0.1", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1", "100.64.0.1"),
             *("169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "fd00:ec2::254"),
             *("224.0.0.1", "ff02::1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "240.0.0.1"),
-            # The same again in the forms that carry an IPv4 address: IPv4-compatible, NAT64 (RFC 6052), 6to4 (RFC 3056).
+            # Forms that carry an IPv4 address: IPv4-compatible, NAT64 (RFC 6052), 6to4 (RFC 3056).
             *("::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b::10.0.0.1", "2002:7f00:1::", "2002:a00:1::"),
         ],
     )
@@ -254,9 +266,8 @@ class TestAddresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         target = (address, 443, 0, 0) if ":" in address else (address, 443)
         found = [(family, socket.SOCK_STREAM, 6, "", target)]
-        dialled: list[Any] = []
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        monkeypatch.setattr(socket.socket, "connect", lambda _self, to: dialled.append(to) or _refuse())
+        dialled = watched_connects(monkeypatch)
         with pytest.raises(Unreachable, match="not allowed"):
             HttpSender()(login("https://vendor.example/authToken"), OPEN, LONG)
         assert dialled == []
@@ -267,9 +278,8 @@ class TestAddresses:
     ) -> None:
         addresses = ["1.1.1.1", "169.254.169.254" if private else "10.0.0.1"]
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in addresses]
-        dialled: list[Any] = []
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        monkeypatch.setattr(socket.socket, "connect", lambda _self, to: dialled.append(to) or _refuse())
+        dialled = watched_connects(monkeypatch)
         with pytest.raises(Unreachable, match="not allowed"):
             HttpSender()(login("https://vendor.example/"), Network(private=private), LONG)
         assert dialled == []
@@ -281,14 +291,13 @@ class TestAddresses:
         self, address: str, network: Network | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lookups: list[str] = []
-        dialled: list[Any] = []
+        dialled = watched_connects(monkeypatch)
 
         def look_up(host: str, port: int, **_: Any) -> Any:
             lookups.append(host)
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        monkeypatch.setattr(socket.socket, "connect", lambda _self, to: dialled.append(to) or _refuse())
         with pytest.raises(Unreachable):
             HttpSender()(login("https://vendor.example:8443/authToken"), network or OPEN, LONG)
         assert lookups == ["vendor.example"]
@@ -310,7 +319,3 @@ class TestAddresses:
         ((_, headers, _),) = server.seen
         assert "authorization" not in headers
         assert "cookie" not in headers
-
-
-def _refuse() -> None:
-    raise ConnectionRefusedError(111, PASSWORD)

@@ -18,7 +18,7 @@ def key_of(name: str, scope: str) -> TokenKey:
     return TokenKey(ConnectionName(*name.split("/")), scope)
 
 
-@pytest.mark.parametrize("provider", ["unified-services", "unicommerce", "ucommerce", "unidy", "oauth2"])
+@pytest.mark.parametrize("provider", ["unicommerce", "ucommerce", "unidy"])
 def test_a_key_that_comes_due_has_a_new_token_before_anybody_asks(world: World, provider: str) -> None:
     name = world.connect(provider)
     old = world.api.token(name)

@@ -248,7 +248,7 @@ class TestFailures:
         with canned() as (store, stubber):
             stubber.add_client_error("update_item", code)
             with pytest.raises(BrokerUnavailable):
-                lease(store, key)
+                store.drop_due(key)
         with canned() as (store, stubber):
             stubber.add_client_error("query", code)
             with pytest.raises(BrokerUnavailable):

@@ -179,7 +179,7 @@ def test_a_refused_code_gets_one_new_one() -> None:
 def test_there_is_no_third_code() -> None:
     ran = run(flow_for(order("ucommerce")), code("c-1"), INVALID_GRANT, code("c-2"), INVALID_GRANT)
     assert sent(ran.requests, "code") == ["c-1", "c-2"]
-    assert (ran.verdict.row, ran.verdict.kind, ran.verdict.spent) == (10, Kind.TRANSIENT, True)
+    assert (ran.verdict.row, ran.verdict.kind) == (10, Kind.TRANSIENT)
 
 
 @pytest.mark.parametrize(
@@ -241,20 +241,17 @@ def test_client_credentials_with_a_refresh_token_start_anew_likewise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "row", "spent"),
+    ("reply", "row"),
     [
-        (OutcomeUnknown("x"), 2, True),
-        (Unreachable("x"), 1, False),
-        (HttpResponse(500), 15, None),
-        (HttpResponse(429), 6, None),
-        (answer({"error": "invalid_client"}, 401), 7, None),
-        (answer({}), 16, True),
+        (OutcomeUnknown("x"), 2),
+        (Unreachable("x"), 1),
+        (HttpResponse(500), 15),
+        (HttpResponse(429), 6),
+        (answer({"error": "invalid_client"}, 401), 7),
+        (answer({}), 16),
     ],
 )
-def test_a_refresh_token_goes_out_once(
-    reply: HttpResponse | OutcomeUnknown | Unreachable, row: int, spent: bool | None
-) -> None:
+def test_a_refresh_token_goes_out_once(reply: HttpResponse | OutcomeUnknown | Unreachable, row: int) -> None:
     ran = run(flow_for(order("ucommerce", refresh_token="r-1")), reply)
     assert sent(ran.requests, "refresh_token") == ["r-1"]
     assert ran.verdict.row == row
-    assert spent is None or ran.verdict.spent is spent

@@ -131,22 +131,6 @@ def test_a_success_has_no_verdict(seen: Seen) -> None:
     assert classify(seen) is None
 
 
-@pytest.mark.parametrize(
-    ("seen", "spent"),
-    [
-        (Seen("refresh", transport="unreachable"), False),
-        (Seen("refresh", transport="bad_certificate"), False),
-        (Seen("refresh", transport="unknown"), True),
-        (Seen("code", transport="unknown"), True),
-        (Seen("refresh", 400, error="invalid_grant"), True),
-        (Seen("code", 400, error="invalid_grant"), True),
-        (Seen("refresh", 200, unusable=UNUSABLE), True),
-    ],
-)
-def test_what_was_sent_is_spent_unless_nothing_went_out(seen: Seen, spent: bool) -> None:
-    assert _verdict(seen).spent is spent
-
-
 def test_only_a_silence_after_sending_leaves_the_outcome_unknown() -> None:
     assert {row for row, seen, *_ in TABLE if _verdict(seen).outcome_unknown} == {2}
 

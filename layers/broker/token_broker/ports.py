@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -71,7 +71,10 @@ class TokenStore(Protocol):
         """Writes down a forced request before it is made."""
 
     def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
-        """Stores a token while `owner` leads, and ends the lease. Returns None, or the record that stands instead."""
+        """Stores a token while `owner` leads, and ends the lease. Returns None, or the record that stands instead.
+
+        What changed since the lease was taken is kept (see Commit.after).
+        """
 
     def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
         """Ends the lease and leaves everything else as it is. Somebody else's lease is left alone."""
@@ -91,13 +94,16 @@ class TokenStore(Protocol):
         """Remembers a failure of the whole connection; `settled`: no login attempt is open any more."""
 
     def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
-        """Forgets the failure `seen` (None: whatever stands there) and unresolved attempts."""
+        """Forgets the failure `seen` and unresolved attempts; with None the attempts alone."""
 
     def end_rests(self, name: ConnectionName) -> None:
         """Forgets the failures of the connection and of each of its keys."""
 
     def begin_attempt(self, name: ConnectionName) -> int:
         """Counts a login attempt before it is sent. Returns how many are unresolved, with this one."""
+
+    def settle_attempt(self, name: ConnectionName) -> None:
+        """One attempt's outcome is known."""
 
     def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
         """Remembers which secret versions were first tried when."""
@@ -144,17 +150,26 @@ class TokenStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a successful acquisition stores. `read_at`: before the secret was read; a later change keeps the key due.
-    `used`: a caller asked for it."""
+    """What a successful acquisition stores. `used`: a caller asked for it.
 
+    `seen`: the record when the lease was taken. What came since stays.
+    """
+
+    seen: TokenRecord
     token: Token
     refresh: Refresh | None
     retired: tuple[Retired, ...]
     due_at: datetime | None
-    read_at: datetime
     now: datetime
     used: bool
     keep_rejections: bool
+
+    def after(self, record: TokenRecord) -> Commit:
+        """The same over a record that changed meanwhile: a retired token keeps its place, a changed secret is due."""
+        kept = {item.token_id for item in (*self.retired, *self.seen.retired)} | {self.token.token_id}
+        retired = (*self.retired, *(item for item in record.retired if item.token_id not in kept))
+        due_at = self.now if record.stale_at != self.seen.stale_at else self.due_at
+        return replace(self, retired=retired, due_at=due_at)
 
 
 class ConnectionStore(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from token_broker.broker.parts import LEASE_TIME, Parts
@@ -38,15 +38,20 @@ def sweep(parts: Parts, *, scheduled_at: datetime, deadline: datetime) -> SweepR
     for start in range(0, len(found), BATCH):
         if parts.clock() >= deadline:
             break
-        batch: list[RenewalMessage] = []
+        claims: dict[RenewalMessage, DueKey] = {}
         for position, due in enumerate(found[start : start + BATCH], start):
             now = parts.clock()
             delay = _delay(due, now, interval, position / len(found))
-            if parts.tokens.claim_due(due, until=now + delay + 2 * interval + LEASE_TIME):
-                batch.append(RenewalMessage(due.pk, due.sk, delay))
+            until = now + delay + 2 * interval + LEASE_TIME
+            if parts.tokens.claim_due(due, until=until):
+                claims[RenewalMessage(due.pk, due.sk, delay)] = replace(due, due_at=until)
             else:
                 taken += 1
-        queued += len(batch) - len(parts.queue.send(batch)) if batch else 0
+        unsent = parts.queue.send(list(claims)) if claims else ()
+        for message in unsent:
+            # Not to be missed for the length of a claim: the next sweep finds it again.
+            parts.tokens.claim_due(claims[message], until=now)
+        queued += len(claims) - len(unsent)
     return SweepReport(len(found), queued, taken, deferred=len(found) - queued - taken)
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.component.token_store_contract.records import (
     LEASE,
-    NOW,
     SETTINGS,
     a_commit,
     a_failure,
@@ -68,7 +67,7 @@ class Commits:
         key = new_key()
         assert lease(store, key, "late")
         assert lease(store, key, "b", at=after(60))
-        assert store.commit(key, "b", a_commit(a_token("b" * 16), now=after(61), read_at=after(60))) is None
+        assert store.commit(key, "b", a_commit(a_token("b" * 16), now=after(61))) is None
         stands = store.commit(key, "late", a_commit(a_token("a" * 16)))
         assert stands is not None
         assert stands.token is not None
@@ -156,7 +155,7 @@ class Commits:
         key = new_key()
         assert lease(store, key, "a")
         assert store.mark_stale(key.name, after(2)) == 1
-        assert store.commit(key, "a", a_commit(read_at=after(1), now=after(3))) is None
+        assert store.commit(key, "a", a_commit(now=after(3))) is None
         record = read(store, key)
         assert record.token == a_token()
         assert (record.due_at, record.stale_at, record.lease) == (after(3), after(2), None)
@@ -166,13 +165,13 @@ class Commits:
         stored(store, key)
         store.mark_stale(key.name, after(2))
         assert lease(store, key, "b", at=after(60))
-        assert store.commit(key, "b", a_commit(read_at=after(61), now=after(62), due_at=after(3000))) is None
+        assert store.commit(key, "b", a_commit(seen=read(store, key), now=after(62), due_at=after(3000))) is None
         record = read(store, key)
         assert (record.due_at, record.stale_at) == (after(3000), None)
 
-    def test_a_change_in_the_moment_of_reading_counts_as_after_it(self, store: TokenStore) -> None:
+    def test_what_was_retired_while_the_provider_was_asked_keeps_its_place(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "a")
-        store.mark_stale(key.name, NOW)
-        assert store.commit(key, "a", a_commit(read_at=NOW)) is None
-        assert read(store, key).stale_at == NOW
+        store.retire(key, a_retired("9" * 16), SETTINGS, after(60))
+        assert store.commit(key, "a", a_commit(retired=(a_retired("8" * 16),))) is None
+        assert {item.token_id for item in read(store, key).retired} == {"9" * 16, "8" * 16}

@@ -65,11 +65,11 @@ def a_failure(code: str = "provider_unavailable", at: datetime = NOW, **fields: 
 
 def a_commit(token: Token | None = None, **fields: Any) -> Commit:
     values: dict[str, Any] = {
+        "seen": TokenRecord(new_key()),
         "token": token or a_token(),
         "refresh": None,
         "retired": (),
         "due_at": after(2880),
-        "read_at": NOW,
         "now": after(1),
         "used": True,
         "keep_rejections": False,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import boto3
 import pytest
 
-from tests.local.aws import REGION, AwsServer
+from tests.local.aws import AwsServer
 from tests.local.providers import ProvidersServer, start_providers
 from tests.local.resources import LocalStack
 
-from .functions import Api, Functions
+from .functions import Api, Clients, Functions
 from .world import PROVIDERS, Aws, World
 
 
@@ -25,21 +26,20 @@ def deployed(aws: AwsServer, stack: LocalStack) -> Aws:
     return Aws(aws.endpoint_url, stack)
 
 
+@pytest.fixture(scope="session")
+def clients(session: boto3.session.Session) -> Clients:
+    return Clients(session)
+
+
 @pytest.fixture
-def world(deployed: Aws, running_providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(
+    deployed: Aws, clients: Clients, running_providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch
+) -> World:
     for slug in PROVIDERS:
         running_providers.simulator(slug).reset()
     deployed.empty()
-    variables = {
-        "AWS_ENDPOINT_URL": deployed.endpoint_url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "TOKEN_BROKER_LOCAL": "1",
-    }
-    aws = deployed.with_own_queue()
-    return World(aws, running_providers, Functions(aws.stack, variables, monkeypatch))
+    functions = Functions(deployed.stack, clients, {"TOKEN_BROKER_LOCAL": "1"}, monkeypatch)
+    return World(deployed, running_providers, functions)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The real functions, called in process as Lambda calls them: real events in, each function with its own environment."""
+"""The real functions, called in process as Lambda calls them: real events in, an environment for each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from email.message import Message
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import boto3.session
-import botocore.session
+import boto3
 import pytest
 
 from tests.local.events import Event, api_gateway_event
@@ -23,8 +22,6 @@ from tests.local.sigv4 import LOCAL, Caller, ReceivedRequest
 from token_broker import bootstrap, observability
 
 LAMBDA_TIMEOUT_MS: Final = 28_000
-MODELS: Final = botocore.session.get_session()
-SESSION: Final = boto3.session.Session
 Query = Mapping[str, str] | Sequence[tuple[str, str]] | str
 
 
@@ -64,11 +61,28 @@ class Answer:
         return code
 
 
+class Clients:
+    """Stands for a boto3 session and makes each client once."""
+
+    def __init__(self, session: boto3.session.Session) -> None:
+        self._session: Any = session
+        self._made: dict[str, Any] = {}
+
+    def client(self, service_name: str, **arguments: Any) -> Any:
+        """As the functions ask for it: by name and config."""
+        if service_name not in self._made:
+            self._made[service_name] = self._session.client(service_name, **arguments)
+        return self._made[service_name]
+
+
 class Functions:
     """Invokes functions by their logical id. The environment is fresh after a change of function, and on `restart`."""
 
-    def __init__(self, stack: LocalStack, variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, stack: LocalStack, clients: Clients, variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.stack = stack
+        self._clients = clients
         self.context: dict[str, Any] = {}
         self._variables = dict(variables)
         self._monkeypatch = monkeypatch
@@ -96,8 +110,8 @@ class Functions:
         # Powertools reads it at its import, which may have been before any function's environment was there.
         namespace = self.stack.environments[function]["POWERTOOLS_METRICS_NAMESPACE"]
         self._monkeypatch.setattr(observability.metrics.provider, "namespace", namespace)
-        # Reading botocore's models would take longer than most tests: the clients are new, what they read is not.
-        self._monkeypatch.setattr(bootstrap.boto3.session, "Session", lambda: SESSION(botocore_session=MODELS))
+        # Making four clients takes longer than most tests, and they keep nothing that a test could meet in the next.
+        self._monkeypatch.setattr("boto3.session.Session", lambda: self._clients)
         bootstrap.broker.cache_clear()
         bootstrap.settings.cache_clear()
         self._running = function

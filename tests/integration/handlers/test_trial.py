@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.local.providers import DEFAULT_ACCOUNTS
@@ -46,7 +48,7 @@ def test_a_trial_takes_the_pending_version_first(world: World) -> None:
     assert world.api.token(name).status == 200
     world.aws.secrets.put_secret_value(
         SecretId=world.aws.secret_id(name),
-        SecretString='{"client_id": "fake", "client_secret": "wrong"}',
+        SecretString=json.dumps(WRONG),
         VersionStages=["AWSPENDING"],
     )
     assert_problem(trial(world, name), 502, "provider_refused")
@@ -74,7 +76,7 @@ def test_a_success_with_the_pending_version_ends_no_rest(world: World) -> None:
     good = DEFAULT_ACCOUNTS["unidy"]["secret"]
     world.aws.secrets.put_secret_value(
         SecretId=world.aws.secret_id(name),
-        SecretString='{"client_id": "%(client_id)s", "client_secret": "%(client_secret)s"}' % good,
+        SecretString=json.dumps(good),
         VersionStages=["AWSPENDING"],
     )
     assert trial(world, name).status == 200

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import requests
+from moto.backends import get_backend
 
+from tests.local.aws import ACCOUNT_ID, REGION
 from tests.local.connections import aws_client
 from tests.local.events import queue_event, schedule_event
 from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
@@ -35,26 +35,19 @@ class Aws:
         self.sqs = aws_client("sqs", endpoint_url)
         self.kms = aws_client("kms", endpoint_url)
 
-    def with_own_queue(self) -> Aws:
-        """The same with a new renewal queue: what is delayed in a queue cannot be taken off it."""
-        url = self.sqs.create_queue(QueueName=f"renewals-{uuid.uuid4().hex}")["QueueUrl"]
-        environments = {
-            function: environment | ({"RENEWAL_QUEUE_URL": url} if "RENEWAL_QUEUE_URL" in environment else {})
-            for function, environment in self.stack.environments.items()
-        }
-        other = copy.copy(self)
-        other.stack = replace(self.stack, renewal_queue_url=url, environments=environments)
-        return other
-
     def empty(self) -> None:
-        """Back to the state after the deployment."""
-        for table, names in ((self.stack.connection_table, ["pk"]), (self.stack.token_table, ["pk", "sk"])):
-            keys = [{name: item[name] for name in names} for item in self.items(table)]
-            for start in range(0, len(keys), 25):
-                deletions = [{"DeleteRequest": {"Key": key}} for key in keys[start : start + 25]]
-                self.dynamodb.batch_write_item(RequestItems={table: deletions})
-        for secret in self.secrets.list_secrets(IncludePlannedDeletion=True)["SecretList"]:
-            self.secrets.delete_secret(SecretId=secret["ARN"], ForceDeleteWithoutRecovery=True)
+        """Back to the state after the deployment. In moto's own memory: by requests it would take a third of a run."""
+        dynamodb, secrets, sqs = (
+            get_backend("dynamodb")[ACCOUNT_ID][REGION],
+            get_backend("secretsmanager")[ACCOUNT_ID][REGION],
+            get_backend("sqs")[ACCOUNT_ID][REGION],
+        )
+        for table in (self.stack.connection_table, self.stack.token_table):
+            dynamodb.get_table(table).items.clear()
+        secrets.reset()
+        queue = sqs.queues[self.stack.renewal_queue_url.rpartition("/")[2]]
+        queue._messages.clear()
+        queue.deleted_messages.clear()
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """All items of a table."""

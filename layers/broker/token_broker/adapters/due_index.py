@@ -44,8 +44,7 @@ class DueIndex:
             due.sk,
             "SET due_at = :until",
             {":until": moment(until), ":seen": moment(due.due_at)},
-            # The write may be a repeat of one whose answer was lost.
-            condition="due_at = :seen OR due_at = :until",
+            condition="due_at = :seen",
         )
         return claimed
 

@@ -56,6 +56,15 @@ class Guards:
             )
         return int(answer["Attributes"]["unresolved"]["N"])
 
+    def settle_attempt(self, name: ConnectionName) -> None:
+        self._table.update(
+            name.pk,
+            GUARD,
+            "ADD unresolved :minus",
+            {":minus": number(-1), ":none": number(0)},
+            condition="unresolved > :none",
+        )
+
     def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
         entries = [{"M": {"version": string(version), "at": moment(at)}} for version, at in tried]
         self._table.update(name.pk, GUARD, "SET tried = :tried", {":tried": {"L": entries}})

@@ -52,7 +52,6 @@ LEASE_IS_FREE = "(attribute_not_exists(lease_until) OR lease_until <= :taken_ove
 NOBODY_LED = "attribute_not_exists(lease_owner)"
 SAME_LED = "lease_owner = :seen"
 IS_MINE = "lease_owner = :owner"
-NOT_STALE = "(attribute_not_exists(stale_at) OR stale_at < :read_at)"
 
 
 class DynamoTokenStore(Guards, Budgets, DueIndex):
@@ -152,13 +151,19 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
         )
 
     def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
-        """A change of the secret since it was read keeps the key due: a second write says so."""
-        stored, item = self._commit(key, owner, commit, fresh=True)
-        if not stored and item is not None and item.get("lease_owner") == string(owner) and "stale_at" in item:
-            stored, item = self._commit(key, owner, commit, fresh=False)
-        return None if stored else read_record(key, item, Guard())
+        record, write = commit.seen, commit
+        for _ in range(MAX_TRIES):
+            stored, item = self._commit(key, owner, write, record)
+            if stored:
+                return None
+            record = read_record(key, item, Guard())
+            if record.last_owner != owner:
+                return record
+            write = commit.after(record)
+        raise BrokerUnavailable("The token's item changes faster than it can be written.")
 
-    def _commit(self, key: TokenKey, owner: str, commit: Commit, *, fresh: bool) -> tuple[bool, Item | None]:
+    def _commit(self, key: TokenKey, owner: str, commit: Commit, record: TokenRecord) -> tuple[bool, Item | None]:
+        """One write over `record`: it holds only while nobody else leads and nothing was added to the item."""
         values = token_attributes(commit.token)
         values["retired"] = retired_list(commit.retired)
         values["ttl"] = seconds(_keep_until(commit))
@@ -170,23 +175,24 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             values["last_used_at"] = moment(commit.now)
         if not commit.keep_rejections:
             removed += ["rejections", "rejected_until"]
-        due_at = commit.due_at if fresh else commit.now
-        if due_at is not None:
-            values |= due_attributes(key, due_at)
+        if commit.due_at is not None:
+            values |= due_attributes(key, commit.due_at)
         else:
             removed += ["due_at", "due_shard"]
-        if fresh:
+        if record.stale_at == commit.seen.stale_at:
             removed.append("stale_at")
+        expression_values = {f":{name}": value for name, value in values.items()}
+        expression_values |= {":owner": string(owner), ":before": retired_list(record.retired)}
+        same_version = "attribute_not_exists(stale_at)"
+        if record.stale_at is not None:
+            same_version, expression_values[":stale_at"] = "stale_at = :stale_at", moment(record.stale_at)
         sets = ", ".join(f"#{name} = :{name}" for name in values)
-        expression_values = {f":{name}": value for name, value in values.items()} | {":owner": string(owner)}
-        if fresh:
-            expression_values[":read_at"] = moment(commit.read_at)
         return self._table.update(
             key.pk,
             key.sk,
             f"SET {sets} REMOVE {', '.join(removed)}",
             expression_values,
-            condition=f"{IS_MINE} AND {NOT_STALE}" if fresh else IS_MINE,
+            condition=f"{IS_MINE} AND {same_version} AND {_same_retired(record)}",
             names={f"#{name}": name for name in values},
         )
 
@@ -259,9 +265,6 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             }
             # A token that was committed since it was read must be among those to revoke.
             unchanged = "attribute_not_exists(#token_id)"
-            same_retired = (
-                "retired = :before" if record.retired else "(retired = :before OR attribute_not_exists(retired))"
-            )
             if record.token is not None:
                 unchanged, values[":seen"] = "#token_id = :seen", string(record.token.token_id)
             values |= {f":{name}": value for name, value in due_attributes(key, now + timedelta(minutes=1)).items()}
@@ -272,7 +275,7 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
                 "SET retired = :retired, revoke_with = :with, due_shard = :due_shard, due_at = :due_at "
                 f"REMOVE {', '.join('#' + name for name in gone)}, rejections, rejected_until",
                 values,
-                condition=f"attribute_exists(pk) AND {unchanged} AND {same_retired}",
+                condition=f"attribute_exists(pk) AND {unchanged} AND {_same_retired(record)}",
                 names={f"#{name}": name for name in gone},
             )
             if done:
@@ -312,6 +315,10 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             )
             if done:
                 return
+
+
+def _same_retired(record: TokenRecord) -> str:
+    return "retired = :before" if record.retired else "(retired = :before OR attribute_not_exists(retired))"
 
 
 def _keep_until(commit: Commit) -> datetime:

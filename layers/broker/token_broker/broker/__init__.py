@@ -52,8 +52,7 @@ class Broker:
 
     def purge(self, name: ConnectionName, scope: str | None, *, deadline: datetime) -> Purge:
         """Drops a connection's tokens (of one scope set, or all) and revokes what can be. Raises BrokerError."""
-        connection = self.parts.connection(name, self.parts.connections.get(name))
-        return self._revoker.purge(connection, scope, deadline=deadline)
+        return self._revoker.purge(self.parts.stored(name), scope, deadline=deadline)
 
     def attempt(self, name: ConnectionName, *, force: bool) -> TrialResult:
         """Tries a connection's pending or current credentials. Raises BrokerError."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from token_broker.broker.parts import ACQUISITION_TIME, EXCHANGE_TIME, LEASE_TIME, Parts, host_of, order_for
-from token_broker.broker.revocation import Revoker
+from token_broker.broker.revocation import Revoker, next_due
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials, check_scope_of, parse_credentials
 from token_broker.core.exchange import TransportError, Unreachable
@@ -85,7 +85,7 @@ class Acquirer:
         if not taken:
             return Lost(asked=False)
         found = replace(found, guard=seen.guard, lease=None)
-        work = _Work(connection, policy, found, request, owner, deadline=now + ACQUISITION_TIME)
+        work = Work(connection, policy, found, request, owner, deadline=now + ACQUISITION_TIME)
         # What came back may be newer than what was decided on.
         if not isinstance(decide(found, request, policy, now), Acquire):
             self._end_unsent(work)
@@ -105,43 +105,55 @@ class Acquirer:
             parts.tokens.end_lease(key, owner)
             raise
 
-    def _prepare(self, work: _Work, decision: Acquire) -> _Ready | None:
+    def _prepare(self, work: Work, decision: Acquire) -> _Ready | None:
         """All that comes before the provider is asked. None: what the secret's version tells changes the decision."""
         parts, connection, found = self.parts, work.connection, work.found
         # The connection's own scope always has its place; whoever asks for others is counted.
         if work.key.scope != connection.scope or connection.issue_revokes_previous:
             self._check_scope_sets(work)
-        read_at = parts.clock()
+        now = parts.clock()
         credentials = self.credentials(connection, work.key.scope)
         informed = replace(work.request, secret_version=credentials.version)
-        if not isinstance(decide(found, informed, work.policy, read_at), Acquire):
+        if not isinstance(decide(found, informed, work.policy, now), Acquire):
             return None
-        self._check_new_version(work, credentials, read_at)
+        self._check_new_version(work, credentials, now)
         order = self._order(work, credentials)
         parts.take_budget(connection, renewal=work.request.renewal)
         if decision.forced:
             count = found.rejections + 1
-            until = read_at + work.policy.rejection_rest(count)
+            until = now + work.policy.rejection_rest(count)
             parts.tokens.note_rejection(work.key, work.owner, count=count, until=until)
-        unresolved = parts.tokens.begin_attempt(work.key.name) if connection.provider.grant == "login" else 0
-        return _Ready(credentials, read_at, unresolved, order)
+        return _Ready(credentials, order)
 
-    def _ask(self, work: _Work, ready: _Ready, decision: Acquire) -> Acquired | Lost:
-        parts, key = self.parts, work.key
-        if ready.unresolved > MAX_UNRESOLVED_LOGINS:
-            raise self._remember(work, ready.credentials, _unresolved_refusal(), nothing_left=True)
+    def _ask(self, work: Work, ready: _Ready, decision: Acquire) -> Acquired | Lost:
         try:
-            answer = self.run(flow_for(ready.order), work.connection, work.deadline)
-            token = self._token(work, ready.credentials, answer)
+            answer, life = self.exchange(work, ready.order)
         except Refusal as refusal:
-            verdict = refusal.verdict
-            if verdict.outcome_unknown and ready.unresolved >= MAX_UNRESOLVED_LOGINS:
-                verdict = _unresolved_refusal()
-            raise self._remember(work, ready.credentials, verdict, nothing_left=refusal.nothing_left) from None
-        acquired = self._commit(work, answer, token, ready.read_at, forced=decision.forced)
-        if work.found.guard.failure is not None or ready.unresolved:
-            parts.tokens.clear_guard(key.name, work.found.guard.failure)
+            raise self.remember(work, ready.credentials, refusal) from None
+        acquired = self._commit(
+            work, answer, self._token(work, ready.credentials, answer, life), forced=decision.forced
+        )
+        if work.found.guard.failure is not None or work.connection.provider.grant == "login":
+            self.parts.tokens.clear_guard(work.key.name, work.found.guard.failure)
         return acquired
+
+    def exchange(self, work: Work, order: Order) -> tuple[Answer, Lifetime]:
+        """Asks the provider and reads the answer. Raises Refusal.
+
+        A login is counted before it goes out: an account locks by count, and an outcome may stay unknown.
+        """
+        unresolved = 0
+        if order.provider.grant == "login":
+            unresolved = self.parts.tokens.begin_attempt(work.key.name)
+        if unresolved > MAX_UNRESOLVED_LOGINS:
+            raise _unresolved_refusal()
+        try:
+            answer = self._run(flow_for(order), work)
+            return answer, self._life(work.connection, answer)
+        except Refusal as refusal:
+            if refusal.verdict.outcome_unknown and unresolved >= MAX_UNRESOLVED_LOGINS:
+                raise _unresolved_refusal() from None
+            raise
 
     def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
         """The secret as it is now. Raises ConnectionMisconfigured."""
@@ -152,17 +164,17 @@ class Acquirer:
         check_scope_of(connection.name, connection.provider, credentials, scope)
         return credentials
 
-    def run(self, flow: Flow, connection: Connection, deadline: datetime) -> Answer:
-        """Drives a grant over the network, 8 s an exchange and until `deadline` in all. Raises Refusal."""
-        parts, network, nothing_left = self.parts, self.parts.network(connection), True
+    def _run(self, flow: Flow, work: Work) -> Answer:
+        """Drives a grant over the network, 8 s an exchange and until the deadline in all."""
+        parts, network, nothing_left = self.parts, self.parts.network(work.connection), True
         try:
             request = next(flow)
             while True:
                 sent_at = parts.clock()
                 try:
-                    if sent_at >= deadline:
+                    if sent_at >= work.deadline:
                         raise Unreachable("no time is left")
-                    response = parts.send(request, network, min(EXCHANGE_TIME, deadline - sent_at))
+                    response = parts.send(request, network, min(EXCHANGE_TIME, work.deadline - sent_at))
                 except TransportError as error:
                     nothing_left = nothing_left and isinstance(error, Unreachable)
                     request = flow.throw(error)
@@ -175,8 +187,7 @@ class Acquirer:
         except StopIteration as done:
             return Answer(done.value, sent_at)
 
-    def life(self, connection: Connection, answer: Answer) -> Lifetime:
-        """How long the token of an answer lives. Raises Refusal for one that is past already."""
+    def _life(self, connection: Connection, answer: Answer) -> Lifetime:
         parts = self.parts
         try:
             return lifetime(
@@ -188,15 +199,15 @@ class Acquirer:
             )
         except Unusable as reason:
             detail = f"The provider's answer is no usable token: {reason}."
-            raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail, spent=True)) from None
+            raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail)) from None
 
-    def _order(self, work: _Work, credentials: Credentials) -> Order:
+    def _order(self, work: Work, credentials: Credentials) -> Order:
         previous, now = work.found.token, self.parts.clock()
         order = order_for(work.connection, credentials, work.key.scope, now)
         proven = previous is not None and previous.secret_version == credentials.version
         return replace(order, refresh_token=self._refresh_token(work, now), proven=proven)
 
-    def _refresh_token(self, work: _Work, now: datetime) -> str | None:
+    def _refresh_token(self, work: Work, now: datetime) -> str | None:
         """The stored refresh token, if it may be sent: never twice, not past its end, and only to who issued it."""
         previous, refresh = work.found.token, work.found.refresh
         if refresh is None or refresh.sent or previous is None or previous.issuer != work.policy.issuer:
@@ -208,9 +219,8 @@ class Acquirer:
         except SealBroken:
             return None
 
-    def _token(self, work: _Work, credentials: Credentials, answer: Answer) -> Token:
+    def _token(self, work: Work, credentials: Credentials, answer: Answer, life: Lifetime) -> Token:
         issued = answer.issued
-        life = self.life(work.connection, answer)
         refresh_in = timedelta(seconds=issued.refresh_in) if issued.refresh_in else None
         return Token(
             token_id=fingerprint(issued.access_token),
@@ -225,15 +235,16 @@ class Acquirer:
             sealed=self.parts.sealer.seal(issued.access_token, work.key, ACCESS),
         )
 
-    def _commit(self, work: _Work, answer: Answer, token: Token, read_at: datetime, *, forced: bool) -> Acquired | Lost:
+    def _commit(self, work: Work, answer: Answer, token: Token, *, forced: bool) -> Acquired | Lost:
         parts, now, plain = self.parts, self.parts.clock(), answer.issued.access_token
         previous = work.found.token
+        retired = _retired_after(work, token, now)
         commit = Commit(
+            seen=work.found,
             token=token,
             refresh=self._refresh(work, answer.issued),
-            retired=_retired_after(work, token, now),
-            due_at=token.renew_at if work.connection.keep_warm != "never" else None,
-            read_at=read_at,
+            retired=retired,
+            due_at=next_due(retired, token.renew_at if work.connection.keep_warm != "never" else None, now),
             now=now,
             used=not work.request.renewal,
             # Reset by a token that lasted until its renewal unreported; an early request of any kind is no such thing.
@@ -246,14 +257,14 @@ class Acquirer:
         self._discard(work, token, plain, stands)
         return Lost(asked=True)
 
-    def _discard(self, work: _Work, token: Token, plain: str, stands: TokenRecord) -> None:
+    def _discard(self, work: Work, token: Token, plain: str, stands: TokenRecord) -> None:
         """Fenced off: the token is ours alone and nobody will ever get it, unless it is the one that stands."""
         kept = {item.token_id for item in stands.retired} | {stands.token.token_id if stands.token else ""}
         if token.token_id in kept:
             return
         self.revoker.end(work.connection, work.key, Retired.of(token, revoke=True), plain)
 
-    def _refresh(self, work: _Work, issued: Issued) -> Refresh | None:
+    def _refresh(self, work: Work, issued: Issued) -> Refresh | None:
         if issued.refresh_token is None:
             return None
         return Refresh(
@@ -263,7 +274,7 @@ class Acquirer:
             sealed=self.parts.sealer.seal(issued.refresh_token, work.key, REFRESH),
         )
 
-    def _check_scope_sets(self, work: _Work) -> None:
+    def _check_scope_sets(self, work: Work) -> None:
         connection, now = work.connection, self.parts.clock()
         if work.found.token is not None and work.found.token.alive(now):
             return
@@ -275,25 +286,28 @@ class Acquirer:
                 f"{connection.name} already holds tokens for {live} scope set(s); its limit is {limit}."
             )
 
-    def _check_new_version(self, work: _Work, credentials: Credentials, now: datetime) -> None:
-        """After a refusal at most three new versions of the secret are tried in an hour: an account locks by count."""
-        guard = work.found.guard
-        failure = guard.failure
-        if failure is None or not failure.refused or failure.secret_version == credentials.version:
-            return
-        recent = [(version, at) for version, at in guard.tried if now - at < NEW_VERSIONS_PERIOD]
+    def _check_new_version(self, work: Work, credentials: Credentials, now: datetime) -> None:
+        failure = work.found.guard.failure
+        if failure is not None and failure.refused and failure.secret_version != credentials.version:
+            self.note_version(work, credentials, now)
+
+    def note_version(self, work: Work, credentials: Credentials, now: datetime) -> None:
+        """At most three new versions of a secret are tried in an hour: an account locks by count.
+
+        Raises ProviderRateLimited.
+        """
+        recent = [(version, at) for version, at in work.found.guard.tried if now - at < NEW_VERSIONS_PERIOD]
         if credentials.version in {version for version, _ in recent}:
             return
         if len(recent) >= MAX_NEW_VERSIONS:
             wait = recent[0][1] + NEW_VERSIONS_PERIOD - now
-            detail = f"{MAX_NEW_VERSIONS} new versions of this secret were refused within an hour."
+            detail = f"{MAX_NEW_VERSIONS} new versions of this secret were tried within an hour."
             raise ProviderRateLimited(detail, retry_after=wait)
         self.parts.tokens.note_version(work.key.name, [*recent, (credentials.version, now)])
 
-    def _remember(
-        self, work: _Work, credentials: Credentials, verdict: Verdict, *, nothing_left: bool
-    ) -> ProviderError:
+    def remember(self, work: Work, credentials: Credentials, refusal: Refusal) -> ProviderError:
         """Stores a failure where its cause lies, ends the lease, and gives the error to raise."""
+        verdict = refusal.verdict
         parts, key, now = self.parts, work.key, self.parts.clock()
         failure = next_failure(
             verdict,
@@ -307,19 +321,20 @@ class Acquirer:
             parts.tokens.rest_host(host_of(work.connection.endpoints.token), failure.retry_at)
         elif verdict.where is not Where.KEY:
             parts.tokens.put_guard(key.name, failure, settled=failure.refused or not verdict.outcome_unknown)
+        due_at = None if failure.refused or work.connection.keep_warm == "never" else failure.retry_at
         parts.tokens.release(
             key,
             work.owner,
             failure=failure if per_host or verdict.where is Where.KEY else None,
-            unmark_refresh=nothing_left and work.marked,
-            due_at=None if failure.refused or work.connection.keep_warm == "never" else failure.retry_at,
+            unmark_refresh=refusal.nothing_left and work.marked,
+            due_at=next_due(work.found.retired, due_at, now),
         )
         return provider_error(failure, now)
 
-    def _end_unsent(self, work: _Work) -> None:
+    def _end_unsent(self, work: Work) -> None:
         self.parts.tokens.end_lease(work.key, work.owner, unmark_refresh=work.marked)
 
-    def _give_up(self, work: _Work, error: BrokerError) -> None:
+    def _give_up(self, work: Work, error: BrokerError) -> None:
         """Ends the lease where the provider was not even asked. What is missing is shown, and the sweep comes back."""
         now, connection, failure = self.parts.clock(), work.connection, None
         if isinstance(error, ConnectionMisconfigured):
@@ -330,27 +345,26 @@ class Acquirer:
             self._end_unsent(work)
             return
         is_warm = work.found.token is not None and connection.keep_warm != "never"
+        due_at = now + (error.retry_after or MISCONFIGURED_REST) if is_warm else None
         self.parts.tokens.release(
             work.key,
             work.owner,
             failure=failure,
             unmark_refresh=work.marked,
-            due_at=now + (error.retry_after or MISCONFIGURED_REST) if is_warm else None,
+            due_at=next_due(work.found.retired, due_at, now),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """What was learnt before asking. `read_at`: before the secret was read; `unresolved`: open logins, this one too."""
+    """What was learnt before asking."""
 
     credentials: Credentials
-    read_at: datetime
-    unresolved: int
     order: Order
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class Work:
     """One acquisition under a lease. `found`: the record when the lease was taken; `deadline`: when to stop."""
 
     connection: Connection
@@ -379,16 +393,19 @@ def provider_error(failure: Failure, now: datetime) -> ProviderError:
     )
 
 
-def _unresolved_refusal() -> Verdict:
-    return Verdict(
-        2, Kind.REFUSED, Where.CONNECTION, "Logins went out whose outcome nobody knows; more could lock the account."
-    )
+def _unresolved_refusal() -> Refusal:
+    detail = "Logins went out whose outcome nobody knows; more could lock the account."
+    refusal = Refusal(Verdict(2, Kind.REFUSED, Where.CONNECTION, detail))
+    refusal.nothing_left = True
+    return refusal
 
 
-def _retired_after(work: _Work, token: Token, now: datetime) -> tuple[Retired, ...]:
-    """The tokens that live on beside the new one, for a later purge to end."""
+def _retired_after(work: Work, token: Token, now: datetime) -> tuple[Retired, ...]:
+    """The tokens that live on beside the new one. Those to be revoked stay; of the others, the latest few."""
     previous, kept = work.found.token, [item for item in work.found.retired if item.expires_at > now]
     is_superseded = previous is not None and previous.alive(now) and previous.token_id != token.token_id
     if previous is not None and is_superseded and not work.connection.issue_revokes_previous:
         kept.append(Retired.of(previous, revoke=False))
-    return tuple(item for item in kept if item.token_id != token.token_id)[-MAX_RETIRED:]
+    others = [item for item in kept if item.token_id != token.token_id]
+    idle = [item for item in others if not item.revoke][-MAX_RETIRED:]
+    return tuple(item for item in others if item.revoke or item in idle)

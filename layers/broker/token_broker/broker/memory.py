@@ -42,9 +42,6 @@ class TokenMemory:
         self.remember_scope(entry.connection)
         self._keep(self._entries, entry.record.key, entry)
 
-    def forget(self, key: TokenKey) -> None:
-        self._entries.pop(key, None)
-
     def own_scope(self, name: ConnectionName) -> str:
         """The scope of a request that names none, as last seen: a guess that saves a read and is checked after it."""
         return self._scopes.get(name, "")

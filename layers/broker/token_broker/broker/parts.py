@@ -94,6 +94,14 @@ class Parts:
                 f"The stored settings of {name} are not valid.", errors=error.errors
             ) from None
 
+    def stored(self, name: ConnectionName) -> StoredSettings:
+        """A connection's settings, not checked. Raises UnknownProvider or UnknownConnection."""
+        self.provider(name.provider)
+        stored = self.connections.get(name)
+        if stored is None:
+            raise UnknownConnection(f"There is no connection {name}.")
+        return stored
+
     def network(self, connection: Connection) -> Network:
         """How to dial for a connection; private addresses only where the deployment allows them too."""
         wanted = connection.network

@@ -13,7 +13,7 @@ from token_broker.core.connections import Connection
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import TokenRecord
-from token_broker.errors import BrokerError, FieldError, InvalidRequest, UnknownConnection, VersionConflict
+from token_broker.errors import BrokerError, ConnectionMisconfigured, FieldError, InvalidRequest, VersionConflict
 from token_broker.ports import RenewalMessage, StoredSettings, Unclaimed
 
 # What a change of these settings touches is who may ask, not what the provider is asked.
@@ -55,7 +55,7 @@ class Registry:
 
     def show(self, name: ConnectionName) -> ConnectionState:
         """Raises UnknownProvider or UnknownConnection."""
-        return self._state(self._stored(name))
+        return self._state(self.parts.stored(name))
 
     def put(
         self, name: ConnectionName, settings: object, *, expected: str | None, absent: bool
@@ -71,38 +71,45 @@ class Registry:
             )
         except Unclaimed:
             raise VersionConflict(f"The settings of {name} have another version than the request names.") from None
-        if before is not None and _asked_differently(before.settings, connection.settings):
+        # A repeated write finds itself, and what it replaced is not known any more.
+        is_repeat = before is not None and before.version == connection.version
+        if before is not None and (is_repeat or _asked_differently(before.settings, connection.settings)):
             self.parts.tokens.mark_stale(name, self.parts.clock())
         if connection.keep_warm == "always" and not connection.suspended:
             self.parts.tokens.set_due(TokenKey(name, connection.scope), self.parts.clock(), scope=True)
         return connection, before is None
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> Purge:
-        """Deletes settings and tokens; the secret stays. Revoking is left to the worker, which may open tokens."""
-        stored = self._stored(name)
-        connection = self.parts.connection(name, stored)
+        """Deletes tokens and settings; the secret stays. Revoking is left to the worker, which may open tokens.
+
+        The tokens go first, so that a delete that broke off can be repeated; and again after the settings, for what was
+        acquired in between.
+        """
+        stored = self.parts.stored(name)
+        if expected not in (None, stored.version):
+            raise VersionConflict(f"The settings of {name} have another version than the request names.")
+        dropped = self.revoker.drop(stored)
         try:
-            if not self.parts.connections.delete(name, expected=expected):
-                raise UnknownConnection(f"There is no connection {name}.")
+            self.parts.connections.delete(name, expected=stored.version)
         except Unclaimed:
-            raise VersionConflict(f"The settings of {name} have another version than the request names.") from None
-        dropped = self.revoker.drop(connection, self.parts.tokens.records(name))
-        reason = "queued" if connection.endpoints.revocation else "not_supported"
-        waiting = [(after, item) for _, after in dropped for item in after.retired]
+            raise VersionConflict(f"The settings of {name} were changed while they were being deleted.") from None
+        dropped += self.revoker.drop(stored)
+        reason = self._revocable(stored)
+        waiting = {item.token_id: (after, item) for _, after in dropped for item in after.retired}
         if reason == "queued" and waiting:
-            keys = {after.key: RenewalMessage(after.key.pk, after.key.sk) for after, _ in waiting}
-            self.parts.queue.send(list(keys.values()))
+            keys = {after.key for after, _ in waiting.values()}
+            self.parts.queue.send([RenewalMessage(key.pk, key.sk) for key in keys])
         return Purge(
             dropped=sum(1 for before, _ in dropped if before.token is not None),
-            not_revoked=tuple(NotRevoked(item.token_id, reason, item.expires_at) for _, item in waiting),
+            not_revoked=tuple(NotRevoked(item.token_id, reason, item.expires_at) for _, item in waiting.values()),
         )
 
-    def _stored(self, name: ConnectionName) -> StoredSettings:
-        self.parts.provider(name.provider)
-        stored = self.parts.connections.get(name)
-        if stored is None:
-            raise UnknownConnection(f"There is no connection {name}.")
-        return stored
+    def _revocable(self, stored: StoredSettings) -> str:
+        try:
+            connection = self.parts.connection(stored.name, stored)
+        except ConnectionMisconfigured:
+            return "settings_invalid"
+        return "queued" if connection.endpoints.revocation else "not_supported"
 
     def _state(self, stored: StoredSettings) -> ConnectionState:
         now = self.parts.clock()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
 from token_broker.broker.acquisition import Acquired, Acquirer
 from token_broker.broker.parts import ACQUISITION_TIME, Parts
-from token_broker.broker.revocation import Revoker, issued_under
+from token_broker.broker.revocation import FINAL, Revoker, issued_under, next_due
 from token_broker.core.connections import Connection
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
@@ -55,15 +55,14 @@ class Renewer:
         stored, record = self.parts.tokens.read_due(name, sk)
         if record is None:
             return Renewal(name, Outcome.GONE)
-        revoked = self._revoke_outstanding(name, record)
+        record, revoked = self._revoke_outstanding(record)
         try:
             connection = self.parts.connection(name, stored)
         except BrokerError as error:
-            self.parts.tokens.drop_due(record.key)
+            self._set_due(record, None)
             return Renewal(name, Outcome.REVOKED if revoked else Outcome.GONE, error.code)
         if connection.suspended or not self._wanted(connection, record):
-            if not any(item.revoke for item in record.retired):
-                self.parts.tokens.drop_due(record.key)
+            self._set_due(record, None)
             return Renewal(name, Outcome.REVOKED if revoked else Outcome.IDLE)
         return self._renew(connection, record)
 
@@ -99,12 +98,9 @@ class Renewer:
     ) -> Renewal:
         """Due again when there is something to do; off the index where the provider refused for good."""
         if rest is None:
-            self.parts.tokens.set_due(record.key, renew_at)
+            self._set_due(record, renew_at)
             return Renewal(connection.name, Outcome.NOT_DUE)
-        if rest.refused:
-            self.parts.tokens.drop_due(record.key)
-        else:
-            self.parts.tokens.set_due(record.key, max(renew_at, rest.retry_at))
+        self._set_due(record, None if rest.refused else max(renew_at, rest.retry_at))
         return Renewal(connection.name, Outcome.RESTING, rest.code)
 
     def _wanted(self, connection: Connection, record: TokenRecord) -> bool:
@@ -113,12 +109,23 @@ class Renewer:
             return connection.keep_warm == "always"
         return record.last_used_at is not None and self.parts.clock() - record.last_used_at <= IDLE_TIME
 
-    def _revoke_outstanding(self, name: ConnectionName, record: TokenRecord) -> bool:
+    def _set_due(self, record: TokenRecord, due_at: datetime | None) -> None:
+        """Off the index with None, unless there is something left to revoke."""
+        due_at = next_due(record.retired, due_at, self.parts.clock())
+        if due_at is None:
+            self.parts.tokens.drop_due(record.key)
+        else:
+            self.parts.tokens.set_due(record.key, due_at)
+
+    def _revoke_outstanding(self, record: TokenRecord) -> tuple[TokenRecord, bool]:
+        """The record with what is still to be revoked, and whether anything was."""
         if not any(item.revoke for item in record.retired):
-            return False
-        connection = issued_under(self.parts, name, record)
+            return record, False
+        connection = issued_under(self.parts, record)
         if connection is None:
             self.parts.tokens.forget_retired(record.key, [item.token_id for item in record.retired])
-            return False
+            return replace(record, retired=()), False
         purge = self.revoker.revoke(connection, record, deadline=self.parts.clock() + ACQUISITION_TIME)
-        return bool(purge.revoked)
+        left = {item.token_id for item in purge.not_revoked if item.reason not in FINAL}
+        kept = tuple(item for item in record.retired if not item.revoke or item.token_id in left)
+        return replace(record, retired=kept), bool(purge.revoked)

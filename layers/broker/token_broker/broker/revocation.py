@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,10 +10,10 @@ from token_broker.core.connections import Connection
 from token_broker.core.credentials import parse_credentials
 from token_broker.core.exchange import TransportError
 from token_broker.core.grants import revocation
-from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.names import TokenKey
 from token_broker.core.tokens import Retired, TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
-from token_broker.ports import SealBroken
+from token_broker.ports import SealBroken, StoredSettings
 
 RETRY_TIME = timedelta(minutes=1)
 # Reasons after which another attempt cannot help.
@@ -45,29 +44,31 @@ class Revoker:
 
     parts: Parts
 
-    def purge(self, connection: Connection, scope: str | None, *, deadline: datetime) -> Purge:
+    def purge(self, stored: StoredSettings, scope: str | None, *, deadline: datetime) -> Purge:
         """Drops the tokens of one scope set, or of all (None), then revokes what can be until `deadline`.
 
-        What is outstanding stays sealed and due: the worker goes on with it.
+        What is outstanding stays sealed and due: the worker goes on with it. Settings that are broken stop no purge.
         """
-        records = [
-            record
-            for record in self.parts.tokens.records(connection.name)
-            if scope is None or record.key.scope == scope
-        ]
-        dropped = self.drop(connection, records)
+        dropped = self.drop(stored, scope)
         result = Purge(dropped=sum(1 for before, _ in dropped if before.token is not None))
         for _, after in dropped:
-            result = _joined(result, self.revoke(connection, after, deadline=deadline))
+            connection = issued_under(self.parts, after)
+            if connection is None:
+                left = tuple(NotRevoked(item.token_id, "settings_invalid", item.expires_at) for item in after.retired)
+                result = joined(result, Purge(not_revoked=left))
+            else:
+                result = joined(result, self.revoke(connection, after, deadline=deadline))
         return result
 
-    def drop(self, connection: Connection, records: Iterable[TokenRecord]) -> list[tuple[TokenRecord, TokenRecord]]:
+    def drop(self, stored: StoredSettings, scope: str | None = None) -> list[tuple[TokenRecord, TokenRecord]]:
         """Takes the tokens away from every caller. Gives each record as it was, and with what is left to revoke."""
         now = self.parts.clock()
         dropped = []
-        for record in records:
-            before = self.parts.tokens.purge(record, connection.settings, now)
-            dropped.append((before, replace(before, token=None, retired=before.outstanding(now))))
+        for record in self.parts.tokens.records(stored.name):
+            if scope is None or record.key.scope == scope:
+                before = self.parts.tokens.purge(record, stored.settings, now)
+                left = replace(before, token=None, retired=before.outstanding(now), revoke_with=stored.settings)
+                dropped.append((before, left))
         return dropped
 
     def revoke(self, connection: Connection, record: TokenRecord, *, deadline: datetime) -> Purge:
@@ -136,15 +137,24 @@ class Revoker:
         return self.revoke_plain(connection, key, plain)
 
 
-def issued_under(parts: Parts, name: ConnectionName, record: TokenRecord) -> Connection | None:
+def issued_under(parts: Parts, record: TokenRecord) -> Connection | None:
     """The connection as it was when a record's tokens were dropped; its settings may be gone or changed since."""
     if record.revoke_with is None:
         return None
     try:
-        return parts.parse(name, record.revoke_with)
+        return parts.parse(record.key.name, record.revoke_with)
     except BrokerError:
         return None
 
 
-def _joined(left: Purge, right: Purge) -> Purge:
+def next_due(retired: tuple[Retired, ...], due_at: datetime | None, now: datetime) -> datetime | None:
+    """When a key is due that is due at `due_at` otherwise: soon, while a token is left to revoke."""
+    if not any(item.revoke for item in retired):
+        return due_at
+    soon = now + RETRY_TIME
+    return soon if due_at is None else min(due_at, soon)
+
+
+def joined(left: Purge, right: Purge) -> Purge:
+    """Both purges as one."""
     return Purge(left.dropped + right.dropped, left.revoked + right.revoked, left.not_revoked + right.not_revoked)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from token_broker.broker.acquisition import Acquirer, provider_error
+from token_broker.broker.acquisition import Acquirer, Work, provider_error
 from token_broker.broker.parts import ACQUISITION_TIME, LEASE_TIME, Parts, order_for
 from token_broker.broker.revocation import Revoker
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
-from token_broker.core.failures import next_failure
-from token_broker.core.grants import Refusal, flow_for
+from token_broker.core.failures import Where, next_failure
+from token_broker.core.grants import Refusal
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
+from token_broker.core.policy import TokenRequest
 from token_broker.core.tokens import TokenRecord
 from token_broker.errors import (
     AcquisitionInProgress,
     ConnectionMisconfigured,
     ConnectionSuspended,
+    ProviderError,
     TooManyTrials,
     WouldRevoke,
 )
 
 TRIAL_SPACING = timedelta(minutes=5)
+PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,7 @@ class Trials:
         A success with the current version ends the connection's rests. Raises the refusal, TooManyTrials, WouldRevoke.
         """
         parts, now = self.parts, self.parts.clock()
-        stored = parts.connections.get(name)
-        connection = parts.connection(name, stored)
+        connection = parts.connection(name, parts.stored(name))
         if connection.suspended:
             raise ConnectionSuspended(f"{name} is suspended.")
         records = parts.tokens.records(name)
@@ -65,53 +67,56 @@ class Trials:
         taken, found = parts.tokens.take_lease(seen, owner, now=now, until=now + LEASE_TIME, mark_refresh=False)
         if not taken:
             raise AcquisitionInProgress("The provider is being asked right now.", retry_after=timedelta(seconds=2))
+        # The guard is the connection's: read with every record.
+        found = replace(found, guard=records[0].guard if records else parts.tokens.read(key)[1].guard)
+        request = TokenRequest(asked_at=now)
+        work = Work(connection, parts.policy(connection), found, request, owner, deadline=now + ACQUISITION_TIME)
         try:
-            return self._attempt_leased(connection, key, credentials, stage, [*records, found])
+            return self._attempt_leased(work, credentials, stage, {r.token.token_id for r in records if r.token})
         finally:
             parts.tokens.end_lease(key, owner)
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
-        if self.parts.vault.read(connection.name, "AWSPENDING") is not None:
-            pending = self.acquirer.credentials(connection, connection.scope, "AWSPENDING")
+        if self.parts.vault.read(connection.name, PENDING) is not None:
+            pending = self.acquirer.credentials(connection, connection.scope, PENDING)
             try:
                 current = self.acquirer.credentials(connection, connection.scope)
             except ConnectionMisconfigured:
-                return "AWSPENDING", pending
+                return PENDING, pending
             # After a rotation the pending label may stay on what has become the current version.
-            return ("AWSCURRENT" if pending.version == current.version else "AWSPENDING"), pending
-        return "AWSCURRENT", self.acquirer.credentials(connection, connection.scope)
+            return (CURRENT if pending.version == current.version else PENDING), pending
+        return CURRENT, self.acquirer.credentials(connection, connection.scope)
 
-    def _attempt_leased(
-        self,
-        connection: Connection,
-        key: TokenKey,
-        credentials: Credentials,
-        stage: str,
-        records: list[TokenRecord],
-    ) -> TrialResult:
-        parts = self.parts
+    def _attempt_leased(self, work: Work, credentials: Credentials, stage: str, live: set[str]) -> TrialResult:
+        parts, connection = self.parts, work.connection
+        if stage == PENDING:
+            self.acquirer.note_version(work, credentials, parts.clock())
         parts.take_budget(connection)
         try:
-            order = order_for(connection, credentials, key.scope, parts.clock())
-            answer = self.acquirer.run(flow_for(order), connection, parts.clock() + ACQUISITION_TIME)
-            life = self.acquirer.life(connection, answer)
+            order = order_for(connection, credentials, work.key.scope, parts.clock())
+            answer, life = self.acquirer.exchange(work, order)
         except Refusal as refusal:
-            now = parts.clock()
-            failure = next_failure(
-                refusal.verdict,
-                None,
-                now=now,
-                secret_version=credentials.version,
-                settings_version=connection.version,
-            )
-            if stage == "AWSCURRENT":
-                parts.tokens.put_guard(connection.name, failure, settled=True)
-            raise provider_error(failure, now) from None
-        issued, now = answer.issued, parts.clock()
-        token_id = fingerprint(issued.access_token)
-        kept = {record.token.token_id for record in records if record.token is not None}
-        if token_id not in kept and not connection.issue_revokes_previous:
-            self.revoker.revoke_plain(connection, key, issued.access_token)
-        if stage == "AWSCURRENT":
+            raise self._refused(work, credentials, stage, refusal) from None
+        token_id = fingerprint(answer.issued.access_token)
+        if token_id not in live:
+            self.revoker.revoke_plain(connection, work.key, answer.issued.access_token)
+        if stage == CURRENT:
             parts.tokens.end_rests(connection.name)
-        return TrialResult(token_id, life.expires_at - now, issued.scope or key.scope, stage)
+        else:
+            self._settle(connection)
+        return TrialResult(token_id, life.expires_at - parts.clock(), answer.issued.scope or work.key.scope, stage)
+
+    def _refused(self, work: Work, credentials: Credentials, stage: str, refusal: Refusal) -> ProviderError:
+        """What the current version meets is remembered as ever; what a pending one meets rests nothing but a limit."""
+        verdict = refusal.verdict
+        if stage == CURRENT or verdict.where is Where.LIMIT:
+            return self.acquirer.remember(work, credentials, refusal)
+        if not verdict.outcome_unknown:
+            self._settle(work.connection)
+        now, version = self.parts.clock(), work.connection.version
+        failure = next_failure(verdict, None, now=now, secret_version=credentials.version, settings_version=version)
+        return provider_error(failure, now)
+
+    def _settle(self, connection: Connection) -> None:
+        if connection.provider.grant == "login":
+            self.parts.tokens.settle_attempt(connection.name)

@@ -58,8 +58,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failure means. `rest` is fixed, or None for the growing rests of its kind. `spent`: a refresh token or
-    code that was sent must not be sent again. `row` is the number in the table."""
+    """What a failure means. `rest` is fixed, or None for the growing rests of its kind. `row`: its number in the table.
+    `restart`: the grant may start anew at once. `outcome_unknown`: what was sent may have taken effect."""
 
     row: int
     kind: Kind
@@ -67,7 +67,6 @@ class Verdict:
     detail: str
     provider_error: str | None = None
     rest: timedelta | None = None
-    spent: bool = False
     restart: bool = False
     outcome_unknown: bool = False
 
@@ -92,8 +91,8 @@ def classify(seen: Seen) -> Verdict | None:
     return next((verdict for row in _ROWS if (verdict := row(seen)) is not None), None)
 
 
-def _transient(row: int, detail: str, seen: Seen, *, rest: timedelta | None = None, spent: bool = False) -> Verdict:
-    return Verdict(row, Kind.TRANSIENT, Where.CONNECTION, detail, seen.error, rest, spent)
+def _transient(row: int, detail: str, seen: Seen, *, rest: timedelta | None = None) -> Verdict:
+    return Verdict(row, Kind.TRANSIENT, Where.CONNECTION, detail, seen.error, rest)
 
 
 def _refused(row: int, where: Where, detail: str, seen: Seen) -> Verdict:
@@ -111,7 +110,7 @@ def _row_1(seen: Seen) -> Verdict | None:
 def _row_2(seen: Seen) -> Verdict | None:
     if seen.transport != "unknown":
         return None
-    verdict = _transient(2, "The provider did not answer in time or in full.", seen, spent=True)
+    verdict = _transient(2, "The provider did not answer in time or in full.", seen)
     return replace(verdict, outcome_unknown=True)
 
 
@@ -125,7 +124,6 @@ def _row_3(seen: Seen) -> Verdict | None:
         "The provider redirects to somewhere else.",
         seen.error,
         MISDIRECTED_REST,
-        spent=True,
     )
 
 
@@ -174,7 +172,7 @@ def _row_10(seen: Seen) -> Verdict | None:
     if seen.error != "invalid_grant":
         return None
     if seen.step in ("refresh", "code"):
-        verdict = _transient(10, "The provider refused the refresh token or code.", seen, spent=True)
+        verdict = _transient(10, "The provider refused the refresh token or code.", seen)
         return replace(verdict, restart=True)
     return _refused(10, Where.CONNECTION, "The provider refused the grant.", seen)
 
@@ -212,7 +210,7 @@ def _row_16(seen: Seen) -> Verdict | None:
     if seen.unusable is None and 200 <= seen.status < 400:
         return None
     detail = f"The provider's answer is no usable token: {seen.unusable or 'an unexpected status'}."
-    return Verdict(16, Kind.INVALID, Where.CONNECTION, detail, seen.error, spent=True)
+    return Verdict(16, Kind.INVALID, Where.CONNECTION, detail, seen.error)
 
 
 _ROWS: tuple[Callable[[Seen], Verdict | None], ...] = (

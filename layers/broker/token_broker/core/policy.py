@@ -129,7 +129,7 @@ def decide(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, no
 
     if fallback is not None and not _newer_wanted(record, fallback.token, request, policy, now):
         return fallback
-    if token is not None and is_rejected and token.issued_at >= request.asked_at:
+    if token is not None and is_rejected and token.issued_at > request.asked_at:
         # The provider gave the same one again while the report was under way: its refusal had another reason.
         return Serve(token, (*warnings(record, request, policy, now), "same_token_reissued"))
     if is_rejected and record.rejected_until is not None and record.rejected_until > now and not leased:
