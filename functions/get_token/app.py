@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -10,39 +11,41 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker import answers, rest
 from token_broker.bootstrap import broker
 from token_broker.broker import Ask
-from token_broker.observability import count, logger, metrics
+from token_broker.core.names import canonical_scope
+from token_broker.observability import count, logger, observed
 
 app = rest.new_resolver()
+MAX_MIN_TTL_S = 3600
 
 
 @app.get("/v1/tokens/<provider>/<connection>")
 def get_token(provider: str, connection: str) -> Response[str]:
     """A valid token of the connection."""
     name = rest.connection_name(app, provider, connection)
-    parameters = rest.query(app, "scope", "min_ttl", "rejected")
+    given = rest.query(app, scope=canonical_scope, min_ttl=rest.whole_number(0, MAX_MIN_TTL_S), rejected=rest.token_id)
     ask = Ask(
         caller=rest.caller(app),
         name=name,
         deadline=rest.deadline(app.lambda_context, broker().parts.clock()),
-        scope=rest.read_scope(parameters),
-        min_ttl=rest.read_min_ttl(parameters),
-        rejected=rest.read_rejected(parameters),
+        scope=given.get("scope"),
+        min_ttl=timedelta(seconds=given["min_ttl"]) if "min_ttl" in given else None,
+        rejected=given.get("rejected"),
     )
-    given = broker().hand_out(ask)
-    body = answers.handout(given)
+    handout = broker().hand_out(ask)
+    body = answers.handout(handout)
     logger.info(
         "handed_out",
         caller=ask.caller.arn,
         provider=provider,
         connection=connection,
-        scope=given.token.scope,
-        token_id=given.token.token_id,
-        source=given.source,
+        scope=handout.token.scope,
+        token_id=handout.token.token_id,
+        source=handout.source,
         expires_in=body["expires_in"],
         warnings=body["warnings"],
         rejected=ask.rejected,
     )
-    count("HandOuts", provider=provider, source=given.source)
+    count("HandOuts", provider=provider, source=handout.source)
     return rest.reply(200, body)
 
 
@@ -50,7 +53,7 @@ def get_token(provider: str, connection: str) -> Response[str]:
 def delete_token(provider: str, connection: str) -> Response[str]:
     """Drops the connection's tokens, then revokes what can be revoked."""
     name = rest.connection_name(app, provider, connection)
-    scope = rest.read_scope(rest.query(app, "scope"))
+    scope = rest.query(app, scope=canonical_scope).get("scope")
     until = rest.deadline(app.lambda_context, broker().parts.clock())
     done = answers.purge(broker().purge(name, scope, deadline=until))
     logger.info("purged", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=done)
@@ -62,15 +65,14 @@ def delete_token(provider: str, connection: str) -> Response[str]:
 def try_connection(provider: str, connection: str) -> Response[str]:
     """Tries the pending or current credentials."""
     name = rest.connection_name(app, provider, connection)
-    force = rest.read_flag(rest.query(app, "force"), "force")
+    force = rest.query(app, force=rest.flag).get("force", False)
     result = answers.trial(broker().attempt(name, force=force))
     logger.info("tried", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=result)
     count("Trials", provider=provider)
     return rest.reply(200, result)
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
+@observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway's proxy event in, its proxy answer out."""
     return app.resolve(event, context)

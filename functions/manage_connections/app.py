@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
@@ -11,8 +10,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker import __version__, answers, rest
 from token_broker.bootstrap import broker
 from token_broker.core.names import ConnectionName
-from token_broker.errors import BrokerUnavailable, FieldError, InvalidRequest
-from token_broker.observability import count, logger, metrics
+from token_broker.errors import BrokerUnavailable
+from token_broker.observability import count, logger, observed
 
 app = rest.new_resolver()
 DEFAULT_LIMIT, MAX_LIMIT = 50, 100
@@ -22,12 +21,8 @@ CONNECTION = "/v1/connections/<provider>/<connection>"
 @app.get("/v1/connections")
 def list_connections() -> Response[str]:
     """The connections, a page at a time."""
-    parameters = rest.query(app, "limit", "cursor")
-    limit = parameters.get("limit", str(DEFAULT_LIMIT))
-    if not re.fullmatch(r"[0-9]{1,3}", limit, re.ASCII) or not 1 <= int(limit) <= MAX_LIMIT:
-        fault = FieldError("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
-        raise InvalidRequest("limit is not well-formed.", errors=[fault])
-    states, cursor = broker().registry.page(int(limit), parameters.get("cursor"))
+    given = rest.query(app, limit=rest.whole_number(1, MAX_LIMIT), cursor=str)
+    states, cursor = broker().registry.page(given.get("limit", DEFAULT_LIMIT), given.get("cursor"))
     return rest.reply(200, {"connections": [answers.summary(state) for state in states], "cursor": cursor})
 
 
@@ -104,8 +99,7 @@ def check_health() -> Response[str]:
     return rest.problem(503, error.code, error.title, error.detail, retry_after=rest.OUR_FAULT_RETRY, extra=extra)
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
+@observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """API Gateway's proxy event in, its proxy answer out."""
     return app.resolve(event, context)

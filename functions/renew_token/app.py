@@ -9,11 +9,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker.adapters.renewal_queue import read_message
 from token_broker.bootstrap import broker
 from token_broker.errors import BrokerUnavailable
-from token_broker.observability import count, logger, metrics, unexpected
+from token_broker.observability import count, logger, observed, unexpected
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
+@observed
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[dict[str, str]]]:
     """An SQS event in; out the messages that are to come back. Only our own faults do."""
     failed = [record["messageId"] for record in event["Records"] if not _renew(record["body"])]
@@ -23,9 +22,15 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, 
 def _renew(body: str) -> bool:
     try:
         name, sk = read_message(body)
+    except ValueError as error:
+        logger.error("message_unreadable", extra=unexpected(error))
+        count("InternalErrors")
+        return False
+    try:
         renewal = broker().renew(name, sk)
     except BrokerUnavailable as error:
         logger.error("renewal_broken_off", code=error.code, service_code=getattr(error, "service_code", None))
+        count("Renewals", provider=name.provider, outcome="broken_off")
         return False
     except Exception as error:  # noqa: BLE001  # back to the queue, and to the dead letters in the end
         logger.error("renewal_broken_off", extra={"code": "internal_error", **unexpected(error)})

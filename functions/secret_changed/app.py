@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.adapters.secret_vault import connection_of
 from token_broker.bootstrap import broker, settings
-from token_broker.observability import count, logger, metrics
+from token_broker.observability import count, logger, observed
 
 # Where CloudTrail writes the secret, by kind of event and by who made the call: a name or an ARN.
 PLACES = (
@@ -22,8 +22,7 @@ PLACES = (
 )
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
+@observed
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
     """An EventBridge event from CloudTrail in; out how many token keys are due now."""
     detail = event.get("detail")

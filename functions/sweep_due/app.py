@@ -8,15 +8,14 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.bootstrap import broker
-from token_broker.observability import count, logger, metrics
+from token_broker.observability import count, logger, observed
 from token_broker.sweep import sweep
 
 # What is kept of the invocation's time for the last batch and the report.
 REPORT_TIME = timedelta(seconds=5)
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
+@observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """EventBridge Scheduler's input `{"time": "<scheduled time>"}` in, counts out."""
     parts = broker().parts

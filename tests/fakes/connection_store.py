@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from token_broker.core.names import ConnectionName
-from token_broker.ports import StoredSettings, Unclaimed
+from token_broker.ports import ANY_VERSION, StoredSettings, Unclaimed
 
 
 class InMemoryConnectionStore:
@@ -46,4 +46,4 @@ class InMemoryConnectionStore:
 
 
 def _has_version(stored: StoredSettings | None, version: str) -> bool:
-    return stored is not None and stored.version == version
+    return stored is not None and version in (ANY_VERSION, stored.version)

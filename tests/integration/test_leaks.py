@@ -22,7 +22,6 @@ from .handlers.functions import Answer
 from .handlers.leak_search import Lines, bytes_of, leaks, redirected
 from .handlers.world import PROVIDERS, World
 
-pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 OVERDUE = {"due_at": -timedelta(minutes=1), "renew_at": -timedelta(minutes=1)}
 
 

@@ -14,8 +14,7 @@ from token_broker.ports import RenewalMessage
 
 from .handlers.world import World
 
-# That an invocation without a metric warns is held by handlers/test_connections.py.
-pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
 DONE: dict[str, Any] = {"batchItemFailures": []}
 KEY = TokenKey(ConnectionName("unidy", "demo"), "users:read")
 

@@ -11,8 +11,7 @@ from tests.local.events import secret_event
 
 from .handlers.world import World
 
-# That an invocation without a metric warns is held by handlers/test_connections.py.
-pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-broker/unidy/demo-AbCdEf"
 NAME = "token-broker/unidy/demo"
 

@@ -17,7 +17,7 @@ from token_broker.errors import BrokerError, CallerNotAllowed, InvalidRequest, S
 
 SLUGS = sorted(CATALOGUE)
 SHOP = "arn:aws:iam::123456789012:role/shop"
-PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PEM = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
 
 
 def faults(slug: str, **settings: Any) -> dict[str, str]:

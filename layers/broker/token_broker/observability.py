@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # At DEBUG these print requests, responses and plaintexts by design: pinned, whatever the log level says.
 CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3transfer")
@@ -16,6 +19,25 @@ metrics = Metrics()
 
 for _name in CHATTY:
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+Handler = Callable[[dict[str, Any], LambdaContext], Any]
+
+
+def observed(handler: Handler) -> Handler:
+    """A Lambda handler with the invocation's ids on its log lines, and its metrics written at the end."""
+
+    @wraps(handler)
+    def handle(event: dict[str, Any], context: LambdaContext) -> Any:
+        try:
+            return handler(event, context)
+        finally:
+            # Powertools warns of an invocation without metrics; here most reads have none.
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    wrapped: Handler = logger.inject_lambda_context(handle, clear_state=True)
+    return wrapped
 
 
 def count(metric: str, value: float = 1, **dimensions: str) -> None:

@@ -172,6 +172,10 @@ class Commit:
         return replace(self, retired=retired, due_at=due_at)
 
 
+# As an expected version: whatever is there, so long as there is something (If-Match: *).
+ANY_VERSION = "*"
+
+
 class ConnectionStore(Protocol):
     """Settings: the source of truth. Raises BrokerUnavailable where it does not answer."""
 

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.core.callers import Caller
-from token_broker.core.names import TOKEN_ID, ConnectionName, canonical_scope
+from token_broker.core.names import TOKEN_ID, ConnectionName
 from token_broker.errors import (
     AcquisitionInProgress,
     BrokerError,
@@ -41,7 +41,6 @@ from token_broker.observability import count, logger, unexpected
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_BODY = 256 * 1024
-MAX_MIN_TTL_S = 3600
 # What is kept of the invocation's time for the answer itself.
 ANSWER_TIME = timedelta(seconds=2)
 OUR_FAULT_RETRY = timedelta(seconds=5)
@@ -157,57 +156,55 @@ def connection_name(app: APIGatewayRestResolver, provider: str, connection: str)
     return name
 
 
-def query(app: APIGatewayRestResolver, *allowed: str) -> dict[str, str]:
-    """The query's parameters, each given once. Raises InvalidRequest with every fault."""
-    raw = app.current_event.raw_event
-    values: Mapping[str, list[str]] = raw.get("multiValueQueryStringParameters") or {}
+def query(app: APIGatewayRestResolver, **readers: Callable[[str], Any]) -> dict[str, Any]:
+    """The query's parameters, each given once and read by its reader, which raises ValueError with a reason.
+
+    Raises InvalidRequest with every fault.
+    """
+    values: Mapping[str, list[str]] = app.current_event.raw_event.get("multiValueQueryStringParameters") or {}
     if any(SIGNATURE_PARAMETERS.fullmatch(name) for name in values):
         raise InvalidRequest(
             "A signature in the query makes a link that can be shared: sign in the Authorization header.",
             errors=[FieldError("query", "carries a signature")],
         )
-    faults = [FieldError(name[:64], "is not a known parameter") for name in values if name not in allowed]
-    faults += [FieldError(name, "is given more than once") for name in allowed if len(values.get(name, "1")) != 1]
+    found: dict[str, Any] = {}
+    faults = []
+    for name, given in sorted(values.items()):
+        try:
+            if name not in readers:
+                raise ValueError("is not a known parameter")
+            if len(given) != 1:
+                raise ValueError("is given more than once")
+            found[name] = readers[name](given[0])
+        except ValueError as error:
+            faults.append(FieldError(name[:64], str(error)))
     if faults:
         raise InvalidRequest("The query is not well-formed.", errors=faults)
-    return {name: found[0] for name, found in values.items()}
+    return found
 
 
-def read_scope(parameters: Mapping[str, str]) -> str | None:
-    """`scope`, canonical; None where it is absent."""
-    if "scope" not in parameters:
-        return None
-    try:
-        return canonical_scope(parameters["scope"])
-    except ValueError as error:
-        raise InvalidRequest("The scope is not well-formed.", errors=[FieldError("scope", str(error))]) from None
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers, in ASCII digits, from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(f"[0-9]{{1,{len(str(high))}}}", text, re.ASCII) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
 
 
-def read_min_ttl(parameters: Mapping[str, str]) -> timedelta | None:
-    """`min_ttl` in seconds, 0 to 3600; None where it is absent."""
-    text = parameters.get("min_ttl")
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,4}", text, re.ASCII) or int(text) > MAX_MIN_TTL_S:
-        fault = FieldError("min_ttl", f"must be a whole number of seconds from 0 to {MAX_MIN_TTL_S}")
-        raise InvalidRequest("min_ttl is not well-formed.", errors=[fault])
-    return timedelta(seconds=int(text))
-
-
-def read_rejected(parameters: Mapping[str, str]) -> str | None:
-    """`rejected`: the token_id of a token that the provider's API refused."""
-    text = parameters.get("rejected")
-    if text is not None and not TOKEN_ID.fullmatch(text):
-        fault = FieldError("rejected", "must be a token_id: 16 lower-case hex digits")
-        raise InvalidRequest("rejected is not well-formed.", errors=[fault])
+def token_id(text: str) -> str:
+    """A reader of `rejected`: the token_id of a token that the provider's API refused."""
+    if not TOKEN_ID.fullmatch(text):
+        raise ValueError("must be a token_id: 16 lower-case hex digits")
     return text
 
 
-def read_flag(parameters: Mapping[str, str], name: str) -> bool:
-    """A parameter that is `true` or `false`, false where it is absent."""
-    text = parameters.get(name, "false")
+def flag(text: str) -> bool:
+    """A reader of `true` and `false`."""
     if text not in ("true", "false"):
-        raise InvalidRequest(f"{name} is not well-formed.", errors=[FieldError(name, "must be true or false")])
+        raise ValueError("must be true or false")
     return text == "true"
 
 
@@ -224,13 +221,16 @@ def read_body(app: APIGatewayRestResolver) -> Any:
 
 
 def read_versions(app: APIGatewayRestResolver) -> tuple[str | None, bool]:
-    """`If-Match` as a version, and whether `If-None-Match: *` asks for there to be none (RFC 9110 section 13.1)."""
+    """`If-Match` as a version or ANY_VERSION, and whether `If-None-Match: *` asks for there to be none.
+
+    RFC 9110 section 13.1.
+    """
     headers = {name.lower(): value for name, value in (app.current_event.headers or {}).items()}
     match, none_match = headers.get("if-match"), headers.get("if-none-match")
     if none_match is not None and (none_match.strip() != "*" or match is not None):
         raise InvalidRequest(
             "If-None-Match can only be *, without If-Match.", errors=[FieldError("If-None-Match", "must be *")]
         )
-    if match is None or match.strip() == "*":
+    if match is None:
         return None, none_match is not None
     return match.strip().removeprefix("W/").strip('"'), False

@@ -14,8 +14,6 @@ from .functions import Answer
 from .problems import assert_problem, fields
 from .world import PROVIDERS, World
 
-# That a route without a metric warns has a test of its own below.
-pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 PATH = "/v1/connections/unidy/demo"
 
 

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from token_broker.adapters.aws import answering, error_code, refused_item
 from token_broker.adapters.items import FORMAT, number, read_settings, string
 from token_broker.core.names import ConnectionName, is_name
-from token_broker.ports import StoredSettings, Unclaimed
+from token_broker.ports import ANY_VERSION, StoredSettings, Unclaimed
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -77,9 +77,9 @@ class DynamoConnectionStore:
 
 
 def _condition(expected: str | None, *, absent: bool) -> dict[str, Any]:
-    if absent:
+    if absent or expected == ANY_VERSION:
         return {
-            "ConditionExpression": "attribute_not_exists(pk)",
+            "ConditionExpression": "attribute_not_exists(pk)" if absent else "attribute_exists(pk)",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
     if expected is not None:

@@ -37,6 +37,9 @@ from token_broker.core.grants import quoted_query
 
 USER_AGENT = f"token-broker/{__version__}"
 CHUNK = 8192
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# IPv4-compatible (RFC 4291 section 2.5.5.1) and NAT64 (RFC 6052 section 2.1, RFC 8215).
+EMBEDDING = tuple(ipaddress.IPv6Network(prefix) for prefix in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class _Exchange:
     network: Network
     timeout_s: float
     loopback: bool
+    lock: threading.Lock = field(default_factory=threading.Lock)
     connected: bool = False
     abandoned: bool = False
     sock: socket.socket | None = None
@@ -85,10 +89,17 @@ class _Exchange:
             raise self.result
         raise OutcomeUnknown("time-out") if self.connected else Unreachable("time-out while connecting")
 
+    def ready(self, sock: socket.socket) -> None:
+        """The connection stands. From here on something may be sent, unless nobody waits for it any more."""
+        with self.lock:
+            if self.abandoned:
+                raise OSError("abandoned")
+            self.connected, self.sock = True, sock
+
     def abandon(self) -> None:
-        """Nobody waits any more: a blocked read ends with its socket."""
-        self.abandoned = True
-        sock = self.sock
+        """Nobody waits any more: a blocked read ends with its socket, and nothing is sent that was not yet."""
+        with self.lock:
+            self.abandoned, sock = True, self.sock
         if sock is not None:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
@@ -172,13 +183,31 @@ class _Exchange:
         raise OSError("nobody listens")
 
     def _is_allowed(self, text: str) -> bool:
-        address: Any = ipaddress.ip_address(text.partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
+        address = ipaddress.ip_address(text.partition("%")[0])
+        if address.is_loopback:
+            return self.loopback
+        return all(self._is_public(face) for face in _faces(address))
+
+    def _is_public(self, address: Address) -> bool:
         if address.is_loopback:
             return self.loopback
         if address.is_link_local or address.is_multicast or address.is_unspecified:
             return False
-        return bool(address.is_global or (self.network.private and address.is_private))
+        return address.is_global or (self.network.private and address.is_private)
+
+
+def _faces(address: Address) -> Iterator[Address]:
+    """An address, and the IPv4 address that a gateway may take it for: mapped, compatible, 6to4, Teredo, NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        yield address
+        return
+    embedded = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+    if embedded is None and any(address in prefix for prefix in EMBEDDING):
+        embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if embedded is not None:
+        yield embedded
+    if address.ipv4_mapped is None:
+        yield address
 
 
 class _AddressRefused(Exception):
@@ -206,14 +235,14 @@ class _Adapter(HTTPAdapter):
 
             def connect(self) -> None:
                 super().connect()
-                exchange.connected = True
+                exchange.ready(self.sock)
 
         class Secure(HTTPSConnection):
             _new_conn = dialled
 
             def connect(self) -> None:
                 super().connect()
-                exchange.connected, exchange.sock = True, self.sock
+                exchange.ready(self.sock)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -229,14 +258,13 @@ class _Adapter(HTTPAdapter):
         """The TLS context above has the certificates; requests would put its own bundle in their place."""
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it wraps: urllib3 keeps causes in `reason` and in its arguments too."""
     seen: set[int] = set()
-    waiting = [error]
+    waiting: list[object] = [error]
     while waiting:
         found = waiting.pop()
-        if found is None or id(found) in seen:
-            continue
-        seen.add(id(found))
-        yield found
-        waiting += [found.__cause__, found.__context__, getattr(found, "reason", None)]
-        waiting += [argument for argument in found.args if isinstance(argument, BaseException)]
+        if isinstance(found, BaseException) and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            waiting += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]

@@ -52,7 +52,9 @@ class Broker:
 
     def purge(self, name: ConnectionName, scope: str | None, *, deadline: datetime) -> Purge:
         """Drops a connection's tokens (of one scope set, or all) and revokes what can be. Raises BrokerError."""
-        return self._revoker.purge(self.parts.stored(name), scope, deadline=deadline)
+        stored = self.parts.stored(name)
+        self._handing_out.forget(name)
+        return self._revoker.purge(stored, scope, deadline=deadline)
 
     def attempt(self, name: ConnectionName, *, force: bool) -> TrialResult:
         """Tries a connection's pending or current credentials. Raises BrokerError."""

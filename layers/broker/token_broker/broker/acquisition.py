@@ -10,7 +10,7 @@ from token_broker.broker.revocation import Revoker, next_due
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials, check_scope_of, parse_credentials
 from token_broker.core.exchange import TransportError, Unreachable
-from token_broker.core.failures import Failure, Kind, Verdict, Where, next_failure
+from token_broker.core.failures import Failure, Kind, Verdict, Where, next_failure, to_remember
 from token_broker.core.grants import Flow, Order, Refusal, flow_for
 from token_broker.core.lifetimes import DEFAULT_LIFE, Lifetime, lifetime
 from token_broker.core.names import TokenKey, fingerprint
@@ -309,23 +309,25 @@ class Acquirer:
         """Stores a failure where its cause lies, ends the lease, and gives the error to raise."""
         verdict = refusal.verdict
         parts, key, now = self.parts, work.key, self.parts.clock()
+        previous = work.found.failure if verdict.where is Where.KEY else work.found.guard.failure
         failure = next_failure(
             verdict,
-            work.found.failure if verdict.where is Where.KEY else work.found.guard.failure,
+            previous,
             now=now,
             secret_version=credentials.version,
             settings_version=work.connection.version,
         )
+        kept = to_remember(failure, previous)
         per_host = verdict.where is Where.LIMIT and work.connection.provider.limit_per == "host"
         if per_host:
             parts.tokens.rest_host(host_of(work.connection.endpoints.token), failure.retry_at)
         elif verdict.where is not Where.KEY:
-            parts.tokens.put_guard(key.name, failure, settled=failure.refused or not verdict.outcome_unknown)
-        due_at = None if failure.refused or work.connection.keep_warm == "never" else failure.retry_at
+            parts.tokens.put_guard(key.name, kept, settled=failure.refused or not verdict.outcome_unknown)
+        due_at = None if kept.refused or work.connection.keep_warm == "never" else failure.retry_at
         parts.tokens.release(
             key,
             work.owner,
-            failure=failure if per_host or verdict.where is Where.KEY else None,
+            failure=kept if per_host or verdict.where is Where.KEY else None,
             unmark_refresh=refusal.nothing_left and work.marked,
             due_at=next_due(work.found.retired, due_at, now),
         )

@@ -97,6 +97,10 @@ class HandingOut:
                 return found
             raise
 
+    def forget(self, name: ConnectionName) -> None:
+        """This instance has dropped the connection's tokens; the others notice within 30 s."""
+        self._memory.forget(name)
+
     def _from_memory(self, ask: Ask, entry: Remembered, now: datetime, max_age: timedelta) -> Handout | None:
         if now - entry.read_at > max_age:
             return None

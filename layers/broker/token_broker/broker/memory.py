@@ -42,6 +42,11 @@ class TokenMemory:
         self.remember_scope(entry.connection)
         self._keep(self._entries, entry.record.key, entry)
 
+    def forget(self, name: ConnectionName) -> None:
+        """Everything of a connection, at once: its tokens were dropped."""
+        for key in [key for key in self._entries if key.name == name]:
+            del self._entries[key]
+
     def own_scope(self, name: ConnectionName) -> str:
         """The scope of a request that names none, as last seen: a guess that saves a read and is checked after it."""
         return self._scopes.get(name, "")

@@ -14,7 +14,7 @@ from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import TokenRecord
 from token_broker.errors import BrokerError, ConnectionMisconfigured, FieldError, InvalidRequest, VersionConflict
-from token_broker.ports import RenewalMessage, StoredSettings, Unclaimed
+from token_broker.ports import ANY_VERSION, RenewalMessage, StoredSettings, Unclaimed
 
 # What a change of these settings touches is who may ask, not what the provider is asked.
 LOCAL_SETTINGS = frozenset(
@@ -86,7 +86,7 @@ class Registry:
         acquired in between.
         """
         stored = self.parts.stored(name)
-        if expected not in (None, stored.version):
+        if expected not in (None, ANY_VERSION, stored.version):
             raise VersionConflict(f"The settings of {name} have another version than the request names.")
         dropped = self.revoker.drop(stored)
         try:

@@ -14,7 +14,6 @@ from token_broker.core.failures import Where, next_failure
 from token_broker.core.grants import Refusal
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
 from token_broker.core.policy import TokenRequest
-from token_broker.core.tokens import TokenRecord
 from token_broker.errors import (
     AcquisitionInProgress,
     ConnectionMisconfigured,
@@ -61,15 +60,14 @@ class Trials:
             raise WouldRevoke(f"A trial of {name} would end its live token; ask with force=true if that may be.")
         stage, credentials = self._credentials(connection)
         key, owner = TokenKey(name, connection.scope), parts.new_id()
+        _, seen = parts.tokens.read(key)
         if not parts.tokens.begin_trial(name, now=now, not_after=now - TRIAL_SPACING):
-            raise TooManyTrials(f"{name} was tried less than five minutes ago.", retry_after=TRIAL_SPACING)
-        seen = next((record for record in records if record.key == key), TokenRecord(key))
+            wait = (seen.guard.trial_at or now) + TRIAL_SPACING - now
+            raise TooManyTrials(f"{name} was tried less than five minutes ago.", retry_after=wait)
         taken, found = parts.tokens.take_lease(seen, owner, now=now, until=now + LEASE_TIME, mark_refresh=False)
         if not taken:
             raise AcquisitionInProgress("The provider is being asked right now.", retry_after=timedelta(seconds=2))
-        # The guard is the connection's: read with every record.
-        found = replace(found, guard=records[0].guard if records else parts.tokens.read(key)[1].guard)
-        request = TokenRequest(asked_at=now)
+        found, request = replace(found, guard=seen.guard), TokenRequest(asked_at=now)
         work = Work(connection, parts.policy(connection), found, request, owner, deadline=now + ACQUISITION_TIME)
         try:
             return self._attempt_leased(work, credentials, stage, {r.token.token_id for r in records if r.token})

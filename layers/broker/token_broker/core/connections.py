@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -232,8 +233,22 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _pem(value: Any) -> str:
-    if not isinstance(value, str) or "-----BEGIN CERTIFICATE-----" not in value:
-        raise ValueError("must be certificates in PEM form")
-    if len(value) > MAX_CA_BUNDLE:
-        raise ValueError(f"is longer than {MAX_CA_BUNDLE} characters")
+    if not isinstance(value, str) or len(value) > MAX_CA_BUNDLE:
+        raise ValueError(f"must be certificates in PEM form, at most {MAX_CA_BUNDLE} characters")
+    blocks = re.findall("-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", value, re.DOTALL)
+    if not blocks or not all(_is_certificate(block) for block in blocks):
+        raise ValueError("must hold certificates in PEM form, and whole ones")
     return value
+
+
+def _is_certificate(block: str) -> bool:
+    """Whether a PEM block holds one DER sequence of the length that it claims (RFC 7468, X.690 section 8.1.3)."""
+    try:
+        der = base64.b64decode("".join(block.split()), validate=True)
+    except ValueError:
+        return False
+    if len(der) < 4 or der[0] != 0x30:
+        return False
+    octets = der[1] & 0x7F if der[1] & 0x80 else 0
+    length = int.from_bytes(der[2 : 2 + octets], "big") if octets else der[1]
+    return len(der) == 2 + octets + length

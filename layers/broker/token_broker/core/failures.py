@@ -269,6 +269,15 @@ def next_failure(
     )
 
 
+def to_remember(failure: Failure, previous: Failure | None) -> Failure:
+    """What to keep of a new failure: an outage does not end the rest of a refusal of the same secret and settings."""
+    if previous is None or not previous.refused or failure.refused:
+        return failure
+    if (previous.secret_version, previous.settings_version) != (failure.secret_version, failure.settings_version):
+        return failure
+    return replace(previous, retry_at=max(previous.retry_at, failure.retry_at))
+
+
 def growing_rest(kind: Kind, count: int) -> timedelta:
     """2 s, 30 s, doubling to 5 min; for a refusal 15 min, 1 h, 4 h, then every 24 h."""
     rests = REFUSED_RESTS if kind is Kind.REFUSED else TRANSIENT_RESTS
