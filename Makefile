@@ -36,7 +36,7 @@ invoke: $(VENV)/.ready ## run one function on one event: make invoke FUNCTION=Ge
 
 # ------------------------------------------------------------------ tests and checks
 test: $(VENV)/.ready ## run all tests, or some: make test ARGS="tests/unit -k lease"
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n auto $(ARGS)
 
 soak: $(VENV)/.ready ## run the tests of races, simulation and fuzzing at full numbers
 	@SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)

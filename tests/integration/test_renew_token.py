@@ -14,7 +14,6 @@ from token_broker.ports import RenewalMessage
 
 from .handlers.world import World
 
-
 DONE: dict[str, Any] = {"batchItemFailures": []}
 KEY = TokenKey(ConnectionName("unidy", "demo"), "users:read")
 

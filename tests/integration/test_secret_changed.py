@@ -11,7 +11,6 @@ from tests.local.events import secret_event
 
 from .handlers.world import World
 
-
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-broker/unidy/demo-AbCdEf"
 NAME = "token-broker/unidy/demo"
 
