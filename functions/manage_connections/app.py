@@ -8,7 +8,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker import __version__, answers, rest
-from token_broker.bootstrap import broker
+from token_broker.bootstrap import broker, settings
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable
 from token_broker.observability import count, logger, observed
@@ -69,7 +69,7 @@ def delete_connection(provider: str, connection: str) -> Response[str]:
     done = answers.purge(broker().registry.delete(name, expected=expected))
     logger.info("connection_deleted", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=done)
     count("SettingsChanges", provider=provider)
-    note = "The secret was left as it is; delete it in Secrets Manager if it is no longer needed."
+    note = f"The secret {settings().secret_prefix}/{name} was left as it is: delete it if it is no longer needed."
     return rest.reply(200, {**done, "secret": "kept", "note": note})
 
 

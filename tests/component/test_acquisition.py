@@ -83,7 +83,7 @@ def test_p1_a_burst_of_reports_makes_one_request(world: World, broker: Broker, n
 def test_a_waiter_gets_what_the_holder_commits(world: World, broker: Broker, name: ConnectionName) -> None:
     other_takes_lease(world, name)
     waiting = world.instance()
-    world.clock.at(2, lambda: world.tokens.release(TokenKey(name, ""), "other"))
+    world.clock.at(2, lambda: world.tokens.end_lease(TokenKey(name, ""), "other"))
     world.clock.at(2, lambda: world.ask(broker, name))
     given = world.ask(waiting, name)
     assert (given.source, given.access_token) == ("table", "tok-1")

@@ -48,7 +48,7 @@ def test_a_renewal_takes_at_most_eight_calls(world: World, broker: Broker, name:
 
 def test_a_key_that_is_not_due_is_put_back_to_its_time(world: World, broker: Broker, name: ConnectionName) -> None:
     world.ask(broker, name)
-    world.tokens.set_due(TokenKey(name, ""), world.clock())
+    world.tokens.put_off(world.record(name), world.clock())
     assert world.renew(broker, name).outcome is Outcome.NOT_DUE
     assert world.record(name).due_at == token_of(world, name).renew_at
     assert len(world.provider) == 1
@@ -174,7 +174,7 @@ def test_a_sleeping_key_that_is_used_again_comes_back(world: World, broker: Brok
     until_renewal(world, name)
     world.renew(broker, name)
     world.clock.advance(3600 * 8)
-    world.tokens.drop_due(TokenKey(name, ""))
+    world.tokens.put_off(world.record(name), None)
     world.ask(broker, name)
     assert world.record(name).due_at == token_of(world, name).renew_at
 

@@ -18,7 +18,7 @@ def due_in(world: World, *seconds: float) -> list[TokenKey]:
     """Keys that are due in so many seconds."""
     keys = [TokenKey(NAME, f"scope-{number}") for number in range(len(seconds))]
     for key, wait in zip(keys, seconds, strict=True):
-        world.tokens.set_due(key, world.clock() + timedelta(seconds=wait), scope=True)
+        world.tokens.make_due(key, world.clock() + timedelta(seconds=wait))
     return keys
 
 

@@ -77,7 +77,7 @@ def test_a_trial_that_could_not_begin_is_none(world: World, broker: Broker, name
     world.tokens.take_lease(seen, "other", now=now, until=now + timedelta(seconds=17), mark_refresh=False)
     with pytest.raises(AcquisitionInProgress):
         broker.attempt(name, force=False)
-    world.tokens.release(TokenKey(name, ""), "other")
+    world.tokens.end_lease(TokenKey(name, ""), "other")
     broker.attempt(name, force=False)
 
 

@@ -16,14 +16,15 @@ Plan = Callable[[Call], Any]
 class Faults:
     """A plan of faults for calls by name, such as `tokens.commit`; each is used up in its turn.
 
-    `every`, if set, is called with the name before each call: latency, or a switch to another actor.
+    `every`, if set, is called with the name before each call: latency, or a switch to another actor. `down`: the ports
+    that are taken down.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.every: Callable[[str], object] = lambda _name: None
         self._plans: defaultdict[str, deque[Plan]] = defaultdict(deque)
-        self._down: set[str] = set()
+        self.down: set[str] = set()
 
     def fail(self, name: str, times: int = 1) -> None:
         """The next calls do not get through."""
@@ -33,9 +34,11 @@ class Faults:
         """The next call takes effect; its caller hears of a failure only."""
         self._plans[name].append(_lose_answer)
 
-    def send_twice(self, name: str) -> None:
-        """The next call takes effect, its answer is lost, the AWS client sends it again: the second answer counts."""
-        self._plans[name].append(_send_twice)
+    def send_twice(self, name: str, between: Call = lambda: None) -> None:
+        """The next call takes effect, its answer is lost, the AWS client sends it again: the second answer counts.
+
+        `between`: what somebody else does before the second."""
+        self._plans[name].append(partial(_send_twice, between))
 
     def before(self, name: str, action: Call) -> None:
         """What somebody else does just before the next call arrives."""
@@ -43,10 +46,10 @@ class Faults:
 
     def take_down(self, port: str) -> None:
         """Every call of a port (`tokens`) fails until `bring_up`."""
-        self._down.add(port)
+        self.down.add(port)
 
     def bring_up(self, port: str) -> None:
-        self._down.discard(port)
+        self.down.discard(port)
 
     def around(self, port: str, inner: object) -> Any:
         """The same port, under this plan."""
@@ -55,7 +58,7 @@ class Faults:
     def apply(self, name: str, call: Call) -> Any:
         self.calls[name] += 1
         self.every(name)
-        if name.partition(".")[0] in self._down:
+        if name.partition(".")[0] in self.down:
             return _fail(call)
         plans = self._plans[name]
         return plans.popleft()(call) if plans else call()
@@ -85,8 +88,9 @@ def _lose_answer(call: Call) -> Any:
     raise BrokerUnavailable("A service of ours does not answer as it should.")
 
 
-def _send_twice(call: Call) -> Any:
+def _send_twice(between: Call, call: Call) -> Any:
     call()
+    between()
     return call()
 
 

@@ -97,16 +97,20 @@ class InMemoryTokenStore:
 
     def release(
         self,
-        key: TokenKey,
+        seen: TokenRecord,
         owner: str,
         *,
+        now: datetime,
         failure: Failure | None = None,
         unmark_refresh: bool = False,
         due_at: datetime | None = None,
     ) -> None:
+        key = seen.key
         if self._leads(key, owner):
             self.end_lease(key, owner, unmark_refresh=unmark_refresh)
-            self._change(key, failure=failure or self._seen(key).failure, due_at=due_at)
+            record = self._seen(key)
+            due_at = due_at if record.stale_at == seen.stale_at else now
+            self._change(key, failure=failure or record.failure, due_at=due_at)
 
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
         guard = self._guard(name)
@@ -148,13 +152,13 @@ class InMemoryTokenStore:
         if record.token is not None:
             self._change(key, last_used_at=now, due_at=due_at or record.due_at)
 
-    def set_due(self, key: TokenKey, due_at: datetime, *, scope: bool = False) -> None:
-        if scope:
-            self._items.setdefault(key, _Item(TokenRecord(key, exists=True)))
+    def make_due(self, key: TokenKey, due_at: datetime) -> None:
+        self._items.setdefault(key, _Item(TokenRecord(key, exists=True)))
         self._change(key, due_at=due_at)
 
-    def drop_due(self, key: TokenKey) -> None:
-        self._change(key, due_at=None)
+    def put_off(self, seen: TokenRecord, due_at: datetime | None) -> None:
+        if seen.key in self._items and self._seen(seen.key).due_at == seen.due_at:
+            self._change(seen.key, due_at=due_at)
 
     def mark_stale(self, name: ConnectionName, now: datetime) -> int:
         records = self.records(name)

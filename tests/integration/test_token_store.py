@@ -204,7 +204,7 @@ class TestItems:
         """A PUT with keep_warm always must not have the table drop a refresh token of 30 days after two."""
         key, ends = new_key(), NOW + timedelta(days=30)
         stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
-        store.set_due(key, after(60), scope=True)
+        store.make_due(key, after(60))
         assert int(item_of(dynamodb, stack, key.pk, key.sk)["ttl"]["N"]) > ends.timestamp()
 
     def test_a_key_off_the_index_has_neither_of_its_attributes(
@@ -213,7 +213,7 @@ class TestItems:
         key = new_key()
         stored(store, key)
         assert item_of(dynamodb, stack, key.pk, key.sk).keys() >= {"due_shard", "due_at"}
-        store.drop_due(key)
+        store.put_off(read(store, key), None)
         assert not item_of(dynamodb, stack, key.pk, key.sk).keys() & {"due_shard", "due_at"}
 
     def test_the_index_holds_keys_only(self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack) -> None:
@@ -248,7 +248,7 @@ class TestFailures:
         with canned() as (store, stubber):
             stubber.add_client_error("update_item", code)
             with pytest.raises(BrokerUnavailable):
-                store.drop_due(key)
+                store.put_off(TokenRecord(key), None)
         with canned() as (store, stubber):
             stubber.add_client_error("query", code)
             with pytest.raises(BrokerUnavailable):

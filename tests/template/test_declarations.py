@@ -7,7 +7,7 @@ import pytest
 from tests.local.resources import Document
 
 FUNCTIONS = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged"]
-LOCAL_SETTINGS = {"TOKEN_BROKER_LOCAL", "TOKEN_BROKER_TIME_SCALE", "AWS_ENDPOINT_URL"}
+LOCAL_SETTINGS = {"TOKEN_BROKER_LOCAL", "TOKEN_BROKER_TIME_SCALE", "TOKEN_BROKER_LEASE_SCALE", "AWS_ENDPOINT_URL"}
 
 
 def properties(document: Document, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def test_each_function_is_told_what_it_uses(stack: LocalStack) -> None:
     assert {function: set(environment) for function, environment in stack.environments.items()} == {
         "GetTokenFunction": ACQUIRERS,
         "RenewTokenFunction": ACQUIRERS,
-        "ManageConnectionsFunction": ACQUIRERS - {"SEALING_KEY_ARN"},
+        "ManageConnectionsFunction": ACQUIRERS - {"SEALING_KEY_ARN", "ALLOW_PRIVATE_NETWORKS"},
         "SweepDueFunction": EVERYWHERE | {"RENEWAL_QUEUE_URL"},
         "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},
     }

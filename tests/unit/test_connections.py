@@ -128,11 +128,11 @@ def test_each_setting_has_its_bounds(name: str, good: list[Any], bad: list[Any])
 
 
 def test_lifetimes_are_durations() -> None:
-    assert connection("unicommerce").told_lifetime == timedelta(hours=20)
+    assert connection("unicommerce").untold_lifetime == timedelta(hours=20)
     assert connection("unicommerce").lifetime_cap is None
-    assert connection("unicommerce", lifetime_s=60).told_lifetime == timedelta(minutes=1)
+    assert connection("unicommerce", lifetime_s=60).untold_lifetime == timedelta(minutes=1)
     assert connection("unidy", lifetime_s=60).lifetime_cap == timedelta(minutes=1)
-    assert connection("unidy").told_lifetime is None
+    assert connection("unidy").untold_lifetime is None
 
 
 def test_the_end_of_the_credentials_is_a_moment() -> None:

@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 import pytest
 
 from tests.unit.orders import CLIENT, LOGIN, answer, basic, bearer, form, json_body, order, redirect, run
-from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
+from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable, quoted_query
 from token_broker.core.failures import Kind, Where
-from token_broker.core.grants import Order, flow_for, quoted_query, revocation
+from token_broker.core.grants import Order, flow_for, revocation
 
 AWKWARD = {"client_id": "shop:1/ä", "client_secret": "p+q r%&=ß"}
 CLIENT_CREDENTIALS = ("unified-services", "commerce-layer", "unidy", "oauth2")

@@ -19,7 +19,7 @@ import boto3
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.adapters.token_store import DynamoTokenStore
 from token_broker.broker import Broker
-from token_broker.broker.parts import Parts, Switches
+from token_broker.broker.parts import Parts, Switches, Times
 from token_broker.catalogue import load_catalogue
 from token_broker.core.exchange import HttpRequest, HttpResponse, Network
 from token_broker.ports import Clock, Send, Sleep
@@ -113,6 +113,7 @@ def build_broker(
                 insecure_urls=settings.local,
                 time_scale=settings.time_scale,
             ),
+            times=Times().scaled(settings.lease_scale),
         )
     )
 

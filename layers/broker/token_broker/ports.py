@@ -81,14 +81,18 @@ class TokenStore(Protocol):
 
     def release(
         self,
-        key: TokenKey,
+        seen: TokenRecord,
         owner: str,
         *,
+        now: datetime,
         failure: Failure | None = None,
         unmark_refresh: bool = False,
         due_at: datetime | None = None,
     ) -> None:
-        """Ends the lease after a failure. Somebody else's lease is left alone. `due_at` None: off the index."""
+        """Ends the lease after a failure. Somebody else's lease is left alone. `due_at` None: off the index.
+
+        `seen`: the record when the lease was taken. If the secret changed since, the key is due at once instead.
+        """
 
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
         """Remembers a failure of the whole connection; `settled`: no login attempt is open any more."""
@@ -114,11 +118,11 @@ class TokenStore(Protocol):
     def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
         """Notes that a key is used; one that fell off the due index comes back with `due_at`."""
 
-    def set_due(self, key: TokenKey, due_at: datetime, *, scope: bool = False) -> None:
-        """Makes a key due; with `scope`, also one that was never asked for (keep_warm always)."""
+    def make_due(self, key: TokenKey, due_at: datetime) -> None:
+        """Makes a key due, also one that was never asked for (keep_warm always)."""
 
-    def drop_due(self, key: TokenKey) -> None:
-        """Takes a key off the due index."""
+    def put_off(self, seen: TokenRecord, due_at: datetime | None) -> None:
+        """Moves a key's due time, or takes it off the index (None), unless somebody moved it since `seen` was read."""
 
     def mark_stale(self, name: ConnectionName, now: datetime) -> int:
         """The connection's secret or settings changed: its keys are due at once. Returns how many."""

@@ -40,7 +40,7 @@ from token_broker.errors import (
 from token_broker.observability import count, logger, unexpected
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-MAX_BODY = 256 * 1024
+MAX_BODY = 128 * 1024
 # What is kept of the invocation's time for the answer itself.
 ANSWER_TIME = timedelta(seconds=2)
 OUR_FAULT_RETRY = timedelta(seconds=5)
@@ -133,6 +133,9 @@ def _problem(app: APIGatewayRestResolver, error: BrokerError) -> Response[str]:
     )
     count("Refusals", code=error.code)
     retry_after = error.retry_after or (OUR_FAULT_RETRY if isinstance(error, BrokerUnavailable) else None)
+    if isinstance(error, ProviderRefused):
+        # Somebody has to change something: waiting alone does not help.
+        retry_after = None
     return problem(status, error.code, error.title, error.detail, retry_after=retry_after, extra=extra)
 
 
@@ -212,8 +215,8 @@ def read_body(app: APIGatewayRestResolver) -> Any:
     """The JSON value of the body. Raises InvalidRequest."""
     raw = app.current_event.raw_event
     text = raw.get("body") or ""
-    if len(text) > MAX_BODY:
-        raise InvalidRequest("The body is too long.", errors=[FieldError("body", f"is over {MAX_BODY} characters")])
+    if len(text.encode(errors="replace")) > MAX_BODY:
+        raise InvalidRequest("The body is too long.", errors=[FieldError("body", f"is over {MAX_BODY} bytes")])
     try:
         return json.loads(base64.b64decode(text, validate=True) if raw.get("isBase64Encoded") else text)
     except (ValueError, RecursionError):

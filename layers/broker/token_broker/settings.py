@@ -11,8 +11,8 @@ from dataclasses import dataclass
 class Settings:
     """Names of resources, and switches. A function's environment holds only what that function uses.
 
-    `local` admits http and loopback addresses, and `time_scale` shrinks all lifetimes: both exist for the local stack,
-    and the template never sets them.
+    `local` admits http and loopback addresses, `time_scale` shrinks all lifetimes, and `lease_scale` all leases and
+    deadlines: the three exist for the local stack, and the template never sets them.
     """
 
     connection_table: str
@@ -23,14 +23,12 @@ class Settings:
     allow_private_networks: bool
     local: bool
     time_scale: float
+    lease_scale: float
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Raises ValueError for a value that makes no sense."""
         local = environment.get("TOKEN_BROKER_LOCAL") == "1"
-        scale = float(environment.get("TOKEN_BROKER_TIME_SCALE") or 1.0) if local else 1.0
-        if not (math.isfinite(scale) and 0 < scale <= 1):
-            raise ValueError("TOKEN_BROKER_TIME_SCALE must be above 0 and at most 1")
         return cls(
             connection_table=environment.get("CONNECTION_TABLE", ""),
             token_table=environment.get("TOKEN_TABLE", ""),
@@ -39,5 +37,14 @@ class Settings:
             secret_prefix=environment.get("SECRET_PREFIX", "token-broker"),
             allow_private_networks=environment.get("ALLOW_PRIVATE_NETWORKS") == "true",
             local=local,
-            time_scale=scale,
+            time_scale=_scale(environment, "TOKEN_BROKER_TIME_SCALE") if local else 1.0,
+            lease_scale=_scale(environment, "TOKEN_BROKER_LEASE_SCALE") if local else 1.0,
         )
+
+
+def _scale(environment: Mapping[str, str], name: str) -> float:
+    """Raises ValueError for what is no scale."""
+    scale = float(environment.get(name) or 1.0)
+    if not (math.isfinite(scale) and 0 < scale <= 1):
+        raise ValueError(f"{name} must be above 0 and at most 1")
+    return scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from token_broker.broker.parts import LEASE_TIME, Parts
+from token_broker.broker.parts import Parts
 from token_broker.ports import DueKey, RenewalMessage
 
 SHARDS = 8
@@ -42,7 +42,7 @@ def sweep(parts: Parts, *, scheduled_at: datetime, deadline: datetime) -> SweepR
         for position, due in enumerate(found[start : start + BATCH], start):
             now = parts.clock()
             delay = _delay(due, now, interval, position / len(found))
-            until = now + delay + 2 * interval + LEASE_TIME
+            until = now + delay + 2 * interval + parts.times.lease
             if parts.tokens.claim_due(due, until=until):
                 claims[RenewalMessage(due.pk, due.sk, delay)] = replace(due, due_at=until)
             else:

@@ -122,7 +122,7 @@ class Commits:
     def test_a_commit_forgets_the_failure_of_its_key(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "a")
-        store.release(key, "a", failure=a_failure())
+        store.release(read(store, key), "a", now=after(1), failure=a_failure())
         assert lease(store, key, "b", at=after(60))
         assert store.commit(key, "b", a_commit()) is None
         assert read(store, key).failure is None

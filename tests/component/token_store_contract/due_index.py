@@ -38,7 +38,7 @@ class DueIndex:
         name = new_key().name
         keys = [TokenKey(name, f"scope-{number}") for number in range(24)]
         for number, key in enumerate(keys):
-            store.set_due(key, after(number), scope=True)
+            store.make_due(key, after(number))
         by_shard = [
             [due.sk for due in store.due(shard, until=after(1000)) if due.pk == name.pk] for shard in range(SHARDS)
         ]
@@ -48,7 +48,7 @@ class DueIndex:
     def test_a_shard_gives_its_most_urgent_key_first(self, store: TokenStore) -> None:
         name = new_key().name
         for number in range(12):
-            store.set_due(TokenKey(name, f"scope-{number}"), after(-number), scope=True)
+            store.make_due(TokenKey(name, f"scope-{number}"), after(-number))
         for shard in range(SHARDS):
             moments = [due.due_at for due in store.due(shard, until=NOW)]
             assert moments == sorted(moments)
@@ -72,16 +72,16 @@ class DueIndex:
     def test_a_key_goes_off_the_index_and_comes_back(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key)
-        store.drop_due(key)
+        store.put_off(read(store, key), None)
         assert read(store, key).due_at is None
         assert due_keys(store, key.name, until=after(10_000)) == []
-        store.set_due(key, after(50))
+        store.put_off(read(store, key), after(50))
         assert due_keys(store, key.name, until=after(50)) == [DueKey(key.pk, key.sk, after(50))]
 
     def test_an_item_that_is_gone_does_not_come_back_as_a_stump(self, store: TokenStore) -> None:
         key = new_key()
-        store.set_due(key, NOW)
-        store.drop_due(key)
+        store.put_off(read(store, key), NOW)
+        store.put_off(read(store, key), None)
         store.note_use(key, now=NOW, due_at=after(60))
         store.forget_retired(key, ["0" * 16])
         assert not read(store, key).exists
@@ -90,7 +90,7 @@ class DueIndex:
     def test_a_key_nobody_asked_for_can_be_made_due(self, store: TokenStore) -> None:
         """keep_warm always: the worker finds its scope."""
         key = new_key("a b")
-        store.set_due(key, NOW, scope=True)
+        store.make_due(key, NOW)
         _, record = store.read_due(key.name, key.sk)
         assert record is not None
         assert (record.key, record.token, record.due_at) == (key, None, NOW)
@@ -98,7 +98,7 @@ class DueIndex:
     def test_making_a_stored_key_due_leaves_its_token_alone(self, store: TokenStore) -> None:
         key = new_key()
         before = stored(store, key)
-        store.set_due(key, after(5), scope=True)
+        store.make_due(key, after(5))
         record = read(store, key)
         assert record.token == before.token
         assert record.due_at == after(5)
@@ -127,7 +127,7 @@ class DueIndex:
         two = TokenKey(one.name, "b")
         stored(store, one)
         assert lease(store, two, "x")
-        store.release(two, "x", failure=a_failure("provider_refused"))
+        store.release(read(store, two), "x", now=NOW, failure=a_failure("provider_refused"))
         assert store.mark_stale(one.name, after(60)) == 2
         for key in (one, two):
             record = read(store, key)
@@ -143,6 +143,26 @@ class DueIndex:
         name = new_key().name
         keys = [TokenKey(name, "a"), TokenKey(name, "b")]
         for key in keys:
-            store.set_due(key, NOW, scope=True)
+            store.make_due(key, NOW)
         assert store.claim_due(DueKey(keys[0].pk, keys[0].sk, NOW), until=after(60))
         assert [due.sk for due in due_keys(store, name, until=NOW)] == [keys[1].sk]
+
+    def test_what_somebody_moved_meanwhile_is_not_put_off(self, store: TokenStore) -> None:
+        """The secret changed while the worker found that there was nothing to do."""
+        key = new_key()
+        seen = stored(store, key)
+        store.mark_stale(key.name, after(60))
+        store.put_off(seen, after(3000))
+        assert read(store, key).due_at == after(60)
+        store.put_off(seen, None)
+        assert read(store, key).due_at == after(60)
+
+    def test_a_change_of_the_secret_during_a_request_that_failed_keeps_the_key_due(self, store: TokenStore) -> None:
+        key = new_key()
+        seen = stored(store, key)
+        assert lease(store, key, "b", at=after(60))
+        store.mark_stale(key.name, after(61))
+        store.release(seen, "b", now=after(62), failure=a_failure("provider_refused"), due_at=None)
+        record = read(store, key)
+        assert (record.due_at, record.stale_at, record.lease) == (after(62), after(61), None)
+        assert record.failure is not None

@@ -79,7 +79,7 @@ class Guards:
         other = type(key)(key.name, "other")
         stored(store, other)
         assert lease(store, key, "a")
-        store.release(key, "a", failure=a_failure("provider_refused"))
+        store.release(read(store, key), "a", now=NOW, failure=a_failure("provider_refused"))
         store.put_guard(key.name, a_failure(), settled=False)
         store.begin_attempt(key.name)
         store.begin_trial(key.name, now=NOW, not_after=after(-300))

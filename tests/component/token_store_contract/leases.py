@@ -104,7 +104,7 @@ class Leases:
     def test_a_release_ends_the_lease_and_remembers_the_failure(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
         assert lease(store, key, "a")
-        store.release(key, "a", failure=failure, due_at=after(30))
+        store.release(read(store, key), "a", now=NOW, failure=failure, due_at=after(30))
         record = read(store, key)
         assert (record.lease, record.failure, record.due_at) == (None, failure, after(30))
         assert lease(store, key, "b", at=after(1))
@@ -112,29 +112,29 @@ class Leases:
     def test_a_failure_without_codes_and_versions_comes_back_as_it_was(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure(provider_error=None, secret_version=None, row=0)
         assert lease(store, key, "a")
-        store.release(key, "a", failure=failure)
+        store.release(read(store, key), "a", now=NOW, failure=failure)
         assert read(store, key).failure == failure
 
     def test_a_release_without_failure_keeps_the_one_that_stands(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
         assert lease(store, key, "a")
-        store.release(key, "a", failure=failure)
+        store.release(read(store, key), "a", now=NOW, failure=failure)
         assert lease(store, key, "b", at=after(60))
-        store.release(key, "b")
+        store.release(read(store, key), "b", now=NOW)
         assert read(store, key).failure == failure
 
     def test_a_release_without_due_time_takes_the_key_off_the_index(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key)
         assert lease(store, key, "b", at=after(60))
-        store.release(key, "b", due_at=None)
+        store.release(read(store, key), "b", now=NOW, due_at=None)
         assert read(store, key).due_at is None
 
     def test_a_release_takes_the_mark_off_a_refresh_token_that_never_went_out(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
-        store.release(key, "b", unmark_refresh=True)
+        store.release(read(store, key), "b", now=NOW, unmark_refresh=True)
         refresh = read(store, key).refresh
         assert refresh is not None
         assert not refresh.sent
@@ -143,7 +143,7 @@ class Leases:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
-        store.release(key, "b", failure=a_failure())
+        store.release(read(store, key), "b", now=NOW, failure=a_failure())
         refresh = read(store, key).refresh
         assert refresh is not None
         assert refresh.sent
@@ -152,7 +152,7 @@ class Leases:
         key = new_key()
         assert lease(store, key, "dead")
         assert lease(store, key, "b", at=after(60))
-        store.release(key, "dead", failure=a_failure(), due_at=after(90))
+        store.release(read(store, key), "dead", now=NOW, failure=a_failure(), due_at=after(90))
         record = read(store, key)
         assert record.lease == Lease("b", after(60) + LEASE)
         assert (record.failure, record.due_at) == (None, None)

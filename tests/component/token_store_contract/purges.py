@@ -29,7 +29,7 @@ class Purges:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
-        store.release(key, "b", failure=a_failure(at=after(61)), due_at=after(90))
+        store.release(read(store, key), "b", now=NOW, failure=a_failure(at=after(61)), due_at=after(90))
         assert lease(store, key, "c", at=after(100))
         store.note_rejection(key, "c", count=3, until=after(500))
         store.mark_stale(key.name, after(101))

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from token_broker.errors import BrokerUnavailable
 
 # Connect 1 s, read 2 s, three attempts: a caller's own deadline is what they must fit into.
-CLIENT_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "max_attempts": 3})
+CLIENT_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 class ServiceFailed(BrokerUnavailable):

@@ -10,6 +10,7 @@ from token_broker.adapters.aws import answering
 from token_broker.adapters.items import FORMAT, moment, number, read_moment, seconds, string
 from token_broker.adapters.token_table import DYNAMODB, KEEP, TokenTable, due_attributes
 from token_broker.core.names import TokenKey
+from token_broker.core.tokens import TokenRecord
 from token_broker.ports import DueKey
 
 
@@ -48,23 +49,28 @@ class DueIndex:
         )
         return claimed
 
-    def set_due(self, key: TokenKey, due_at: datetime, *, scope: bool = False) -> None:
-        sets = ["due_shard = :due_shard", "due_at = :due_at"]
-        values = {f":{name}": value for name, value in due_attributes(key, due_at).items()}
-        names = {}
-        if scope:
-            # if_not_exists: an item that is there already keeps its own end.
-            sets += ["#scope = :scope", "#format = :format", "#ttl = if_not_exists(#ttl, :ttl)"]
-            values |= {":scope": string(key.scope), ":format": number(FORMAT), ":ttl": seconds(due_at + KEEP)}
-            names = {"#scope": "scope", "#format": "format", "#ttl": "ttl"}
+    def make_due(self, key: TokenKey, due_at: datetime) -> None:
+        # if_not_exists: an item that is there already keeps its own end.
         self._table.update(
             key.pk,
             key.sk,
-            f"SET {', '.join(sets)}",
-            values,
-            condition=None if scope else "attribute_exists(pk)",
-            names=names,
+            "SET due_shard = :due_shard, due_at = :due_at, #scope = :scope, #format = :format, "
+            "#ttl = if_not_exists(#ttl, :ttl)",
+            {
+                **{f":{name}": value for name, value in due_attributes(key, due_at).items()},
+                ":scope": string(key.scope),
+                ":format": number(FORMAT),
+                ":ttl": seconds(due_at + KEEP),
+            },
+            names={"#scope": "scope", "#format": "format", "#ttl": "ttl"},
         )
 
-    def drop_due(self, key: TokenKey) -> None:
-        self._table.update(key.pk, key.sk, "REMOVE due_at, due_shard", {}, condition="attribute_exists(pk)")
+    def put_off(self, seen: TokenRecord, due_at: datetime | None) -> None:
+        key, expression, values = seen.key, "REMOVE due_at, due_shard", {}
+        if due_at is not None:
+            expression = "SET due_shard = :due_shard, due_at = :due_at"
+            values = {f":{name}": value for name, value in due_attributes(key, due_at).items()}
+        unmoved = "attribute_not_exists(due_at)"
+        if seen.due_at is not None:
+            unmoved, values[":seen"] = "due_at = :seen", moment(seen.due_at)
+        self._table.update(key.pk, key.sk, expression, values, condition=f"attribute_exists(pk) AND {unmoved}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import aws_encryption_sdk
@@ -26,11 +27,15 @@ class _MasterKey(KMSMasterKey):  # type: ignore[misc]  # the SDK has no types
     """The one key that opens (a strict provider). Keeps what KMS answered: the SDK swallows it while decrypting."""
 
     answer: ClientError | None = None
+    expected: Mapping[str, str] = {}
 
-    def _decrypt_data_key(self, *args: Any, **kwargs: Any) -> Any:
+    def _decrypt_data_key(self, encrypted_data_key: Any, algorithm: Any, encryption_context: Any = None) -> Any:
         self.answer = None
+        if not _is_of(encryption_context or {}, self.expected):
+            # KMS would deny it too, by the key's policy, and then it would look like our own fault.
+            raise DecryptKeyError("sealed for another place or purpose")
         try:
-            return super()._decrypt_data_key(*args, **kwargs)
+            return super()._decrypt_data_key(encrypted_data_key, algorithm, encryption_context)
         except DecryptKeyError as error:
             cause = error.__cause__
             self.answer = cause if isinstance(cause, ClientError) else None
@@ -61,7 +66,8 @@ class KmsSealer:
         return bytes(sealed)
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
-        self._master_key.answer = None
+        expected = self._context(key, purpose)
+        self._master_key.answer, self._master_key.expected = None, expected
         try:
             plain, header = self._sdk.decrypt(source=bytes(sealed), key_provider=self._master_key)
         except BotoCoreError as error:
@@ -72,10 +78,13 @@ class KmsSealer:
                 raise ServiceFailed(KMS, error_code(answer)) from None
             raise SealBroken from None
         # The SDK gives the context back and does not compare it.
-        expected = self._context(key, purpose)
-        if any(header.encryption_context.get(name) != value for name, value in expected.items()):
+        if not _is_of(header.encryption_context, expected):
             raise SealBroken
         return bytes(plain).decode()
 
     def _context(self, key: TokenKey, purpose: str) -> dict[str, str]:
         return {"table": self._table, "key": f"{key.pk}|{key.sk}", "purpose": purpose}
+
+
+def _is_of(context: Mapping[str, str], expected: Mapping[str, str]) -> bool:
+    return all(context.get(name) == value for name, value in expected.items())

@@ -32,8 +32,8 @@ from token_broker.core.exchange import (
     OutcomeUnknown,
     TransportError,
     Unreachable,
+    quoted_query,
 )
-from token_broker.core.grants import quoted_query
 
 USER_AGENT = f"token-broker/{__version__}"
 CHUNK = 8192
@@ -155,7 +155,7 @@ class _Exchange:
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
             return Unreachable("the certificate is not trusted", bad_certificate=True)
         if any(isinstance(cause, _AddressRefused) for cause in causes):
-            return Unreachable("the address is not allowed")
+            return Unreachable("the address is not allowed", refused_address=True)
         return Unreachable("no connection")
 
     def tls(self) -> ssl.SSLContext:

@@ -183,9 +183,8 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             removed.append("stale_at")
         expression_values = {f":{name}": value for name, value in values.items()}
         expression_values |= {":owner": string(owner), ":before": retired_list(record.retired)}
-        same_version = "attribute_not_exists(stale_at)"
-        if record.stale_at is not None:
-            same_version, expression_values[":stale_at"] = "stale_at = :stale_at", moment(record.stale_at)
+        same_version, stale_at = _same_version(record)
+        expression_values |= stale_at
         sets = ", ".join(f"#{name} = :{name}" for name in values)
         return self._table.update(
             key.pk,
@@ -202,27 +201,36 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
 
     def release(
         self,
-        key: TokenKey,
+        seen: TokenRecord,
         owner: str,
         *,
+        now: datetime,
         failure: Failure | None = None,
         unmark_refresh: bool = False,
         due_at: datetime | None = None,
     ) -> None:
-        values: dict[str, Any] = {} if due_at is None else due_attributes(key, due_at)
-        removed = ["lease_until"] + (["due_at", "due_shard"] if due_at is None else [])
-        if failure is not None:
-            values["failure"] = failure_map(failure)
-        if unmark_refresh:
-            removed.append("refresh_sent")
-        sets = ", ".join(f"{name} = :{name}" for name in values)
-        self._table.update(
-            key.pk,
-            key.sk,
-            f"{'SET ' + sets if sets else ''} REMOVE {', '.join(removed)}",
-            {f":{name}": value for name, value in values.items()} | {":owner": string(owner)},
-            condition=IS_MINE,
-        )
+        key, record = seen.key, seen
+        for _ in range(MAX_TRIES):
+            values: dict[str, Any] = {} if due_at is None else due_attributes(key, due_at)
+            removed = ["lease_until"] + (["due_at", "due_shard"] if due_at is None else [])
+            if failure is not None:
+                values["failure"] = failure_map(failure)
+            if unmark_refresh:
+                removed.append("refresh_sent")
+            sets = ", ".join(f"{name} = :{name}" for name in values)
+            expression_values = {f":{name}": value for name, value in values.items()} | {":owner": string(owner)}
+            same_version, stale_at = _same_version(record)
+            released, item = self._table.update(
+                key.pk,
+                key.sk,
+                f"{'SET ' + sets if sets else ''} REMOVE {', '.join(removed)}",
+                expression_values | stale_at,
+                condition=f"{IS_MINE} AND {same_version}",
+            )
+            record = read_record(key, item, Guard())
+            if released or record.last_owner != owner:
+                return
+            due_at = now
 
     def end_rests(self, name: ConnectionName) -> None:
         for sk in [GUARD, *(record.key.sk for record in self.records(name) if record.failure is not None)]:
@@ -315,6 +323,13 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             )
             if done:
                 return
+
+
+def _same_version(record: TokenRecord) -> tuple[str, dict[str, Any]]:
+    """The condition that no change of the secret was marked since `record` was read, and its value."""
+    if record.stale_at is None:
+        return "attribute_not_exists(stale_at)", {}
+    return "stale_at = :stale_at", {":stale_at": moment(record.stale_at)}
 
 
 def _same_retired(record: TokenRecord) -> str:

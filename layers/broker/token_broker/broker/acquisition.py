@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from token_broker.broker.parts import ACQUISITION_TIME, EXCHANGE_TIME, LEASE_TIME, Parts, host_of, order_for
-from token_broker.broker.revocation import Revoker, next_due
+from token_broker.broker.parts import Parts, host_of, order_for
+from token_broker.broker.revocation import FIRST_RETRY, Revoker, next_due
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials, check_scope_of, parse_credentials
 from token_broker.core.exchange import TransportError, Unreachable
@@ -22,7 +22,6 @@ from token_broker.errors import (
     BrokerError,
     BrokerUnavailable,
     ConnectionMisconfigured,
-    ProviderError,
     ProviderRateLimited,
     TooManyScopeSets,
 )
@@ -80,12 +79,12 @@ class Acquirer:
         owner, now = parts.new_id(), parts.clock()
         uses_refresh = connection.provider.grant != "login"
         taken, found = parts.tokens.take_lease(
-            seen, owner, now=now, until=now + LEASE_TIME, mark_refresh=uses_refresh and seen.refresh is not None
+            seen, owner, now=now, until=now + parts.times.lease, mark_refresh=uses_refresh and seen.refresh is not None
         )
         if not taken:
             return Lost(asked=False)
         found = replace(found, guard=seen.guard, lease=None)
-        work = Work(connection, policy, found, request, owner, deadline=now + ACQUISITION_TIME)
+        work = Work(connection, policy, found, request, owner, deadline=now + parts.times.acquisition)
         # What came back may be newer than what was decided on.
         if not isinstance(decide(found, request, policy, now), Acquire):
             self._end_unsent(work)
@@ -126,6 +125,10 @@ class Acquirer:
         return _Ready(credentials, order)
 
     def _ask(self, work: Work, ready: _Ready, decision: Acquire) -> Acquired | Lost:
+        if self.parts.clock() >= work.deadline:
+            # Our own services took it all. That is no failure of the provider's.
+            self._end_unsent(work)
+            raise BrokerUnavailable("No time was left to ask the provider.")
         try:
             answer, life = self.exchange(work, ready.order)
         except Refusal as refusal:
@@ -174,7 +177,7 @@ class Acquirer:
                 try:
                     if sent_at >= work.deadline:
                         raise Unreachable("no time is left")
-                    response = parts.send(request, network, min(EXCHANGE_TIME, work.deadline - sent_at))
+                    response = parts.send(request, network, min(parts.times.exchange, work.deadline - sent_at))
                 except TransportError as error:
                     nothing_left = nothing_left and isinstance(error, Unreachable)
                     request = flow.throw(error)
@@ -194,7 +197,7 @@ class Acquirer:
                 answer.issued,
                 sent_at=answer.sent_at,
                 cap=parts.scaled(connection.lifetime_cap),
-                untold=parts.scaled(connection.told_lifetime),
+                untold=parts.scaled(connection.untold_lifetime),
                 default=DEFAULT_LIFE * parts.switches.time_scale,
             )
         except Unusable as reason:
@@ -262,6 +265,11 @@ class Acquirer:
         kept = {item.token_id for item in stands.retired} | {stands.token.token_id if stands.token else ""}
         if token.token_id in kept:
             return
+        if stands.lease is not None:
+            # Whoever leads now may be given the same token; his commit then takes it off the list again.
+            due_at = self.parts.clock() + FIRST_RETRY
+            self.parts.tokens.retire(work.key, Retired.of(token, revoke=True), work.connection.settings, due_at)
+            return
         self.revoker.end(work.connection, work.key, Retired.of(token, revoke=True), plain)
 
     def _refresh(self, work: Work, issued: Issued) -> Refresh | None:
@@ -279,7 +287,7 @@ class Acquirer:
         if work.found.token is not None and work.found.token.alive(now):
             return
         records = self.parts.tokens.records(connection.name)
-        live = sum(1 for record in records if record.token is not None and record.token.alive(now))
+        live = sum(1 for record in records if record.key != work.key and _is_taken(record, now))
         limit = 1 if connection.issue_revokes_previous else MAX_SCOPE_SETS
         if live >= limit:
             raise TooManyScopeSets(
@@ -305,7 +313,7 @@ class Acquirer:
             raise ProviderRateLimited(detail, retry_after=wait)
         self.parts.tokens.note_version(work.key.name, [*recent, (credentials.version, now)])
 
-    def remember(self, work: Work, credentials: Credentials, refusal: Refusal) -> ProviderError:
+    def remember(self, work: Work, credentials: Credentials, refusal: Refusal) -> BrokerError:
         """Stores a failure where its cause lies, ends the lease, and gives the error to raise."""
         verdict = refusal.verdict
         parts, key, now = self.parts, work.key, self.parts.clock()
@@ -315,7 +323,7 @@ class Acquirer:
             previous,
             now=now,
             secret_version=credentials.version,
-            settings_version=work.connection.version,
+            settings_version=work.connection.asked_version,
         )
         kept = to_remember(failure, previous)
         per_host = verdict.where is Where.LIMIT and work.connection.provider.limit_per == "host"
@@ -325,13 +333,14 @@ class Acquirer:
             parts.tokens.put_guard(key.name, kept, settled=failure.refused or not verdict.outcome_unknown)
         due_at = None if kept.refused or work.connection.keep_warm == "never" else failure.retry_at
         parts.tokens.release(
-            key,
+            work.found,
             work.owner,
+            now=now,
             failure=kept if per_host or verdict.where is Where.KEY else None,
             unmark_refresh=refusal.nothing_left and work.marked,
             due_at=next_due(work.found.retired, due_at, now),
         )
-        return provider_error(failure, now)
+        return error_of(failure, now)
 
     def _end_unsent(self, work: Work) -> None:
         self.parts.tokens.end_lease(work.key, work.owner, unmark_refresh=work.marked)
@@ -341,16 +350,18 @@ class Acquirer:
         now, connection, failure = self.parts.clock(), work.connection, None
         if isinstance(error, ConnectionMisconfigured):
             failure = Failure(
-                error.code, error.detail, None, now, now + MISCONFIGURED_REST, 1, None, connection.version, row=0
+                error.code, error.detail, None, now, now + MISCONFIGURED_REST, 1, None, connection.asked_version, row=0
             )
         elif not isinstance(error, ProviderRateLimited):
             self._end_unsent(work)
             return
-        is_warm = work.found.token is not None and connection.keep_warm != "never"
+        has_token = work.found.token is not None
+        is_warm = connection.keep_warm == "always" or (has_token and connection.keep_warm == "used")
         due_at = now + (error.retry_after or MISCONFIGURED_REST) if is_warm else None
         self.parts.tokens.release(
-            work.key,
+            work.found,
             work.owner,
+            now=now,
             failure=failure,
             unmark_refresh=work.marked,
             due_at=next_due(work.found.retired, due_at, now),
@@ -386,12 +397,21 @@ class Work:
         return self.found.refresh is not None and not self.found.refresh.sent
 
 
-def provider_error(failure: Failure, now: datetime) -> ProviderError:
-    """The error that a remembered failure means for a caller. Waiting helps with all but a refusal."""
+def error_of(failure: Failure, now: datetime) -> BrokerError:
+    """The error that a remembered failure means for a caller."""
+    if failure.misconfigured:
+        return ConnectionMisconfigured(failure.detail)
     return PROVIDER_ERRORS[failure.code](
         failure.detail,
         retry_after=max(failure.retry_at - now, timedelta(seconds=1)),
         provider_error=failure.provider_error,
+    )
+
+
+def _is_taken(record: TokenRecord, now: datetime) -> bool:
+    """Whether a scope set has a live token, or is about to: every lease was written before it is counted here."""
+    return (record.token is not None and record.token.alive(now)) or (
+        record.lease is not None and record.lease.holds(now)
     )
 
 

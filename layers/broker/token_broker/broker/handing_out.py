@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from token_broker.broker.acquisition import ACCESS, Acquired, Acquirer, Lost, provider_error
+from token_broker.broker.acquisition import ACCESS, Acquired, Acquirer, Lost, error_of
 from token_broker.broker.memory import MAX_REMEMBERED, Remembered, TokenMemory
-from token_broker.broker.parts import ACQUISITION_TIME, WAIT_TIME, Parts
+from token_broker.broker.parts import Parts
 from token_broker.core.callers import Caller
 from token_broker.core.connections import Connection
 from token_broker.core.names import ConnectionName, TokenKey
@@ -20,6 +20,7 @@ from token_broker.core.policy import (
     Serve,
     TokenRequest,
     decide,
+    valid_token,
     warnings,
 )
 from token_broker.core.tokens import Token, TokenRecord
@@ -93,6 +94,7 @@ class HandingOut:
         try:
             return self._from_store(ask, key, asked_at)
         except BrokerUnavailable:
+            remembered = self._memory.recall(key)
             if remembered is not None and (found := self._from_memory(ask, remembered, asked_at, MEMORY_IN_NEED)):
                 return found
             raise
@@ -131,12 +133,12 @@ class HandingOut:
                 case Refuse() as refuse:
                     raise _refusal(refuse, look.now)
                 case AwaitOther(fallback=fallback):
-                    if parts.clock() + timedelta(seconds=pause) > min(asked_at + WAIT_TIME, ask.deadline):
+                    if parts.clock() + timedelta(seconds=pause) > min(asked_at + parts.times.wait, ask.deadline):
                         return self._fall_back(look, fallback, _in_progress())
                     parts.sleep(pause)
                     pause = min(pause * 2, LAST_LOOK)
                 case Acquire() as acquire:
-                    if not may_acquire or parts.clock() + ACQUISITION_TIME > ask.deadline:
+                    if not may_acquire or parts.clock() + parts.times.acquisition > ask.deadline:
                         return self._fall_back(look, self._fallback(look), _in_progress())
                     attempt = self._attempt(look, acquire)
                     if isinstance(attempt, Handout):
@@ -157,6 +159,9 @@ class HandingOut:
             # The scope of a request that names none was guessed, and the settings say otherwise.
             key = TokenKey(ask.name, scope)
         # A read can take seconds, by retries: the decision is of the time after it, the memory's age of that before.
+        # What a purge took, or other settings, must not come back from memory while our own services fail.
+        if valid_token(record, policy, self._parts.clock()) is None:
+            self._memory.drop(key)
         request, now = replace(_request(ask, policy, asked_at), unreadable=unreadable), self._parts.clock()
         look = _Look(connection, policy, record, request, read_at, now, decide(record, request, policy, now))
         return self._look_for_new_secret(look, look.decision) if isinstance(look.decision, Refuse) else look
@@ -178,7 +183,10 @@ class HandingOut:
             plain = self._parts.sealer.open(serve.token.sealed, key, ACCESS)
         self._memory.remember(Remembered(look.connection, look.record, plain, look.read_at))
         self._note_use(look, serve.token)
-        return Handout(look.connection, serve.token, "table", look.now, serve.warnings, plain)
+        now = self._parts.clock()
+        if not serve.token.alive(now):
+            raise _ended()
+        return Handout(look.connection, serve.token, "table", now, serve.warnings, plain)
 
     def _attempt(self, look: _Look, acquire: Acquire) -> Handout | Lost:
         try:
@@ -190,7 +198,7 @@ class HandingOut:
     def _acquired(self, look: _Look, acquired: Acquired) -> Handout:
         now = self._parts.clock()
         if not acquired.token.alive(now):
-            raise ProviderUnavailable("The token had ended when it arrived.", retry_after=RETRY_IN_PROGRESS)
+            raise _ended()
         self._memory.remember(Remembered(look.connection, acquired.record, acquired.access_token, look.read_at))
         found = warnings(acquired.record, look.request, look.policy, now)
         if acquired.token.token_id == look.request.rejected:
@@ -225,7 +233,10 @@ class HandingOut:
         if len(self._probes) >= MAX_REMEMBERED:
             self._probes.clear()
         self._probes[name] = now
-        secret = self._parts.vault.read(name)
+        try:
+            secret = self._parts.vault.read(name)
+        except BrokerUnavailable:
+            return look
         if secret is None:
             return look
         request = replace(look.request, secret_version=secret.version)
@@ -282,9 +293,13 @@ def _in_progress() -> AcquisitionInProgress:
     )
 
 
+def _ended() -> ProviderUnavailable:
+    return ProviderUnavailable("The token ended while it was being handed out.", retry_after=RETRY_IN_PROGRESS)
+
+
 def _refusal(refuse: Refuse, now: datetime) -> BrokerError:
     if refuse.failure is not None:
-        return provider_error(refuse.failure, now)
+        return error_of(refuse.failure, now)
     return TooManyRejections(
         "Tokens of this connection are reported as refused too often; the current one may be good.",
         retry_after=max(refuse.retry_at - now, timedelta(seconds=1)),

@@ -42,6 +42,9 @@ class TokenMemory:
         self.remember_scope(entry.connection)
         self._keep(self._entries, entry.record.key, entry)
 
+    def drop(self, key: TokenKey) -> None:
+        self._entries.pop(key, None)
+
     def forget(self, name: ConnectionName) -> None:
         """Everything of a connection, at once: its tokens were dropped."""
         for key in [key for key in self._entries if key.name == name]:

@@ -34,10 +34,22 @@ from token_broker.ports import (
     TokenStore,
 )
 
-EXCHANGE_TIME = timedelta(seconds=8)
-ACQUISITION_TIME = timedelta(seconds=12)
-LEASE_TIME = timedelta(seconds=17)
-WAIT_TIME = timedelta(seconds=10)
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What bounds real work: one exchange, one acquisition over all its steps, a lease, a caller's wait for another's.
+
+    A lease outlives its acquisition by the time that the commit and its repetitions may take.
+    """
+
+    exchange: timedelta = timedelta(seconds=8)
+    acquisition: timedelta = timedelta(seconds=12)
+    lease: timedelta = timedelta(seconds=17)
+    wait: timedelta = timedelta(seconds=10)
+
+    def scaled(self, scale: float) -> Times:
+        """All of them shortened together, so that a test can see a lease run out (local stack only)."""
+        return Times(self.exchange * scale, self.acquisition * scale, self.lease * scale, self.wait * scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ class Parts:
     sleep: Sleep
     new_id: NewId
     switches: Switches = Switches()
+    times: Times = Times()
 
     def provider(self, slug: str) -> Provider:
         """Raises UnknownProvider."""
@@ -112,9 +125,10 @@ class Parts:
         scale, window = self.switches.time_scale, connection.provider.reissue_window_s
         base = RenewalPolicy(
             issuer=connection.endpoints.token,
-            settings_version=connection.version,
+            settings_version=connection.asked_version,
             reissue_window=timedelta(seconds=window) * scale if window else None,
             revokes_previous=connection.issue_revokes_previous,
+            lease=self.times.lease,
         )
         if scale == 1.0:
             return base

@@ -9,17 +9,12 @@ from typing import Any
 
 from token_broker.broker.parts import Parts
 from token_broker.broker.revocation import NotRevoked, Purge, Revoker
-from token_broker.core.connections import Connection
+from token_broker.core.connections import Connection, asked_version
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import TokenRecord
 from token_broker.errors import BrokerError, ConnectionMisconfigured, FieldError, InvalidRequest, VersionConflict
 from token_broker.ports import ANY_VERSION, RenewalMessage, StoredSettings, Unclaimed
-
-# What a change of these settings touches is who may ask, not what the provider is asked.
-LOCAL_SETTINGS = frozenset(
-    "allowed_callers denied_callers allowed_scopes keep_warm suspended credentials_expire_at api_base_url".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +68,10 @@ class Registry:
             raise VersionConflict(f"The settings of {name} have another version than the request names.") from None
         # A repeated write finds itself, and what it replaced is not known any more.
         is_repeat = before is not None and before.version == connection.version
-        if before is not None and (is_repeat or _asked_differently(before.settings, connection.settings)):
+        if before is not None and (is_repeat or asked_version(before.settings) != connection.asked_version):
             self.parts.tokens.mark_stale(name, self.parts.clock())
         if connection.keep_warm == "always" and not connection.suspended:
-            self.parts.tokens.set_due(TokenKey(name, connection.scope), self.parts.clock(), scope=True)
+            self.parts.tokens.make_due(TokenKey(name, connection.scope), self.parts.clock())
         return connection, before is None
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> Purge:
@@ -100,7 +95,7 @@ class Registry:
             keys = {after.key for after, _ in waiting.values()}
             self.parts.queue.send([RenewalMessage(key.pk, key.sk) for key in keys])
         return Purge(
-            dropped=sum(1 for before, _ in dropped if before.token is not None),
+            dropped=self.revoker.count(dropped),
             not_revoked=tuple(NotRevoked(item.token_id, reason, item.expires_at) for _, item in waiting.values()),
         )
 
@@ -115,7 +110,7 @@ class Registry:
         now = self.parts.clock()
         records = self.parts.tokens.records(stored.name)
         live = [record.token for record in records if record.token is not None and record.token.alive(now)]
-        failures = {failure.at: failure for record in records for failure in record.failures()}
+        failures = {failure.at: failure for record in records for failure in _relevant(record, now)}
         last = failures[max(failures)] if failures else None
         return ConnectionState(
             name=stored.name,
@@ -135,11 +130,13 @@ class Registry:
             return "misconfigured"
         if connection.suspended:
             return "suspended"
-        if failure is not None and failure.settings_version == connection.version:
+        if failure is not None and failure.settings_version == connection.asked_version:
             return "misconfigured" if failure.misconfigured else "failing"
         return "ok" if live else "idle"
 
 
-def _asked_differently(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    names = (set(before) | set(after)) - LOCAL_SETTINGS
-    return any(before.get(name) != after.get(name) for name in names)
+def _relevant(record: TokenRecord, now: datetime) -> tuple[Failure, ...]:
+    """A failure of the connection counts until it is mended; one of a key while its token lives or it rests."""
+    is_live = record.token is not None and record.token.alive(now)
+    failures = record.failures()
+    return tuple(found for found in failures if found is record.guard.failure or is_live or found.retry_at > now)

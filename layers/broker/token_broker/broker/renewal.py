@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from token_broker.broker.acquisition import Acquired, Acquirer
-from token_broker.broker.parts import ACQUISITION_TIME, Parts
+from token_broker.broker.parts import Parts
 from token_broker.broker.revocation import FINAL, Revoker, issued_under, next_due
 from token_broker.core.connections import Connection
 from token_broker.core.failures import Failure
@@ -111,11 +111,7 @@ class Renewer:
 
     def _set_due(self, record: TokenRecord, due_at: datetime | None) -> None:
         """Off the index with None, unless there is something left to revoke."""
-        due_at = next_due(record.retired, due_at, self.parts.clock())
-        if due_at is None:
-            self.parts.tokens.drop_due(record.key)
-        else:
-            self.parts.tokens.set_due(record.key, due_at)
+        self.parts.tokens.put_off(record, next_due(record.retired, due_at, self.parts.clock()))
 
     def _revoke_outstanding(self, record: TokenRecord) -> tuple[TokenRecord, bool]:
         """The record with what is still to be revoked, and whether anything was."""
@@ -125,7 +121,7 @@ class Renewer:
         if connection is None:
             self.parts.tokens.forget_retired(record.key, [item.token_id for item in record.retired])
             return replace(record, retired=()), False
-        purge = self.revoker.revoke(connection, record, deadline=self.parts.clock() + ACQUISITION_TIME)
+        purge = self.revoker.revoke(connection, record, deadline=self.parts.clock() + self.parts.times.acquisition)
         left = {item.token_id for item in purge.not_revoked if item.reason not in FINAL}
         kept = tuple(item for item in record.retired if not item.revoke or item.token_id in left)
         return replace(record, retired=kept), bool(purge.revoked)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from token_broker.broker.parts import EXCHANGE_TIME, Parts, order_for
+from token_broker.broker.parts import Parts, host_of, order_for
 from token_broker.core.connections import Connection
-from token_broker.core.credentials import parse_credentials
-from token_broker.core.exchange import TransportError
+from token_broker.core.credentials import Credentials, parse_credentials
+from token_broker.core.exchange import HttpResponse, TransportError
+from token_broker.core.failures import DEFAULT_LIMIT_REST, MAX_LIMIT_REST
 from token_broker.core.grants import revocation
 from token_broker.core.names import TokenKey
+from token_broker.core.replies import retry_after
 from token_broker.core.tokens import Retired, TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.ports import SealBroken, StoredSettings
 
-RETRY_TIME = timedelta(minutes=1)
+# The second is as far apart as attempts at a failing token endpoint end up.
+FIRST_RETRY, RETRY_TIME = timedelta(minutes=1), timedelta(minutes=5)
 # Reasons after which another attempt cannot help.
-FINAL = frozenset({"not_supported", "unreadable", "issued_elsewhere"})
+FINAL = frozenset({"not_supported", "unreadable", "issued_elsewhere", "provider_refused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Revoker:
         What is outstanding stays sealed and due: the worker goes on with it. Settings that are broken stop no purge.
         """
         dropped = self.drop(stored, scope)
-        result = Purge(dropped=sum(1 for before, _ in dropped if before.token is not None))
+        result = Purge(dropped=self.count(dropped))
         for _, after in dropped:
             connection = issued_under(self.parts, after)
             if connection is None:
@@ -59,6 +63,11 @@ class Revoker:
             else:
                 result = joined(result, self.revoke(connection, after, deadline=deadline))
         return result
+
+    def count(self, dropped: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
+        """How many live tokens were dropped."""
+        now = self.parts.clock()
+        return sum(1 for before, _ in dropped if before.token is not None and before.token.alive(now))
 
     def drop(self, stored: StoredSettings, scope: str | None = None) -> list[tuple[TokenRecord, TokenRecord]]:
         """Takes the tokens away from every caller. Gives each record as it was, and with what is left to revoke."""
@@ -79,8 +88,8 @@ class Revoker:
         for item in record.retired:
             if not item.revoke or item.token_id in done:
                 continue
-            late = self.parts.clock() + EXCHANGE_TIME > deadline
-            reason = "queued" if late else self._revoke_sealed(connection, record.key, item)
+            late = self.parts.clock() + self.parts.times.exchange > deadline
+            reason = "queued" if late else self._revoke_sealed(connection, record, item)
             if reason is None:
                 revoked.append(item.token_id)
             else:
@@ -95,23 +104,27 @@ class Revoker:
         """Ends a token that was issued to nobody; kept for the worker where that fails."""
         reason = self.revoke_plain(connection, key, plain)
         if reason is not None and reason not in FINAL:
-            self.parts.tokens.retire(key, item, connection.settings, self.parts.clock() + RETRY_TIME)
+            self.parts.tokens.retire(key, item, connection.settings, self.parts.clock() + FIRST_RETRY)
 
-    def revoke_plain(self, connection: Connection, key: TokenKey, plain: str) -> str | None:
+    def revoke_plain(
+        self, connection: Connection, key: TokenKey, plain: str, credentials: Credentials | None = None
+    ) -> str | None:
         """None if the provider took it; else the reason: `not_supported`, `credentials_missing`, `rate_limited`,
-        `provider_unavailable`, `provider_refused` or `broker_unavailable`."""
+        `provider_unavailable`, `provider_refused` or `broker_unavailable`. By default with the current credentials."""
         if connection.endpoints.revocation is None:
             return "not_supported"
         try:
-            secret = self.parts.vault.read(connection.name)
-            if secret is None:
-                return "credentials_missing"
-            credentials = parse_credentials(connection.name, connection.provider, secret)
+            if credentials is None:
+                secret = self.parts.vault.read(connection.name)
+                if secret is None:
+                    return "credentials_missing"
+                credentials = parse_credentials(connection.name, connection.provider, secret)
             request = revocation(order_for(connection, credentials, key.scope, self.parts.clock()), plain)
             if request is None:
                 return "not_supported"
             self.parts.take_budget(connection)
-            response = self.parts.send(request, self.parts.network(connection), EXCHANGE_TIME)
+            response = self.parts.send(request, self.parts.network(connection), self.parts.times.exchange)
+            return self._outcome(connection, response)
         except ConnectionMisconfigured:
             return "credentials_missing"
         except ProviderRateLimited:
@@ -120,21 +133,32 @@ class Revoker:
             return "broker_unavailable"
         except TransportError:
             return "provider_unavailable"
+
+    def _outcome(self, connection: Connection, response: HttpResponse) -> str | None:
         if 200 <= response.status < 300:
             return None
-        return "provider_unavailable" if response.status >= 500 or response.status == 429 else "provider_refused"
+        now = self.parts.clock()
+        if response.status == 429 or (response.status == 503 and "retry-after" in response.headers):
+            if connection.provider.limit_per == "host":
+                rest = min(retry_after(response.headers, now) or DEFAULT_LIMIT_REST, MAX_LIMIT_REST)
+                self.parts.tokens.rest_host(host_of(connection.endpoints.token), now + rest)
+            return "rate_limited"
+        return "provider_unavailable" if response.status >= 500 else "provider_refused"
 
-    def _revoke_sealed(self, connection: Connection, key: TokenKey, item: Retired) -> str | None:
+    def _revoke_sealed(self, connection: Connection, record: TokenRecord, item: Retired) -> str | None:
         if item.issuer != connection.endpoints.token:
             # The settings name another endpoint now: it must not learn the token.
             return "issued_elsewhere"
+        rest = record.guard.failure
+        if rest is not None and rest.refused and rest.retry_at > self.parts.clock():
+            return "credentials_refused"
         try:
-            plain = self.parts.sealer.open(item.sealed, key, "access_token")
+            plain = self.parts.sealer.open(item.sealed, record.key, "access_token")
         except SealBroken:
             return "unreadable"
         except BrokerError:
             return "broker_unavailable"
-        return self.revoke_plain(connection, key, plain)
+        return self.revoke_plain(connection, record.key, plain)
 
 
 def issued_under(parts: Parts, record: TokenRecord) -> Connection | None:

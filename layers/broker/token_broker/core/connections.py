@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,29 +30,40 @@ OAUTH_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class CommonSetting:
-    """A setting that every connection has: its name, what it is for, and what stands for it if it is left out."""
+    """A setting that every connection has: its name, what it is for, and what stands for it if it is left out.
+
+    `is_asked`: it changes what the provider is asked, and not only who may ask.
+    """
 
     name: str
     help: str
     required: bool = False
     default: Any = None
+    is_asked: bool = False
 
 
 COMMON_SETTINGS = (
     CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens, or *.", required=True),
     CommonSetting("denied_callers", "ARNs that may not, whatever allowed_callers says.", default=[]),
-    CommonSetting("scope", "Scope of a request that names none."),
+    CommonSetting("scope", "Scope of a request that names none.", is_asked=True),
     CommonSetting("allowed_scopes", 'Scope items that may be asked for; default: those of scope; ["*"]: any.'),
-    CommonSetting("lifetime_s", "Lifetime of a token where the provider tells none; a cap elsewhere."),
+    CommonSetting("lifetime_s", "Lifetime of a token where the provider tells none; a cap elsewhere.", is_asked=True),
     CommonSetting("keep_warm", "Renew ahead while used (24 h), always, or never.", default="used"),
     CommonSetting("suspended", "true: no tokens until it is false again.", default=False),
     CommonSetting("credentials_expire_at", "When the credentials end at the provider, e.g. 2027-01-31T00:00:00Z."),
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
-    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none."),
-    CommonSetting("issue_revokes_previous", "true if each token issued ends the one before.", default=False),
-    CommonSetting("private_network", "true: dial private addresses, if the deployment lets it.", default=False),
-    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's."),
+    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", is_asked=True),
+    CommonSetting("issue_revokes_previous", "Each token issued ends the one before.", default=False, is_asked=True),
+    CommonSetting("private_network", "Dial private addresses, if deployed so.", default=False, is_asked=True),
+    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", is_asked=True),
 )  # fmt: skip
+_NOT_ASKED = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.is_asked)
+
+
+def asked_version(settings: Mapping[str, Any]) -> str:
+    """A digest that changes with what the provider is asked: another one lifts a refusal, the same one does not."""
+    asked = {name: value for name, value in settings.items() if name not in _NOT_ASKED}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ class Connection:
     name: ConnectionName
     provider: Provider
     version: str
+    asked_version: str
     settings: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
     allowed_callers: tuple[str, ...]
@@ -88,7 +102,7 @@ class Connection:
         return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None
 
     @property
-    def told_lifetime(self) -> timedelta | None:
+    def untold_lifetime(self) -> timedelta | None:
         """What stands for a lifetime that the provider does not tell."""
         seconds = self.lifetime_s or self.provider.default_lifetime_s
         return timedelta(seconds=seconds) if seconds else None
@@ -105,16 +119,11 @@ class Connection:
         refused = () if "*" in self.allowed_scopes else sorted(scope_items(asked) - set(self.allowed_scopes))
         if refused:
             raise ScopeNotAllowed(f"Not allowed on {self.name}: {' '.join(refused)}.")
-        self._check_required(asked)
-        return asked
-
-    def _check_required(self, scope: str) -> None:
-        pattern = self.provider.scope.pattern
-        if pattern is not None:
-            wrong = sorted(item for item in scope_items(scope) if not pattern.fullmatch(item))
-            if wrong:
-                fault = FieldError("scope", f"{wrong[0]} is not a scope of this provider")
-                raise InvalidRequest("The scope cannot be asked for.", errors=[fault])
+        if (wrong := _not_of(self.provider, asked)) is not None:
+            fault = FieldError("scope", f"{wrong} is not a scope of this provider")
+            raise InvalidRequest("The scope cannot be asked for.", errors=[fault])
+        # A login has no scopes: one account, one token, one attempt at a time.
+        return self.scope if self.provider.grant == "login" else asked
 
 
 def parse_connection(
@@ -139,6 +148,7 @@ def parse_connection(
         name=name,
         provider=provider,
         version=version,
+        asked_version=asked_version(settings),
         settings=dict(settings),
         options=options,
         allowed_callers=fields.take("allowed_callers", _callers, (), required=True),
@@ -159,11 +169,7 @@ def parse_connection(
     )
     if provider.scope.required and not scope and not any(fault.field == "scope" for fault in fields.faults):
         fields.fault("scope", "is required: without one this provider hands out all its scopes")
-    if (
-        scope
-        and provider.scope.pattern
-        and not all(provider.scope.pattern.fullmatch(item) for item in scope_items(scope))
-    ):
+    if _not_of(provider, scope) is not None:
         fields.fault("scope", "has an item that is not a scope of this provider")
     if scope and "*" not in connection.allowed_scopes and not scope_items(scope) <= set(connection.allowed_scopes):
         fields.fault("scope", "has an item that allowed_scopes does not hold")
@@ -171,6 +177,12 @@ def parse_connection(
     if fields.faults:
         raise InvalidRequest(f"The settings of {name} do not hold together.", errors=fields.faults)
     return connection
+
+
+def _not_of(provider: Provider, scope: str) -> str | None:
+    """The first item that cannot be a scope of the provider."""
+    pattern = provider.scope.pattern
+    return None if pattern is None else min((i for i in scope_items(scope) if not pattern.fullmatch(i)), default=None)
 
 
 def _reader(spec: SettingSpec, url: Callable[[Any], str]) -> Callable[[Any], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,16 @@ class TransportError(Exception):
 class Unreachable(TransportError):
     """Nothing was sent: the name did not resolve, nobody listened, the address is not allowed, or TLS failed."""
 
-    def __init__(self, reason: str, *, bad_certificate: bool = False) -> None:
+    def __init__(self, reason: str, *, bad_certificate: bool = False, refused_address: bool = False) -> None:
         super().__init__(reason)
         self.bad_certificate = bad_certificate
+        self.refused_address = refused_address
 
 
 class OutcomeUnknown(TransportError):
     """The request may have taken effect: time-out or reset after sending, or a cut or over-long body."""
+
+
+def quoted_query(query: tuple[tuple[str, str], ...]) -> str:
+    """Percent-encoded pairs: a space as %20 and a plus as %2B, which every server reads alike."""
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)

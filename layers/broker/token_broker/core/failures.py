@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Literal
 
 Step = Literal["connect", "token", "code", "refresh", "login"]
-Transport = Literal["unreachable", "bad_certificate", "unknown"]
+Transport = Literal["unreachable", "bad_certificate", "refused_address", "unknown"]
 
 
 class Kind(Enum):
@@ -102,6 +102,11 @@ def _refused(row: int, where: Where, detail: str, seen: Seen) -> Verdict:
 def _row_1(seen: Seen) -> Verdict | None:
     if seen.transport == "bad_certificate":
         return _transient(1, "The provider's certificate is not trusted.", seen, rest=BAD_CERTIFICATE_REST)
+    if seen.transport == "refused_address":
+        detail = (
+            "The provider's address is not public: that takes private_network, and AllowPrivateNetworks of the stack."
+        )
+        return _transient(1, detail, seen, rest=BAD_CERTIFICATE_REST)
     if seen.transport == "unreachable":
         return _transient(1, "The provider cannot be reached.", seen)
     return None

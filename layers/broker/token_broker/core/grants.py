@@ -10,7 +10,7 @@ import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from urllib.parse import quote, quote_plus, unquote, urlencode, urlsplit
+from urllib.parse import quote_plus, unquote, urlencode, urlsplit
 
 from token_broker.core.credentials import Credentials
 from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
@@ -241,7 +241,9 @@ def _sent(order: Order, step: Step, request: HttpRequest) -> Generator[HttpReque
     try:
         return (yield request)
     except Unreachable as error:
-        transport: Transport = "bad_certificate" if error.bad_certificate else "unreachable"
+        transport: Transport = "unreachable"
+        if error.bad_certificate or error.refused_address:
+            transport = "bad_certificate" if error.bad_certificate else "refused_address"
         raise _refusal(Seen(step, transport=transport, proven=order.proven)) from None
     except OutcomeUnknown:
         raise _refusal(Seen(step, transport="unknown", proven=order.proven)) from None
@@ -263,8 +265,3 @@ def _refusal(seen: Seen) -> Refusal:
     verdict = classify(seen)
     assert verdict is not None, seen  # noqa: S101  # every caller has ruled success out
     return Refusal(verdict)
-
-
-def quoted_query(query: tuple[tuple[str, str], ...]) -> str:
-    """Percent-encoded pairs: a space as %20 and a plus as %2B, which every server reads alike."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)

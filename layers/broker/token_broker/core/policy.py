@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from token_broker.core.failures import Failure
+from token_broker.core.failures import Failure, Kind
 from token_broker.core.names import TokenKey, scope_items
 from token_broker.core.tokens import Token, TokenRecord
 
@@ -52,7 +52,7 @@ class RenewalPolicy:
         life = expires_at - issued_at
         window = self.window(life)
         renew_at = expires_at - window + window * JITTER * key_fraction(key)
-        if refresh_in is not None and self.reissue_window is None:
+        if refresh_in is not None and self.reissue_window is None and not self.revokes_previous:
             renew_at = min(renew_at, issued_at + min(max(refresh_in, life / 10), life))
         return renew_at
 
@@ -157,14 +157,17 @@ def resting(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, n
         failure
         for failure in record.failures()
         if not is_lifted(failure, policy, request.secret_version)
-        and (request.renewal or not failure.misconfigured)
+        # What is missing may be there a moment later: it is told to those who waited, and tried for anybody else.
+        and (request.renewal or not failure.misconfigured or failure.at > request.asked_at)
         and (failure.retry_at > now or (failure.refused and request.renewal))
     ]
     return max(found, key=lambda failure: failure.retry_at, default=None)
 
 
 def is_lifted(failure: Failure, policy: RenewalPolicy, secret_version: str | None) -> bool:
-    """Whether what was refused is no longer what would be sent."""
+    """Whether what failed is no longer what would be sent. A provider's wish to be left alone holds all the same."""
+    if failure.code == Kind.LIMITED.code:
+        return False
     if failure.settings_version != policy.settings_version:
         return True
     return failure.refused and secret_version is not None and secret_version != failure.secret_version

@@ -178,13 +178,20 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
     )
     if provider.grant != "login" and "client_id" not in provider.credentials:
         top.fault("credentials", "must hold client_id for this grant")
-    if provider.grant == "authorization_code" and provider.connect_url is None:
-        top.fault("connect.url", "is required for this grant")
+    _check_together(provider, top, limits)
     for section in (request, connect, success, reply, send, scope, lifetime, renewal, limits, revocation, top):
         section.refuse_others()
     if top.faults:
         raise CatalogueError(file, top.faults)
     return provider
+
+
+def _check_together(provider: Provider, top: Fields, limits: Fields) -> None:
+    """What one field demands of another."""
+    if provider.limit_per == "host" and provider.requests_per_minute is None:
+        limits.fault("requests_per_minute", "is required where the limit is per host")
+    if provider.grant == "authorization_code" and provider.connect_url is None:
+        top.fault("connect.url", "is required for this grant")
 
 
 def _setting_specs(top: Fields) -> tuple[SettingSpec, ...]:

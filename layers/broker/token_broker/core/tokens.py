@@ -12,6 +12,7 @@ from token_broker.core.names import TokenKey
 
 # A lease is taken over this long after its end: clocks are assumed within 1 s.
 CLOCK_TOLERANCE = timedelta(seconds=1)
+MAX_OUTSTANDING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +124,5 @@ class TokenRecord:
         items = [replace(item, revoke=True) for item in self.retired]
         if self.token is not None:
             items.append(Retired.of(self.token, revoke=True))
-        return tuple(item for item in items if item.expires_at > now)
+        # Bounded: an item that outgrows the table could not be written any more.
+        return tuple(item for item in items if item.expires_at > now)[-MAX_OUTSTANDING:]

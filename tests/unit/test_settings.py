@@ -1,0 +1,43 @@
+"""The deployment's settings: local ones count on the local stack alone, and what makes no sense is said at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from token_broker.broker.parts import Times
+from token_broker.settings import Settings
+
+SCALES = ("TOKEN_BROKER_TIME_SCALE", "TOKEN_BROKER_LEASE_SCALE")
+
+
+def test_a_deployed_function_has_no_scale() -> None:
+    settings = Settings.from_environment(dict.fromkeys(SCALES, "0.1"))
+    assert (settings.local, settings.time_scale, settings.lease_scale) == (False, 1.0, 1.0)
+
+
+def test_on_the_local_stack_each_scale_counts_by_itself() -> None:
+    local = {"TOKEN_BROKER_LOCAL": "1"}
+    assert Settings.from_environment(local).lease_scale == 1.0
+    settings = Settings.from_environment({**local, "TOKEN_BROKER_TIME_SCALE": "0.5", "TOKEN_BROKER_LEASE_SCALE": "0.1"})
+    assert (settings.time_scale, settings.lease_scale) == (0.5, 0.1)
+
+
+@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "nan", "inf", "fast"])
+def test_a_scale_that_makes_no_sense_is_an_error(name: str, value: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # float's own text where it is no number
+        Settings.from_environment({"TOKEN_BROKER_LOCAL": "1", name: value})
+
+
+def test_leases_and_deadlines_shrink_together() -> None:
+    assert Times().scaled(1.0) == Times()
+    second = timedelta(seconds=1)
+    assert Times().scaled(0.1) == Times(0.8 * second, 1.2 * second, 1.7 * second, second)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_a_lease_outlives_its_acquisition_and_an_acquisition_its_exchange(scale: float) -> None:
+    times = Times().scaled(scale)
+    assert times.exchange < times.acquisition < times.lease
