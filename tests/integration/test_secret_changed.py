@@ -124,3 +124,18 @@ def test_a_change_after_a_refusal_lifts_it_without_any_event(world: World) -> No
 def test_what_is_no_secret_of_ours_is_passed_over(world: World, heard: dict[str, Any]) -> None:
     world.api.token(world.connect("unidy"))
     assert hear(world, heard) == {"connections": 0, "keys": 0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"errorCode": "AccessDenied"},
+        {"requestParameters": {"secretId": ARN, "versionStages": ["AWSPENDING"]}},
+        {"requestParameters": {"secretId": ARN, "versionStage": "AWSPREVIOUS"}},
+    ],
+)
+def test_a_call_that_changed_no_current_version_makes_nothing_due(world: World, change: dict[str, Any]) -> None:
+    """A denied call is reported by CloudTrail too: whoever may not write the secret must not cause requests either."""
+    world.api.token(world.connect("unidy"))
+    heard = event("PutSecretValue", **{"requestParameters": {"secretId": ARN}, **change})
+    assert hear(world, heard) == {"connections": 0, "keys": 0}
