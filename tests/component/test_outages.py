@@ -296,7 +296,7 @@ def test_two_logins_with_an_unknown_outcome_count_as_a_refusal(world: World, bro
 def test_logins_whose_sender_died_are_counted(world: World, broker: Broker) -> None:
     """The attempt is written before the request goes out: a crash after it is an unknown outcome."""
     name = unicommerce(world)
-    world.tokens.begin_attempt(name)
+    world.tokens.begin_attempt(name, "dead", "v1")
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
     assert len(world.provider) == 1

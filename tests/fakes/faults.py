@@ -44,6 +44,10 @@ class Faults:
         """What somebody else does just before the next call arrives."""
         self._plans[name].append(partial(_after, action))
 
+    def after(self, name: str, action: Call) -> None:
+        """What happens just after the next call took effect, before its caller hears of it."""
+        self._plans[name].append(partial(_before, action))
+
     def take_down(self, port: str) -> None:
         """Every call of a port (`tokens`) fails until `bring_up`."""
         self.down.add(port)
@@ -97,3 +101,9 @@ def _send_twice(between: Call, call: Call) -> Any:
 def _after(action: Call, call: Call) -> Any:
     action()
     return call()
+
+
+def _before(action: Call, call: Call) -> Any:
+    result = call()
+    action()
+    return result

@@ -38,6 +38,7 @@ class InMemoryTokenStore:
         self._connections = connections or InMemoryConnectionStore()
         self._items: dict[TokenKey, _Item] = {}
         self._guards: dict[ConnectionName, Guard] = {}
+        self._attempts: dict[ConnectionName, tuple[str, str]] = {}
         self._budgets: dict[str, _Budget] = {}
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
@@ -132,10 +133,14 @@ class InMemoryTokenStore:
         for record in self.records(name):
             self._change(record.key, failure=None)
 
-    def begin_attempt(self, name: ConnectionName) -> int:
-        guard = self._guard(name)
-        self._guards[name] = replace(guard, unresolved=guard.unresolved + 1)
-        return guard.unresolved + 1
+    def begin_attempt(self, name: ConnectionName, owner: str, version: str) -> int:
+        guard, (last_owner, last_version) = self._guard(name), self._attempts.get(name, ("", version))
+        if last_version != version:
+            guard = replace(guard, unresolved=0)
+        if last_owner != owner:
+            guard = replace(guard, unresolved=guard.unresolved + 1)
+        self._guards[name], self._attempts[name] = guard, (owner, version)
+        return guard.unresolved
 
     def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
         self._guards[name] = replace(self._guard(name), tried=tuple(tried))

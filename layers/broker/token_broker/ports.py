@@ -103,8 +103,11 @@ class TokenStore(Protocol):
     def end_rests(self, name: ConnectionName) -> None:
         """Forgets the failures of the connection and of each of its keys."""
 
-    def begin_attempt(self, name: ConnectionName) -> int:
-        """Counts a login attempt before it is sent. Returns how many are unresolved, with this one."""
+    def begin_attempt(self, name: ConnectionName, owner: str, version: str) -> int:
+        """Counts an owner's login attempt, once, before it is sent. Returns how many are unresolved, with this one.
+
+        Those with another version of the secret do not count.
+        """
 
     def settle_attempt(self, name: ConnectionName) -> None:
         """One attempt's outcome is known."""

@@ -37,7 +37,7 @@ class Commits:
         key = new_key()
         connections.put(key.name, SETTINGS, version="s1", expected=None, absent=True)
         stored(store, key)
-        store.begin_attempt(key.name)
+        store.begin_attempt(key.name, "a", "v1")
         settings, record = store.read(key)
         assert settings is not None
         assert (settings.name, dict(settings.settings), settings.version) == (key.name, SETTINGS, "s1")

@@ -18,11 +18,12 @@ class Guards:
 
     def test_login_attempts_are_counted_until_one_is_settled(self, store: TokenStore) -> None:
         name = new_key().name
-        assert [store.begin_attempt(name), store.begin_attempt(name)] == [1, 2]
+        assert [store.begin_attempt(name, owner, "v1") for owner in ("a", "b", "b")] == [1, 2, 2]
         store.put_guard(name, a_failure(), settled=False)
-        assert store.begin_attempt(name) == 3
+        assert store.begin_attempt(name, "c", "v1") == 3
         store.put_guard(name, a_failure(), settled=True)
-        assert store.begin_attempt(name) == 1
+        assert store.begin_attempt(name, "d", "v1") == 1
+        assert [store.begin_attempt(name, *attempt) for attempt in (("e", "v1"), ("f", "v2"), ("f", "v2"))] == [2, 1, 1]
 
     def test_only_the_failure_that_was_seen_is_forgotten(self, store: TokenStore) -> None:
         key, seen, newer = new_key(), a_failure(at=NOW), a_failure(at=after(5))
@@ -34,7 +35,7 @@ class Guards:
 
     def test_a_success_forgets_attempts_and_versions_with_the_failure(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
-        store.begin_attempt(key.name)
+        store.begin_attempt(key.name, "a", "v1")
         store.note_version(key.name, [("v2", NOW)])
         store.put_guard(key.name, failure, settled=False)
         store.clear_guard(key.name, failure)
@@ -42,7 +43,7 @@ class Guards:
 
     def test_unresolved_attempts_are_forgotten_without_a_failure_too(self, store: TokenStore) -> None:
         key = new_key()
-        store.begin_attempt(key.name)
+        store.begin_attempt(key.name, "a", "v1")
         store.clear_guard(key.name, None)
         assert read(store, key).guard.unresolved == 0
 
@@ -81,7 +82,7 @@ class Guards:
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=a_failure("provider_refused"))
         store.put_guard(key.name, a_failure(), settled=False)
-        store.begin_attempt(key.name)
+        store.begin_attempt(key.name, "a", "v1")
         store.begin_trial(key.name, now=NOW, not_after=after(-300))
         store.end_rests(key.name)
         record = read(store, key)

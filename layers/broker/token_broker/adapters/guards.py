@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from token_broker.adapters.aws import answering
-from token_broker.adapters.items import FORMAT, GUARD, failure_map, moment, number, seconds, string
-from token_broker.adapters.token_table import DYNAMODB, KEEP, TokenTable
+from token_broker.adapters.items import FORMAT, GUARD, failure_map, moment, number, read_string, seconds, string
+from token_broker.adapters.token_table import KEEP, MAX_TRIES, TokenTable
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
+from token_broker.errors import BrokerUnavailable
 
 
 class Guards:
@@ -44,17 +44,37 @@ class Guards:
             names={"#at": "at"},
         )
 
-    def begin_attempt(self, name: ConnectionName) -> int:
-        with answering(DYNAMODB):
-            answer = self._table.client.update_item(
-                TableName=self._table.name,
-                Key={"pk": string(name.pk), "sk": string(GUARD)},
-                UpdateExpression="SET #format = :format ADD unresolved :one",
-                ExpressionAttributeNames={"#format": "format"},
-                ExpressionAttributeValues={":format": number(FORMAT), ":one": number(1)},
-                ReturnValues="UPDATED_NEW",
+    def begin_attempt(self, name: ConnectionName, owner: str, version: str) -> int:
+        values = {
+            ":one": number(1),
+            ":owner": string(owner),
+            ":version": string(version),
+            ":format": number(FORMAT),
+        }
+        for _ in range(MAX_TRIES):
+            # A repeat of this write, whose answer was lost, finds itself and counts nothing.
+            begun, item = self._table.update(
+                name.pk,
+                GUARD,
+                "SET unresolved = if_not_exists(unresolved, :none) + :one, attempt_by = :owner, #format = :format",
+                values | {":none": number(0)},
+                condition="attempt_version = :version AND attempt_by <> :owner",
+                names={"#format": "format"},
             )
-        return int(answer["Attributes"]["unresolved"]["N"])
+            unresolved = int((item or {}).get("unresolved", number(0))["N"])
+            if begun or (item is not None and read_string(item, "attempt_by") == owner):
+                return unresolved + begun
+            begun, _item = self._table.update(
+                name.pk,
+                GUARD,
+                "SET unresolved = :one, attempt_by = :owner, attempt_version = :version, #format = :format",
+                values,
+                condition="attribute_not_exists(attempt_version) OR attempt_version <> :version",
+                names={"#format": "format"},
+            )
+            if begun:
+                return 1
+        raise BrokerUnavailable("The connection's item changes faster than it can be written.")
 
     def settle_attempt(self, name: ConnectionName) -> None:
         self._table.update(

@@ -179,6 +179,8 @@ def failure_map(failure: Failure) -> dict[str, Any]:
         "settings_version": string(failure.settings_version),
         "row": number(failure.row),
     }
+    if failure.doubted:
+        entry["doubted"] = {"BOOL": True}
     if failure.provider_error is not None:
         entry["provider_error"] = string(failure.provider_error)
     if failure.secret_version is not None:
@@ -200,6 +202,7 @@ def read_failure(item: Item) -> Failure | None:
         secret_version=read_string(entry, "secret_version"),
         settings_version=entry["settings_version"]["S"],
         row=int(entry["row"]["N"]),
+        doubted="doubted" in entry,
     )
 
 

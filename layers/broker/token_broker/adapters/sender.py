@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import requests
@@ -89,6 +90,10 @@ class _Exchange:
             raise self.result
         raise OutcomeUnknown("time-out") if self.connected else Unreachable("time-out while connecting")
 
+    @property
+    def is_secure(self) -> bool:
+        return self.request.url.startswith("https://")
+
     def ready(self, sock: socket.socket) -> None:
         """The connection stands. From here on something may be sent, unless nobody waits for it any more."""
         with self.lock:
@@ -137,7 +142,7 @@ class _Exchange:
 
     @contextmanager
     def _session(self) -> Iterator[requests.Session]:
-        with requests.Session() as session:
+        with _Session() as session:
             # No proxy, no .netrc: credentials of another world must not get into these requests.
             session.trust_env = False
             adapter = _Adapter(self)
@@ -157,12 +162,6 @@ class _Exchange:
         if any(isinstance(cause, _AddressRefused) for cause in causes):
             return Unreachable("the address is not allowed", refused_address=True)
         return Unreachable("no connection")
-
-    def tls(self) -> ssl.SSLContext:
-        """TLS 1.2 at least, certificate and name always checked; a connection's own CA replaces the system's."""
-        context = ssl.create_default_context(cadata=self.network.ca_bundle)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
 
     def dial(self, host: str, port: int) -> socket.socket:
         """Resolves a name once, checks every address, and dials the first that was checked."""
@@ -210,6 +209,22 @@ def _faces(address: Address) -> Iterator[Address]:
         yield address
 
 
+class _Session(requests.Session):
+    """Knows no redirects. To prepare one that is never sent, requests would read its body to the end, whatever its
+    length, and fail at a Location that is no address."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002  # requests' hook
+        return None
+
+
+@lru_cache(maxsize=16)
+def _tls(ca_bundle: str | None) -> ssl.SSLContext:
+    """TLS 1.2 at least, certificate and name always checked; a connection's own CA replaces the system's."""
+    context = ssl.create_default_context(cadata=ca_bundle)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 class _AddressRefused(Exception):
     """A name led to an address that is not for dialling."""
 
@@ -250,7 +265,9 @@ class _Adapter(HTTPAdapter):
         class SecurePool(HTTPSConnectionPool):
             ConnectionCls = Secure
 
-        manager = PoolManager(num_pools=1, maxsize=1, ssl_context=exchange.tls())
+        manager = PoolManager(
+            num_pools=1, maxsize=1, ssl_context=_tls(exchange.network.ca_bundle) if exchange.is_secure else None
+        )
         manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
         self.poolmanager = manager
 

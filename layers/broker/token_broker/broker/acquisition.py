@@ -147,7 +147,7 @@ class Acquirer:
         """
         unresolved = 0
         if order.provider.grant == "login":
-            unresolved = self.parts.tokens.begin_attempt(work.key.name)
+            unresolved = self.parts.tokens.begin_attempt(work.key.name, work.owner, order.credentials.version)
         if unresolved > MAX_UNRESOLVED_LOGINS:
             raise _unresolved_refusal()
         try:

@@ -227,7 +227,8 @@ _ROWS: tuple[Callable[[Seen], Verdict | None], ...] = (
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A remembered failure. `retry_at`: nobody asks before. `secret_version` and `settings_version`: what was refused,
-    so that a change of either lifts a refusal. `count`: failures in a row."""
+    so that a change of either lifts a refusal. `count`: failures in a row. `doubted`: a refusal of credentials that
+    worked before was taken for a passing one (row 12), which is done once."""
 
     code: str
     detail: str
@@ -238,6 +239,7 @@ class Failure:
     secret_version: str | None
     settings_version: str
     row: int
+    doubted: bool = False
 
     @property
     def refused(self) -> bool:
@@ -257,9 +259,12 @@ def next_failure(
 
     The second refusal of proven credentials (row 12) is believed.
     """
-    if verdict.row == 12 and previous is not None and (previous.row == 12 or previous.refused):
+    is_same_secret = previous is not None and previous.secret_version == secret_version
+    doubted = previous is not None and is_same_secret and previous.doubted
+    if verdict.row == 12 and previous is not None and (doubted or previous.refused):
         verdict = replace(verdict, row=13, kind=Kind.REFUSED, rest=None)
-    in_a_row = previous is not None and (previous.code == Kind.REFUSED.code) == (verdict.kind is Kind.REFUSED)
+    is_refusal = verdict.kind is Kind.REFUSED
+    in_a_row = previous is not None and previous.refused == is_refusal and (is_same_secret or not is_refusal)
     count = previous.count + 1 if previous is not None and in_a_row else 1
     return Failure(
         code=verdict.kind.code,
@@ -271,6 +276,7 @@ def next_failure(
         secret_version=secret_version,
         settings_version=settings_version,
         row=verdict.row,
+        doubted=doubted or verdict.row == 12,
     )
 
 

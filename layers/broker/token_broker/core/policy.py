@@ -104,7 +104,7 @@ class AwaitOther:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """No token: `failure` rests, or (None) reports of refused tokens come too fast, until `retry_at`."""
+    """No token until `retry_at`: `failure` rests, or (None) reports or renewals come too fast."""
 
     failure: Failure | None
     retry_at: datetime
@@ -138,6 +138,11 @@ def decide(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, no
         return fallback or Refuse(rest, rest.retry_at)
     if record.lease is not None and leased:
         return AwaitOther(record.lease.until, fallback)
+    if request.renewal and record.token is not None and now < record.token.issued_at + policy.sweep_interval:
+        # A life of seconds, or a second copy of a message: on the sweep's account, one request a minute at most.
+        return (
+            Acquire() if record.stale_at is not None else Refuse(None, record.token.issued_at + policy.sweep_interval)
+        )
     return Acquire(forced=is_rejected)
 
 
@@ -177,6 +182,8 @@ def is_due(record: TokenRecord, token: Token, policy: RenewalPolicy, now: dateti
     """Whether a token is to be renewed now: its time has come within one sweep's look-ahead, or its secret changed."""
     if record.stale_at is not None:
         return True
+    if now < token.issued_at + policy.sweep_interval:
+        return False
     return token.renew_at <= now + policy.sweep_interval / 2 and policy.reissues(token, now)
 
 

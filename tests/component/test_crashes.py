@@ -1,0 +1,194 @@
+"""P6: the process is killed at every step between marking a refresh token and its commit. Nobody has to come and help.
+
+A store of ucommerce, due for renewal. The first instance dies before the n-th call of a port from the mark on, or with
+its effect; a lease and a sweep later another instance has gone on by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.fakes import World, issuing
+from token_broker.broker import Broker
+from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.core.tokens import CLOCK_TOLERANCE
+from token_broker.sweep import sweep
+
+LEASE = timedelta(seconds=17)
+SWEEP_INTERVAL = timedelta(seconds=60)
+DUE_AFTER_S = 180
+# From the write that marks to the one that stores the new pair.
+STEPS = (
+    "tokens.take_lease",
+    "vault.read",
+    "sealer.open",
+    "send",
+    "sealer.seal",
+    "sealer.seal",
+    "tokens.commit",
+)
+
+CRASHES = [
+    pytest.param(step, after, id=f"{'after' if after else 'before'} {number}. {name}")
+    for number, (step, name) in enumerate(enumerate(STEPS), 1)
+    for after in (False, True)
+]
+EVERY_STEP = pytest.mark.parametrize(("step", "after"), CRASHES)
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Journey:
+    """The calls of the ports in their order, from the mark on; the request to the provider is `send`.
+
+    `dies_at`: the step at which the process dies, before the call or after it. The dead make no calls.
+    """
+
+    def __init__(self, world: World, *, dies_at: int | None = None, after: bool = False) -> None:
+        self.calls: list[str] = []
+        self._world = world
+        self._dies_at = dies_at
+        self._after = after
+        self._working = world.provider.to
+        world.faults.every = self._call
+        world.provider.to = self._send
+
+    def heal(self) -> None:
+        """The dead made no calls; from here on nobody dies."""
+        assert self._dies_at is not None
+        assert len(self.calls) == self._dies_at + 1
+        self._world.faults.every = lambda _name: None
+        self._world.provider.to = self._working
+
+    def _call(self, name: str) -> None:
+        if self.calls or name == STEPS[0]:
+            self.calls.append(name)
+            if self._is_last():
+                if not self._after:
+                    raise Crash
+                self._world.faults.after(name, _crash)
+
+    def _send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        self.calls.append("send")
+        if self._is_last() and not self._after:
+            raise Crash
+        response = self._working(request, network, timeout)
+        if self._is_last():
+            raise Crash
+        return response
+
+    def _is_last(self) -> bool:
+        return self._dies_at is not None and len(self.calls) == self._dies_at + 1
+
+
+def _crash() -> None:
+    raise Crash
+
+
+def sweeps(world: World, broker: Broker) -> None:
+    """One sweep, and the worker on each of its messages in time."""
+    sweep(broker.parts, scheduled_at=world.clock(), deadline=world.clock() + SWEEP_INTERVAL)
+    for message in sorted(world.queue.take(), key=lambda message: message.delay):
+        world.clock.advance(message.delay.total_seconds())
+        broker.renew(ConnectionName(*message.pk.removeprefix("C#").split("/")), message.sk)
+
+
+def sent(world: World) -> list[str]:
+    """The refresh tokens that went out, in order."""
+    forms = [parse_qs(body) for body in world.provider.bodies()]
+    return [form["refresh_token"][0] for form in forms if "refresh_token" in form]
+
+
+@pytest.fixture
+def store_front(world: World, broker: Broker) -> ConnectionName:
+    """A store whose token, with a refresh token beside it, is due."""
+    world.provider.to = issuing(refresh_token="refresh-{n}", expires_in=300)
+    name = world.connection("ucommerce")
+    world.ask(broker, name)
+    world.clock.advance(DUE_AFTER_S)
+    return name
+
+
+def renew(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.renew(broker, name)
+
+
+def get(world: World, broker: Broker, name: ConnectionName) -> None:
+    """A caller meets the token at its end."""
+    world.clock.advance(300 - DUE_AFTER_S)
+    world.ask(broker, name)
+
+
+def is_renewed(world: World, name: ConnectionName) -> bool:
+    """Whether the pair that stands is new, and its refresh token fit to be sent."""
+    record = world.record(name)
+    is_new = record.token is not None and record.token.renew_at > world.clock()
+    return is_new and record.refresh is not None and not record.refresh.sent
+
+
+Entry = Callable[[World, Broker, ConnectionName], None]
+ENTRIES: tuple[Entry, ...] = (renew, get)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_the_steps_are_these(world: World, broker: Broker, store_front: ConnectionName, entry: Entry) -> None:
+    """The tables below go through all of them: a new call on the way has to be added to STEPS."""
+    journey = Journey(world)
+    entry(world, broker, store_front)
+    assert tuple(journey.calls[: journey.calls.index("tokens.commit") + 1]) == STEPS
+
+
+@EVERY_STEP
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_store_recovers_from_a_crash_by_itself(
+    world: World, broker: Broker, store_front: ConnectionName, step: int, after: bool, entry: Entry
+) -> None:
+    journey, before = Journey(world, dies_at=step, after=after), len(world.provider)
+    with pytest.raises(Crash):
+        entry(world, broker, store_front)
+    journey.heal()
+    survivor = world.instance()
+    world.clock.advance((LEASE + CLOCK_TOLERANCE).total_seconds())
+    handout = world.ask(survivor, store_front)
+    assert handout.token.alive(world.clock())
+    sweeps(world, survivor)
+    assert is_renewed(world, store_front)
+    assert len(sent(world)) == len(set(sent(world)))
+    # What was under way when the process died, the renewal itself, and no more.
+    assert len(world.provider) - before <= 2
+
+
+@EVERY_STEP
+def test_a_sweep_alone_recovers_it_too(
+    world: World, broker: Broker, store_front: ConnectionName, step: int, after: bool
+) -> None:
+    """Nobody asks meanwhile, and the token never ends."""
+    journey, before = Journey(world, dies_at=step, after=after), len(world.provider)
+    with pytest.raises(Crash):
+        world.renew(broker, store_front)
+    journey.heal()
+    world.clock.advance((LEASE + CLOCK_TOLERANCE).total_seconds())
+    token = world.record(store_front).token
+    assert token is not None
+    assert token.alive(world.clock() + SWEEP_INTERVAL)
+    sweeps(world, world.instance())
+    assert is_renewed(world, store_front)
+    assert len(sent(world)) == len(set(sent(world)))
+    assert len(world.provider) - before <= 2
+
+
+def test_a_crash_after_the_commit_keeps_the_pair(world: World, broker: Broker, store_front: ConnectionName) -> None:
+    journey = Journey(world, dies_at=len(STEPS) - 1, after=True)
+    with pytest.raises(Crash):
+        world.renew(broker, store_front)
+    journey.heal()
+    refresh = world.record(store_front).refresh
+    assert refresh is not None
+    assert (refresh.refresh_id, refresh.sent) == (fingerprint("refresh-2"), False)

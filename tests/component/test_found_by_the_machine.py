@@ -1,0 +1,82 @@
+"""What the state machine found, each in its shortest form."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import World, answering, in_turn, issuing
+from tests.fakes.world import OAUTH_CREDENTIALS
+from token_broker.broker import Broker
+from token_broker.core.names import ConnectionName
+from token_broker.errors import BrokerError, ProviderRefused
+
+FAILED = answering(200, {"status": "FAILED"})
+LOGIN = {"field": "accessToken", "status": "SUCCESS", "expires_in": None}
+A_LOCK_NEEDS = 5
+
+
+@pytest.fixture
+def seller(world: World) -> ConnectionName:
+    """A login, whose account locks after some refusals."""
+    world.provider.to = issuing(**LOGIN)  # type: ignore[arg-type]  # a field is left out with None
+    return world.connection("unicommerce")
+
+
+def refused(world: World, broker: Broker, name: ConnectionName) -> BrokerError:
+    with pytest.raises(BrokerError) as caught:
+        world.ask(broker, name)
+    return caught.value
+
+
+def test_p4_an_outage_between_two_refusals_of_a_login_does_not_begin_the_doubt_anew(
+    world: World, broker: Broker, seller: ConnectionName
+) -> None:
+    """FAILED on credentials that worked before is doubted once. An endpoint that flaps must not have it doubted for
+    ever: the password was changed over there, and each attempt counts towards the lock."""
+    world.ask(broker, seller)
+    world.clock.advance(72_001)
+    world.provider.requests.clear()
+    world.provider.to = in_turn(*[FAILED, answering(503)] * 100)
+    for _ in range(2 * 60 * 2):
+        refused(world, broker, seller)
+        world.clock.advance(30)
+    refusals = (len(world.provider) + 1) // 2
+    assert refusals < A_LOCK_NEEDS
+
+
+def test_p9_logins_of_unknown_outcome_do_not_count_against_a_new_secret(
+    world: World, broker: Broker, seller: ConnectionName
+) -> None:
+    """Two processes died with a login out. The owner puts a new password: it is tried, and not refused unasked."""
+    working = world.provider.to
+    for _ in range(2):
+        world.faults.before("tokens.put_guard", _crash)
+        world.provider.to = answering(503)
+        with pytest.raises(KeyboardInterrupt):
+            world.ask(world.instance(), seller)
+        world.clock.advance(3_600)
+    world.provider.to = working
+    world.vault.put(seller, {"username": "seller", "password": "new"})
+    broker.secret_changed(seller)
+    assert world.ask(broker, seller).source == "provider"
+
+
+def test_p4_the_first_refusal_of_another_secret_rests_as_a_first_one(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """15 min, 1 h, 4 h, 24 h are for the same credentials."""
+    world.provider.to = answering(401, {"error": "invalid_client"})
+    for rest_s in (900, 3_600):
+        error = refused(world, broker, name)
+        assert isinstance(error, ProviderRefused)
+        assert error.retry_after is not None
+        assert error.retry_after.total_seconds() == rest_s
+        world.clock.advance(rest_s)
+    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "another"})
+    error = refused(world, world.instance(), name)
+    assert error.retry_after is not None
+    assert error.retry_after.total_seconds() == 900
+
+
+def _crash() -> None:
+    raise KeyboardInterrupt
