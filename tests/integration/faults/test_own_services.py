@@ -1,0 +1,361 @@
+"""Our own services failing: DynamoDB, KMS, Secrets Manager and SQS, at every call of an acquisition in turn.
+
+Through the real adapters and moto. A failure is put in the place of the request that botocore sends, with its own
+retries around it; a lost answer is a request that was carried out and never heard of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+
+from tests.integration.faults.stage import DONE, MOTO, Stage
+from tests.integration.handlers.functions import Answer, Clients
+from tests.integration.handlers.problems import assert_problem
+from tests.integration.handlers.world import World
+from tests.local.providers import DEFAULT_ACCOUNTS
+from token_broker.adapters.aws import CLIENT_CONFIG
+from token_broker.ports import RenewalMessage
+
+SERVICES = {"dynamodb": "DynamoDB", "kms": "KMS", "secretsmanager": "Secrets Manager", "sqs": "SQS"}
+ALL = 99
+LEASE_OVER_S = 19
+AWS_TEXT = "fake-aws-text-4711"
+
+
+class _Raw:
+    """The body of an answer that never crossed a network."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_arguments: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+Reply = Callable[[AWSRequest], AWSResponse]
+
+
+def says(status: int, code: str) -> Reply:
+    """An error of AWS's JSON protocols."""
+
+    def reply(request: AWSRequest) -> AWSResponse:
+        body = json.dumps({"__type": code, "message": AWS_TEXT}).encode()
+        return AWSResponse(request.url, status, {"x-amzn-ErrorType": code}, _Raw(body))  # type: ignore[arg-type]  # all that it uses
+
+    return reply
+
+
+def read_timeout(request: AWSRequest) -> AWSResponse:
+    raise ReadTimeoutError(endpoint_url=str(request.url))
+
+
+def connect_timeout(request: AWSRequest) -> AWSResponse:
+    raise ConnectTimeoutError(endpoint_url=str(request.url))
+
+
+def no_connection(request: AWSRequest) -> AWSResponse:
+    raise EndpointConnectionError(endpoint_url=str(request.url))
+
+
+FAILURES: dict[str, Reply] = {
+    "throttled": says(400, "ThrottlingException"),
+    "denied": says(400, "AccessDeniedException"),
+    "slow": read_timeout,
+    "slow to connect": connect_timeout,
+    "away": no_connection,
+    "broken": says(500, "InternalServerError"),
+}
+
+
+@dataclass
+class AwsFaults:
+    """Decides on each request of the functions' clients. `calls`: the operations that were asked for, retries once."""
+
+    clients: Clients
+    calls: list[str] = field(default_factory=list)
+    _at: int | None = None
+    _service: str | None = None
+    _reply: Reply | None = None
+    _lost: int = 0
+
+    def fail(self, reply: Reply, *, service: str | None = None, at: int | None = None) -> None:
+        """From now on: all calls of a service, or the call of this number (from 0) with its retries."""
+        self.calls.clear()
+        self._reply, self._service, self._at = reply, service, at
+
+    def lose(self, *, at: int, answers: int) -> None:
+        """The call of this number is carried out, and so many answers to it are lost."""
+        self.calls.clear()
+        self._reply, self._service, self._at, self._lost = None, None, at, answers
+
+    def heal(self) -> None:
+        self.calls.clear()
+        self._reply = self._service = self._at = None
+
+    def begins(self, model: Any, **_arguments: Any) -> None:
+        self.calls.append(f"{model.service_model.service_name}.{model.name}")
+
+    def sends(self, request: AWSRequest, **_arguments: Any) -> AWSResponse | None:
+        service, number = self.calls[-1].partition(".")[0], len(self.calls) - 1
+        if (
+            (self._service or self._at) is None
+            or self._service not in (None, service)
+            or self._at not in (None, number)
+        ):
+            return None
+        if self._reply is not None:
+            return self._reply(request)
+        if self._lost == 0:
+            return None
+        self._lost -= 1
+        client = self.clients.client(service)
+        client._endpoint.http_session.send(request)
+        return read_timeout(request)
+
+
+@pytest.fixture(scope="module")
+def own_clients(session: boto3.session.Session) -> Clients:
+    """Clients that no other test uses: faults hang on them, and their retries have a budget."""
+    return Clients(session)
+
+
+@pytest.fixture
+def aws_faults(own_clients: Clients, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsFaults]:
+    faults = AwsFaults(own_clients)
+    made = [own_clients.client(service, config=CLIENT_CONFIG) for service in SERVICES]
+    for client in made:
+        client.meta.events.register("provide-client-params.*.*", faults.begins)
+        client.meta.events.register("before-send.*.*", faults.sends)
+    # botocore waits up to 3 s before its third attempt, on the wall clock.
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+    monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
+    monkeypatch.setattr(stage.world.functions, "_clients", own_clients)
+    yield faults
+    for client in made:
+        client.meta.events.unregister("provide-client-params.*.*", faults.begins)
+        client.meta.events.unregister("before-send.*.*", faults.sends)
+
+
+pytestmark = pytest.mark.parametrize("stage", [MOTO], indirect=True)
+
+
+def assert_broker_unavailable(answer: Answer) -> None:
+    assert_problem(answer, 503, "broker_unavailable")
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert AWS_TEXT not in answer.text
+    assert set(answer.body) == {"type", "title", "status", "code", "detail"}
+
+
+def assert_nothing_leaks(stage: Stage, slug: str, texts: list[str]) -> None:
+    """No credential and no token in an answer that is no success, nor in a log line."""
+    simulator = stage.simulator(slug)
+    secrets = [
+        value for name, value in DEFAULT_ACCOUNTS[slug]["secret"].items() if name not in ("client_id", "username")
+    ]
+    secrets += list(simulator.tokens._tokens) + list(getattr(simulator, "_refresh_tokens", {}))
+    assert [secret[:6] for secret in secrets for text in texts if secret in text] == []
+
+
+def calls_of_a_cold_key(stage: Stage, aws_faults: AwsFaults, slug: str) -> list[str]:
+    """What a clean acquisition asks for."""
+    name = stage.connect(slug, name="clean")
+    aws_faults.heal()
+    assert stage.token(name).status == 200
+    return list(aws_faults.calls)
+
+
+@pytest.mark.parametrize("slug", ["unicommerce", "commerce-layer", "ucommerce", "unidy"])
+def test_any_call_of_an_acquisition_may_fail(
+    stage: Stage, aws_faults: AwsFaults, slug: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The caller is told to wait, and once the service is back has a token; two are never asked for at once."""
+    calls = calls_of_a_cold_key(stage, aws_faults, slug)
+    assert len(calls) <= 8
+    kinds = list(FAILURES)
+    texts = []
+    for number, call in enumerate(calls):
+        stage.clock.advance(60)
+        name = stage.connect(slug, name=f"at-{number}")
+        before = stage.asked(slug)[0]
+        aws_faults.fail(FAILURES[kinds[number % len(kinds)]], at=number)
+        answer = stage.token(name)
+        texts.append(answer.text if answer.status != 200 else "")
+        asked = stage.asked(slug)[0] - before
+        assert asked <= 1, call
+        if answer.status != 200:
+            assert_broker_unavailable(answer)
+        aws_faults.heal()
+        if (again := stage.token(name)).status != 200:
+            # The lease could not be ended: it ends by itself.
+            assert_problem(again, 503, "acquisition_in_progress")
+            stage.clock.advance(LEASE_OVER_S)
+            again = stage.token(name)
+        assert again.status == 200, (call, again)
+        assert stage.asked(slug)[0] - before <= asked + 1, call
+    assert_nothing_leaks(stage, slug, [*texts, capsys.readouterr().err])
+
+
+@pytest.mark.parametrize("answers", [1, ALL])
+@pytest.mark.parametrize("slug", ["unicommerce", "ucommerce", "unidy"])
+def test_the_answer_to_any_write_may_be_lost(stage: Stage, aws_faults: AwsFaults, slug: str, answers: int) -> None:
+    """One lost: botocore asks again, the broker knows its own write, and the caller notices nothing. All of them: the
+    write stands, and nobody asks the provider for what is there already."""
+    calls = calls_of_a_cold_key(stage, aws_faults, slug)
+    writes = [number for number, call in enumerate(calls) if call == "dynamodb.UpdateItem"]
+    assert len(writes) >= 2
+    for number in writes:
+        stage.clock.advance(60)
+        name = stage.connect(slug, name=f"at-{number}")
+        before = stage.asked(slug)[0]
+        aws_faults.lose(at=number, answers=answers)
+        answer = stage.token(name)
+        if answers == 1:
+            assert answer.status == 200, (number, answer)
+        aws_faults.heal()
+        if answer.status != 200:
+            assert_broker_unavailable(answer)
+            stage.clock.advance(LEASE_OVER_S)
+        again = stage.token(name)
+        assert again.status == 200
+        assert stage.asked(slug)[0] - before == 1, number
+        report = stage.simulator(slug).report()
+        assert (report["replayed_refresh_tokens"], report["replayed_codes"]) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
+def test_a_cold_key_waits_for_our_own_service(
+    stage: Stage, aws_faults: AwsFaults, service: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = stage.connect("unidy")
+    aws_faults.fail(FAILURES[kind], service=service)
+    answer = stage.token(name)
+    assert_broker_unavailable(answer)
+    assert SERVICES[service] in answer.body["detail"]
+    output = capsys.readouterr()
+    assert AWS_TEXT not in output.out + output.err
+    assert_nothing_leaks(stage, "unidy", [answer.text, output.out, output.err])
+    asked = stage.asked("unidy")[0]
+    aws_faults.heal()
+    stage.clock.advance(LEASE_OVER_S)
+    assert stage.token(name).status == 200
+    assert asked <= 1
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_memory_serves_for_five_minutes_while_dynamodb_fails(stage: Stage, aws_faults: AwsFaults, kind: str) -> None:
+    name = stage.connect("unidy")
+    first = stage.token(name)
+    aws_faults.fail(FAILURES[kind], service="dynamodb")
+    for _ in range(9):
+        stage.clock.advance(33)
+        answer = stage.token_again(name)
+        assert (answer.status, answer.body["source"]) == (200, "memory")
+        assert answer.body["token_id"] == first.body["token_id"]
+    stage.clock.advance(4)
+    assert_broker_unavailable(stage.token_again(name))
+    aws_faults.heal()
+    assert stage.token_again(name).body["token_id"] == first.body["token_id"]
+    assert stage.asked("unidy")[0] == 1
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
+def test_memory_is_no_way_around_the_list_of_callers_nor_past_a_tokens_end(
+    stage: Stage, aws_faults: AwsFaults, service: str
+) -> None:
+    name = stage.connect("ucommerce")
+    stage.token(name)
+    aws_faults.fail(FAILURES["away"], service=service)
+    stage.clock.advance(300)
+    answer = stage.token_again(name)
+    assert_broker_unavailable(answer)
+    assert stage.asked("ucommerce")[0] <= 2
+
+
+@pytest.mark.parametrize("service", ["kms", "secretsmanager", "sqs"])
+def test_a_valid_token_is_served_while_its_renewal_has_no_service(
+    stage: Stage, aws_faults: AwsFaults, service: str
+) -> None:
+    name = stage.connect("unidy")
+    first = stage.token(name)
+    stage.near_the_end(first, left=timedelta(seconds=20))
+    assert stage.token_again(name, min_ttl="0").status == 200
+    aws_faults.fail(FAILURES["broken"], service=service)
+    answer = stage.token_again(name, min_ttl="0")
+    assert (answer.status, answer.body["token_id"]) == (200, first.body["token_id"])
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
+def test_the_worker_hands_our_own_faults_back_to_the_queue(
+    stage: Stage, aws_faults: AwsFaults, service: str, kind: str
+) -> None:
+    name = stage.connect("ucommerce")
+    first = stage.token(name)
+    stage.near_the_end(first)
+    (record,) = stage.records(name)
+    aws_faults.fail(FAILURES[kind], service=service)
+    message = RenewalMessage(record.key.pk, record.key.sk)
+    assert stage.work(message) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
+    aws_faults.heal()
+    stage.clock.advance(LEASE_OVER_S)
+    assert stage.work(message) == DONE
+    second = stage.token(name)
+    assert (second.status, second.body["warnings"]) == (200, [])
+    assert second.body["token_id"] != first.body["token_id"]
+    assert stage.simulator("ucommerce").report()["replayed_refresh_tokens"] == 0
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_key_that_the_queue_did_not_take_is_due_at_the_next_sweep(
+    stage: Stage, aws_faults: AwsFaults, kind: str, world: World
+) -> None:
+    name = stage.connect("unidy")
+    stage.near_the_end(stage.token(name))
+    aws_faults.fail(FAILURES[kind], service="sqs")
+    with pytest.raises(Exception, match="SQS"):
+        world.sweep(stage.clock())
+    aws_faults.heal()
+    stage.clock.advance(60)
+    assert world.sweep(stage.clock())["queued"] == 1
+
+
+def test_a_request_to_our_own_services_is_made_three_times_at_most(stage: Stage, aws_faults: AwsFaults) -> None:
+    """What a caller's own deadline must fit in: read time-outs of 2 s each."""
+    made = []
+
+    def count(request: AWSRequest) -> AWSResponse:
+        made.append(request.url)
+        return read_timeout(request)
+
+    name = stage.connect("unidy")
+    aws_faults.fail(count, service="dynamodb")
+    assert_broker_unavailable(stage.token(name))
+    assert len(made) == 3
+
+
+def test_a_login_is_counted_once_though_the_answer_to_the_count_was_lost(stage: Stage, aws_faults: AwsFaults) -> None:
+    """Else one silence of the provider would pass for two, and be taken for a refusal."""
+    calls = calls_of_a_cold_key(stage, aws_faults, "unicommerce")
+    assert len(calls) >= 6
+    refused = []
+    for number, call in enumerate(calls):
+        if call != "dynamodb.UpdateItem":
+            continue
+        stage.clock.advance(60)
+        name = stage.connect("unicommerce", name=f"at-{number}")
+        stage.simulator("unicommerce").fail("reset", times=1)
+        aws_faults.lose(at=number, answers=1)
+        refused.append(stage.token(name).code)
+        aws_faults.heal()
+        stage.simulator("unicommerce").clear_faults()
+    assert set(refused) == {"provider_unavailable"}
