@@ -18,7 +18,7 @@ ARGS ?=
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak check format build lock clean
+.PHONY: help demo run invoke test soak check format bench build lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -52,6 +52,10 @@ check: $(VENV)/.ready $(VENV)/sam/.ready ## lint, types, import rules and templa
 format: $(VENV)/.ready ## put the code into the one format, and fix what ruff can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
+
+# ------------------------------------------------------------------ speed
+bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.json (needs Python 3.13)
+	@$(VENV)/bench/bin/python -m tests.bench $(ARGS)
 
 # ------------------------------------------------------------------ the artefact
 build: $(VENV)/sam/.ready ## build .aws-sam/build with compiled layers (needs Python 3.13)
@@ -91,6 +95,12 @@ $(VENV)/.ready: tests/requirements/dev.txt
 # aws-sam-cli pins another boto3, click and werkzeug.
 $(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready
 	$(call install,$(VENV)/sam,aws-sam-cli$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
+
+$(VENV)/bench/.ready: tests/requirements/dev.txt | $(VENV)/.ready
+	@python=$$(.ci/find-python 3.13) || { echo "make bench needs Python 3.13: none on PATH, none under pyenv."; exit 1; }; \
+	printf 'Setting up %s (once, about a minute) ... ' "$(VENV)/bench"; "$$python" -m venv $(VENV)/bench; \
+	$(VENV)/bench/bin/python -m pip install --quiet --no-input --no-deps --require-hashes --requirement $< \
+		2>$(VENV)/bench/pip.log || { echo; cat $(VENV)/bench/pip.log; exit 1; }; touch $@; echo done
 
 $(VENV)/lock/.ready: | $(VENV)/.ready
 	$(call install,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

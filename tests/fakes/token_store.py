@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -38,6 +39,7 @@ class InMemoryTokenStore:
         self._connections = connections or InMemoryConnectionStore()
         self._items: dict[TokenKey, _Item] = {}
         self._guards: dict[ConnectionName, Guard] = {}
+        self._purges = itertools.count(1)
         self._attempts: dict[ConnectionName, tuple[str, str]] = {}
         self._budgets: dict[str, _Budget] = {}
 
@@ -178,6 +180,7 @@ class InMemoryTokenStore:
             return before
         item.record = TokenRecord(
             key,
+            last_owner=f"purge-{next(self._purges)}",
             retired=before.outstanding(now),
             revoke_with=dict(revoke_with),
             due_at=now + MINUTE,

@@ -172,9 +172,12 @@ class Commit:
     keep_rejections: bool
 
     def after(self, record: TokenRecord) -> Commit:
-        """The same over a record that changed meanwhile: a retired token keeps its place, a changed secret is due."""
+        """The same over a record that changed meanwhile: a retired token keeps its place, one revoked meanwhile
+        does not come back, a changed secret is due."""
         kept = {item.token_id for item in (*self.retired, *self.seen.retired)} | {self.token.token_id}
-        retired = (*self.retired, *(item for item in record.retired if item.token_id not in kept))
+        gone = {item.token_id for item in self.seen.retired} - {item.token_id for item in record.retired}
+        retired = tuple(item for item in self.retired if item.token_id not in gone)
+        retired += tuple(item for item in record.retired if item.token_id not in kept)
         due_at = self.now if record.stale_at != self.seen.stale_at else self.due_at
         return replace(self, retired=retired, due_at=due_at)
 

@@ -9,6 +9,7 @@ holder B        refused, waits ...              take_lease(B) ── asks ──
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 LONGEST_KEEP = timedelta(days=90)
 
-LEASE_ATTRIBUTES = ("lease_owner", "lease_until")
 LEASE_IS_FREE = "(attribute_not_exists(lease_until) OR lease_until <= :taken_over)"
 NOBODY_LED = "attribute_not_exists(lease_owner)"
 SAME_LED = "lease_owner = :seen"
@@ -276,12 +276,14 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
             if record.token is not None:
                 unchanged, values[":seen"] = "#token_id = :seen", string(record.token.token_id)
             values |= {f":{name}": value for name, value in due_attributes(key, now + timedelta(minutes=1)).items()}
-            gone = [*TOKEN_ATTRIBUTES, *REFRESH_ATTRIBUTES, *LEASE_ATTRIBUTES, "failure", "stale_at", "last_used_at"]
+            # An owner whom nobody is: whoever looked before the purge and takes the lease after it has to look again.
+            values[":fence"] = string(f"purge-{uuid.uuid4().hex}")
+            gone = [*TOKEN_ATTRIBUTES, *REFRESH_ATTRIBUTES, "lease_until", "failure", "stale_at", "last_used_at"]
             done, item = self._table.update(
                 key.pk,
                 key.sk,
-                "SET retired = :retired, revoke_with = :with, due_shard = :due_shard, due_at = :due_at "
-                f"REMOVE {', '.join('#' + name for name in gone)}, rejections, rejected_until",
+                "SET retired = :retired, revoke_with = :with, due_shard = :due_shard, due_at = :due_at, "
+                f"lease_owner = :fence REMOVE {', '.join('#' + name for name in gone)}, rejections, rejected_until",
                 values,
                 condition=f"attribute_exists(pk) AND {unchanged} AND {_same_retired(record)}",
                 names={f"#{name}": name for name in gone},

@@ -84,7 +84,8 @@ class Acquirer:
         if not taken:
             return Lost(asked=False)
         found = replace(found, guard=seen.guard, lease=None)
-        work = Work(connection, policy, found, request, owner, deadline=now + parts.times.acquisition)
+        until, deadline = now + parts.times.lease, now + parts.times.acquisition
+        work = Work(connection, policy, found, request, owner, deadline=deadline, lease_until=until)
         # What came back may be newer than what was decided on.
         if not isinstance(decide(found, request, policy, now), Acquire):
             self._end_unsent(work)
@@ -132,6 +133,9 @@ class Acquirer:
         try:
             answer, life = self.exchange(work, ready.order)
         except Refusal as refusal:
+            if self.parts.clock() >= work.lease_until:
+                # Somebody else may have taken over and brought a token since: what was learnt is of before that.
+                return Lost(asked=True)
             raise self.remember(work, ready.credentials, refusal) from None
         acquired = self._commit(
             work, answer, self._token(work, ready.credentials, answer, life), forced=decision.forced
@@ -386,6 +390,7 @@ class Work:
     request: TokenRequest
     owner: str
     deadline: datetime
+    lease_until: datetime
 
     @property
     def key(self) -> TokenKey:

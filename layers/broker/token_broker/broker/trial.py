@@ -64,7 +64,8 @@ class Trials:
         if not taken:
             raise AcquisitionInProgress("The provider is being asked right now.", retry_after=timedelta(seconds=2))
         found, request = replace(found, guard=seen.guard), TokenRequest(asked_at=now)
-        work = Work(connection, parts.policy(connection), found, request, owner, deadline=now + parts.times.acquisition)
+        deadline = now + parts.times.acquisition
+        work = Work(connection, parts.policy(connection), found, request, owner, deadline=deadline, lease_until=until)
         try:
             return self._attempt_leased(work, credentials, stage, force=force)
         finally:

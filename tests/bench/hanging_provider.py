@@ -1,0 +1,126 @@
+"""One provider hangs: what the callers of the other four notice, through the local stack's bounded environments.
+
+Blocks with and without the hang alternate. In both, all callers go at one pace, and those of the fifth provider ask for
+a connection that has no token yet; only its token endpoint differs. A hanging endpoint holds each of its callers'
+environments until the exchange times out (8 s), then the key rests and they are told so at once. Lambda would start
+more environments; here there are as many as `environments` says, so `callers_of_the_fifth` decides what is left.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from tests.bench.figure import Figure, Sample
+from tests.local.client import SignedClient
+from tests.local.connections import DEMO_PROVIDERS, aws_client
+from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
+from tests.local.sigv4 import LOCAL
+from tests.local.stack import Options, Stack
+
+FIFTH: Final = "unidy"
+OTHERS: Final = tuple(provider for provider in DEMO_PROVIDERS if provider != FIFTH)
+BAR: Final = 1.5
+NAME: Final = "p99 of callers of the other four, one provider hanging / none"
+ANSWER_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Course:
+    """How much is measured."""
+
+    environments: int = 8
+    repetitions: int = 5
+    block_s: float = 11.0
+    callers_per_provider: int = 2
+    pause_s: float = 0.1
+
+
+def measure(course: Course, progress: Callable[[str], None]) -> list[Figure]:
+    """The figure with its bar; and without one, the same where the hanging provider's callers take all environments."""
+    with Stack(Options(api_environments=course.environments, ticks=False), progress) as stack:
+        bench = _Bench(stack, course)
+        bench.warm_up()
+        fits = bench.figure(NAME, course.callers_per_provider, BAR, progress)
+        full = bench.figure(f"{NAME}, with as many callers of it as environments", course.environments, None, progress)
+    return [fits, full]
+
+
+class _Bench:
+    def __init__(self, stack: Stack, course: Course) -> None:
+        self._stack = stack
+        self._course = course
+        self._simulator = stack.providers.simulator(FIFTH)
+        self._secrets = aws_client("secretsmanager", stack.endpoint_url)
+        self._connections = 0
+
+    def warm_up(self) -> None:
+        """Every environment has handed out each of the four tokens, and made an acquisition."""
+        self._block(self._course.environments, hangs=False)
+
+    def figure(self, name: str, callers: int, bar: float | None, progress: Callable[[str], None]) -> Figure:
+        """Alternates blocks without and with the hang, the order turned around each time."""
+        times: dict[bool, list[float]] = {False: [], True: []}
+        for repetition in range(self._course.repetitions):
+            for hangs in (False, True) if repetition % 2 == 0 else (True, False):
+                progress(f"{name}: repetition {repetition + 1}, {'hanging' if hangs else 'not hanging'}")
+                times[hangs] += self._block(callers, hangs=hangs)
+        measured, reference = Sample.of(times[True]), Sample.of(times[False])
+        conditions = {
+            "environments": self._course.environments,
+            "callers_of_each_other": self._course.callers_per_provider,
+            "callers_of_the_fifth": callers,
+            "pause_s": self._course.pause_s,
+            "block_s": self._course.block_s,
+        }
+        ratio = round(measured.p99_ms / reference.p99_ms, 3)
+        return Figure(name, ratio, bar, measured, reference, self._course.repetitions, conditions)
+
+    def _block(self, callers: int, *, hangs: bool) -> list[float]:
+        """The times of the other four's callers over one block."""
+        fifth, end, times = self._new_connection(), threading.Event(), list[float]()
+        if hangs:
+            self._simulator.fail("hang", times=None)
+        asked = [f"{provider}/demo" for provider in OTHERS for _ in range(self._course.callers_per_provider)]
+        with ThreadPoolExecutor(len(asked) + callers) as threads:
+            running = [threads.submit(self._call, name, end, times, index) for index, name in enumerate(asked)]
+            # What callers of the fifth get, and when, is not the question.
+            running += [threads.submit(self._call, fifth, end, None, index) for index in range(callers)]
+            end.wait(self._course.block_s)
+            end.set()
+            self._simulator.clear_faults()
+            for future in running:
+                future.result(ANSWER_S)
+        return times
+
+    def _call(self, name: str, end: threading.Event, times: list[float] | None, index: int) -> None:
+        """One caller: asks, waits for the pause, asks again. Raises AssertionError where a measured call fails."""
+        with closing(SignedClient(self._stack.url)) as client:
+            end.wait(self._course.pause_s * index / 10)  # not all at the same moment
+            while not end.is_set():
+                started = time.perf_counter()
+                answer = client.call("GET", f"/v1/tokens/{name}")
+                if times is not None:
+                    assert answer.status == 200, answer.body
+                    times.append(time.perf_counter() - started)
+                end.wait(self._course.pause_s)
+
+    def _new_connection(self) -> str:
+        """A connection of the fifth provider that has no token and no failure behind it."""
+        self._connections += 1
+        name = f"{FIFTH}/block-{self._connections}"
+        self._secrets.create_secret(
+            Name=f"{self._stack.resources.secret_prefix}/{name}",
+            SecretString=json.dumps(DEFAULT_ACCOUNTS[FIFTH]["secret"]),
+        )
+        settings = {"allowed_callers": [LOCAL.arn], **default_settings(FIFTH, self._stack.providers_url)}
+        with closing(SignedClient(self._stack.url)) as client:
+            answer = client.call("PUT", f"/v1/connections/{name}", body=settings)
+        assert answer.status == 201, answer.body
+        return name

@@ -1,0 +1,87 @@
+"""A gate before the AWS endpoint: holds single requests back, so that a race stands still at the step that matters."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.local.aws import Application, AwsServer
+
+ARRIVAL_S = 10.0
+
+
+class Held:
+    """One request that is to be held back: the next whose action and body match."""
+
+    def __init__(self, action: str, holding: str) -> None:
+        self._action = action
+        self._holding = holding.encode()
+        self._arrived = threading.Event()
+        self._go = threading.Event()
+
+    def matches(self, action: str, body: bytes) -> bool:
+        return not self._arrived.is_set() and action.endswith(f".{self._action}") and self._holding in body
+
+    def stop(self) -> None:
+        """Called in the request's thread."""
+        self._arrived.set()
+        self._go.wait(ARRIVAL_S)
+
+    def wait(self) -> None:
+        """Until the request is here and stands still."""
+        assert self._arrived.wait(ARRIVAL_S), f"no {self._action} came"
+
+    def let_go(self) -> None:
+        """The request goes on to AWS. Idempotent."""
+        self._go.set()
+
+
+class Gate:
+    """A WSGI application before another. Requests that nobody asked to hold pass at once."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+        self._wanted: list[Held] = []
+
+    def hold(self, action: str, *, holding: str = "") -> Held:
+        """Holds the next request of this action (`UpdateItem`) whose body holds this text."""
+        held = Held(action, holding)
+        with self._lock:
+            self._wanted.append(held)
+        return held
+
+    def open(self) -> None:
+        """Lets everything go."""
+        with self._lock:
+            wanted, self._wanted = self._wanted, []
+        for held in wanted:
+            held.let_go()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._lock:
+            action = environ.get("HTTP_X_AMZ_TARGET", "")
+            held = next((item for item in self._wanted if item.matches(action, body)), None)
+            if held is not None:
+                self._wanted.remove(held)
+        if held is not None:
+            held.stop()
+        return self._application(environ, start_response)
+
+
+@contextmanager
+def gate_before(server: AwsServer) -> Iterator[Gate]:
+    """A gate before a running endpoint, for as long as the context lasts."""
+    application = server._server.app
+    gate = Gate(application)
+    server._server.app = gate
+    try:
+        yield gate
+    finally:
+        gate.open()
+        server._server.app = application

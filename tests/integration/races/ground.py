@@ -1,0 +1,153 @@
+"""Where a race takes place: a world, a fleet, and what must hold afterwards whoever won."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tests.integration.handlers.world import PROVIDERS, World
+from token_broker.bootstrap import utc_now
+from token_broker.broker import Broker
+from token_broker.core.names import TokenKey
+from token_broker.core.tokens import TokenRecord
+
+from .fleet import Fleet, Got, Instances, Race, named
+
+NUMBERS: Final = itertools.count(1)
+HOUR: Final = timedelta(hours=1)
+
+
+@dataclass
+class Ground:
+    """One race after the other. `rounds`: of a race that chance decides; `staged_rounds`: of one whose order is given.
+
+    `make`: one more instance, in this process.
+    """
+
+    world: World
+    race: Race
+    make: Callable[[], Broker]
+    rounds: int
+    staged_rounds: int
+    start_fleet: Callable[[], Fleet]
+    fleet: Fleet = field(init=False)
+    reader: Broker = field(init=False)  # looks at the tables, and takes no part
+    _kept: dict[tuple[str, int], str] = field(default_factory=dict)
+    _counted: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reader = self.make()
+
+    def __iter__(self) -> Iterator[Ground]:
+        return self._rounds(self.rounds)
+
+    def staged(self) -> Iterator[Ground]:
+        """The rounds of a race that stands still where it matters: fewer show as much."""
+        return self._rounds(self.staged_rounds)
+
+    def _rounds(self, count: int) -> Iterator[Ground]:
+        """Rounds with instances without memory. Tables and simulators are as at their start, or as the last round left
+        a connection that is kept."""
+        for _ in range(count):
+            if not self._kept:
+                self.world.aws.empty()
+                for provider in PROVIDERS:
+                    self.world.simulator(provider).reset()
+            self.fleet = self.start_fleet()
+            self._counted.clear()
+            yield self
+
+    def connect(self, provider: str, **settings: Any) -> str:
+        """A connection that no instance has met before."""
+        return self.world.connect(provider, name=f"race-{next(NUMBERS)}", **settings)
+
+    def seeded(self, provider: str, slot: int = 0, *, keep: bool = True) -> tuple[str, Got]:
+        """A connection with a token, fetched by an instance that takes no part. Requests count from here on.
+
+        Over threads, with `keep`, it is the one of the round before, which none of the new instances remembers.
+        """
+        name = self._kept.get((provider, slot)) or self.connect(provider)
+        if keep and self.fleet.kind == "threads":
+            self._kept[provider, slot] = name
+        got = self.bystander.get(name)
+        assert got.code == ""
+        self._counted[provider] = self.world.report(provider)
+        return name, got
+
+    @property
+    def bystander(self) -> Instances:
+        """An instance of its own, without memory."""
+        return Instances(self.make, count=1)
+
+    def record(self, name: str) -> TokenRecord:
+        """How a connection's only token key stands in the table."""
+        (record,) = self.reader.parts.tokens.records(named(name))
+        return record
+
+    def current(self, name: str) -> str:
+        """The fingerprint of the token in the table; '' where there is none."""
+        token = self.record(name).token
+        return token.token_id if token is not None else ""
+
+    def lease_end(self, name: str) -> datetime:
+        """Until when the one who asks the provider now may do so."""
+        lease = self.record(name).lease
+        assert lease is not None
+        return lease.until
+
+    def sk(self, name: str) -> str:
+        return TokenKey(named(name), self.record(name).key.scope).sk
+
+    def let_end(self, name: str) -> None:
+        """The token's life is over."""
+        self.world.aws.change_token_item(name, expires_at=-HOUR, renew_at=-HOUR, due_at=-HOUR)
+
+    def let_reports_rest(self, name: str) -> None:
+        """Earlier reports are long ago."""
+        self.world.aws.change_token_item(name, rejected_until=-HOUR)
+
+    def let_come_due(self, name: str) -> None:
+        """The token lives on, and its time to be renewed has come."""
+        self.world.aws.change_token_item(name, renew_at=-timedelta(minutes=1), due_at=-timedelta(minutes=1))
+
+    def queued(self) -> int:
+        """How many messages wait in the renewal queue, delayed ones too."""
+        answer = self.world.aws.sqs.get_queue_attributes(
+            QueueUrl=self.world.stack.renewal_queue_url, AttributeNames=["All"]
+        )
+        counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
+        return sum(int(answer["Attributes"][count]) for count in counts)
+
+    def count(self, name: str, counter: str) -> int:
+        """A counter of the connection's simulator, since the race began."""
+        provider = provider_of(name)
+        counted: int = self.world.report(provider)[counter] - self._counted.get(provider, {}).get(counter, 0)
+        return counted
+
+    def live(self, name: str) -> set[str]:
+        """The tokens that live at the provider, by fingerprint."""
+        return {token["token_id"] for token in self.world.report(provider_of(name))["live_tokens"]}
+
+    def issued_at(self, name: str, token_id: str) -> datetime:
+        """When the provider issued a token that lives, by the clock of this machine."""
+        simulator = self.world.simulator(provider_of(name))
+        (token,) = (token for token in simulator.tokens.live(simulator.now()) if token.token_id == token_id)
+        return datetime.fromtimestamp(token.issued_at, UTC)
+
+    def kept(self, name: str) -> set[str]:
+        """The tokens that the table knows of: the current one, and those that it will revoke or let end."""
+        now, records = utc_now(), self.reader.parts.tokens.records(named(name))
+        tokens = {record.token.token_id for record in records if record.token is not None and record.token.alive(now)}
+        return tokens | {item.token_id for record in records for item in record.retired}
+
+    def tokens_of(self, answers: list[Got]) -> set[str]:
+        """The tokens that callers got. Nobody got a problem."""
+        assert {got.code for got in answers} == {""}
+        return {got.token_id for got in answers}
+
+
+def provider_of(name: str) -> str:
+    return name.partition("/")[0]

@@ -1,0 +1,173 @@
+"""Holders of a lease that are killed, or stopped past its end: another takes over, and a late one brings nothing in."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from tests.integration.handlers.world import World
+from tests.local.environments import EnvironmentPool, FunctionError
+from token_broker.broker import Broker
+from token_broker.core.tokens import CLOCK_TOLERANCE
+
+from .conftest import API_FUNCTION, SOAK, MakePool
+from .fleet import ANSWER_S, Got, Instances, Processes, Race
+from .gate import Gate
+from .ground import Ground
+
+# Leases of 2.6 s, acquisitions of 1.8 s, exchanges of 1.2 s; a caller waits 1.5 s.
+LEASE_SCALE = "0.15"
+HOLDERS = 8 if SOAK else 1
+ROUNDS = 25 if SOAK else 1
+PATIENCE = 20
+
+
+@dataclass
+class Holders:
+    """Environments that are to be lost, each with a lease of its own, and others that are not."""
+
+    ground: Ground
+    pool: EnvironmentPool
+    doomed: Processes
+    others: Processes
+
+    def lead(self, names: list[str]) -> list[Future[Got]]:
+        """One caller per connection, each in an environment of its own."""
+        return [self.ground.race.meanwhile(partial(self.doomed.get, name)) for name in names]
+
+    def taken_over(self, names: list[str]) -> dict[str, str]:
+        """The token of each connection that callers get, two for each, who ask the others until one has taken over."""
+        asked = names * 2
+        answers = self.ground.race.together([partial(self._patiently, name) for name in asked])
+        found = {name: {got.token_id for at, got in zip(asked, answers, strict=True) if at == name} for name in names}
+        assert {got.code for got in answers} == {""}
+        assert {len(tokens) for tokens in found.values()} == {1}
+        return {name: tokens.pop() for name, tokens in found.items()}
+
+    def _patiently(self, name: str) -> Got:
+        for _ in range(PATIENCE):
+            got = self.others.get(name)
+            if got.code != "acquisition_in_progress":
+                return got
+        raise AssertionError(f"nobody took {name} over")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Every doomed environment stands still meanwhile."""
+        pids = self.pool.pids
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def lost_pools(make_pool: MakePool) -> tuple[EnvironmentPool, EnvironmentPool]:
+    """Environments with short leases: those that are to be lost, and the others."""
+    doomed, others = (make_pool(API_FUNCTION, size=size, TOKEN_BROKER_LEASE_SCALE=LEASE_SCALE) for size in (HOLDERS, 2))
+    return doomed, others
+
+
+@pytest.fixture
+def holders(
+    world: World,
+    make_broker: Callable[[], Broker],
+    race: Race,
+    lost_pools: tuple[EnvironmentPool, EnvironmentPool],
+) -> Holders:
+    doomed, others = (Processes(world, {API_FUNCTION: pool}) for pool in lost_pools)
+    ground = Ground(world, race, make_broker, ROUNDS, ROUNDS, lambda: Instances(make_broker))
+    holders = Holders(ground, lost_pools[0], doomed, others)
+    # What an environment imports at its first acquisition is not to count against the short deadlines.
+    for pool, fleet in zip(lost_pools, (doomed, others), strict=True):
+        pool.prewarm()
+        for _ in pool.pids:
+            assert fleet.get(ground.connect("unidy")).code == ""
+    return holders
+
+
+@pytest.mark.parametrize("provider", ["unidy", "ucommerce"])
+def test_a_killed_holder_is_replaced_after_its_lease_by_one_other_request(holders: Holders, provider: str) -> None:
+    """A refresh token that it had marked is not sent again: whoever takes over starts the grant anew."""
+    for ground in holders.ground:
+        simulator = ground.world.simulator(provider)
+        names = [ground.seeded(provider, slot, keep=False)[0] for slot in range(HOLDERS)]
+        for name in names:
+            ground.let_end(name)
+        simulator.fail("hang", times=HOLDERS)
+        callers = holders.lead(names)
+        assert simulator.waits.until_held(HOLDERS, ANSWER_S)
+        ends = {name: ground.lease_end(name) for name in names}
+        for pid in holders.pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        for caller in callers:
+            with pytest.raises(FunctionError):
+                caller.result(ANSWER_S)
+        winners = holders.taken_over(names)
+        simulator.waits.drop()
+        assert ground.count(names[0], "token_requests") == 2 * HOLDERS
+        assert ground.count(names[0], "issued") == HOLDERS
+        assert ground.count(names[0], "replayed_refresh_tokens") == 0
+        assert all(ground.issued_at(name, winners[name]) >= ends[name] + CLOCK_TOLERANCE for name in names)
+
+
+@pytest.mark.parametrize("revocable", [True, False], ids=["revoked", "left-to-the-worker"])
+def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_ended(
+    holders: Holders, gate: Gate, revocable: bool
+) -> None:
+    for ground in holders.ground:
+        names = [ground.connect("unidy") for _ in range(HOLDERS)]
+        # It has the provider's answer, and is about to seal it.
+        seals = [gate.hold("GenerateDataKey") for _ in names]
+        callers = holders.lead(names)
+        for seal in seals:
+            seal.wait()
+        with holders.stopped():
+            gate.open()
+            winners = holders.taken_over(names)
+            if not revocable:
+                ground.world.simulator("unidy").fail("status", on="revoke", status=503, times=HOLDERS)
+        late = [caller.result(ANSWER_S) for caller in callers]
+        assert [got.token_id for got in late] == [winners[name] for name in names]
+        assert ground.count(names[0], "issued") == 2 * HOLDERS
+        if not revocable:
+            assert len(ground.live(names[0])) == 2 * HOLDERS
+            for name in names:
+                assert len(ground.kept(name)) == 2
+                ground.fleet.renew(name, ground.sk(name))
+        assert ground.live(names[0]) == set(winners.values())
+        for name in names:
+            assert ground.kept(name) == {winners[name]}
+            assert holders.others.get(name).token_id == ground.bystander.get(name).token_id == winners[name]
+        assert ground.count(names[0], "token_requests") == 2 * HOLDERS
+
+
+def test_a_holder_stopped_while_it_asks_changes_nothing_for_callers_when_it_comes_back(holders: Holders) -> None:
+    """Its time is over when it wakes: what it learns is of no account beside the token that another brought since."""
+    for ground in holders.ground:
+        simulator = ground.world.simulator("unidy")
+        names = [ground.connect("unidy") for _ in range(HOLDERS)]
+        simulator.fail("hang", times=HOLDERS)
+        callers = holders.lead(names)
+        assert simulator.waits.until_held(HOLDERS, ANSWER_S)
+        with holders.stopped():
+            winners = holders.taken_over(names)
+            simulator.waits.drop()
+        late = [caller.result(ANSWER_S) for caller in callers]
+        assert {got.token_id for got in late} <= {"", *winners.values()}
+        assert ground.count(names[0], "token_requests") == 2 * HOLDERS
+        for name in names:
+            got = ground.bystander.get(name)
+            assert (got.token_id, got.warnings) == (winners[name], ())
+        assert [(got.code, got.token_id) for got in late] == [("", winners[name]) for name in names]
