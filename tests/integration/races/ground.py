@@ -111,7 +111,9 @@ class Ground:
 
     def let_come_due(self, name: str) -> None:
         """The token lives on, and its time to be renewed has come."""
-        self.world.aws.change_token_item(name, renew_at=-timedelta(minutes=1), due_at=-timedelta(minutes=1))
+        self.world.aws.change_token_item(
+            name, issued_at=-HOUR, renew_at=-timedelta(minutes=1), due_at=-timedelta(minutes=1)
+        )
 
     def queued(self) -> int:
         """How many messages wait in the renewal queue, delayed ones too."""
