@@ -56,6 +56,10 @@ class RenewalPolicy:
             renew_at = min(renew_at, issued_at + min(max(refresh_in, life / 10), life))
         return renew_at
 
+    def swept_after(self, token: Token) -> datetime:
+        """From when on the sweep may ask for a token's successor: of a life of seconds, once a minute at most."""
+        return token.issued_at + (self.sweep_interval if token.life < 2 * self.sweep_interval else timedelta())
+
     def reissues(self, token: Token, now: datetime) -> bool:
         """Whether the provider would give a new token, and not the same one again."""
         return self.reissue_window is None or token.left(now) <= self.reissue_window
@@ -138,11 +142,10 @@ def decide(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, no
         return fallback or Refuse(rest, rest.retry_at)
     if record.lease is not None and leased:
         return AwaitOther(record.lease.until, fallback)
-    if request.renewal and record.token is not None and now < record.token.issued_at + policy.sweep_interval:
-        # A life of seconds, or a second copy of a message: on the sweep's account, one request a minute at most.
-        return (
-            Acquire() if record.stale_at is not None else Refuse(None, record.token.issued_at + policy.sweep_interval)
-        )
+    if request.renewal and record.token is not None and record.stale_at is None:
+        soonest = policy.swept_after(record.token)
+        if now < soonest:
+            return Refuse(None, soonest)
     return Acquire(forced=is_rejected)
 
 
@@ -182,9 +185,11 @@ def is_due(record: TokenRecord, token: Token, policy: RenewalPolicy, now: dateti
     """Whether a token is to be renewed now: its time has come within one sweep's look-ahead, or its secret changed."""
     if record.stale_at is not None:
         return True
-    if now < token.issued_at + policy.sweep_interval:
-        return False
-    return token.renew_at <= now + policy.sweep_interval / 2 and policy.reissues(token, now)
+    return (
+        now >= policy.swept_after(token)
+        and token.renew_at <= now + policy.sweep_interval / 2
+        and policy.reissues(token, now)
+    )
 
 
 def warnings(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, now: datetime) -> tuple[str, ...]:
