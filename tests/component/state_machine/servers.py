@@ -1,0 +1,233 @@
+"""Token servers with the semantics that matter for a broker: plain, rotating, reissuing, revoking, locking."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote_plus
+
+from tests.component.state_machine.stage import Stage
+from tests.fakes.world import REDIRECT_URI
+from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError, Unreachable
+from token_broker.core.names import fingerprint
+
+RETRY_AFTER_S = 90
+CODE_TIME = timedelta(seconds=60)
+UNTOLD_LIFE_S = 86_400
+# What a request may meet in place of an answer by the rules.
+TROUBLES = ("503", "429", "html", "lost", "hang", "unreachable", "invalid_scope", "refused")
+
+
+class Hang(TransportError):
+    """No answer comes; the sender waits for its whole time."""
+
+
+@dataclass
+class Issue:
+    """A token as its server knows it. `ended`: why it is no longer good, before its time."""
+
+    token: str
+    client: str
+    scope: str
+    ends_at: datetime
+    issues: int = 1
+    ended: str | None = None
+    ended_at: datetime | None = None
+
+    def good(self, now: datetime) -> bool:
+        return self.ended is None and now < self.ends_at
+
+    def end(self, why: str, now: datetime) -> None:
+        if self.ended is None:
+            self.ended, self.ended_at = why, now
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a server differs from a plain one."""
+
+    login: bool = False
+    rotates: bool = False
+    reissue_window_s: int | None = None
+    revokes_previous: bool = False
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as understood: `step` is connect, token, code, refresh, login or revoke."""
+
+    step: str
+    client: str
+    secret: str
+    fields: dict[str, str]
+
+
+class Server:
+    """All endpoints of one provider. `trouble` is met by the next requests in turn, `down` by every one.
+
+    `on_request` hears of each request that leaves the broker; `broken_rule` of what must never be sent. `unrevokable`:
+    tokens whose revocation was refused for good.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        manners: Manners,
+        on_request: Callable[[Received], object],
+        broken_rule: Callable[[str], object],
+    ) -> None:
+        self.stage = stage
+        self.manners = manners
+        self.life_s: int | None = 3600
+        self.accepted: dict[str, str] = {}
+        self.trouble: deque[str] = deque()
+        self.down: str | None = None
+        self.issues: dict[str, Issue] = {}
+        self.refresh_tokens: dict[str, bool] = {}
+        self.unrevokable: set[str] = set()
+        self._on_request = on_request
+        self._broken_rule = broken_rule
+        self._codes: dict[str, datetime] = {}
+        self._sent_once: set[str] = set()
+        self._numbers = count(1)
+
+    def receive(self, request: HttpRequest) -> HttpResponse | TransportError:
+        """What comes back. Sets on the running operation what it met."""
+        received = _understood(request)
+        operation = self.stage.running
+        assert operation is not None
+        met = self.down or (self.trouble.popleft() if self.trouble else "ok")
+        if (received.step, met) in (("login", "invalid_scope"), ("revoke", "html")):
+            met = "refused" if received.step == "login" else "503"
+        operation.seen.met, operation.seen.secret = met, received.secret
+        if met == "unreachable":
+            return Unreachable("nobody listens")
+        self._on_request(received)
+        self._check_sent_once(received)
+        if met == "hang":
+            return Hang("no answer")
+        if met == "503":
+            return HttpResponse(503)
+        if met == "429":
+            return HttpResponse(429, {"retry-after": str(RETRY_AFTER_S)})
+        if met == "html":
+            # Where connect does not redirect, the redirect_uri is taken to be refused (the table of failures, row 5).
+            operation.seen.met = "refused" if received.step == "connect" else met
+            return HttpResponse(200, {"content-type": "text/html"}, b"<html>maintenance</html>")
+        if met in ("invalid_scope", "refused") and received.step not in ("connect", "revoke"):
+            return self._refusal(met)
+        response = self._processed(received)
+        if met == "ok" and received.step not in ("connect", "revoke") and not _is_token(response):
+            operation.seen.met = "invalid_grant" if b"invalid_grant" in response.body else "refused"
+        return OutcomeUnknown("the answer was lost") if met == "lost" else response
+
+    def good(self, token: str) -> bool:
+        """Whether the provider's API takes a token now."""
+        issue = self.issues.get(fingerprint(token))
+        return issue is not None and issue.good(self.stage.clock())
+
+    def accepts(self, client: str, secret: str) -> bool:
+        return self.accepted.get(client) == secret
+
+    def _refusal(self, met: str) -> HttpResponse:
+        if self.manners.login:
+            return _json(200, {"status": "FAILED"})
+        return _json(401, {"error": "invalid_client" if met == "refused" else "invalid_scope"})
+
+    def _check_sent_once(self, received: Received) -> None:
+        for name in ("refresh_token", "code"):
+            value = received.fields.get(name)
+            if value in self._sent_once:
+                self._broken_rule(f"P6: a {name} was sent twice")
+            if value:
+                self._sent_once.add(value)
+
+    def _processed(self, received: Received) -> HttpResponse:
+        if received.step == "connect":
+            code = f"code-{next(self._numbers)}"
+            self._codes[code] = self.stage.clock()
+            return HttpResponse(302, {"location": f"{REDIRECT_URI}?code={quote(code)}"})
+        if not self.accepts(received.client, received.secret):
+            if received.step == "revoke":
+                self.unrevokable.add(fingerprint(received.fields["token"]))
+            return self._refusal("refused")
+        if received.step == "revoke":
+            issue = self.issues.get(fingerprint(received.fields["token"]))
+            if issue is not None:
+                issue.end("revoked by us", self.stage.clock())
+            return _json(200, {})
+        if received.step == "code" and self._is_stale_code(received.fields["code"]):
+            return _json(400, {"error": "invalid_grant"})
+        if received.step == "refresh" and not self.refresh_tokens.pop(received.fields["refresh_token"], False):
+            return _json(400, {"error": "invalid_grant"})
+        return self._issue(received)
+
+    def _is_stale_code(self, code: str) -> bool:
+        made_at = self._codes.pop(code, None)
+        return made_at is None or self.stage.clock() - made_at > CODE_TIME
+
+    def _issue(self, received: Received) -> HttpResponse:
+        now, scope = self.stage.clock(), received.fields.get("scope", "")
+        issue = self._reissued(received.client, scope)
+        if issue is None:
+            if self.manners.revokes_previous:
+                for other in self.issues.values():
+                    if other.client == received.client:
+                        other.end("superseded", now)
+            token = f"tok-{next(self._numbers)}"
+            ends_at = now + timedelta(seconds=self.life_s or UNTOLD_LIFE_S)
+            issue = self.issues[fingerprint(token)] = Issue(token, received.client, scope, ends_at)
+        else:
+            issue.issues += 1
+        if self.manners.login:
+            return _json(200, {"status": "SUCCESS", "accessToken": issue.token})
+        body: dict[str, Any] = {"access_token": issue.token, "token_type": "bearer"}
+        if self.life_s is not None:
+            body["expires_in"] = int((issue.ends_at - now).total_seconds())
+        if self.manners.rotates:
+            body["refresh_token"] = f"refresh-{next(self._numbers)}"
+            self.refresh_tokens[body["refresh_token"]] = True
+        return _json(200, body)
+
+    def _reissued(self, client: str, scope: str) -> Issue | None:
+        if self.manners.reissue_window_s is None:
+            return None
+        opens = self.stage.clock() + timedelta(seconds=self.manners.reissue_window_s)
+        found = [
+            issue
+            for issue in self.issues.values()
+            if (issue.client, issue.scope) == (client, scope) and issue.ended is None and issue.ends_at > opens
+        ]
+        return found[-1] if found else None
+
+
+def _is_token(response: HttpResponse) -> bool:
+    return b"access_token" in response.body or b"accessToken" in response.body
+
+
+def _json(status: int, body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+def _understood(request: HttpRequest) -> Received:
+    query, body = dict(request.query), (request.body or b"").decode()
+    fields = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
+    if request.url.endswith("/connect"):
+        return Received("connect", query["client_id"], "", query)
+    if request.url.endswith("/authToken"):
+        return Received("login", query["username"], query["password"], query)
+    client, secret = fields.get("client_id", ""), fields.get("client_secret", "")
+    header = request.headers.get("Authorization", "")
+    if header:
+        pair = base64.b64decode(header.removeprefix("Basic ")).decode()
+        client, secret = (unquote_plus(part) for part in pair.split(":", 1))
+    if request.url.endswith("/revoke"):
+        return Received("revoke", client, secret, fields)
+    steps = {"authorization_code": "code", "refresh_token": "refresh", "client_credentials": "token"}
+    return Received(steps[fields["grant_type"]], client, secret, fields)

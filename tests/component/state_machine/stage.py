@@ -1,0 +1,149 @@
+"""Operations of several broker instances, interleaved at will: each stands still at every call of a port.
+
+One thread per operation, of which exactly one runs: the order is the machine's, and the same every time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from tests.fakes import HandClock
+from token_broker.core.names import TokenKey
+from token_broker.core.tokens import TokenRecord
+from token_broker.ports import StoredSettings
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would do afterwards is done."""
+
+
+@dataclass
+class Seen:
+    """What an operation read, led, sent and met, for judging it. Moments `…_seq` are places in the order of events."""
+
+    read_seq: int = 0
+    read_at: datetime | None = None
+    record: TokenRecord | None = None
+    settings: StoredSettings | None = None
+    key: TokenKey | None = None
+    owner: str | None = None
+    lease_seq: int = 0
+    lease_at: datetime | None = None
+    lease_until: datetime | None = None
+    in_flight: bool = False
+    requests: int = 0
+    budget: int = 0
+    met: str | None = None
+    met_at: datetime | None = None
+    secret: str | None = None
+    faulted: bool = False
+    fenced: dict[str, datetime] = field(default_factory=dict)
+
+
+class Operation:
+    """One call of one instance. `stops_at`: the port call before which it stands still; None once it has ended."""
+
+    def __init__(self, kind: str, action: Callable[[], Any], now: datetime) -> None:
+        self.kind = kind
+        self.seen = Seen()
+        self.started_at = now
+        self.own_time_s = 0.0
+        self.calls = 0
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.stops_at: str | None = "start"
+        self.dead = False
+        self.cut = False
+        self.hops: int | None = 0
+        self._action = action
+        self._turn = threading.Semaphore(0)
+        self._paused = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._live, daemon=True)
+
+    @property
+    def ended(self) -> bool:
+        return self.stops_at is None
+
+    def go_on(self, hops: int | None) -> None:
+        """For the machine's thread: until `hops` more calls were passed, or (None) to the end."""
+        self.hops = hops
+        if self._thread.ident is None:
+            self._thread.start()
+        self._turn.release()
+        self._paused.acquire()
+        if self.ended:
+            self._thread.join()
+
+    def stop(self, point: str) -> None:
+        """For the operation's own thread: gives way unless it may go on."""
+        if self.dead:
+            raise Killed
+        self.calls += 1
+        if self.hops is None:
+            return
+        if self.hops > 0:
+            self.hops -= 1
+            return
+        self.stops_at = point
+        self._paused.release()
+        self._turn.acquire()
+        if self.dead:
+            raise Killed
+
+    def _live(self) -> None:
+        self._turn.acquire()
+        try:
+            if not self.dead:
+                self.result = self._action()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the machine judges it
+            self.error = error
+        self.stops_at = None
+        self._paused.release()
+
+
+class Stage:
+    """Who runs, who stands still, and the order of events."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self.clock = clock
+        self.running: Operation | None = None
+        self.waiting: list[Operation] = []
+        self._sequence = count(1)
+        self.seq = 0
+
+    def next_seq(self) -> int:
+        self.seq = next(self._sequence)
+        return self.seq
+
+    def start(self, kind: str, action: Callable[[], Any], hops: int | None) -> Operation:
+        operation = Operation(kind, action, self.clock())
+        self.waiting.append(operation)
+        self.go_on(operation, hops)
+        return operation
+
+    def go_on(self, operation: Operation, hops: int | None) -> None:
+        self.running = operation
+        operation.go_on(hops)
+        self.running = None
+        if operation.ended:
+            self.waiting.remove(operation)
+
+    def kill(self, operation: Operation) -> None:
+        operation.dead = True
+        self.go_on(operation, None)
+
+    def stop(self, point: str) -> None:
+        if self.running is not None:
+            self.running.stop(point)
+
+    def sleep(self, seconds: float) -> None:
+        until = self.clock().timestamp() + seconds
+        if self.running is not None:
+            self.running.own_time_s += seconds
+        self.stop("sleep")
+        self.clock.advance(max(until - self.clock().timestamp(), 0))
