@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MEMORY_TIME = timedelta(seconds=30)
 LONGEST_S = 26.0
 MOST_CALLS = 400
+EARLY_SPACING = timedelta(seconds=30)
 
 
 def judge(machine: BrokerMachine, operation: Operation) -> None:
@@ -47,6 +48,7 @@ def _judge_handout(machine: BrokerMachine, operation: Operation, handout: Handou
     token, issue = handout.token, machine.server.issues[handout.token.token_id]
     if token.expires_at <= now or issue.ends_at <= now:
         breaks(f"P2: an expired token from {handout.source}")
+    _judge_length(machine, operation, handout)
     if token.expires_at > issue.ends_at:
         breaks("P2: a token was said to live longer than it does")
     purge = machine.promises.purged_at.get(token.token_id)
@@ -59,6 +61,27 @@ def _judge_handout(machine: BrokerMachine, operation: Operation, handout: Handou
         late = handout.now - issue.ended_at > MEMORY_TIME
         if late and machine.kind.manners.reissue_window_s is None:
             breaks(f"a token that we had revoked came from {handout.source}")
+
+
+def _judge_length(machine: BrokerMachine, operation: Operation, handout: Handout) -> None:
+    """A token that is too short says so, and comes only where no longer one could be had."""
+    if operation.min_ttl_s is None or handout.token.left(handout.now) >= timedelta(seconds=operation.min_ttl_s):
+        return
+    breaks, token, seen = machine.promises.breaks, handout.token, operation.seen
+    # A port call that takes its time makes a token shorter than it was when it was decided on.
+    stood_still = machine.world.clock() - operation.started_at > timedelta(seconds=operation.own_time_s)
+    if "min_ttl_unmet" not in handout.warnings and not stood_still:
+        breaks(f"P2: a token shorter than min_ttl from {handout.source}, without a warning")
+    record, server = seen.record, machine.server
+    if handout.source != "table" or record is None or seen.requests or record.failures() or record.lease:
+        return
+    reissued_until = timedelta(seconds=server.manners.reissue_window_s or 0)
+    early = handout.now - token.issued_at < EARLY_SPACING or (
+        reissued_until and token.left(handout.now) > reissued_until
+    )
+    can_be_had = timedelta(seconds=operation.min_ttl_s) <= token.life and not early
+    if can_be_had and not _disturbed(machine, operation) and not stood_still and machine.kind.limit is None:
+        breaks("P2: a token shorter than min_ttl while a longer one could be had")
 
 
 def _judge_refusal(machine: BrokerMachine, operation: Operation) -> None:

@@ -34,6 +34,7 @@ MIN_TTL = st.sampled_from([None, None, 0, 20, 200, 3600])
 DEEDS = st.sampled_from(
     ["purge", "purge", "trial", "trial", {}, {"lifetime_s": 900}, {"keep_warm": "always"}, {"suspended": True}]
 )
+DEFAULT_MIN_TTL_S = 30
 OUTAGE_S = 20
 LEASE_OVER_S = 18.5
 
@@ -68,11 +69,13 @@ class BrokerMachine(RuleBasedStateMachine):
         turns = (place % INSTANCES for place in range(self.last_place + 1, self.last_place + 1 + INSTANCES))
         return next((place for place in turns if place not in busy), None)
 
-    def start(self, kind: str, call: Callable[[Broker], Any], hops: int | None) -> Operation:
+    def start(
+        self, kind: str, call: Callable[[Broker], Any], hops: int | None, *, min_ttl_s: float | None = None
+    ) -> Operation:
         place = self._idle()
         assert place is not None
         self.last_place, broker = place, self.instances[place]
-        operation = self.stage.start(kind, lambda: call(broker), hops)
+        operation = self.stage.start(kind, lambda: call(broker), hops, min_ttl_s=min_ttl_s)
         self.at_work[operation] = place
         self._settle(operation)
         return operation
@@ -103,7 +106,9 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def _ask(self, which: int, scope: int, min_ttl: float | None, hops: int | None) -> None:
         name, text = self.name(which), self.kind.scopes[scope % len(self.kind.scopes)]
-        self.start("ask", lambda broker: self.world.ask(broker, name, scope=text, min_ttl=min_ttl), hops)
+        wanted = DEFAULT_MIN_TTL_S if min_ttl is None else min_ttl
+        call = partial(self.world.ask, name=name, scope=text, min_ttl=min_ttl)
+        self.start("ask", call, hops, min_ttl_s=wanted)
 
     def _ask_for(self, key: TokenKey, hops: int | None) -> None:
         self.start("ask", lambda broker: self.world.ask(broker, key.name, scope=key.scope or None), hops)

@@ -48,8 +48,9 @@ class Seen:
 class Operation:
     """One call of one instance. `stops_at`: the port call before which it stands still; None once it has ended."""
 
-    def __init__(self, kind: str, action: Callable[[], Any], now: datetime) -> None:
+    def __init__(self, kind: str, action: Callable[[], Any], now: datetime, min_ttl_s: float | None) -> None:
         self.kind = kind
+        self.min_ttl_s = min_ttl_s
         self.seen = Seen()
         self.started_at = now
         self.own_time_s = 0.0
@@ -120,8 +121,10 @@ class Stage:
         self.seq = next(self._sequence)
         return self.seq
 
-    def start(self, kind: str, action: Callable[[], Any], hops: int | None) -> Operation:
-        operation = Operation(kind, action, self.clock())
+    def start(
+        self, kind: str, action: Callable[[], Any], hops: int | None, *, min_ttl_s: float | None = None
+    ) -> Operation:
+        operation = Operation(kind, action, self.clock(), min_ttl_s)
         self.waiting.append(operation)
         self.go_on(operation, hops)
         return operation
