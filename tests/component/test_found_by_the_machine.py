@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes import World, answering, in_turn, issuing
+from tests.fakes import World, answering, hanging, in_turn, issuing
 from tests.fakes.world import OAUTH_CREDENTIALS
 from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerError, ProviderRefused
+from token_broker.ports import Send
 
 FAILED = answering(200, {"status": "FAILED"})
 LOGIN = {"field": "accessToken", "status": "SUCCESS", "expires_in": None}
@@ -80,3 +81,24 @@ def test_p4_the_first_refusal_of_another_secret_rests_as_a_first_one(
 
 def _crash() -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("late", [answering(503), hanging()], ids=["outage", "time-out"])
+def test_p4_a_refusal_is_not_forgotten_for_an_outage_that_another_scope_met_meanwhile(
+    world: World, broker: Broker, name: ConnectionName, late: Send
+) -> None:
+    """Two scope sets at once: one is refused the credentials, the other's slower request then meets an outage. What is
+    learnt last is not what counts longest."""
+
+    def meanwhile() -> None:
+        world.provider.to = answering(401, {"error": "invalid_client"})
+        refused(world, world.instance(), name)
+
+    world.faults.before("tokens.put_guard", meanwhile)
+    world.provider.to = late
+    with pytest.raises(BrokerError):
+        world.ask(broker, name, scope="slow")
+    world.provider.requests.clear()
+    world.clock.advance(60)
+    assert isinstance(refused(world, world.instance(), name), ProviderRefused)
+    assert len(world.provider) == 0

@@ -115,8 +115,11 @@ class InMemoryTokenStore:
             due_at = due_at if record.stale_at == seen.stale_at else now
             self._change(key, failure=failure or record.failure, due_at=due_at)
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
+    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
         guard = self._guard(name)
+        found = guard.failure
+        if found is not None and found.retry_at > failure.retry_at and (seen is None or seen.at != found.at):
+            failure = found
         self._guards[name] = replace(guard, failure=failure, unresolved=0 if settled else guard.unresolved)
 
     def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:

@@ -94,8 +94,11 @@ class TokenStore(Protocol):
         `seen`: the record when the lease was taken. If the secret changed since, the key is due at once instead.
         """
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
-        """Remembers a failure of the whole connection; `settled`: no login attempt is open any more."""
+    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
+        """Remembers a failure of the whole connection; `settled`: no login attempt is open any more.
+
+        It replaces `seen`. What somebody else met meanwhile stays if it rests for longer.
+        """
 
     def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
         """Forgets the failure `seen` and unresolved attempts; with None the attempts alone."""

@@ -63,8 +63,8 @@ class WatchedTokenStore(InMemoryTokenStore):
         if self._leads(key, owner) and self._by is not None:
             self._promises.forced(key, owner, until, since=self._by.lease_at or until)
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
-        super().put_guard(name, failure, settled=settled)
+    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
+        super().put_guard(name, failure, settled=settled, seen=seen)
         if self._by is not None:
             self._promises.remembered(name, None, self._by, failure)
 

@@ -33,6 +33,16 @@ class Guards:
         store.clear_guard(key.name, newer)
         assert read(store, key).guard.failure is None
 
+    def test_a_failure_does_not_end_a_longer_rest_that_its_finder_had_not_seen(self, store: TokenStore) -> None:
+        key, longer, shorter = new_key(), a_failure("provider_refused", retry_at=after(900)), a_failure(at=after(5))
+        store.begin_attempt(key.name, "one", "v1")
+        store.put_guard(key.name, longer, settled=False)
+        store.put_guard(key.name, shorter, settled=True)
+        guard = read(store, key).guard
+        assert (guard.failure, guard.unresolved) == (longer, 0)
+        store.put_guard(key.name, shorter, settled=True, seen=longer)
+        assert read(store, key).guard.failure == shorter
+
     def test_a_success_forgets_attempts_and_versions_with_the_failure(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
         store.begin_attempt(key.name, "a", "v1")

@@ -17,18 +17,26 @@ class Guards:
 
     _table: TokenTable
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool) -> None:
-        self._table.update(
+    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
+        values = {
+            ":failure": failure_map(failure),
+            ":format": number(FORMAT),
+            ":ttl": seconds(failure.retry_at + KEEP),
+            ":retry_at": moment(failure.retry_at),
+        }
+        if seen is not None:
+            values[":seen"] = moment(seen.at)
+        put, _ = self._table.update(
             name.pk,
             GUARD,
             f"SET failure = :failure, #format = :format, #ttl = :ttl{' REMOVE unresolved' if settled else ''}",
-            {
-                ":failure": failure_map(failure),
-                ":format": number(FORMAT),
-                ":ttl": seconds(failure.retry_at + KEEP),
-            },
-            names={"#format": "format", "#ttl": "ttl"},
+            values,
+            condition="attribute_not_exists(failure) OR failure.retry_at <= :retry_at"
+            + (" OR failure.#at = :seen" if seen is not None else ""),
+            names={"#format": "format", "#ttl": "ttl"} | ({"#at": "at"} if seen is not None else {}),
         )
+        if settled and not put:
+            self.clear_guard(name, None)
 
     def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
         """A newer failure than the one seen is somebody else's news and stays."""

@@ -334,7 +334,8 @@ class Acquirer:
         if per_host:
             parts.tokens.rest_host(host_of(work.connection.endpoints.token), failure.retry_at)
         elif verdict.where is not Where.KEY:
-            parts.tokens.put_guard(key.name, kept, settled=failure.refused or not verdict.outcome_unknown)
+            settled = failure.refused or not verdict.outcome_unknown
+            parts.tokens.put_guard(key.name, kept, settled=settled, seen=previous)
         due_at = None if kept.refused or work.connection.keep_warm == "never" else failure.retry_at
         parts.tokens.release(
             work.found,
