@@ -22,16 +22,12 @@ HOUR: Final = timedelta(hours=1)
 
 @dataclass
 class Ground:
-    """One race after the other. `rounds`: of a race that chance decides; `staged_rounds`: of one whose order is given.
-
-    `make`: one more instance, in this process.
-    """
+    """One race after the other. `make`: one more instance, in this process."""
 
     world: World
     race: Race
     make: Callable[[], Broker]
     rounds: int
-    staged_rounds: int
     start_fleet: Callable[[], Fleet]
     fleet: Fleet = field(init=False)
     reader: Broker = field(init=False)  # looks at the tables, and takes no part
@@ -42,16 +38,9 @@ class Ground:
         self.reader = self.make()
 
     def __iter__(self) -> Iterator[Ground]:
-        return self._rounds(self.rounds)
-
-    def staged(self) -> Iterator[Ground]:
-        """The rounds of a race that stands still where it matters: fewer show as much."""
-        return self._rounds(self.staged_rounds)
-
-    def _rounds(self, count: int) -> Iterator[Ground]:
         """Rounds with instances without memory. Tables and simulators are as at their start, or as the last round left
         a connection that is kept."""
-        for _ in range(count):
+        for _ in range(self.rounds):
             if not self._kept:
                 self.world.aws.empty()
                 for provider in PROVIDERS:

@@ -62,7 +62,7 @@ def change_secret(ground: Ground, name: str) -> str:
 def test_whoever_asks_after_a_change_of_the_endpoint_gets_nothing_of_the_old_one(
     ground: Ground, elsewhere: Elsewhere
 ) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect("oauth2"), round_.world.simulator("oauth2")
         simulator.fail("hang")
         before = round_.race.meanwhile(partial(round_.fleet.get, name))
@@ -99,7 +99,7 @@ def test_no_token_and_no_refresh_token_goes_to_another_host(ground: Ground, else
 
 
 def test_a_secret_that_changes_under_an_acquisition_leaves_its_key_due(ground: Ground) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect("unidy"), round_.world.simulator("unidy")
         simulator.fail("hang")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name))

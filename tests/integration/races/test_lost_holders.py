@@ -17,15 +17,15 @@ from tests.local.environments import EnvironmentPool, FunctionError
 from token_broker.broker import Broker
 from token_broker.core.tokens import CLOCK_TOLERANCE
 
-from .conftest import API_FUNCTION, SOAK, MakePool
+from .conftest import API_FUNCTION, ROUNDS, SOAK, MakePool
 from .fleet import ANSWER_S, Got, Instances, Processes, Race
 from .gate import Gate
 from .ground import Ground
 
 # Leases of 2.6 s, acquisitions of 1.8 s, exchanges of 1.2 s; a caller waits 1.5 s.
 LEASE_SCALE = "0.15"
-HOLDERS = 8 if SOAK else 1
-ROUNDS = 25 if SOAK else 1
+HOLDERS = 8 if SOAK else 5
+ROUNDS_OF_HOLDERS = ROUNDS // HOLDERS
 PATIENCE = 20
 
 
@@ -87,7 +87,7 @@ def holders(
     lost_pools: tuple[EnvironmentPool, EnvironmentPool],
 ) -> Holders:
     doomed, others = (Processes(world, {API_FUNCTION: pool}) for pool in lost_pools)
-    ground = Ground(world, race, make_broker, ROUNDS, ROUNDS, lambda: Instances(make_broker))
+    ground = Ground(world, race, make_broker, ROUNDS_OF_HOLDERS, lambda: Instances(make_broker))
     holders = Holders(ground, lost_pools[0], doomed, others)
     # What an environment imports at its first acquisition is not to count against the short deadlines.
     for pool, fleet in zip(lost_pools, (doomed, others), strict=True):

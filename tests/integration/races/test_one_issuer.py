@@ -84,7 +84,7 @@ def test_a_report_and_a_renewal_of_one_token_make_one_request(ground: Ground) ->
 
 def test_workers_of_a_key_that_is_due_make_one_request_while_callers_keep_their_token(ground: Ground) -> None:
     requests = []
-    for round_ in ground.staged():
+    for round_ in ground:
         name, old = round_.seeded("unidy")
         sk = round_.sk(name)
         round_.let_come_due(name)
@@ -97,7 +97,7 @@ def test_workers_of_a_key_that_is_due_make_one_request_while_callers_keep_their_
         assert [worker.result(ANSWER_S) for worker in workers] == [None, None]
         requests.append(round_.count(name, "token_requests"))
         assert round_.tokens_of(answers) == {old.token_id}
-    assert requests == [1] * ground.staged_rounds
+    assert requests == [1] * ground.rounds
 
 
 def test_two_sweeps_at_once_queue_each_key_once(ground: Ground) -> None:

@@ -24,7 +24,7 @@ def provider(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_token_that_arrives_after_a_purge_is_nobodys_and_revoked(ground: Ground, provider: str) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect(provider), round_.world.simulator(provider)
         simulator.fail("hang")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name))
@@ -37,7 +37,7 @@ def test_a_token_that_arrives_after_a_purge_is_nobodys_and_revoked(ground: Groun
 
 
 def test_what_cannot_be_revoked_at_once_is_left_to_the_worker(ground: Ground, provider: str) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect(provider), round_.world.simulator(provider)
         simulator.fail("hang")
         simulator.fail("status", on="revoke", status=503)
@@ -66,7 +66,7 @@ def test_whoever_wins_between_callers_reporters_and_a_purge_no_token_is_lost_sig
 
 def test_a_purge_between_the_look_and_the_lease_of_a_caller_wins(ground: Ground, gate: Gate) -> None:
     """What was decided on before the purge is decided anew: the caller gets a new token, and not one of before."""
-    for round_ in ground.staged():
+    for round_ in ground:
         name, old = round_.seeded("unidy", keep=False)
         lease = gate.hold("UpdateItem", holding="lease_owner = :owner, lease_until")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name, old.token_id))
@@ -79,7 +79,7 @@ def test_a_purge_between_the_look_and_the_lease_of_a_caller_wins(ground: Ground,
 
 
 def test_a_suspended_and_purged_connection_hands_out_nothing_that_was_under_way(ground: Ground) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect("unidy"), round_.world.simulator("unidy")
         simulator.fail("hang")
         callers = [round_.race.meanwhile(partial(round_.fleet.get, name)) for _ in range(3)]
@@ -92,7 +92,7 @@ def test_a_suspended_and_purged_connection_hands_out_nothing_that_was_under_way(
 
 
 def test_a_suspension_alone_lets_the_acquisition_under_way_end_and_starts_none(ground: Ground) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect("unidy"), round_.world.simulator("unidy")
         simulator.fail("hang")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name))
@@ -112,7 +112,7 @@ def test_a_stop_between_the_look_and_the_lease_of_a_caller_leaves_no_token(
     ground: Ground, gate: Gate, warm: bool
 ) -> None:
     """To stop a connection: suspend it, then purge. Whoever had looked before must not bring a token in afterwards."""
-    for round_ in ground.staged():
+    for round_ in ground:
         name = round_.connect("unidy")
         if warm:
             round_.bystander.get(name)
@@ -133,7 +133,7 @@ def test_a_stop_between_the_look_and_the_lease_of_a_caller_leaves_no_token(
 
 
 def test_a_connection_deleted_under_an_acquisition_leaves_no_token(ground: Ground, provider: str) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, simulator = round_.connect(provider), round_.world.simulator(provider)
         simulator.fail("hang")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name))
@@ -145,7 +145,7 @@ def test_a_connection_deleted_under_an_acquisition_leaves_no_token(ground: Groun
 
 
 def test_a_renewal_under_way_does_not_outlive_a_purge(ground: Ground, provider: str) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, old = round_.seeded(provider, keep=False)
         sk, simulator = round_.sk(name), round_.world.simulator(provider)
         round_.let_come_due(name)
@@ -159,7 +159,7 @@ def test_a_renewal_under_way_does_not_outlive_a_purge(ground: Ground, provider: 
 
 
 def test_two_purges_at_once_revoke_each_token_and_forget_none(ground: Ground) -> None:
-    for round_ in ground.staged():
+    for round_ in ground:
         name, old = round_.seeded("unidy", keep=False)
         done = round_.race.together([partial(round_.fleet.purge, name)] * 2)
         assert {token_id for answer in done for token_id in answer["revoked"]} == {old.token_id}
@@ -168,7 +168,7 @@ def test_two_purges_at_once_revoke_each_token_and_forget_none(ground: Ground) ->
 
 def test_the_purged_token_is_not_revived_by_a_note_of_its_use(world: World, ground: Ground, gate: Gate) -> None:
     """A hand-out notes the use of its token after it was read: a purge in between leaves no stump with a token."""
-    for round_ in ground.staged():
+    for round_ in ground:
         name, old = round_.seeded("unidy", keep=False)
         world.aws.change_token_item(name, last_used_at=-timedelta(hours=1))
         note = gate.hold("UpdateItem", holding="SET last_used_at")
