@@ -11,8 +11,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker import answers, rest
 from token_broker.bootstrap import broker
 from token_broker.broker import Ask
+from token_broker.core.deadlines import deadlines
 from token_broker.core.names import canonical_scope
-from token_broker.observability import count, logger, observed
+from token_broker.observability import count, deadlines_ahead, logger, observed
 
 app = rest.new_resolver()
 MAX_MIN_TTL_S = 3600
@@ -46,6 +47,8 @@ def get_token(provider: str, connection: str) -> Response[str]:
         rejected=ask.rejected,
     )
     count("HandOuts", provider=provider, source=handout.source)
+    if handout.source == "provider":
+        deadlines_ahead(name, deadlines(handout.connection, ()), handout.now)
     return rest.reply(200, body)
 
 

@@ -32,7 +32,7 @@ def show_connection(provider: str, connection: str) -> Response[str]:
     name = rest.connection_name(app, provider, connection)
     rest.query(app)
     state = broker().registry.show(name)
-    return rest.reply(200, answers.connection(state), {"ETag": f'"{state.version}"'})
+    return rest.reply(200, answers.connection(state, broker().parts.clock()), {"ETag": f'"{state.version}"'})
 
 
 @app.put(CONNECTION)

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker.adapters.renewal_queue import read_message
 from token_broker.bootstrap import broker
 from token_broker.errors import BrokerUnavailable
-from token_broker.observability import count, logger, observed, unexpected
+from token_broker.observability import count, deadlines_ahead, gauge, logger, observed, unexpected
 
 
 @observed
@@ -44,4 +44,7 @@ def _renew(body: str) -> bool:
         code=renewal.code,
     )
     count("Renewals", provider=name.provider, outcome=renewal.outcome.value)
+    if renewal.in_a_row:
+        gauge("FailuresInARow", renewal.in_a_row, provider=name.provider)
+    deadlines_ahead(name, renewal.deadlines, broker().parts.clock())
     return True

@@ -94,7 +94,7 @@ def _crash() -> None:
 
 def sweeps(world: World, broker: Broker) -> None:
     """One sweep, and the worker on each of its messages in time."""
-    sweep(broker.parts, scheduled_at=world.clock(), deadline=world.clock() + SWEEP_INTERVAL)
+    sweep(broker.parts, scheduled_at=world.clock(), deadline=world.clock() + SWEEP_INTERVAL, hands=1)
     for message in sorted(world.queue.take(), key=lambda message: message.delay):
         world.clock.advance(message.delay.total_seconds())
         broker.renew(ConnectionName(*message.pk.removeprefix("C#").split("/")), message.sk)

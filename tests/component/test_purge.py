@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import World, answering, calling_back, issuing, unreachable
 from token_broker.broker import Broker, Outcome, Purge
 from token_broker.core.names import ConnectionName, fingerprint
-from token_broker.errors import BrokerError, UnknownConnection
+from token_broker.errors import BrokerError, ConnectionSuspended, UnknownConnection
 
 FIRST, SECOND = fingerprint("tok-1"), fingerprint("tok-2")
 
@@ -237,3 +237,28 @@ def test_an_unreachable_kms_is_told_and_retried(world: World, broker: Broker, na
     done = purge(world, broker, name)
     assert (done.dropped, reasons(done)) == (1, {FIRST: "broker_unavailable"})
     assert [item.token_id for item in world.record(name).retired] == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("ended", "error"),
+    [("suspended", ConnectionSuspended), ("deleted", UnknownConnection)],
+    ids=["suspended", "deleted"],
+)
+def test_a_first_request_under_way_does_not_outlive_a_purge(
+    world: World, broker: Broker, name: ConnectionName, ended: str, error: type[BrokerError]
+) -> None:
+    """The key has no item yet on which the purge could leave a fence."""
+
+    def end() -> None:
+        other = world.instance()
+        if ended == "suspended":
+            world.settings(name, suspended=True)
+            purge(world, other, name)
+        else:
+            other.registry.delete(name, expected=None)
+
+    world.faults.before("tokens.take_lease", end)
+    with pytest.raises(error):
+        world.ask(broker, name)
+    assert len(world.provider) == 0
+    assert world.record(name).lease is None

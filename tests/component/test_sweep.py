@@ -24,7 +24,7 @@ def due_in(world: World, *seconds: float) -> list[TokenKey]:
 
 def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
     now = world.clock()
-    return sweep(broker.parts, scheduled_at=now, deadline=now + timedelta(seconds=time))
+    return sweep(broker.parts, scheduled_at=now, deadline=now + timedelta(seconds=time), hands=1)
 
 
 def delays(world: World) -> dict[str, float]:

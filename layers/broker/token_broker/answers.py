@@ -77,12 +77,21 @@ def summary(state: ConnectionState) -> dict[str, Any]:
     }
 
 
-def connection(state: ConnectionState) -> dict[str, Any]:
-    """A connection whole: settings, version, and each token's state."""
+def connection(state: ConnectionState, now: datetime) -> dict[str, Any]:
+    """A connection whole: settings, version, what ends, and each token's state."""
     return {
         **summary(state),
         "version": state.version,
         "settings": dict(state.settings),
+        "deadlines": [
+            {
+                "what": deadline.what,
+                "scope": deadline.scope,
+                "at": timestamp(deadline.at),
+                "days_left": round(deadline.days_left(now), 1),
+            }
+            for deadline in state.deadlines
+        ],
         "tokens": [_token(record) for record in state.records if record.token or record.failure],
     }
 

@@ -146,7 +146,18 @@ class TooManyTrials(RequestError):
 
 
 class ProviderError(BrokerError):
-    """The token endpoint did not give a token."""
+    """The token endpoint did not give a token. `in_a_row`: how often by now, 0 where it was not even asked."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after: timedelta | None = None,
+        provider_error: str | None = None,
+        in_a_row: int = 0,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, provider_error=provider_error)
+        self.in_a_row = in_a_row
 
 
 class ProviderRefused(ProviderError):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN, Deadline
+from token_broker.core.names import ConnectionName
 
 # At DEBUG these print requests, responses and plaintexts by design: pinned, whatever the log level says.
 CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3transfer")
 
+METRICS_OF_DEADLINES = {CREDENTIALS: "CredentialsDaysLeft", REFRESH_TOKEN: "RefreshTokenDaysLeft"}
+FEW_DAYS = 14
+
 logger = Logger()
-metrics = Metrics()
 
 for _name in CHATTY:
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -25,26 +31,47 @@ Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
 
 def observed(handler: Handler) -> Handler:
-    """A Lambda handler with the invocation's ids on its log lines, and its metrics written at the end."""
+    """A Lambda handler with the invocation's ids on its log lines. An environment's first invocation is counted."""
+    is_cold = True
 
     @wraps(handler)
     def handle(event: dict[str, Any], context: LambdaContext) -> Any:
-        try:
-            return handler(event, context)
-        finally:
-            # Powertools warns of an invocation without metrics; here most reads have none.
-            if metrics.metric_set:
-                metrics.flush_metrics()
+        nonlocal is_cold
+        if is_cold:
+            is_cold = False
+            count("ColdStarts", function=handler.__module__.removesuffix(".app"))
+        return handler(event, context)
 
     wrapped: Handler = logger.inject_lambda_context(handle, clear_state=True)
     return wrapped
 
 
 def count(metric: str, value: float = 1, **dimensions: str) -> None:
-    """One count in CloudWatch's embedded format. Dimensions are few and never name a connection."""
-    for name, dimension in dimensions.items():
-        metrics.add_dimension(name, dimension)
-    metrics.add_metric(metric, MetricUnit.Count, value)
+    """One value in CloudWatch's embedded format, on a line of its own. Dimensions are few and never name a
+    connection."""
+    _measure(metric, MetricUnit.Count, value, dimensions)
+
+
+def gauge(metric: str, value: float, **dimensions: str) -> None:
+    """One value whose extremes count, such as days left."""
+    _measure(metric, MetricUnit.NoUnit, value, dimensions)
+
+
+def deadlines_ahead(name: ConnectionName, deadlines: Iterable[Deadline], now: datetime) -> None:
+    """Days left as metrics by provider; the log says whose credentials end, once the days are few."""
+    for deadline in deadlines:
+        days = deadline.days_left(now)
+        gauge(METRICS_OF_DEADLINES[deadline.what], days, provider=name.provider)
+        if deadline.what == CREDENTIALS and days <= FEW_DAYS:
+            logger.warning(
+                "credentials_end", provider=name.provider, connection=name.connection, days_left=round(days, 1)
+            )
+
+
+def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[str, str]) -> None:
+    with single_metric(name=metric, unit=unit, value=value) as line:
+        for name, dimension in dimensions.items():
+            line.add_dimension(name, dimension)
 
 
 def unexpected(error: BaseException) -> dict[str, Any]:

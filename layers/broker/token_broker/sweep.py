@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +15,7 @@ SWEEP_INTERVAL = timedelta(seconds=60)
 LOOK_AHEAD = 2
 MAX_DELAY = timedelta(minutes=15)
 BATCH = 10
+HANDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +28,42 @@ class SweepReport:
     deferred: int
 
 
-def sweep(parts: Parts, *, scheduled_at: datetime, deadline: datetime) -> SweepReport:
+def sweep(parts: Parts, *, scheduled_at: datetime, deadline: datetime, hands: int = HANDS) -> SweepReport:
     """Claims and queues what is due by two intervals after `scheduled_at`. Stops before `deadline`.
 
-    A claim moves the key's due time on, so a lost message comes due again by itself. Raises BrokerUnavailable.
+    `hands`: batches under way at once. A claim moves the key's due time on, so a lost message comes due again by
+    itself. Raises BrokerUnavailable.
     """
     interval = SWEEP_INTERVAL * parts.switches.time_scale
     horizon = scheduled_at + interval * LOOK_AHEAD
     found = [due for shard in range(SHARDS) for due in parts.tokens.due(shard, until=horizon)]
     found.sort(key=lambda due: due.due_at)
-    queued = taken = 0
-    for start in range(0, len(found), BATCH):
-        if parts.clock() >= deadline:
-            break
-        claims: dict[RenewalMessage, DueKey] = {}
-        for position, due in enumerate(found[start : start + BATCH], start):
-            now = parts.clock()
-            delay = _delay(due, now, interval, position / len(found))
-            until = now + delay + 2 * interval + parts.times.lease
-            if parts.tokens.claim_due(due, until=until):
-                claims[RenewalMessage(due.pk, due.sk, delay)] = replace(due, due_at=until)
-            else:
-                taken += 1
-        unsent = parts.queue.send(list(claims)) if claims else ()
-        for message in unsent:
-            # Not to be missed for the length of a claim: the next sweep finds it again.
-            parts.tokens.claim_due(claims[message], until=now)
-        queued += len(claims) - len(unsent)
+    turns = [(due, interval * (number / len(found))) for number, due in enumerate(found)]
+
+    def queue(start: int) -> tuple[int, int]:
+        return _queue(parts, turns[start : start + BATCH]) if parts.clock() < deadline else (0, 0)
+
+    # A claim is a round trip of its own: one after the other, ten thousand would not fit into a minute.
+    with ThreadPoolExecutor(hands) as pool:
+        batches = list(pool.map(queue, range(0, len(found), BATCH)))
+    queued, taken = (sum(counts) for counts in zip((0, 0), *batches, strict=True))
     return SweepReport(len(found), queued, taken, deferred=len(found) - queued - taken)
 
 
-def _delay(due: DueKey, now: datetime, interval: timedelta, position: float) -> timedelta:
-    """Until a key is due; what is overdue is spread over the interval in the order of its urgency."""
-    wait = due.due_at - now if due.due_at > now else interval * position
-    return min(wait, MAX_DELAY)
+def _queue(parts: Parts, turns: Sequence[tuple[DueKey, timedelta]]) -> tuple[int, int]:
+    """Claims and queues one batch: how many keys are queued, and how many another sweep had claimed.
+
+    A key goes out for the time at which it is due; one that is overdue when its turn among all of them comes.
+    """
+    now = parts.clock()
+    claims: dict[RenewalMessage, DueKey] = {}
+    for due, turn in turns:
+        delay = min(due.due_at - now if due.due_at > now else turn, MAX_DELAY)
+        until = now + delay + 2 * SWEEP_INTERVAL * parts.switches.time_scale + parts.times.lease
+        if parts.tokens.claim_due(due, until=until):
+            claims[RenewalMessage(due.pk, due.sk, delay)] = replace(due, due_at=until)
+    unsent = parts.queue.send(list(claims)) if claims else ()
+    for message in unsent:
+        # Not to be missed for the length of a claim: the next sweep finds it again.
+        parts.tokens.claim_due(claims[message], until=now)
+    return len(claims) - len(unsent), len(turns) - len(claims)

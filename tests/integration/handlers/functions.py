@@ -19,7 +19,7 @@ from tests.local.events import Event, api_gateway_event
 from tests.local.front import Route
 from tests.local.resources import LocalStack
 from tests.local.sigv4 import LOCAL, Caller, ReceivedRequest
-from token_broker import bootstrap, observability
+from token_broker import bootstrap
 
 LAMBDA_TIMEOUT_MS: Final = 28_000
 Query = Mapping[str, str] | Sequence[tuple[str, str]] | str
@@ -107,9 +107,6 @@ class Functions:
                 self._monkeypatch.delenv(name, raising=False)
         for name, value in {**self.stack.environments[function], **self._variables}.items():
             self._monkeypatch.setenv(name, value)
-        # Powertools reads it at its import, which may have been before any function's environment was there.
-        namespace = self.stack.environments[function]["POWERTOOLS_METRICS_NAMESPACE"]
-        self._monkeypatch.setattr(observability.metrics.provider, "namespace", namespace)
         # Making four clients takes longer than most tests, and they keep nothing that a test could meet in the next.
         self._monkeypatch.setattr("boto3.session.Session", lambda: self._clients)
         bootstrap.broker.cache_clear()

@@ -87,7 +87,7 @@ class Acquirer:
         until, deadline = now + parts.times.lease, now + parts.times.acquisition
         work = Work(connection, policy, found, request, owner, deadline=deadline, lease_until=until)
         # What came back may be newer than what was decided on.
-        if not isinstance(decide(found, request, policy, now), Acquire):
+        if not isinstance(decide(found, request, policy, now), Acquire) or self._was_left(connection, seen):
             self._end_unsent(work)
             return Lost(asked=False)
         try:
@@ -104,6 +104,17 @@ class Acquirer:
             # What was issued cannot be kept, or was kept and we did not hear of it. The refresh token stays marked.
             parts.tokens.end_lease(key, owner)
             raise
+
+    def _was_left(self, connection: Connection, seen: TokenRecord) -> bool:
+        """Whether a key that had no item is of other settings by now.
+
+        A purge leaves its fence on a key's item. Where there was none it went unseen, so whoever made the item by its
+        lease looks once more; from then on a purge finds it.
+        """
+        if seen.exists:
+            return False
+        stored = self.parts.connections.get(connection.name)
+        return stored is None or stored.version != connection.version
 
     def _prepare(self, work: Work, decision: Acquire) -> _Ready | None:
         """All that comes before the provider is asked. None: what the secret's version tells changes the decision."""
@@ -411,6 +422,7 @@ def error_of(failure: Failure, now: datetime) -> BrokerError:
         failure.detail,
         retry_after=max(failure.retry_at - now, timedelta(seconds=1)),
         provider_error=failure.provider_error,
+        in_a_row=failure.count,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from token_broker.broker.parts import Parts
 from token_broker.broker.revocation import NotRevoked, Purge, Revoker
 from token_broker.core.connections import Connection, asked_version
+from token_broker.core.deadlines import Deadline, deadlines
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import TokenRecord
@@ -29,6 +30,7 @@ class ConnectionState:
     live: int = 0
     next_expiry: datetime | None = None
     last_failure: Failure | None = None
+    deadlines: tuple[Deadline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +114,31 @@ class Registry:
         live = [record.token for record in records if record.token is not None and record.token.alive(now)]
         failures = {failure.at: failure for record in records for failure in _relevant(record, now)}
         last = failures[max(failures)] if failures else None
+        try:
+            connection = self.parts.connection(stored.name, stored)
+        except BrokerError:
+            connection = None
         return ConnectionState(
             name=stored.name,
-            state=self._word(stored, last, live=bool(live)),
+            state=_word(connection, last, live=bool(live)),
             version=stored.version,
             settings=stored.settings,
             records=tuple(records),
             live=len(live),
             next_expiry=min((token.expires_at for token in live), default=None),
             last_failure=last,
+            deadlines=deadlines(connection, records) if connection is not None else (),
         )
 
-    def _word(self, stored: StoredSettings, failure: Failure | None, *, live: bool) -> str:
-        try:
-            connection = self.parts.connection(stored.name, stored)
-        except BrokerError:
-            return "misconfigured"
-        if connection.suspended:
-            return "suspended"
-        if failure is not None and failure.settings_version == connection.asked_version:
-            return "misconfigured" if failure.misconfigured else "failing"
-        return "ok" if live else "idle"
+
+def _word(connection: Connection | None, failure: Failure | None, *, live: bool) -> str:
+    if connection is None:
+        return "misconfigured"
+    if connection.suspended:
+        return "suspended"
+    if failure is not None and failure.settings_version == connection.asked_version:
+        return "misconfigured" if failure.misconfigured else "failing"
+    return "ok" if live else "idle"
 
 
 def _relevant(record: TokenRecord, now: datetime) -> tuple[Failure, ...]:

@@ -10,11 +10,12 @@ from token_broker.broker.acquisition import Acquired, Acquirer
 from token_broker.broker.parts import Parts
 from token_broker.broker.revocation import FINAL, Revoker, issued_under, next_due
 from token_broker.core.connections import Connection
+from token_broker.core.deadlines import Deadline, deadlines
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
 from token_broker.core.policy import Acquire, AwaitOther, Refuse, Serve, TokenRequest, decide, resting
 from token_broker.core.tokens import TokenRecord
-from token_broker.errors import BrokerError, BrokerUnavailable
+from token_broker.errors import BrokerError, BrokerUnavailable, ProviderError
 from token_broker.ports import RenewalMessage
 
 IDLE_TIME = timedelta(hours=24)
@@ -35,11 +36,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What was done for a key; `code` where the provider or the configuration said no."""
+    """What was done for a key; `code` where the provider or the configuration said no, `in_a_row` how often by now.
+
+    `deadlines`: what else of the connection ends.
+    """
 
     name: ConnectionName
     outcome: Outcome
     code: str | None = None
+    in_a_row: int = 0
+    deadlines: tuple[Deadline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Renewer:
         if connection.suspended or not self._wanted(connection, record):
             self._set_due(record, None)
             return Renewal(name, Outcome.REVOKED if revoked else Outcome.IDLE)
-        return self._renew(connection, record)
+        return replace(self._renew(connection, record), deadlines=deadlines(connection, [record]))
 
     def _renew(self, connection: Connection, record: TokenRecord) -> Renewal:
         parts, now = self.parts, self.parts.clock()
@@ -90,7 +96,8 @@ class Renewer:
                 except BrokerUnavailable:
                     raise
                 except BrokerError as error:
-                    return Renewal(connection.name, Outcome.FAILED, error.code)
+                    in_a_row = error.in_a_row if isinstance(error, ProviderError) else 0
+                    return Renewal(connection.name, Outcome.FAILED, error.code, in_a_row)
                 return Renewal(connection.name, Outcome.RENEWED if isinstance(acquired, Acquired) else Outcome.LEASED)
 
     def _put_off(
@@ -101,7 +108,7 @@ class Renewer:
             self._set_due(record, renew_at)
             return Renewal(connection.name, Outcome.NOT_DUE)
         self._set_due(record, None if rest.refused else max(renew_at, rest.retry_at))
-        return Renewal(connection.name, Outcome.RESTING, rest.code)
+        return Renewal(connection.name, Outcome.RESTING, rest.code, rest.count)
 
     def _wanted(self, connection: Connection, record: TokenRecord) -> bool:
         """Whether anybody would miss the token: used within a day, or always to be there."""
