@@ -1,0 +1,127 @@
+"""A sweep or a worker is killed at any point: no key is lost, and none is renewed twice but the one that was out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from tests.fakes import World
+from token_broker.broker import Broker
+from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.sweep import SWEEP_INTERVAL, sweep
+
+KEYS = 25
+# A killed sweep's claim: its delay of up to a minute, two intervals, a lease.
+MINUTES_UNTIL_ALL_ARE_BACK = 6
+PORTS_OF_A_RENEWAL = 8
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Death:
+    """Kills whoever makes the n-th call of a port, or asks the provider, from now on: before the call, or after it."""
+
+    def __init__(self, world: World, at: int, *, after: bool) -> None:
+        self.happened = False
+        self._world = world
+        self._left = at
+        self._after = after
+        self._working = world.provider.to
+        world.faults.every = self._call
+        world.provider.to = self._send
+
+    def _is_now(self) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+    def _call(self, name: str) -> None:
+        if self._is_now():
+            self.happened = True
+            if not self._after:
+                raise Crash
+            self._world.faults.after(name, self._crash)
+
+    def _send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        is_now = self._is_now()
+        if is_now and not self._after:
+            self._crash()
+        response = self._working(request, network, timeout)
+        if is_now:
+            self._crash()
+        return response
+
+    def _crash(self) -> None:
+        self.happened = True
+        raise Crash
+
+
+@pytest.fixture
+def names(world: World) -> list[ConnectionName]:
+    """Keys whose renewal is due all at once."""
+    names = [world.connection(connection=f"shop-{number}") for number in range(KEYS)]
+    for name in names:
+        world.ask(world.instance(), name)
+    due_at = {record.due_at for name in names if (record := world.record(name))}
+    last = max(at for at in due_at if at is not None)
+    world.clock.advance((last - world.clock()).total_seconds())
+    world.provider.requests.clear()
+    return names
+
+
+def run(world: World, broker: Broker) -> None:
+    """One sweep, and the worker on each message in its time. Who is killed leaves what he had not begun."""
+    deadline = world.clock() + SWEEP_INTERVAL
+    with contextlib.suppress(Crash):
+        sweep(broker.parts, scheduled_at=world.clock(), deadline=deadline, hands=1)
+    for message in sorted(world.queue.take(), key=lambda message: message.delay):
+        name = ConnectionName(*message.pk.removeprefix("C#").split("/"))
+        try:
+            broker.renew(name, message.sk)
+        except Crash:
+            # Not deleted from the queue: it comes again when its visibility ends.
+            world.queue.messages.append(message)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "at",
+    [*range(1, KEYS + KEYS // 10 + 12), *(60 + step for step in range(PORTS_OF_A_RENEWAL + 2))],
+)
+def test_a_kill_loses_no_key_and_renews_none_twice(
+    world: World, names: list[ConnectionName], at: int, after: bool
+) -> None:
+    old = {name: token.token_id for name in names if (token := world.record(name).token)}
+    death = Death(world, at, after=after)
+    for _ in range(MINUTES_UNTIL_ALL_ARE_BACK):
+        run(world, world.instance())
+        world.clock.advance(SWEEP_INTERVAL.total_seconds())
+    assert death.happened
+    new = {name: token.token_id for name in names if (token := world.record(name).token)}
+    assert [name for name in names if new[name] == old[name]] == []
+    # The one whose request was out when its worker died is asked for again: nobody can know what came of it.
+    assert len(world.provider) <= KEYS + 1
+    for name in names:
+        assert world.ask(world.instance(), name).source == "table"
+
+
+def test_ten_thousand_due_keys_are_queued_within_one_sweep(world: World) -> None:
+    """Each round trip takes 8 ms of the clock, shared by the hands that work at once."""
+    hands, trip_s, keys = 8, 0.008, 10_000
+    broker = world.instance()
+    for number in range(keys):
+        name = ConnectionName("unidy", f"shop-{number}")
+        world.tokens.make_due(TokenKey(name, "users:read"), world.clock() + number * SWEEP_INTERVAL / keys)
+    world.faults.every = lambda _name: world.clock.advance(trip_s / hands)
+    started = world.clock()
+    report = sweep(broker.parts, scheduled_at=started, deadline=started + timedelta(seconds=45), hands=1)
+    assert (report.due, report.queued, report.deferred) == (keys, keys, 0)
+    assert set(Counter((message.pk, message.sk) for message in world.queue.messages).values()) == {1}
+    assert world.clock() - started < timedelta(seconds=15)
+    delays = [message.delay for message in world.queue.messages]
+    assert max(delays) <= SWEEP_INTERVAL
