@@ -49,6 +49,11 @@ class Aws:
         queue._messages.clear()
         queue.deleted_messages.clear()
 
+    def queued_bodies(self) -> list[str]:
+        """The bodies of all messages of the renewal queue, delayed ones too, which nobody could receive yet."""
+        queue = get_backend("sqs")[ACCOUNT_ID][REGION].queues[self.stack.renewal_queue_url.rpartition("/")[2]]
+        return [message.body for message in queue._messages]
+
     def items(self, table: str) -> list[dict[str, Any]]:
         """All items of a table."""
         return [

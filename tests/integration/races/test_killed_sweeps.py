@@ -1,0 +1,53 @@
+"""A sweep whose process is killed: the next one queues what it left, and each key is renewed once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.handlers.world import World
+from tests.local.environments import EnvironmentPool, FunctionError
+from token_broker.adapters.renewal_queue import read_message
+from token_broker.broker import Broker
+
+from .conftest import ROUNDS
+from .fleet import ANSWER_S, Processes, Race
+from .gate import Gate
+from .ground import Ground
+
+KEYS = 3
+
+
+@pytest.mark.parametrize("step", ["UpdateItem", "SendMessageBatch"], ids=["while-it-claims", "before-it-queues"])
+def test_a_killed_sweep_loses_no_key_and_none_is_renewed_twice(
+    world: World,
+    make_broker: Callable[[], Broker],
+    race: Race,
+    pools: dict[str, EnvironmentPool],
+    gate: Gate,
+    step: str,
+) -> None:
+    for ground in Ground(world, race, make_broker, ROUNDS, lambda: Processes(world, pools)):
+        names = [ground.seeded("unidy", slot, keep=False)[0] for slot in range(KEYS)]
+        for name in names:
+            ground.let_come_due(name)
+        held = gate.hold(step)
+        sweeping = ground.race.meanwhile(ground.fleet.sweep)
+        held.wait()
+        for pid in pools[world.stack.sweep_function].pids:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(FunctionError):
+            sweeping.result(ANSWER_S)
+        gate.open()
+        for name in names:
+            ground.let_come_due(name)  # the time of a claim has passed
+        ground.fleet.sweep()
+        # What the killed one had out can arrive in a later round.
+        queued = [(name, sk) for name, sk in map(read_message, world.aws.queued_bodies()) if str(name) in names]
+        assert {str(name) for name, _ in queued} == set(names)
+        for name, sk in queued:
+            ground.fleet.renew(str(name), sk)
+        assert ground.count(names[0], "token_requests") == KEYS
