@@ -13,7 +13,7 @@ from token_broker.bootstrap import broker
 from token_broker.broker import Ask
 from token_broker.core.deadlines import deadlines
 from token_broker.core.names import canonical_scope
-from token_broker.observability import count, deadlines_ahead, logger, observed
+from token_broker.observability import count, deadlines_ahead, observed
 
 app = rest.new_resolver()
 MAX_MIN_TTL_S = 3600
@@ -34,11 +34,10 @@ def get_token(provider: str, connection: str) -> Response[str]:
     )
     handout = broker().hand_out(ask)
     body = answers.handout(handout)
-    logger.info(
+    rest.record(
+        app,
         "handed_out",
-        caller=ask.caller.arn,
-        provider=provider,
-        connection=connection,
+        decision="served",
         scope=handout.token.scope,
         token_id=handout.token.token_id,
         source=handout.source,
@@ -59,7 +58,7 @@ def delete_token(provider: str, connection: str) -> Response[str]:
     scope = rest.query(app, scope=canonical_scope).get("scope")
     until = rest.deadline(app.lambda_context, broker().parts.clock())
     done = answers.purge(broker().purge(name, scope, deadline=until))
-    logger.info("purged", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=done)
+    rest.record(app, "purged", decision="done", scope=scope, **done)
     count("Purges", provider=provider)
     return rest.reply(200, done)
 
@@ -70,7 +69,7 @@ def try_connection(provider: str, connection: str) -> Response[str]:
     name = rest.connection_name(app, provider, connection)
     force = rest.query(app, force=rest.flag).get("force", False)
     result = answers.trial(broker().attempt(name, force=force))
-    logger.info("tried", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=result)
+    rest.record(app, "tried", decision="done", **result)
     count("Trials", provider=provider)
     return rest.reply(200, result)
 

@@ -11,7 +11,7 @@ from token_broker import __version__, answers, rest
 from token_broker.bootstrap import broker, settings
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable
-from token_broker.observability import count, logger, observed
+from token_broker.observability import count, observed
 
 app = rest.new_resolver()
 DEFAULT_LIMIT, MAX_LIMIT = 50, 100
@@ -42,14 +42,8 @@ def put_connection(provider: str, connection: str) -> Response[str]:
     rest.query(app)
     expected, absent = rest.read_versions(app)
     stored, is_new = broker().registry.put(name, rest.read_body(app), expected=expected, absent=absent)
-    logger.info(
-        "settings_changed",
-        caller=rest.caller(app).arn,
-        provider=provider,
-        connection=connection,
-        version=stored.version,
-        is_new=is_new,
-    )
+    decision = "created" if is_new else "replaced"
+    rest.record(app, "settings_changed", decision=decision, version=stored.version)
     count("SettingsChanges", provider=provider)
     body = {
         "provider": provider,
@@ -67,7 +61,7 @@ def delete_connection(provider: str, connection: str) -> Response[str]:
     rest.query(app)
     expected, _ = rest.read_versions(app)
     done = answers.purge(broker().registry.delete(name, expected=expected))
-    logger.info("connection_deleted", caller=rest.caller(app).arn, provider=provider, connection=connection, extra=done)
+    rest.record(app, "settings_changed", decision="deleted", **done)
     count("SettingsChanges", provider=provider)
     note = f"The secret {settings().secret_prefix}/{name} was left as it is: delete it if it is no longer needed."
     return rest.reply(200, {**done, "secret": "kept", "note": note})

@@ -22,6 +22,8 @@ METRICS_OF_DEADLINES = {CREDENTIALS: "CredentialsDaysLeft", REFRESH_TOKEN: "Refr
 FEW_DAYS = 14
 
 logger = Logger()
+# Who got what, who was refused and who changed what: written whatever the log level says, and never sampled.
+audit = Logger(service="audit", level="INFO")
 
 for _name in CHATTY:
     logging.getLogger(_name).setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.core.callers import Caller
-from token_broker.core.names import TOKEN_ID, ConnectionName
+from token_broker.core.names import TOKEN_ID, ConnectionName, is_name
 from token_broker.errors import (
     AcquisitionInProgress,
     BrokerError,
@@ -37,7 +37,7 @@ from token_broker.errors import (
     VersionConflict,
     WouldRevoke,
 )
-from token_broker.observability import count, logger, unexpected
+from token_broker.observability import audit, count, logger, unexpected
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_BODY = 128 * 1024
@@ -81,6 +81,7 @@ def new_resolver() -> APIGatewayRestResolver:
     @app.exception_handler(Exception)  # type: ignore[untyped-decorator]  # as above
     def unknown(error: Exception) -> Response[str]:
         logger.error("internal_error", extra=unexpected(error))
+        record(app, "refused", decision="internal_error")
         count("InternalErrors")
         return problem(500, "internal_error", "The broker failed", "The log has the cause, under this request's id.")
 
@@ -120,16 +121,13 @@ def _problem(app: APIGatewayRestResolver, error: BrokerError) -> Response[str]:
         extra["errors"] = [{"field": fault.field, "reason": fault.reason} for fault in error.errors]
     if error.provider_error is not None:
         extra["provider_error"] = error.provider_error
-    parameters = app.current_event.path_parameters
-    logger.warning(
+    record(
+        app,
         "refused",
-        code=error.code,
+        decision=error.code,
         detail=error.detail,
         provider_error=error.provider_error,
         service_code=getattr(error, "service_code", None),
-        provider=parameters.get("provider"),
-        connection=parameters.get("connection"),
-        caller=app.current_event.request_context.identity.user_arn,
     )
     count("Refusals", code=error.code)
     retry_after = error.retry_after or (OUR_FAULT_RETRY if isinstance(error, BrokerUnavailable) else None)
@@ -137,6 +135,25 @@ def _problem(app: APIGatewayRestResolver, error: BrokerError) -> Response[str]:
         # Somebody has to change something: waiting alone does not help.
         retry_after = None
     return problem(status, error.code, error.title, error.detail, retry_after=retry_after, extra=extra)
+
+
+def record(app: APIGatewayRestResolver, event: str, *, decision: str, **facts: Any) -> None:
+    """One line of the audit: who asked, for which connection, under which request id, and what was decided.
+
+    `request_id` is API Gateway's, which the caller has as x-amzn-RequestId.
+    """
+    request = app.current_event
+    named = {name: value if is_name(value) else None for name, value in request.path_parameters.items()}
+    audit.info(
+        event,
+        decision=decision,
+        caller=request.request_context.identity.user_arn,
+        request_id=request.request_context.request_id,
+        function_request_id=app.lambda_context.aws_request_id,
+        provider=named.get("provider"),
+        connection=named.get("connection"),
+        **facts,
+    )
 
 
 def caller(app: APIGatewayRestResolver) -> Caller:

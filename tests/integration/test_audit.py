@@ -1,0 +1,101 @@
+"""The audit: one line per hand-out, refusal, purge, trial and change of settings, whatever the log level says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.integration.handlers.world import World
+from tests.local.process import ROOT
+from tests.local.sigv4 import LOCAL, Caller
+
+Lines = Callable[[], list[dict[str, Any]]]
+SEEN = LOCAL.identity["userArn"]
+OTHER = replace(LOCAL, arn="arn:aws:sts::123456789012:assumed-role/other/session")
+FACTS = (
+    *("message", "decision", "caller", "provider", "connection"),
+    *("scope", "token_id", "source", "expires_in", "warnings", "rejected", "request_id", "function_request_id"),
+)
+
+
+@pytest.fixture
+def audited(caplog: pytest.LogCaptureFixture) -> Lines:
+    """The lines of the audit since the last look."""
+
+    def read() -> list[dict[str, Any]]:
+        found = [
+            {fact: getattr(record, fact, None) for fact in FACTS} for record in caplog.records if record.name == "audit"
+        ]
+        caplog.clear()
+        return found
+
+    return read
+
+
+def test_every_hand_out_says_who_got_which_token(world: World, audited: Lines) -> None:
+    name = world.connect("unidy")
+    given = [world.api.token(name).body for _ in range(2)]
+    world.functions.restart()
+    given.append(world.api.token(name).body)
+    lines = audited()
+    assert [line["source"] for line in lines] == ["provider", "memory", "table"]
+    for body, line in zip(given, lines, strict=True):
+        assert (line["message"], line["decision"], line["caller"]) == ("handed_out", "served", SEEN)
+        assert (line["provider"], line["connection"], line["scope"]) == ("unidy", "demo", "users:read")
+        assert line["token_id"] == body["token_id"]
+        assert 0 < line["expires_in"] <= body["expires_in"]
+        assert line["request_id"]
+        assert line["function_request_id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "caller", "decision"),
+    [
+        ("/v1/tokens/unidy/demo", OTHER, "caller_not_allowed"),
+        ("/v1/tokens/unidy/none", LOCAL, "unknown_connection"),
+        ("/v1/tokens/unidy/NONE", LOCAL, "invalid_request"),
+        ("/v1/connections/unidy/none", OTHER, "unknown_connection"),
+    ],
+)
+def test_every_refusal_says_who_was_refused_and_why(
+    world: World, audited: Lines, path: str, caller: Caller, decision: str
+) -> None:
+    world.connect("unidy")
+    world.api.call("GET", path, caller=caller)
+    (line,) = audited()
+    assert (line["message"], line["decision"], line["caller"]) == ("refused", decision, caller.identity["userArn"])
+    assert line["connection"] == (None if "NONE" in path else path.rpartition("/")[2])
+
+
+def test_changes_purges_and_trials_are_audited(world: World, audited: Lines) -> None:
+    path = "/v1/connections/unidy/demo"
+    world.connect("unidy")
+    for method, route in (
+        ("PUT", path),
+        ("POST", f"{path}/trial"),
+        ("DELETE", "/v1/tokens/unidy/demo"),
+        ("DELETE", path),
+    ):
+        body = world.settings("unidy") if method == "PUT" else None
+        assert world.api.call(method, route, body=body).code is None
+    assert [(line["message"], line["decision"]) for line in audited()] == [
+        ("settings_changed", "replaced"),
+        ("tried", "done"),
+        ("purged", "done"),
+        ("settings_changed", "deleted"),
+    ]
+
+
+def test_the_log_level_does_not_silence_it() -> None:
+    script = "from token_broker.observability import audit, logger; logger.info('quiet'); audit.info('handed_out')"
+    variables = {**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR", "PYTHONPATH": str(ROOT / "layers" / "broker")}
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["service"] == "audit"
