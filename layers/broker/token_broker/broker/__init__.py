@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 
 from token_broker.broker.acquisition import Acquirer
+from token_broker.broker.asking import Asker
 from token_broker.broker.handing_out import Ask, HandingOut, Handout
 from token_broker.broker.parts import Parts
 from token_broker.broker.registry import ConnectionState, Registry
@@ -34,7 +35,8 @@ class Broker:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._revoker = Revoker(parts)
-        self._acquirer = Acquirer(parts, self._revoker)
+        self._asker = Asker(parts)
+        self._acquirer = Acquirer(parts, self._asker, self._revoker)
         self._handing_out = HandingOut(parts, self._acquirer)
 
     @cached_property
@@ -58,7 +60,7 @@ class Broker:
 
     def attempt(self, name: ConnectionName, *, force: bool) -> TrialResult:
         """Tries a connection's pending or current credentials. Raises BrokerError."""
-        return Trials(self.parts, self._acquirer, self._revoker).attempt(name, force=force)
+        return Trials(self.parts, self._asker, self._acquirer, self._revoker).attempt(name, force=force)
 
     def secret_changed(self, name: ConnectionName) -> int:
         """Makes the tokens of a connection due. Returns how many keys."""

@@ -1,21 +1,21 @@
-"""Asking a provider for a token: lease, secret, budget, grant, fenced commit. One routine for callers and the sweep."""
+"""Acquiring a token: lease, secret, budget, grant, fenced commit. One routine for callers and the sweep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from token_broker.broker.asking import Answer, Asker, Work
 from token_broker.broker.parts import Parts, host_of, order_for
 from token_broker.broker.revocation import FIRST_RETRY, Revoker, next_due
 from token_broker.core.connections import Connection
-from token_broker.core.credentials import Credentials, check_scope_of, parse_credentials
-from token_broker.core.exchange import TransportError, Unreachable
-from token_broker.core.failures import Failure, Kind, Verdict, Where, next_failure, to_remember
-from token_broker.core.grants import Flow, Order, Refusal, flow_for
-from token_broker.core.lifetimes import DEFAULT_LIFE, Lifetime, lifetime
-from token_broker.core.names import TokenKey, fingerprint
-from token_broker.core.policy import Acquire, RenewalPolicy, TokenRequest, decide
-from token_broker.core.replies import Issued, Unusable, jwt_expiry
+from token_broker.core.credentials import Credentials
+from token_broker.core.failures import Failure, Where, next_failure, to_remember
+from token_broker.core.grants import Order, Refusal
+from token_broker.core.lifetimes import Lifetime
+from token_broker.core.names import fingerprint
+from token_broker.core.policy import Acquire, TokenRequest, decide
+from token_broker.core.replies import Issued, jwt_expiry
 from token_broker.core.tokens import Refresh, Retired, Token, TokenRecord
 from token_broker.errors import (
     PROVIDER_ERRORS,
@@ -32,7 +32,6 @@ MAX_SCOPE_SETS = 32
 MAX_RETIRED = 4
 MAX_NEW_VERSIONS = 3
 NEW_VERSIONS_PERIOD = timedelta(hours=1)
-MAX_UNRESOLVED_LOGINS = 2
 MISCONFIGURED_REST = timedelta(minutes=5)
 
 
@@ -53,18 +52,11 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a grant brought, and when the request that brought it went out."""
-
-    issued: Issued = field(repr=False)
-    sent_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Acquirer:
     """Acquires tokens. Stateless: everything that must be remembered is in the store."""
 
     parts: Parts
+    asker: Asker
     revoker: Revoker
 
     def acquire(
@@ -123,7 +115,7 @@ class Acquirer:
         if work.key.scope != connection.scope or connection.issue_revokes_previous:
             self._check_scope_sets(work)
         now = parts.clock()
-        credentials = self.credentials(connection, work.key.scope)
+        credentials = self.asker.credentials(connection, work.key.scope)
         informed = replace(work.request, secret_version=credentials.version)
         if not isinstance(decide(found, informed, work.policy, now), Acquire):
             return None
@@ -142,7 +134,7 @@ class Acquirer:
             self._end_unsent(work)
             raise BrokerUnavailable("No time was left to ask the provider.")
         try:
-            answer, life = self.exchange(work, ready.order)
+            answer, life = self.asker.exchange(work, ready.order)
         except Refusal as refusal:
             if self.parts.clock() >= work.lease_until:
                 # Somebody else may have taken over and brought a token since: what was learnt is of before that.
@@ -154,70 +146,6 @@ class Acquirer:
         if work.found.guard.failure is not None or work.connection.provider.grant == "login":
             self.parts.tokens.clear_guard(work.key.name, work.found.guard.failure)
         return acquired
-
-    def exchange(self, work: Work, order: Order) -> tuple[Answer, Lifetime]:
-        """Asks the provider and reads the answer. Raises Refusal.
-
-        A login is counted before it goes out: an account locks by count, and an outcome may stay unknown.
-        """
-        unresolved = 0
-        if order.provider.grant == "login":
-            unresolved = self.parts.tokens.begin_attempt(work.key.name, work.owner, order.credentials.version)
-        if unresolved > MAX_UNRESOLVED_LOGINS:
-            raise _unresolved_refusal()
-        try:
-            answer = self._run(flow_for(order), work)
-            return answer, self._life(work.connection, answer)
-        except Refusal as refusal:
-            if refusal.verdict.outcome_unknown and unresolved >= MAX_UNRESOLVED_LOGINS:
-                raise _unresolved_refusal() from None
-            raise
-
-    def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
-        """The secret as it is now. Raises ConnectionMisconfigured."""
-        secret = self.parts.vault.read(connection.name, stage)
-        if secret is None:
-            raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
-        credentials = parse_credentials(connection.name, connection.provider, secret)
-        check_scope_of(connection.name, connection.provider, credentials, scope)
-        return credentials
-
-    def _run(self, flow: Flow, work: Work) -> Answer:
-        """Drives a grant over the network, 8 s an exchange and until the deadline in all."""
-        parts, network, nothing_left = self.parts, self.parts.network(work.connection), True
-        try:
-            request = next(flow)
-            while True:
-                sent_at = parts.clock()
-                try:
-                    if sent_at >= work.deadline:
-                        raise Unreachable("no time is left")
-                    response = parts.send(request, network, min(parts.times.exchange, work.deadline - sent_at))
-                except TransportError as error:
-                    nothing_left = nothing_left and isinstance(error, Unreachable)
-                    request = flow.throw(error)
-                else:
-                    nothing_left = False
-                    request = flow.send(response)
-        except Refusal as refusal:
-            refusal.nothing_left = nothing_left
-            raise
-        except StopIteration as done:
-            return Answer(done.value, sent_at)
-
-    def _life(self, connection: Connection, answer: Answer) -> Lifetime:
-        parts = self.parts
-        try:
-            return lifetime(
-                answer.issued,
-                sent_at=answer.sent_at,
-                cap=parts.scaled(connection.lifetime_cap),
-                untold=parts.scaled(connection.untold_lifetime),
-                default=DEFAULT_LIFE * parts.switches.time_scale,
-            )
-        except Unusable as reason:
-            detail = f"The provider's answer is no usable token: {reason}."
-            raise Refusal(Verdict(16, Kind.INVALID, Where.CONNECTION, detail)) from None
 
     def _order(self, work: Work, credentials: Credentials) -> Order:
         previous, now = work.found.token, self.parts.clock()
@@ -392,28 +320,6 @@ class _Ready:
     order: Order
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One acquisition under a lease. `found`: the record when the lease was taken; `deadline`: when to stop."""
-
-    connection: Connection
-    policy: RenewalPolicy
-    found: TokenRecord
-    request: TokenRequest
-    owner: str
-    deadline: datetime
-    lease_until: datetime
-
-    @property
-    def key(self) -> TokenKey:
-        return self.found.key
-
-    @property
-    def marked(self) -> bool:
-        """Whether this lease's write is what marked the refresh token as sent."""
-        return self.found.refresh is not None and not self.found.refresh.sent
-
-
 def error_of(failure: Failure, now: datetime) -> BrokerError:
     """The error that a remembered failure means for a caller."""
     if failure.misconfigured:
@@ -431,13 +337,6 @@ def _is_taken(record: TokenRecord, now: datetime) -> bool:
     return (record.token is not None and record.token.alive(now)) or (
         record.lease is not None and record.lease.holds(now)
     )
-
-
-def _unresolved_refusal() -> Refusal:
-    detail = "Logins went out whose outcome nobody knows; more could lock the account."
-    refusal = Refusal(Verdict(2, Kind.REFUSED, Where.CONNECTION, detail))
-    refusal.nothing_left = True
-    return refusal
 
 
 def _retired_after(work: Work, token: Token, now: datetime) -> tuple[Retired, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from token_broker.broker.acquisition import Acquirer, Work, error_of
+from token_broker.broker.acquisition import Acquirer, error_of
+from token_broker.broker.asking import Asker, Work
 from token_broker.broker.parts import Parts, order_for
 from token_broker.broker.revocation import Revoker
 from token_broker.core.connections import Connection
@@ -44,6 +45,7 @@ class Trials:
     """Tries a connection's credentials."""
 
     parts: Parts
+    asker: Asker
     acquirer: Acquirer
     revoker: Revoker
 
@@ -73,14 +75,14 @@ class Trials:
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         if self.parts.vault.read(connection.name, PENDING) is not None:
-            pending = self.acquirer.credentials(connection, connection.scope, PENDING)
+            pending = self.asker.credentials(connection, connection.scope, PENDING)
             try:
-                current = self.acquirer.credentials(connection, connection.scope)
+                current = self.asker.credentials(connection, connection.scope)
             except ConnectionMisconfigured:
                 return PENDING, pending
             # After a rotation the pending label may stay on what has become the current version.
             return (CURRENT if pending.version == current.version else PENDING), pending
-        return CURRENT, self.acquirer.credentials(connection, connection.scope)
+        return CURRENT, self.asker.credentials(connection, connection.scope)
 
     def _attempt_leased(self, work: Work, credentials: Credentials, stage: str, *, force: bool) -> TrialResult:
         parts, connection, name, now = self.parts, work.connection, work.key.name, self.parts.clock()
@@ -96,7 +98,7 @@ class Trials:
         if stage == PENDING:
             self.acquirer.note_version(work, credentials, now)
         try:
-            answer, life = self.acquirer.exchange(work, order_for(connection, credentials, work.key.scope, now))
+            answer, life = self.asker.exchange(work, order_for(connection, credentials, work.key.scope, now))
         except Refusal as refusal:
             raise self._refused(work, credentials, stage, refusal) from None
         token_id = fingerprint(answer.issued.access_token)
