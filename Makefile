@@ -18,7 +18,7 @@ ARGS ?=
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak check format bench build lock clean
+.PHONY: help demo run invoke test soak simulate check format bench build lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -52,6 +52,9 @@ check: $(VENV)/.ready $(VENV)/sam/.ready ## lint, types, import rules and templa
 format: $(VENV)/.ready ## put the code into the one format, and fix what ruff can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
+
+simulate: $(VENV)/.ready ## simulate days of 10,000 keys, write build/simulation (chart, table, result)
+	@PYTHONPATH=layers/broker $(PYTHON) -m tests.simulation $(ARGS)
 
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.json (needs Python 3.13)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,16 +15,9 @@ from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import CLOCK_TOLERANCE, Guard, Lease, Retired, TokenRecord
 from token_broker.ports import Commit, ConnectionStore, DueKey, StoredSettings
-from token_broker.sweep import SHARDS
+from token_broker.sweep import SHARDS, shard_of
 
 MINUTE = timedelta(minutes=1)
-
-
-@dataclass(slots=True)
-class _Item:
-    """A key's record."""
-
-    record: TokenRecord
 
 
 @dataclass(slots=True)
@@ -33,11 +28,15 @@ class _Budget:
 
 
 class InMemoryTokenStore:
-    """TokenStore (see ports)."""
+    """TokenStore (see ports). No call looks at more keys than it is about: a simulated day asks millions of times."""
 
     def __init__(self, connections: ConnectionStore | None = None) -> None:
         self._connections = connections or InMemoryConnectionStore()
-        self._items: dict[TokenKey, _Item] = {}
+        self._items: dict[TokenKey, TokenRecord] = {}
+        self._keys: defaultdict[ConnectionName, list[TokenKey]] = defaultdict(list)
+        # The due index: each shard's entries (due_at, pk, sk) in their order.
+        self._due: list[list[tuple[datetime, str, str]]] = [[] for _ in range(SHARDS)]
+        self._by_place: dict[tuple[str, str], TokenKey] = {}
         self._guards: dict[ConnectionName, Guard] = {}
         self._purges = itertools.count(1)
         self._attempts: dict[ConnectionName, tuple[str, str]] = {}
@@ -47,24 +46,23 @@ class InMemoryTokenStore:
         return self._connections.get(key.name), self._guarded(self._seen(key))
 
     def read_due(self, name: ConnectionName, sk: str) -> tuple[StoredSettings | None, TokenRecord | None]:
-        found = next((record for record in self.records(name) if record.key.sk == sk), None)
-        return self._connections.get(name), found
+        key = self._by_place.get((name.pk, sk))
+        return self._connections.get(name), self._guarded(self._items[key]) if key is not None else None
 
     def records(self, name: ConnectionName) -> list[TokenRecord]:
-        return [self._guarded(item.record) for key, item in self._items.items() if key.name == name]
+        return [self._guarded(self._items[key]) for key in self._keys.get(name, ())]
 
     def take_lease(
         self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
     ) -> tuple[bool, TokenRecord]:
-        key, before = seen.key, self._seen(seen.key)
+        before = self._seen(seen.key)
         is_held = before.lease is not None and before.lease.until > now - CLOCK_TOLERANCE
         if before.last_owner != owner and (is_held or before.last_owner != seen.last_owner):
             return False, before
-        item = self._items.setdefault(key, _Item(replace(before, exists=True)))
         refresh = before.refresh
         if mark_refresh and refresh is not None:
             refresh = replace(refresh, sent=True)
-        item.record = replace(item.record, last_owner=owner, lease=Lease(owner, until), refresh=refresh)
+        self._put(replace(before, exists=True, last_owner=owner, lease=Lease(owner, until), refresh=refresh))
         return True, before
 
     def note_rejection(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
@@ -163,8 +161,7 @@ class InMemoryTokenStore:
             self._change(key, last_used_at=now, due_at=due_at or record.due_at)
 
     def make_due(self, key: TokenKey, due_at: datetime) -> None:
-        self._items.setdefault(key, _Item(TokenRecord(key, exists=True)))
-        self._change(key, due_at=due_at)
+        self._put(replace(self._seen(key), exists=True, due_at=due_at))
 
     def put_off(self, seen: TokenRecord, due_at: datetime | None) -> None:
         if seen.key in self._items and self._seen(seen.key).due_at == seen.due_at:
@@ -177,17 +174,19 @@ class InMemoryTokenStore:
         return len(records)
 
     def purge(self, record: TokenRecord, revoke_with: Mapping[str, Any], now: datetime) -> TokenRecord:
-        key, item = record.key, self._items.get(record.key)
+        key = record.key
         before = self._guarded(self._seen(key))
-        if item is None:
+        if key not in self._items:
             return before
-        item.record = TokenRecord(
-            key,
-            last_owner=f"purge-{next(self._purges)}",
-            retired=before.outstanding(now),
-            revoke_with=dict(revoke_with),
-            due_at=now + MINUTE,
-            exists=True,
+        self._put(
+            TokenRecord(
+                key,
+                last_owner=f"purge-{next(self._purges)}",
+                retired=before.outstanding(now),
+                revoke_with=dict(revoke_with),
+                due_at=now + MINUTE,
+                exists=True,
+            )
         )
         return before
 
@@ -202,18 +201,15 @@ class InMemoryTokenStore:
         self._change(key, retired=kept, revoke_with=record.revoke_with if kept else None)
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
-        found = [
-            DueKey(key.pk, key.sk, item.record.due_at)
-            for key, item in self._items.items()
-            if item.record.due_at is not None and item.record.due_at <= until and shard_of(key) == shard
-        ]
-        return sorted(found, key=lambda due: due.due_at)
+        entries = self._due[shard]
+        found = entries[: bisect_right(entries, until, key=lambda entry: entry[0])]
+        return [DueKey(pk, sk, due_at) for due_at, pk, sk in found]
 
     def claim_due(self, due: DueKey, *, until: datetime) -> bool:
-        item = next((item for key, item in self._items.items() if (key.pk, key.sk) == (due.pk, due.sk)), None)
-        if item is None or item.record.due_at != due.due_at:
+        key = self._by_place.get((due.pk, due.sk))
+        if key is None or self._items[key].due_at != due.due_at:
             return False
-        item.record = replace(item.record, due_at=until)
+        self._change(key, due_at=until)
         return True
 
     def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
@@ -221,9 +217,10 @@ class InMemoryTokenStore:
         budget = self._budgets.setdefault(host, _Budget(minute))
         if budget.rest_until is not None and budget.rest_until > now:
             return budget.rest_until
-        if budget.minute_at != minute:
+        if budget.minute_at < minute:
             budget.minute_at, budget.taken = minute, 0
-        if budget.taken >= limit:
+        # Whoever comes with a minute that is over had his chance then.
+        if budget.minute_at > minute or budget.taken >= limit:
             return minute + MINUTE
         budget.taken += 1
         return None
@@ -233,8 +230,7 @@ class InMemoryTokenStore:
         budget.rest_until = max(budget.rest_until or until, until)
 
     def _seen(self, key: TokenKey) -> TokenRecord:
-        item = self._items.get(key)
-        return item.record if item is not None else TokenRecord(key)
+        return self._items.get(key) or TokenRecord(key)
 
     def _guard(self, name: ConnectionName) -> Guard:
         return self._guards.get(name, Guard())
@@ -243,15 +239,26 @@ class InMemoryTokenStore:
         return replace(record, guard=self._guard(record.key.name))
 
     def _leads(self, key: TokenKey, owner: str) -> bool:
-        item = self._items.get(key)
-        return item is not None and item.record.last_owner == owner
+        record = self._items.get(key)
+        return record is not None and record.last_owner == owner
 
     def _change(self, key: TokenKey, **fields: Any) -> None:
-        item = self._items.get(key)
-        if item is not None:
-            item.record = replace(item.record, **fields)
+        record = self._items.get(key)
+        if record is not None:
+            self._put(replace(record, **fields))
 
-
-def shard_of(key: TokenKey) -> int:
-    """Where a key stands on the due index."""
-    return int(key.sk[2:4], 16) % SHARDS
+    def _put(self, record: TokenRecord) -> None:
+        """The only write of a key's record: names and due index follow it."""
+        key, before = record.key, self._items.get(record.key)
+        self._items[key] = record
+        if before is None:
+            pk, sk = key.pk, key.sk
+            self._by_place[pk, sk] = key
+            self._keys[key.name].append(key)
+        if record.due_at == (before.due_at if before is not None else None):
+            return
+        entries, pk, sk = self._due[shard_of(key)], key.pk, key.sk
+        if before is not None and before.due_at is not None:
+            del entries[bisect_left(entries, (before.due_at, pk, sk))]
+        if record.due_at is not None:
+            insort(entries, (record.due_at, pk, sk))

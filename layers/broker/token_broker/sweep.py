@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from zlib import crc32
 
 from token_broker.broker.parts import Parts
+from token_broker.core.names import TokenKey
 from token_broker.ports import DueKey, RenewalMessage
 
 SHARDS = 8
@@ -26,6 +28,11 @@ class SweepReport:
     queued: int
     claimed_elsewhere: int
     deferred: int
+
+
+def shard_of(key: TokenKey) -> int:
+    """The shard of the due index that a key stands on. By its connection too: most keys of a provider share a scope."""
+    return crc32(f"{key.pk} {key.sk}".encode()) % SHARDS
 
 
 def sweep(parts: Parts, *, scheduled_at: datetime, deadline: datetime, hands: int = HANDS) -> SweepReport:

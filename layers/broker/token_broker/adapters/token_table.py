@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from token_broker.adapters.aws import answering, error_code, refused_item
 from token_broker.adapters.items import Item, moment, number, string
 from token_broker.core.names import TokenKey
-from token_broker.sweep import SHARDS
+from token_broker.sweep import shard_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -64,5 +64,5 @@ class TokenTable:
 
 
 def due_attributes(key: TokenKey, due_at: datetime) -> dict[str, Any]:
-    """Where a key stands on the due index. The shard is the key's own: half a byte of its hash."""
-    return {"due_shard": number(int(key.sk[2:4], 16) % SHARDS), "due_at": moment(due_at)}
+    """Where a key stands on the due index."""
+    return {"due_shard": number(shard_of(key)), "due_at": moment(due_at)}

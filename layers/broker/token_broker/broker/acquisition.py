@@ -301,7 +301,11 @@ class Acquirer:
             return
         has_token = work.found.token is not None
         is_warm = connection.keep_warm == "always" or (has_token and connection.keep_warm == "used")
-        due_at = now + (error.retry_after or MISCONFIGURED_REST) if is_warm else None
+        wait = error.retry_after or MISCONFIGURED_REST
+        if failure is None and work.found.token is not None:
+            # Behind a budget that is used up, those with the least time left come first, and the others seldom.
+            wait += max(work.found.token.left(now), timedelta()) / 16
+        due_at = now + wait if is_warm else None
         self.parts.tokens.release(
             work.found,
             work.owner,

@@ -246,20 +246,15 @@ class HandingOut:
         """Keeps a used key on the due index, and stands in for a schedule that does not run. Never fails a hand-out."""
         if look.connection.keep_warm == "never":
             return
-        parts, record, key, now, interval = (
-            self._parts,
-            look.record,
-            look.record.key,
-            look.now,
-            look.policy.sweep_interval,
-        )
+        parts, record, key, now = self._parts, look.record, look.record.key, look.now
         try:
             if record.last_used_at is None or now - record.last_used_at > token.life / 4:
                 due_at = None if record.due_at or _is_refused(record) else token.renew_at
                 parts.tokens.note_use(key, now=now, due_at=due_at)
-            if record.due_at is not None and record.due_at <= now - interval and token.renew_at <= now:
+            # A sweep that runs has claimed by now what is due: it looks two intervals ahead.
+            if record.due_at is not None and record.due_at <= now and token.renew_at <= now:
                 due = DueKey(key.pk, key.sk, record.due_at)
-                if parts.tokens.claim_due(due, until=now + interval):
+                if parts.tokens.claim_due(due, until=now + look.policy.sweep_interval):
                     parts.queue.send([RenewalMessage(key.pk, key.sk)])
         except BrokerUnavailable:
             return

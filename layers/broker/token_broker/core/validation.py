@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from token_broker.errors import FieldError
 
 T = TypeVar("T")
 MAX_TEXT = 2048
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ def text(value: Any) -> str:
         raise ValueError("must not be empty")
     if len(value) > MAX_TEXT:
         raise ValueError(f"is longer than {MAX_TEXT} characters")
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+    if CONTROL.search(value):
         raise ValueError("has a control character")
     if not is_encodable(value):
         raise ValueError("has half a character")
@@ -68,7 +71,7 @@ def text(value: Any) -> str:
 
 def is_encodable(value: str) -> bool:
     """JSON can name half of a surrogate pair, which no encoding can send."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return HALF_CHARACTER.search(value) is None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

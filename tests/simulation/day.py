@@ -1,0 +1,284 @@
+"""One simulated day: connections are PUT, callers come, the schedule sweeps, workers renew, vendors fail."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+from tests.fakes import CALLER, FakeSealer, FakeVault, InMemoryConnectionStore, InMemoryTokenStore, make_broker
+from tests.fakes.world import REQUEST_TIME
+from tests.simulation.loop import Loop
+from tests.simulation.population import Key
+from tests.simulation.vendors import Exchange, Trouble, Vendors
+from tests.simulation.worked_queue import WorkedQueue
+from token_broker.broker import Ask, Broker
+from token_broker.catalogue import load_catalogue
+from token_broker.core.callers import Caller
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.errors import BrokerError
+from token_broker.ports import Commit
+from token_broker.sweep import sweep
+
+START = datetime(2026, 11, 22, tzinfo=UTC)
+DAY_S = 86_400.0
+MINUTE_S = 60.0
+# EventBridge Scheduler calls somewhere within its minute.
+SWEEP_AFTER_S = 3.0
+SWEEP_TIME = timedelta(seconds=45)
+INSTANCES = 4
+STEADY_FROM = 0.5
+
+# Makes the token store over the connection store of a day.
+Stores = Callable[[], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """All secrets change, one after the other; the event of each change reaches the broker some minutes later."""
+
+    start_s: float
+    length_s: float
+    told_after_s: float = 120
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a day is made of. The same plan takes the same course."""
+
+    name: str
+    keys: Sequence[Key]
+    length_s: float = DAY_S
+    troubles: tuple[Trouble, ...] = ()
+    rotation: Rotation | None = None
+    sweeps: bool = True
+    seed: int = 1
+
+
+@dataclass
+class Wait:
+    """A call that did not return at once. Times in seconds of the day."""
+
+    at_s: float
+    waited_s: float
+
+
+@dataclass
+class Failed:
+    """A call that brought no token. `ends_s`: until when the key's token lives, as of then."""
+
+    at_s: float
+    code: str
+    ends_s: float | None
+
+
+@dataclass
+class Token:
+    """A token as it was stored. Times in seconds of the day."""
+
+    issued_s: float
+    stored_s: float
+    ends_s: float
+
+
+@dataclass
+class Course:
+    """What became of one key. `first_s`: when its first caller had a token; waits and failures are of later callers."""
+
+    key: Key
+    calls: int = 0
+    first_s: float | None = None
+    first_wait_s: float = 0
+    failed_before: int = 0
+    waits: list[Wait] = field(default_factory=list)
+    failures: list[Failed] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    asked_s: list[float] = field(default_factory=list)
+
+    @property
+    def is_warm(self) -> bool:
+        return self.key.keep_warm != "never"
+
+    def ends_s(self, at_s: float) -> float | None:
+        """Until when the token lives that was stored last before a moment."""
+        return next((token.ends_s for token in reversed(self.tokens) if token.stored_s <= at_s), None)
+
+
+@dataclass
+class Outcome:
+    """What a day brought. `broken`: tokens handed out that had ended, or that the vendor did not take."""
+
+    plan: Plan
+    courses: list[Course]
+    exchanges: dict[str, list[Exchange]]
+    rate_limited: int
+    broken: int
+    renewals: dict[tuple[str, str], int]
+    dead_letters: int
+    deferred: int
+    longest_queue_s: float
+    instances: int
+    cpu_s: float
+
+
+def in_memory() -> tuple[Any, Any]:
+    """The stores that hold the same contract as DynamoDB's."""
+    connections = InMemoryConnectionStore()
+    return InMemoryTokenStore(connections), connections
+
+
+def run(plan: Plan, stores: Stores = in_memory) -> Outcome:
+    """The day's course from beginning to end."""
+    gc.collect()
+    gc.freeze()
+    try:
+        return _Day(plan, stores).run()
+    finally:
+        gc.unfreeze()
+
+
+class _Day:
+    def __init__(self, plan: Plan, stores: Stores) -> None:
+        self.plan = plan
+        self.loop = Loop(START)
+        self.random = random.Random(plan.seed)  # noqa: S311  # arrivals protect nothing
+        self.vendors = Vendors(self.loop, plan.keys, plan.troubles, plan.seed)
+        self.vault = FakeVault()
+        self.queue = WorkedQueue(self.loop)
+        self.courses = {key.name: Course(key) for key in plan.keys}
+        tokens, connections = stores()
+        numbers = count(1)
+        self._ports = {
+            "catalogue": load_catalogue(),
+            "clock": self.loop,
+            "sleep": self.loop.sleep,
+            "tokens": _Watched(tokens, self.loop, self.courses),
+            "connections": connections,
+            "vault": self.vault,
+            "sealer": FakeSealer(),
+            "queue": self.queue,
+            "send": self.vendors.send,
+            "new_id": lambda: f"id-{next(numbers)}",
+        }
+        self.idle = [self._instance() for _ in range(INSTANCES)]
+        self.instances = INSTANCES
+        # A renewal needs no memory, so one stands for all environments of the worker.
+        self.backstage = self._instance()
+        self.queue.broker = lambda: self.backstage
+        self.caller = Caller.seen(CALLER)
+        self.broken = 0
+        self.deferred = 0
+
+    def run(self) -> Outcome:
+        started, end = time.process_time(), START + timedelta(seconds=self.plan.length_s)
+        for key in self.plan.keys:
+            self.loop.after(key.starts_s, partial(self._put, key))
+            self._plan_call(key, key.asked_from_s)
+        if self.plan.sweeps:
+            self.loop.after(SWEEP_AFTER_S, self._sweep)
+        if self.plan.rotation is not None:
+            self._plan_rotation(self.plan.rotation)
+        self.loop.run(end)
+        return Outcome(
+            self.plan,
+            list(self.courses.values()),
+            self.vendors.exchanges,
+            self.vendors.rate_limited,
+            self.broken,
+            dict(self.queue.outcomes),
+            self.queue.dead,
+            self.deferred,
+            self.queue.longest_wait_s,
+            self.instances,
+            time.process_time() - started,
+        )
+
+    def _instance(self) -> Broker:
+        return make_broker(**self._ports)
+
+    def _put(self, key: Key) -> None:
+        self.vault.put(key.name, key.secret(1))
+        self.backstage.registry.put(key.name, key.settings, expected=None, absent=True)
+
+    def _sweep(self) -> None:
+        self.loop.after(MINUTE_S, self._sweep)
+        now = self.loop()
+        # One batch at a time: claims take no time here, and their order is to be the same in every run.
+        report = sweep(self.backstage.parts, scheduled_at=now, deadline=now + SWEEP_TIME, hands=1)
+        self.deferred += report.deferred
+
+    def _plan_rotation(self, rotation: Rotation) -> None:
+        step_s = rotation.length_s / len(self.plan.keys)
+        for number, key in enumerate(self.plan.keys):
+            at_s = rotation.start_s + step_s * number
+            self.loop.after(at_s, partial(self._rotate, key))
+            self.loop.after(at_s + rotation.told_after_s, partial(self.backstage.secret_changed, key.name))
+
+    def _rotate(self, key: Key) -> None:
+        self.vendors.rotate(key, 2)
+        self.vault.put(key.name, key.secret(2))
+
+    def _plan_call(self, key: Key, from_s: float = 0) -> None:
+        draw, every_s = self.random, key.every_s
+        gap = draw.uniform(STEADY_FROM * every_s, every_s) if key.steady else draw.expovariate(1 / every_s)
+        self.loop.after(from_s + gap, partial(self._call, key))
+
+    def _call(self, key: Key) -> None:
+        """One caller: served by an instance that is free, or a new one, as Lambda does it."""
+        self._plan_call(key)
+        course, began_s = self.courses[key.name], self.loop.seconds
+        course.calls += 1
+        if not course.is_warm:
+            course.asked_s.append(began_s)
+        if not self.idle:
+            self.idle.append(self._instance())
+            self.instances += 1
+        instance = self.idle.pop(self.random.randrange(len(self.idle)))
+        try:
+            self._hand_out(instance, key)
+        except BrokerError as error:
+            if course.first_s is None:
+                course.failed_before += 1
+            else:
+                course.failures.append(Failed(began_s, error.code, course.ends_s(began_s)))
+            return
+        finally:
+            self.idle.append(instance)
+        ended_s = self.loop.seconds
+        if course.first_s is None:
+            course.first_s, course.first_wait_s = ended_s, ended_s - began_s
+        elif ended_s > began_s >= course.first_s:
+            course.waits.append(Wait(began_s, ended_s - began_s))
+
+    def _hand_out(self, instance: Broker, key: Key) -> None:
+        ask = Ask(self.caller, key.name, self.loop() + REQUEST_TIME, min_ttl=key.min_ttl)
+        handout = instance.hand_out(ask)
+        now = self.loop()
+        if handout.token.expires_at <= now or not self.vendors.takes(key.name, handout.access_token):
+            self.broken += 1
+
+
+class _Watched:
+    """A token store, and what was committed to it."""
+
+    def __init__(self, inner: Any, loop: Loop, courses: dict[ConnectionName, Course]) -> None:
+        self._inner = inner
+        self._loop = loop
+        self._courses = courses
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def commit(self, key: TokenKey, owner: str, commit: Commit) -> Any:
+        stands = self._inner.commit(key, owner, commit)
+        if stands is None:
+            token = commit.token
+            issued_s, ends_s = ((moment - START).total_seconds() for moment in (token.issued_at, token.expires_at))
+            self._courses[key.name].tokens.append(Token(issued_s, self._loop.seconds, ends_s))
+        return stands

@@ -1,0 +1,134 @@
+"""The five vendors as the broker's network: their simulators behind an invented line with latency and troubles."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from email.message import Message
+from email.utils import formatdate
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tests.local.providers.accounts import Account
+from tests.local.providers.server import SIMULATORS
+from tests.local.providers.simulator import Simulator
+from tests.local.providers.wire import Request
+from tests.simulation.loop import Loop
+from tests.simulation.population import HOSTS, Key
+from token_broker.core.exchange import HttpRequest, HttpResponse, Network, OutcomeUnknown, Unreachable, quoted_query
+from token_broker.core.names import ConnectionName
+
+LATENCY_S = (0.15, 0.6)
+# What the broker's own calls to AWS take around each exchange. The stores of a day answer at once.
+OWN_TIME_S = 0.05
+SLOW_S = 5.0
+_KINDS = {kind.slug: kind for kind in SIMULATORS}
+_PROVIDER_AT = {host: provider for provider, host in HOSTS.items()}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What ails a provider from `start_s` of the day on. `kind`: 503, unreachable, hang, or slow."""
+
+    provider: str
+    kind: str
+    start_s: float
+    length_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.length_s
+
+    @property
+    def is_outage(self) -> bool:
+        return self.kind != "slow"
+
+    def ails(self, provider: str, at_s: float) -> bool:
+        return provider == self.provider and self.start_s <= at_s < self.end_s
+
+
+class Exchange(NamedTuple):
+    """A request as it left for a vendor. `operation`: token, connect or revoke."""
+
+    at_s: float
+    connection: str
+    operation: str
+
+
+class Vendors:
+    """Send (see ports) to simulated vendors. `exchanges`: every request by provider; `rate_limited`: how many of them
+    a vendor turned away as too many."""
+
+    def __init__(self, loop: Loop, keys: Iterable[Key], troubles: Iterable[Trouble], seed: int) -> None:
+        self.exchanges: dict[str, list[Exchange]] = {provider: [] for provider in HOSTS}
+        self.rate_limited = 0
+        self._loop = loop
+        self._troubles = tuple(troubles)
+        self._random = random.Random(seed)  # noqa: S311  # latency protects nothing
+        self._simulators: dict[ConnectionName, Simulator] = {}
+        shared = self._simulator("commerce-layer")
+        for key in keys:
+            simulator = shared if key.name.provider == shared.slug else self._simulator(key.name.provider)
+            simulator.accounts[key.name.connection] = Account(key.name.connection, key.secret(1))
+            self._simulators[key.name] = simulator
+
+    def send(self, request: HttpRequest, _network: Network, timeout: timedelta) -> HttpResponse:
+        """The request takes effect when it arrives; its answer comes after the vendor's latency, or too late."""
+        loop, time_left = self._loop, timeout.total_seconds()
+        loop.sleep(OWN_TIME_S)
+        provider, name, path = _address(request)
+        operation = _KINDS[provider].routes[path]
+        self.exchanges[provider].append(Exchange(loop.seconds, name.connection, operation))
+        ailing = {trouble.kind for trouble in self._troubles if trouble.ails(provider, loop.seconds)}
+        if "hang" in ailing:
+            loop.sleep(time_left)
+            raise OutcomeUnknown("no answer in time")
+        if "unreachable" in ailing:
+            raise Unreachable("nobody listens")
+        response = HttpResponse(503) if "503" in ailing else self._answer(name, path, request)
+        latency = SLOW_S if "slow" in ailing else self._random.uniform(*LATENCY_S)
+        loop.sleep(min(latency, time_left))
+        if latency > time_left:
+            raise OutcomeUnknown("no answer in time")
+        return response
+
+    def takes(self, name: ConnectionName, token: str) -> bool:
+        """Whether the vendor's API would take a token for this connection now."""
+        issued = self._simulators[name].tokens.find(token)
+        now = self._loop().timestamp()
+        return issued is not None and issued.account == name.connection and issued.live(now)
+
+    def rotate(self, key: Key, version: int) -> None:
+        """The vendor takes the new credentials and no others from now on; tokens live on."""
+        self._simulators[key.name].rotate_secret(key.secret(version), account=key.name.connection)
+
+    def _simulator(self, provider: str) -> Simulator:
+        simulator = _KINDS[provider](time_scale=1, now=lambda: self._loop().timestamp())
+        simulator.accounts = {}
+        return simulator
+
+    def _answer(self, name: ConnectionName, path: str, request: HttpRequest) -> HttpResponse:
+        simulator, headers = self._simulators[name], Message()
+        for header, value in request.headers.items():
+            headers[header] = value
+        read = Request(request.method, path, quoted_query(request.query), headers, request.body or b"")
+        reply = simulator.answer(read, simulator.arrive(read))
+        self.rate_limited += reply.status == 429
+        date = formatdate(simulator.vendor_time(), usegmt=True)
+        lowered = {header.lower(): value for header, value in reply.headers.items()}
+        return HttpResponse(reply.status, {"date": date, **lowered}, reply.body)
+
+
+def _address(request: HttpRequest) -> tuple[str, ConnectionName, str]:
+    """Whose request it is, by its URL or, where all share one address, its client_id; and the path at that vendor."""
+    url = urlsplit(request.url)
+    provider, path = _PROVIDER_AT[url.netloc], url.path
+    if provider == "commerce-layer":
+        connection = json.loads(request.body or b"{}")["client_id"]
+    else:
+        connection, _, rest = path.removeprefix("/").partition("/")
+        path = f"/{rest}"
+    return provider, ConnectionName(provider, connection), path
