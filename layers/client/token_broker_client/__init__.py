@@ -1,12 +1,45 @@
-"""A client of the token broker: asks for a valid token of a provider's connection, signed with the caller's own role.
+"""Valid access tokens of third-party APIs, from the token broker, signed for with the caller's own AWS credentials.
 
-    broker = TokenBroker("https://….execute-api.eu-west-1.amazonaws.com/api")
-    token = broker.token("unidy", "eu-main")
-    requests.get(f"{token['api_base_url']}/users", headers=token["headers"])
+    from token_broker_client import BrokerAuth
 
-Needs boto3 and urllib3, which Lambda's runtime brings. Knows the broker by its HTTP interface alone.
+    requests.get(url, auth=BrokerAuth("unidy", "eu-main", scope="users:read"))
+    httpx.get(url, auth=BrokerAuth("unidy", "eu-main", scope="users:read"))
+
+    from token_broker_client import TokenBroker
+
+    token = TokenBroker("https://….execute-api.eu-west-1.amazonaws.com/api").token("unidy", "eu-main")
+    urllib3.request("GET", f"{token.api_base_url}/users", headers=token.headers)
+
+The broker's URL is the stack's output ApiUrl; left out, it is read from TOKEN_BROKER_URL. Needs boto3 and urllib3,
+which Lambda's runtime brings; requests and httpx where they are used. Errors: `token_broker_client.errors`. A stand-in
+for tests: `token_broker_client.testing`. Knows the broker by its HTTP interface alone.
 """
 
-from token_broker_client.client import BrokerRefused, TokenBroker
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["BrokerRefused", "TokenBroker"]
+from token_broker_client.client import TokenBroker
+from token_broker_client.errors import BrokerRefused, BrokerUnreachable, ClientNotConfigured, TokenBrokerError, TryLater
+from token_broker_client.tokens import Token
+
+if TYPE_CHECKING:
+    from token_broker_client.auth import BrokerAuth as BrokerAuth
+
+__all__ = [
+    "BrokerAuth",
+    "BrokerRefused",
+    "BrokerUnreachable",
+    "ClientNotConfigured",
+    "Token",
+    "TokenBroker",
+    "TokenBrokerError",
+    "TryLater",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`BrokerAuth`, which imports requests, for those who ask for it."""
+    if name == "BrokerAuth":
+        from token_broker_client.auth import BrokerAuth
+
+        return BrokerAuth
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,81 +1,92 @@
-"""One class, one call: a SigV4-signed GET, and the broker's problem as an exception."""
+"""`TokenBroker`: a valid token in one call, signed with the caller's own AWS credentials."""
 
-import json
-from typing import Any, Final
-from urllib.parse import quote, urlencode
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final
 
 import boto3
 import urllib3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 
-# The broker answers within API Gateway's 29 s; a caller that gives up earlier would ask again for nothing.
-TIMEOUT: Final = urllib3.Timeout(connect=5, read=30)
+from token_broker_client.endpoint import Endpoint
+from token_broker_client.errors import ClientNotConfigured
+from token_broker_client.source import DEADLINE_S, TokenSource, sleep
 
-
-class BrokerRefused(Exception):
-    """The broker gave no token. `code` is stable, `retry_after` in seconds where trying again can help."""
-
-    def __init__(self, status: int, problem: dict[str, Any], retry_after: float | None) -> None:
-        self.status = status
-        self.code: str = problem.get("code", "unknown")
-        self.detail: str = problem.get("detail", "")
-        self.problem = problem
-        self.retry_after = retry_after
-        super().__init__(f"{status} {self.code}: {self.detail}")
+URL_VARIABLE: Final = "TOKEN_BROKER_URL"
 
 
-class TokenBroker:
-    """The broker at `url` (the stack's output ApiUrl), asked with `session`'s credentials in its region or `region`."""
+class TokenBroker(TokenSource):
+    """The broker at `url` (the stack's output ApiUrl; None: the environment's TOKEN_BROKER_URL).
 
-    def __init__(self, url: str, *, session: boto3.Session | None = None, region: str | None = None) -> None:
-        self._url = url.rstrip("/")
-        self._session = session or boto3.Session()
-        self._region = region or self._session.region_name
-        if self._region is None:
-            raise ValueError("no region: give one, or set AWS_REGION")
-        self._http = urllib3.PoolManager(timeout=TIMEOUT, retries=False)
+        broker = TokenBroker("https://….execute-api.eu-west-1.amazonaws.com/api")
+        token = broker.token("unidy", "eu-main", scope="users:read")
 
-    def token(
+    Requests are signed with the AWS credentials of `session` (None: those of the environment, as boto3 finds them), for
+    `region` (None: the one in the URL, else the session's). `http` is a urllib3 pool of your own, for a proxy or a
+    private certificate authority. Keep one object per process: it keeps tokens and connections. Thread-safe, and a
+    forked child starts with neither.
+    """
+
+    def __init__(
         self,
-        provider: str,
-        connection: str,
+        url: str | None = None,
         *,
-        scope: str | None = None,
-        min_ttl: int | None = None,
-        rejected: str | None = None,
-    ) -> dict[str, Any]:
-        """A token as the broker describes it; send its `headers` to the provider.
+        session: boto3.Session | None = None,
+        region: str | None = None,
+        http: urllib3.PoolManager | None = None,
+        deadline_s: float = DEADLINE_S,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = sleep,
+    ) -> None:
+        """`deadline_s`: how long one call may take, attempts and pauses together. Raises ClientNotConfigured."""
+        url = url or os.environ.get(URL_VARIABLE)
+        if not url:
+            raise ClientNotConfigured(f"no URL of the broker: give one, or set {URL_VARIABLE}")
+        self._endpoint = Endpoint(url, session=session, region=region, http=http)
+        super().__init__(self._endpoint, deadline_s=deadline_s, clock=clock, sleep=sleep)
+        self._url = url
+        _brokers.add(self)
 
-        `scope`: items separated by single spaces. `min_ttl`: seconds that it has to last. `rejected`: the token_id of a
-        token that the provider's API refused. Raises BrokerRefused, and urllib3's HTTPError where nobody answered.
-        """
-        asked = {"scope": scope, "min_ttl": min_ttl, "rejected": rejected}
-        query = urlencode({name: value for name, value in asked.items() if value is not None}, quote_via=quote)
-        url = f"{self._url}/v1/tokens/{quote(provider, safe='')}/{quote(connection, safe='')}"
-        return self._get(f"{url}?{query}" if query else url)
+    def close(self) -> None:
+        """Closes the connections that are open."""
+        self._endpoint.close()
 
-    def _get(self, url: str) -> dict[str, Any]:
-        credentials = self._session.get_credentials()
-        if credentials is None:
-            raise ValueError("no AWS credentials to sign with")
-        request = AWSRequest(method="GET", url=url, headers={"Accept": "application/json"})
-        SigV4Auth(credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(request)
-        response = self._http.request("GET", url, headers=dict(request.headers.items()), redirect=False)
-        body = _json_object(response.data)
-        if response.status != 200:
-            raise BrokerRefused(response.status, body, _seconds(response.headers.get("Retry-After")))
-        return body
+    def start_afresh(self) -> None:
+        """In a forked child: no kept token, no connection and no lock of the parent's."""
+        self.forget()
+        self._endpoint.start_afresh()
 
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    """The answer's JSON object, or an empty one where something in between answered otherwise."""
-    try:
-        body = json.loads(data)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+    def __repr__(self) -> str:
+        return f"TokenBroker({self._url!r})"
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+_brokers: weakref.WeakSet[TokenBroker] = weakref.WeakSet()
+_shared: dict[str, TokenBroker] = {}
+_shared_lock = threading.Lock()
+# Tests' stand-ins for every shared broker, the last one counts: see `testing.FakeBroker`.
+stand_ins: list[TokenSource] = []
+
+
+def shared_broker(url: str | None = None) -> TokenSource:
+    """This process's one TokenBroker for a URL (None: TOKEN_BROKER_URL). Raises ClientNotConfigured."""
+    if stand_ins:
+        return stand_ins[-1]
+    url = url or os.environ.get(URL_VARIABLE) or ""
+    with _shared_lock:
+        broker = _shared.get(url)
+        if broker is None:
+            broker = _shared[url] = TokenBroker(url)
+        return broker
+
+
+def _after_fork() -> None:
+    global _shared_lock  # noqa: PLW0603  # another thread of the parent may have held it
+    _shared_lock = threading.Lock()
+    for broker in list(_brokers):
+        broker.start_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,159 @@
+"""`FakeBroker`: a token broker for the tests of those who use one. No network, no AWS, no waiting.
+
+    def test_users_are_listed():
+        with FakeBroker() as broker:                       # every BrokerAuth asks it, until the end of the block
+            assert list_users(BrokerAuth("unidy", "eu-main")) == [...]
+        assert broker.asked[0].scope == "users:read"
+
+It stands in for the broker's HTTP interface alone: keeping, retrying and reporting are the client's own.
+"""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from token_broker_client import client
+from token_broker_client.errors import BrokerUnreachable, refusal
+from token_broker_client.source import TokenSource
+
+STATUS: Mapping[str, int] = {
+    "invalid_request": 400,
+    "access_denied": 403,
+    "caller_not_allowed": 403,
+    "scope_not_allowed": 403,
+    "unknown_provider": 404,
+    "unknown_connection": 404,
+    "connection_suspended": 409,
+    "connection_misconfigured": 409,
+    "too_many_scope_sets": 409,
+    "too_many_rejections": 429,
+    "throttled": 429,
+    "internal_error": 500,
+    "provider_refused": 502,
+    "provider_invalid_response": 502,
+    "provider_unavailable": 503,
+    "provider_rate_limited": 503,
+    "acquisition_in_progress": 503,
+    "broker_unavailable": 503,
+    "gateway_timeout": 504,
+}
+# How a provider's token is sent; any other's is a Bearer token.
+HEADERS: Mapping[str, Mapping[str, str]] = {"unicommerce": {"apiKey": "{token}"}}
+BEARER: Mapping[str, str] = {"Authorization": "Bearer {token}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request to the broker, as its interface reads it."""
+
+    provider: str
+    connection: str
+    scope: str | None
+    min_ttl: int | None
+    rejected: str | None
+
+
+class FakeBroker(TokenSource):
+    """Hands out `fake-{provider}-{connection}-{n}`; a reported token has a successor. Time stands still: see `advance`.
+
+    As a context manager it stands in for every broker that BrokerAuth finds by URL or TOKEN_BROKER_URL; or give it to
+    `BrokerAuth(…, broker=fake)`. `headers`: how tokens are sent, by provider, such as {"own": {"X-Key": "{token}"}}.
+    Thread-safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifetime_s: int = 3600,
+        api_base_url: str | None = None,
+        headers: Mapping[str, Mapping[str, str]] = HEADERS,
+    ) -> None:
+        self.asked: list[Asked] = []
+        self._lifetime_s = lifetime_s
+        self._api_base_url = api_base_url
+        self._headers = headers
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+        self._issued: dict[tuple[str, str, str], tuple[str, datetime]] = {}
+        self._numbers: Counter[tuple[str, str]] = Counter()
+        self._failures: list[Exception] = []
+        self._asking = threading.Lock()
+        super().__init__(self._answer, clock=self._time, sleep=self.advance)
+
+    @property
+    def reported(self) -> list[str]:
+        """The token_ids that were reported as refused by a provider's API, in order."""
+        return [asked.rejected for asked in self.asked if asked.rejected]
+
+    def fail(self, code: str, *, times: int = 1, retry_after: float | None = None, detail: str = "as told") -> None:
+        """The next `times` requests get the problem of this code; "unreachable": no answer. Raises KeyError."""
+        for _ in range(times):
+            if code == "unreachable":
+                self._failures.append(BrokerUnreachable("no answer from the broker: as told"))
+            else:
+                status = STATUS[code]
+                problem = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
+                self._failures.append(refusal(status, problem, retry_after))
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass; pauses between attempts do so by themselves."""
+        self._now += timedelta(seconds=seconds)
+
+    def __enter__(self) -> Self:
+        client.stand_ins.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        client.stand_ins.remove(self)
+
+    def _time(self) -> float:
+        return self._now.timestamp()
+
+    def _answer(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG002
+        *_, provider, connection = path.split("/")
+        scope, rejected = query.get("scope"), query.get("rejected")
+        min_ttl = int(query["min_ttl"]) if "min_ttl" in query else None
+        with self._asking:
+            self.asked.append(Asked(provider, connection, scope, min_ttl, rejected))
+            if self._failures:
+                raise self._failures.pop(0)
+            token, ends_at, source = self._current((provider, connection, scope or ""), rejected)
+        headers = self._headers.get(provider, BEARER)
+        left = ends_at - self._now
+        return {
+            "access_token": token,
+            "token_type": "Bearer" if headers is BEARER else "N_A",
+            "expires_in": int(left.total_seconds()),
+            "expires_at": ends_at.isoformat(),
+            "renew_at": (ends_at - self._window).isoformat(),
+            "scope": scope or "",
+            "token_id": _token_id(token),
+            "provider": provider,
+            "connection": connection,
+            "headers": {name: value.replace("{token}", token) for name, value in headers.items()},
+            "api_base_url": self._api_base_url,
+            "source": source,
+            "warnings": [],
+        }
+
+    def _current(self, key: tuple[str, str, str], rejected: str | None) -> tuple[str, datetime, str]:
+        """Renewed as the broker does it: before the end, or when it is reported."""
+        current = self._issued.get(key)
+        if current and _token_id(current[0]) != rejected and self._now < current[1] - self._window:
+            return *current, "memory"
+        self._numbers[key[:2]] += 1
+        token = f"fake-{key[0]}-{key[1]}-{self._numbers[key[:2]]}"
+        ends_at = self._now + timedelta(seconds=self._lifetime_s)
+        self._issued[key] = token, ends_at
+        return token, ends_at, "provider"
+
+    @property
+    def _window(self) -> timedelta:
+        return timedelta(seconds=min(self._lifetime_s / 2, 900))
+
+
+def _token_id(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:16]

@@ -1,0 +1,330 @@
+"""A token is kept until it is due, asked for once by all threads, and not lost while the broker fails."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from token_broker_client import BrokerRefused, BrokerUnreachable, Token, TokenBrokerError
+from token_broker_client.errors import (
+    CallerNotAllowed,
+    ConnectionSuspended,
+    ProviderRefused,
+    ProviderUnavailable,
+    TooManyRejections,
+)
+from token_broker_client.source import TokenSource
+from token_broker_client.testing import FakeBroker
+
+UNIDY = ("unidy", "eu-main")
+
+
+def test_a_kept_token_is_asked_for_again_after_five_minutes() -> None:
+    broker = FakeBroker(lifetime_s=7200)
+    first = broker.token(*UNIDY)
+    broker.advance(299)
+    assert broker.token(*UNIDY) is first
+    assert broker.kept(*UNIDY) is first
+    assert len(broker.asked) == 1
+    broker.advance(2)
+    assert broker.kept(*UNIDY) is None
+    assert broker.token(*UNIDY).token_id == first.token_id
+    assert len(broker.asked) == 2
+
+
+def test_a_kept_token_is_asked_for_again_at_renew_at() -> None:
+    broker = FakeBroker(lifetime_s=300)
+    first = broker.token(*UNIDY)
+    broker.advance(149)
+    assert broker.token(*UNIDY) is first
+    broker.advance(2)
+    assert broker.token(*UNIDY).token_id != first.token_id
+
+
+def test_a_kept_token_lasts_as_long_as_was_asked_for() -> None:
+    broker = FakeBroker(lifetime_s=3600)
+    broker.token(*UNIDY, min_ttl=3500)
+    broker.advance(99)
+    broker.token(*UNIDY, min_ttl=3500)
+    assert len(broker.asked) == 1
+    broker.advance(2)
+    broker.token(*UNIDY, min_ttl=3500)
+    assert len(broker.asked) == 2
+
+
+def test_a_token_that_is_overdue_is_asked_for_every_five_seconds_at_most() -> None:
+    """The broker hands out the longest there is while a provider fails: `renew_at` has passed, `min_ttl` is not met."""
+    broker = FakeBroker(lifetime_s=3600)
+    overdue = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"expires_in": 20}
+    overdue["renew_at"], overdue["expires_at"] = "2025-12-31T23:50:00Z", "2026-01-01T00:00:20Z"
+    asked: list[str] = []
+
+    def answer(path: str, _query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
+        assert timeout_s > 0
+        asked.append(path)
+        return overdue
+
+    source = TokenSource(answer, clock=broker._time, sleep=broker.advance)
+    for _ in range(12):
+        source.token(*UNIDY)
+        broker.advance(1)
+    assert len(asked) == 3
+
+
+def test_a_clock_that_differs_from_the_brokers_does_no_harm() -> None:
+    broker = FakeBroker(lifetime_s=3600)
+    source = TokenSource(broker._answer, clock=lambda: broker._time() - 86_400, sleep=broker.advance)
+    source.token(*UNIDY)
+    broker.advance(299)
+    source.token(*UNIDY)
+    assert len(broker.asked) == 1
+    broker.advance(2)
+    source.token(*UNIDY)
+    assert len(broker.asked) == 2
+
+
+def test_scopes_and_connections_are_kept_apart() -> None:
+    broker = FakeBroker()
+    ids = {
+        broker.token(*name, scope=scope).token_id
+        for name in (UNIDY, ("unidy", "us-main"))
+        for scope in (None, "users:read")
+    }
+    assert len(ids) == 4
+
+
+class Held:
+    """Asks a FakeBroker, and holds every request back until it is told to let go."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self.came = threading.Semaphore(0)
+        self.go = threading.Event()
+        self._broker = broker
+        self.source = TokenSource(self._answer, clock=broker._time, sleep=broker.advance)
+
+    def _answer(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
+        self.came.release()
+        assert self.go.wait(10)
+        return self._broker._answer(path, query, timeout_s=timeout_s)
+
+
+def test_many_threads_on_a_cold_key_make_one_request() -> None:
+    broker = FakeBroker()
+    held = Held(broker)
+    with ThreadPoolExecutor(50) as threads:
+        tokens = [threads.submit(held.source.token, *UNIDY) for _ in range(50)]
+        assert held.came.acquire(timeout=10)
+        held.go.set()
+        assert len({token.result(10).token_id for token in tokens}) == 1
+    assert len(broker.asked) == 1
+
+
+def test_a_failure_is_shared_by_those_who_waited_for_it() -> None:
+    broker = FakeBroker()
+    held = Held(broker)
+    broker.fail("provider_refused", times=1)
+    with ThreadPoolExecutor(10) as threads:
+        first = threads.submit(held.source.token, *UNIDY)
+        assert held.came.acquire(timeout=10)
+        slot = next(iter(held.source._slots.values()))
+        assert slot.flight is not None
+        flight, waiting = slot.flight, Waiting(slot.flight.landed)
+        flight.landed = waiting  # type: ignore[assignment]
+        others = [threads.submit(held.source.token, *UNIDY) for _ in range(9)]
+        for _ in others:
+            assert waiting.begun.acquire(timeout=10)
+        held.go.set()
+        for token in (first, *others):
+            with pytest.raises(ProviderRefused):
+                token.result(10)
+    assert len(broker.asked) == 1
+
+
+class Waiting:
+    """An event that tells when somebody begins to wait for it."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.begun = threading.Semaphore(0)
+        self._event = event
+        self.set = event.set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.begun.release()
+        return self._event.wait(timeout)
+
+
+def test_nobody_waits_for_the_successor_of_a_token_that_is_good() -> None:
+    broker = FakeBroker()
+    held = Held(broker)
+    held.go.set()
+    first = held.source.token(*UNIDY)
+    held.go.clear()
+    broker.advance(2800)
+    with ThreadPoolExecutor(1) as threads:
+        renewing = threads.submit(held.source.token, *UNIDY)
+        assert held.came.acquire(timeout=10)
+        assert held.came.acquire(timeout=10)
+        assert held.source.token(*UNIDY) is first
+        held.go.set()
+        assert renewing.result(10).token_id != first.token_id
+    assert held.source.token(*UNIDY).token_id != first.token_id
+    assert len(broker.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "code", ["broker_unavailable", "provider_unavailable", "throttled", "internal_error", "unreachable"]
+)
+def test_while_the_broker_fails_a_token_is_good_until_its_end(code: str) -> None:
+    broker = FakeBroker(lifetime_s=3600)
+    first = broker.token(*UNIDY)
+    broker.fail(code, times=10_000)
+    broker.advance(3500)
+    before = broker._now
+    assert broker.token(*UNIDY) is first
+    assert broker.token(*UNIDY) is first, "and the broker is left alone for a moment"
+    assert broker._now == before, "without a pause"
+    assert len(broker.asked) == (3 if code == "unreachable" else 2)
+    broker.advance(101)
+    with pytest.raises(TokenBrokerError):
+        broker.token(*UNIDY)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("caller_not_allowed", CallerNotAllowed), ("connection_suspended", ConnectionSuspended)]
+)
+def test_a_caller_who_is_to_have_no_token_does_not_get_the_kept_one(code: str, error: type[BrokerRefused]) -> None:
+    broker = FakeBroker()
+    broker.token(*UNIDY)
+    broker.advance(301)
+    broker.fail(code, times=2)
+    for _ in range(2):
+        with pytest.raises(error):
+            broker.token(*UNIDY)
+    assert broker.kept(*UNIDY) is None
+
+
+def test_retry_after_is_kept_to() -> None:
+    broker = FakeBroker()
+    broker.fail("acquisition_in_progress", times=2, retry_after=2)
+    began = broker._now
+    broker.token(*UNIDY)
+    assert (broker._now - began).total_seconds() == 4
+    assert len(broker.asked) == 3
+
+
+def test_what_comes_back_after_the_deadline_is_not_waited_for() -> None:
+    broker = FakeBroker()
+    broker.fail("provider_rate_limited", retry_after=60)
+    began = broker._now
+    with pytest.raises(BrokerRefused) as refused:
+        broker.token(*UNIDY)
+    assert (refused.value.code, refused.value.retry_after) == ("provider_rate_limited", 60)
+    assert broker._now == began
+
+
+@pytest.mark.parametrize("code", ["unreachable", "provider_unavailable"])
+def test_without_a_hint_the_pauses_grow_until_the_deadline(code: str) -> None:
+    broker = FakeBroker()
+    broker.fail(code, times=10_000)
+    began = broker._now
+    with pytest.raises((BrokerUnreachable, ProviderUnavailable)):
+        broker.token(*UNIDY)
+    assert 20 < (broker._now - began).total_seconds() <= 30
+    assert 8 <= len(broker.asked) <= 12
+
+
+@pytest.mark.parametrize(
+    "code", ["invalid_request", "unknown_connection", "provider_refused", "internal_error", "too_many_rejections"]
+)
+def test_what_waiting_does_not_help_is_raised_at_once(code: str) -> None:
+    broker = FakeBroker()
+    broker.fail(code, retry_after=1)
+    with pytest.raises(BrokerRefused, match=code):
+        broker.token(*UNIDY, rejected="0" * 16)
+    assert len(broker.asked) == 1
+
+
+def test_a_reported_token_is_replaced_for_all_threads_by_one_report() -> None:
+    broker = FakeBroker()
+    held = Held(broker)
+    held.go.set()
+    refused = held.source.token(*UNIDY)
+    with ThreadPoolExecutor(20) as threads:
+        others = list(threads.map(held.source.replacement, [refused] * 20, timeout=20))
+    assert {other.token_id for other in others if other} == {held.source.token(*UNIDY).token_id}
+    assert None not in others
+    assert broker.reported == [refused.token_id]
+
+
+def test_others_keep_the_reported_token_until_there_is_another() -> None:
+    broker = FakeBroker()
+    held = Held(broker)
+    held.go.set()
+    refused = held.source.token(*UNIDY)
+    held.go.clear()
+    assert held.came.acquire(timeout=10)
+    with ThreadPoolExecutor(1) as threads:
+        reporting = threads.submit(held.source.replacement, refused)
+        assert held.came.acquire(timeout=10)
+        assert held.source.token(*UNIDY) is refused
+        held.go.set()
+        assert reporting.result(10) != refused
+
+
+def test_a_refused_token_that_was_replaced_meanwhile_is_not_reported() -> None:
+    broker = FakeBroker()
+    old = broker.token(*UNIDY)
+    broker.advance(2800)
+    new = broker.token(*UNIDY)
+    assert broker.replacement(old) is new
+    broker.advance(301)
+    replacement = broker.replacement(old)
+    assert replacement is not None
+    assert replacement.token_id == new.token_id
+    assert broker.reported == []
+
+
+def test_a_report_that_fails_is_told_in_the_log_and_made_again_later(caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker()
+    refused = broker.token(*UNIDY)
+    broker.fail("provider_refused", times=2)
+    with caplog.at_level(logging.WARNING, "token_broker_client"):
+        assert broker.replacement(refused) is None
+        assert broker.replacement(refused) is None
+    assert "provider_refused" in caplog.text
+    assert refused.token_id in caplog.text
+    assert refused.access_token not in caplog.text
+    assert len(broker.reported) == 1
+    broker.advance(31)
+    assert broker.replacement(refused) is None
+    assert len(broker.reported) == 2
+
+
+def test_a_report_to_a_resting_broker_is_the_callers_to_see() -> None:
+    broker = FakeBroker()
+    refused = broker.token(*UNIDY)
+    broker.fail("too_many_rejections", retry_after=900)
+    with pytest.raises(TooManyRejections):
+        broker.token(*UNIDY, rejected=refused.token_id)
+    assert broker.token(*UNIDY) is refused
+
+
+@pytest.mark.parametrize("wrong", [{"headers": {"apiKey": 1}}, {"expires_at": "soon"}, {"expires_in": None}])
+def test_an_answer_that_is_no_token_is_a_refusal_that_repeats_nothing_of_it(wrong: dict[str, Any]) -> None:
+    broker = FakeBroker()
+    body = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | wrong
+    source = TokenSource(lambda *_, **__: body)
+    with pytest.raises(BrokerRefused) as refused:
+        source.token(*UNIDY)
+    assert refused.value.code == "unknown"
+    assert "fake-unidy" not in repr(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_fields_that_a_newer_broker_adds_are_left() -> None:
+    broker = FakeBroker()
+    body = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"new": "field"}
+    assert isinstance(TokenSource(lambda *_, **__: body).token(*UNIDY), Token)
