@@ -18,7 +18,7 @@ ARGS ?=
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate check format bench build lock clean
+.PHONY: help demo run invoke test soak simulate check format bench build e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -62,7 +62,10 @@ bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.jso
 
 # ------------------------------------------------------------------ the artefact
 build: $(VENV)/sam/.ready ## build .aws-sam/build with compiled layers (needs Python 3.13)
-	@SAM=$(abspath $(SAM)) .ci/build
+	@SAM=$(abspath $(SAM)) .ci/build $(ARGS)
+
+e2e: $(VENV)/.ready $(VENV)/e2e/.ready build ## build, then run the built functions under Lambda's own runtime
+	@$(PYTHON) -m pytest -m e2e tests/e2e $(ARGS)
 
 # ------------------------------------------------------------------ set-up
 PIN := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --generate-hashes --no-annotate \
@@ -76,6 +79,8 @@ lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--u
 		layers/vendor/requirements.in -o layers/vendor/requirements.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/dev.in -o tests/requirements/dev.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/sam.in -o tests/requirements/sam.txt
+	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \
+		tests/requirements/e2e.in -o tests/requirements/e2e.txt
 
 clean: ## remove what was built and cached; .venv stays
 	@rm -rf .aws-sam build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -99,11 +104,19 @@ $(VENV)/.ready: tests/requirements/dev.txt
 $(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready
 	$(call install,$(VENV)/sam,aws-sam-cli$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
 
+# Lambda's Python, and what its runtime brings. $(1): venv, $(2): command that needs it, $(3): requirements.
+define install-runtime
+	@python=$$(.ci/find-python 3.13) || { echo "make $(2) needs Python 3.13: none on PATH, none under pyenv."; exit 1; }; \
+	printf 'Setting up %s (once) ... ' "$(1)"; started=$$SECONDS; "$$python" -m venv $(1); \
+	$(1)/bin/python -m pip install --quiet --no-input --no-deps --require-hashes --requirement $(3) \
+		2>$(1)/pip.log || { echo; cat $(1)/pip.log; exit 1; }; touch $(1)/.ready; echo "done in $$((SECONDS - started)) s"
+endef
+
 $(VENV)/bench/.ready: tests/requirements/dev.txt | $(VENV)/.ready
-	@python=$$(.ci/find-python 3.13) || { echo "make bench needs Python 3.13: none on PATH, none under pyenv."; exit 1; }; \
-	printf 'Setting up %s (once, about a minute) ... ' "$(VENV)/bench"; "$$python" -m venv $(VENV)/bench; \
-	$(VENV)/bench/bin/python -m pip install --quiet --no-input --no-deps --require-hashes --requirement $< \
-		2>$(VENV)/bench/pip.log || { echo; cat $(VENV)/bench/pip.log; exit 1; }; touch $@; echo done
+	$(call install-runtime,$(VENV)/bench,bench,$<)
+
+$(VENV)/e2e/.ready: tests/requirements/e2e.txt | $(VENV)/.ready
+	$(call install-runtime,$(VENV)/e2e,e2e,$<)
 
 $(VENV)/lock/.ready: | $(VENV)/.ready
 	$(call install,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

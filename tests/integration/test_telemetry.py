@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tests.integration.handlers.functions import Context
 from tests.integration.handlers.world import World
@@ -54,7 +55,7 @@ def test_an_environments_first_invocation_counts_as_a_cold_start(
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "TokenBroker")
     handler = observed(lambda event, _context: event)
     for _ in range(2):
-        handler({}, Context("GetTokenFunction"))
+        handler({}, cast("LambdaContext", Context("GetTokenFunction")))
     (cold,) = metrics()["ColdStarts"]
     assert cold["value"] == 1
 
@@ -79,6 +80,8 @@ def test_credentials_that_end_are_seen_days_ahead(
     (left,) = metrics()["CredentialsDaysLeft"]
     assert left.pop("value") == pytest.approx(days, abs=0.1)
     assert left == {**SERVICE, "provider": "unidy"}
-    assert [record.connection for record in caplog.records if record.message == "credentials_end"] == ["demo"] * warned
+    assert [getattr(record, "connection", "") for record in caplog.records if record.message == "credentials_end"] == [
+        "demo"
+    ] * warned
     (deadline,) = world.api.call("GET", f"/v1/connections/{name}").body["deadlines"]
     assert deadline == {"what": "credentials", "scope": None, "at": end, "days_left": pytest.approx(days, abs=0.1)}

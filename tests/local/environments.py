@@ -10,13 +10,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from tests.local import process
 from tests.local.aws import ACCOUNT_ID, REGION
@@ -79,8 +79,31 @@ def lambda_environment(function: Function, endpoint_url: str | None, extra: Mapp
     return {**pinned, **function.environment, **extra}
 
 
-class Environment:
-    """A place in the pool: at most one process, started when first needed and again after it was lost."""
+class Environment(Protocol):
+    """A place in a pool: at most one running function, started when first needed and again after it was lost."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that lives here now."""
+
+    def start(self) -> object:
+        """Be ready for an event. Raises FunctionError if the function does not load."""
+
+    def run(self, event: Any) -> Any:
+        """The handler's result. Raises FunctionError or FunctionTimeout; what was lost is replaced by the next run."""
+
+    def interrupt(self) -> None:
+        """End what runs here from another thread; the `run` under way fails, and cleans up."""
+
+    def kill(self) -> None:
+        """End what runs here, at once. Idempotent."""
+
+
+MakeEnvironment = Callable[[Function, Mapping[str, str], Path | None], Environment]
+
+
+class ProcessEnvironment:
+    """A plain process with the working tree's code, under this Python."""
 
     def __init__(self, function: Function, variables: Mapping[str, str], log: Path | None) -> None:
         self._function = function
@@ -148,6 +171,12 @@ class Environment:
             raise FunctionError(answer["error"])
         return answer["result"]
 
+    def interrupt(self) -> None:
+        """Kill the process and leave the rest to the thread that runs it, which notices its end."""
+        if pid := self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """End the process at once, as Lambda does: handlers have no farewell. Idempotent."""
         if self._pipe:
@@ -174,10 +203,11 @@ class EnvironmentPool:
         size: int = 1,
         log: Path | None = None,
         spread: bool = True,
+        make_environment: MakeEnvironment = ProcessEnvironment,
     ) -> None:
         self.function = function
         environment = lambda_environment(function, endpoint_url, variables or {})
-        self._all = [Environment(function, environment, log) for _ in range(size)]
+        self._all = [make_environment(function, environment, log) for _ in range(size)]
         self._idle = deque(self._all)
         self._free = threading.Condition()
         self._spread = spread
@@ -215,7 +245,7 @@ class EnvironmentPool:
             self._idle.clear()
         try:
             with ThreadPoolExecutor(max_workers=2) as starters:
-                list(starters.map(Environment.start, taken))
+                list(starters.map(lambda environment: environment.start(), taken))
         finally:
             for environment in taken:
                 self._give_back(environment)
@@ -235,10 +265,7 @@ class EnvironmentPool:
         for environment in idle:
             environment.kill()
         for environment in self._all:
-            # A busy environment belongs to the thread that runs it, which notices the end of its process and cleans up.
-            if pid := environment.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            environment.interrupt()  # a busy one belongs to the thread that runs it
 
     def __enter__(self) -> Self:
         return self

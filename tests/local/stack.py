@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from tests.local.aws import AwsProcess
 from tests.local.connections import aws_client, create_demo_connections
-from tests.local.environments import EnvironmentPool, Function
+from tests.local.environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
 from tests.local.front import Front, Gateway, Route
 from tests.local.ports import listen
 from tests.local.process import LOGS
@@ -43,6 +43,7 @@ class Options:
     strangers: tuple[Caller, ...] = (STRANGER,)
     verify_signatures: bool = True
     ticks: bool = True  # schedule, queue and secret events
+    make_environment: MakeEnvironment = ProcessEnvironment
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # more of a demo connection, by provider
     parameters: Mapping[str, str] = field(default_factory=dict)  # of the template
 
@@ -93,10 +94,13 @@ class Stack:
         aws.wait_until_ready()
         self._progress("tables, queues and keys from template.yaml")
         self.resources = create_resources(self.endpoint_url, parameters=dict(options.parameters))
-        self.pools = {function_id: self._pool(function_id, endings) for function_id in self.resources.handlers}
+        self.pools = {
+            function_id: endings.enter_context(self.make_pool(function_id, size=self._size(function_id)))
+            for function_id in self.resources.handlers
+        }
 
         self._progress("API Gateway front")
-        front = Front(front_listener, self._gateway())
+        front = Front(front_listener, self.gateway(self.pools))
         endings.callback(front.close)
         self.url = front.url
 
@@ -111,28 +115,35 @@ class Stack:
     def _api_functions(self) -> set[str]:
         return {route.function for route in self.resources.routes}
 
-    def _pool(self, function_id: str, endings: ExitStack) -> EnvironmentPool:
+    def _size(self, function_id: str) -> int:
+        options = self.options
+        return options.api_environments if function_id in self._api_functions else options.worker_environments
+
+    def make_pool(
+        self, function_id: str, *, size: int, timeout_s: float | None = None, **variables: str
+    ) -> EnvironmentPool:
+        """A pool of one of the functions, for the caller to close; `timeout_s` None is the template's."""
         resources, options = self.resources, self.options
-        pool = EnvironmentPool(
+        return EnvironmentPool(
             Function(
                 function_id,
                 resources.handlers[function_id],
                 resources.environments[function_id],
-                timeout_s=resources.timeouts[function_id],
+                timeout_s=resources.timeouts[function_id] if timeout_s is None else timeout_s,
                 memory_mb=resources.memory[function_id],
             ),
             endpoint_url=self.endpoint_url,
-            variables={"TOKEN_BROKER_LOCAL": "1", "TOKEN_BROKER_TIME_SCALE": repr(options.time_scale)},
-            size=options.api_environments if function_id in self._api_functions else options.worker_environments,
+            variables={"TOKEN_BROKER_LOCAL": "1", "TOKEN_BROKER_TIME_SCALE": repr(options.time_scale), **variables},
+            size=size,
             log=options.log_dir / f"{function_id}.log",
+            make_environment=options.make_environment,
         )
-        endings.callback(pool.close)
-        return pool
 
-    def _gateway(self) -> Gateway:
+    def gateway(self, pools: Mapping[str, EnvironmentPool]) -> Gateway:
+        """API Gateway as the template has it, with these pools behind its routes."""
         options, resources = self.options, self.resources
         return Gateway(
-            [Route(route.method, route.path, self.pools[route.function]) for route in resources.routes],
+            [Route(route.method, route.path, pools[route.function]) for route in resources.routes],
             verifier=SignatureVerifier((options.caller, *options.strangers)) if options.verify_signatures else None,
             gateway_responses=resources.gateway_responses,
             stage=STAGE,

@@ -48,6 +48,6 @@ def test_a_killed_sweep_loses_no_key_and_none_is_renewed_twice(
         # What the killed one had out can arrive in a later round.
         queued = [(name, sk) for name, sk in map(read_message, world.aws.queued_bodies()) if str(name) in names]
         assert {str(name) for name, _ in queued} == set(names)
-        for name, sk in queued:
-            ground.fleet.renew(str(name), sk)
+        for queued_name, sk in queued:
+            ground.fleet.renew(str(queued_name), sk)
         assert ground.count(names[0], "token_requests") == KEYS

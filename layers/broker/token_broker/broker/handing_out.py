@@ -139,7 +139,7 @@ class HandingOut:
                     pause = min(pause * 2, LAST_LOOK)
                 case Acquire() as acquire:
                     if not may_acquire or parts.clock() + parts.times.acquisition > ask.deadline:
-                        return self._fall_back(look, self._fallback(look), _in_progress())
+                        return self._fall_back(look, self._fallback(look), _no_time())
                     attempt = self._attempt(look, acquire)
                     if isinstance(attempt, Handout):
                         return attempt
@@ -286,6 +286,10 @@ def _in_progress() -> AcquisitionInProgress:
     return AcquisitionInProgress(
         "Another instance is asking the provider for this token.", retry_after=RETRY_IN_PROGRESS
     )
+
+
+def _no_time() -> AcquisitionInProgress:
+    return AcquisitionInProgress("No time was left to ask the provider.", retry_after=RETRY_IN_PROGRESS)
 
 
 def _ended() -> ProviderUnavailable:

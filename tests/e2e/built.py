@@ -1,0 +1,50 @@
+"""What `make build` left: where each function's code and layers are, as the built template names them."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.local.process import ROOT
+
+BUILD: Final = ROOT / ".aws-sam" / "build"
+
+
+class NotBuilt(RuntimeError):
+    """There is no built artefact."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What Lambda mounts as /var/task, and what it puts on the path from /opt: each layer's python directory."""
+
+    task_root: Path
+    layers: Sequence[Path] = ()
+
+
+def built_functions() -> dict[str, Code]:
+    """The code of each function by logical id. Raises NotBuilt."""
+    try:
+        document = yaml_parse((BUILD / "template.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotBuilt(f"there is no {BUILD.relative_to(ROOT)}: run `make build`") from None
+    resources, shared = document["Resources"], document["Globals"]["Function"]
+
+    def code(function: dict[str, Any]) -> Code:
+        layers = [*shared.get("Layers", []), *function.get("Layers", [])]  # SAM adds a function's own to those of all
+        contents = [resources[layer["Ref"]]["Properties"]["ContentUri"] for layer in layers]
+        return Code(BUILD / function["CodeUri"], [BUILD / content / "python" for content in contents])
+
+    return {
+        function_id: code(resource["Properties"])
+        for function_id, resource in resources.items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+
+def digest() -> str:
+    """Of every built file: what runs from there may write nothing, as in Lambda."""
+    return subprocess.run([ROOT / ".ci" / "digest", BUILD], capture_output=True, text=True, check=True).stdout

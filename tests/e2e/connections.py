@@ -1,0 +1,24 @@
+"""Connections of the tests' own, made over the API and in the local Secrets Manager."""
+
+from __future__ import annotations
+
+from tests.integration.handlers.world import Aws
+from tests.local.client import Answer, SignedClient
+from tests.local.providers import DEFAULT_ACCOUNTS
+from tests.local.providers.accounts import default_settings
+from tests.local.stack import Stack
+
+
+def connect(stack: Stack, client: SignedClient, provider: str, name: str) -> str:
+    """A further connection to the provider's demo account: its secret, and its settings by PUT. Returns its path."""
+    Aws(stack.endpoint_url, stack.resources).create_secret(f"{provider}/{name}", DEFAULT_ACCOUNTS[provider]["secret"])
+    answer = put(stack, client, provider, name)
+    assert answer.status == 201, answer.body
+    return f"/v1/tokens/{provider}/{name}"
+
+
+def put(stack: Stack, client: SignedClient, provider: str, name: str, **headers: str) -> Answer:
+    """PUT of the provider's default settings, open to the stack's caller; header names with _ for -."""
+    settings = {"allowed_callers": [stack.options.caller.arn], **default_settings(provider, stack.providers_url)}
+    named = {header.replace("_", "-"): value for header, value in headers.items()}
+    return client.call("PUT", f"/v1/connections/{provider}/{name}", body=settings, headers=named)

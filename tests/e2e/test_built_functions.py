@@ -1,0 +1,93 @@
+"""The built functions do the product's work: over HTTP, by the schedule and the queue, and by a changed secret."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.e2e.built import digest
+from tests.e2e.connections import connect, put
+from tests.e2e.courses import PATIENCE_S, asked_until, run_courses, secrets_of, told
+from tests.integration.handlers.world import Aws
+from tests.local.client import SignedClient
+from tests.local.demo_course import CACHED, Course
+from tests.local.providers import DEFAULT_ACCOUNTS
+from tests.local.stack import Stack
+from tests.security.leak_search import leaks
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="session")
+def courses(stack: Stack) -> list[Course]:
+    """What became of each provider's demo connection; they are other tests' to use afterwards."""
+    return run_courses(stack)
+
+
+def test_each_providers_token_is_fetched_handed_out_again_used_and_renewed_unasked(
+    courses: list[Course], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", "Tokens of the built functions, by their token_id:", *told(courses), ""]))
+    assert {course.provider: course.faults for course in courses if course.faults} == {}
+    assert all(course.renewed for course in courses)
+
+
+def test_the_log_names_who_got_which_token_and_holds_none(stack: Stack, courses: list[Course]) -> None:
+    logs = {path.name: path.read_bytes() for path in stack.options.log_dir.glob("*.log")}
+    handed_out = [line for line in logs["GetTokenFunction.log"].decode().splitlines() if '"handed_out"' in line]
+    for course in courses:
+        for answer in (course.first, course.renewed):
+            assert answer
+            named = (answer.body["token_id"], stack.options.caller.user_arn, course.provider)
+            assert any(all(f'"{value}"' in line for value in named) for line in handed_out), named
+    assert leaks(secrets_of(stack), logs) == []
+
+
+def test_a_changed_secret_brings_a_new_token_before_anybody_asks_for_one(
+    stack: Stack, courses: list[Course], client: SignedClient
+) -> None:
+    (course,) = [course for course in courses if course.provider == "unidy"]
+    assert course.renewed
+    before, shown = course.renewed.body, "/v1/connections/unidy/demo"
+    assert datetime.fromisoformat(before["renew_at"]) - datetime.now(UTC) > timedelta(seconds=2 * PATIENCE_S)
+
+    changed = {**DEFAULT_ACCOUNTS["unidy"]["secret"], "client_secret": "fake-rotated-secret-not-real"}
+    course.simulator.rotate_secret(changed)
+    aws = Aws(stack.endpoint_url, stack.resources)
+    aws.secrets.put_secret_value(SecretId=aws.secret_id("unidy/demo"), SecretString=json.dumps(changed))
+
+    new = asked_until(client, shown, lambda body: body["tokens"][0]["token_id"] != before["token_id"])["tokens"][0]
+    handed_out = client.call("GET", "/v1/tokens/unidy/demo").body
+    assert (handed_out["token_id"], handed_out["source"] in CACHED) == (new["token_id"], True)
+    assert course.simulator.report()["token_requests"] == course.requests_made + 1
+
+
+def test_a_connection_is_made_shown_used_and_deleted(stack: Stack, client: SignedClient) -> None:
+    settings, token = "/v1/connections/oauth2/made", connect(stack, client, "oauth2", "made")
+    assert put(stack, client, "oauth2", "made", If_None_Match="*").body["code"] == "version_conflict"
+    faulty = client.call("PUT", settings, body={"allowed_callers": "*", "token_url": "not a url"})
+    assert faulty.status == 400
+    assert {error["field"] for error in faulty.body["errors"]} >= {"allowed_callers", "token_url"}
+
+    handed_out = client.call("GET", token).body
+    shown = client.call("GET", settings).body
+    assert [kept["token_id"] for kept in shown["tokens"]] == [handed_out["token_id"]]
+    assert client.call("DELETE", settings).status == 200
+    assert client.call("GET", token).body["code"] == "unknown_connection"
+
+
+def test_the_api_tells_its_catalogue_and_its_health(client: SignedClient) -> None:
+    catalogue = client.call("GET", "/v1/providers").body["providers"]
+    assert {provider["slug"] for provider in catalogue} == set(DEFAULT_ACCOUNTS)
+    health = client.call("GET", "/v1/health")
+    assert (health.status, health.body["status"]) == (200, "ok")
+
+
+@pytest.mark.usefixtures("courses")
+def test_what_was_built_is_unchanged_by_running_it(built_digest: str) -> None:
+    """In Lambda it cannot be written: whoever tried would fail there."""
+    assert digest() == built_digest
