@@ -18,7 +18,7 @@ ARGS ?=
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate check format bench build e2e lock clean
+.PHONY: help demo run invoke test soak simulate openapi browser check format bench build e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -55,6 +55,12 @@ format: $(VENV)/.ready ## put the code into the one format, and fix what ruff ca
 
 simulate: $(VENV)/.ready ## simulate days of 10,000 keys, write build/simulation (chart, table, result)
 	@PYTHONPATH=layers/broker $(PYTHON) -m tests.simulation $(ARGS)
+
+openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
+	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.openapi >/dev/null
+
+browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot in build/ (needs Chromium on PATH)
+	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py
 
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.json (needs Python 3.13)

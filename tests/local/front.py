@@ -1,6 +1,7 @@
 """API Gateway for the local stack: checks signatures, makes proxy events, and turns proxy responses into HTTP.
 
-Routes, stage and gateway responses are the template's. `GET /_local/health` answers once the front is up.
+Routes, stage and gateway responses are the template's. `GET /_local/health` answers once the front is up; pages that it
+is given beside the API need no signature.
 """
 
 import base64
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Protocol
 
+from tests.local.docs_page import Page
 from tests.local.environments import FunctionError, NoFreeEnvironment
 from tests.local.events import api_gateway_event
 from tests.local.gateway_responses import GatewayResponses
@@ -24,6 +26,8 @@ from tests.local.resources import GatewayResponse
 from tests.local.sigv4 import MISSING, Caller, ReceivedRequest, SignatureRefused, SignatureVerifier
 
 HEALTH_PATH: Final = "/_local/health"
+# A page loads nothing from elsewhere. Swagger UI writes styles and draws its icons inline.
+POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 LARGEST_BODY: Final = 10 * 1024 * 1024
 logger = logging.getLogger(__name__)
 
@@ -137,11 +141,12 @@ def proxy_response(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:
 class Front:
     """The gateway on a listening socket, a thread per connection; `url` is what callers are told."""
 
-    def __init__(self, listener: socket.socket, gateway: Gateway) -> None:
+    def __init__(self, listener: socket.socket, gateway: Gateway, pages: Mapping[str, Page] | None = None) -> None:
         self.url = f"http://{LOOPBACK}:{port_of(listener)}"
 
         class Handler(_Handler):
             served = gateway
+            beside = pages or {}
 
         self._server = LoopbackServer(listener, Handler)
         # A short poll only shortens the end of serve_forever; requests wake it at once.
@@ -158,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Reads HTTP/1.1, keeps connections open, writes one answer per request."""
 
     served: Gateway
+    beside: Mapping[str, Page]
     protocol_version = "HTTP/1.1"
     server_version = "local-stack"
     sys_version = ""
@@ -170,6 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path == HEALTH_PATH:
             self._write(200, [("Content-Type", "application/json")], json.dumps({"status": "ready"}).encode())
             return
+        if self.command == "GET" and (page := self.beside.get(path)) is not None:
+            self._write(200, [("Content-Type", page.content_type), ("Content-Security-Policy", POLICY)], page.body)
+            return
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not length.isdecimal():
             self.close_connection = True
@@ -181,8 +190,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(length))
             self._write(*self.served.answer(ReceivedRequest(self.command, path, query, self.headers, body)))
 
-    # The names http.server looks for, one per method.
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
+    def __getattr__(self, name: str) -> Any:
+        """http.server looks for do_GET and so on, and answers with a page of its own where there is none."""
+        if name.startswith("do_"):
+            return self._serve
+        raise AttributeError(name)
 
     def _write(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response(status)

@@ -31,7 +31,9 @@ CREATED_TYPES: Final = frozenset(
 )
 # The schedule's role names a function, which is not created.
 NOT_CREATED: Final = frozenset({"SweepScheduleRole"})
-FUNCTION_IN_URI: Final = re.compile(r"\$\{(\w+)\.Arn\}/invocations$")
+# Everything calls a function by its alias, which SAM names after it.
+ALIAS: Final = "Aliaslive"
+FUNCTION_IN_URI: Final = re.compile(r"\$\{(\w+)" + ALIAS + r"\}/invocations$")
 
 Document = dict[str, Any]
 
@@ -144,10 +146,10 @@ def create_resources(
         dead_letter_queue_url=outputs["DeadLetterQueueUrl"],
         sealing_key_arn=outputs["SealingKeyArn"],
         secret_prefix=outputs["SecretPrefix"],
-        sweep_function=schedule["Target"]["Arn"]["Fn::GetAtt"][0],
+        sweep_function=_function_of(schedule["Target"]["Arn"]),
         sweep_input=schedule["Target"]["Input"],
-        renew_function=_only(document, "AWS::Lambda::EventSourceMapping")["FunctionName"]["Ref"],
-        secret_changed_function=rule["Targets"][0]["Arn"]["Fn::GetAtt"][0],
+        renew_function=_function_of(_only(document, "AWS::Lambda::EventSourceMapping")["FunctionName"]),
+        secret_changed_function=_function_of(rule["Targets"][0]["Arn"]),
         secret_event_pattern=rule["EventPattern"],
     )
 
@@ -188,7 +190,8 @@ def _create_stack(
     created = {
         name: resource
         for name, resource in document["Resources"].items()
-        if resource["Type"] in CREATED_TYPES and name not in NOT_CREATED
+        # What only a parameter adds is nothing that a function is told of.
+        if resource["Type"] in CREATED_TYPES and name not in NOT_CREATED and "Condition" not in resource
     }
     # An output's name is alphanumeric, which an environment variable's is not: they go by number.
     intrinsics = {name: value for name, value in wanted.items() if isinstance(value, dict)}
@@ -196,6 +199,7 @@ def _create_stack(
     template = {
         "AWSTemplateFormatVersion": document["AWSTemplateFormatVersion"],
         "Parameters": document["Parameters"],
+        "Conditions": document["Conditions"],
         "Resources": created,
         "Outputs": {numbers[name]: {"Value": value} for name, value in intrinsics.items()},
     }
@@ -220,6 +224,14 @@ def _create_stack(
         raise RuntimeError(f"the stack is {stack['StackStatus']}; not created: {', '.join(sorted(missing)) or 'none'}")
     values = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     return {name: values[numbers[name]] if name in numbers else str(value) for name, value in wanted.items()}
+
+
+def _function_of(alias: Document) -> str:
+    """The logical id of the function behind a reference to its alias. Raises ValueError for one to anything else."""
+    name = str(alias["Ref"])
+    if not name.endswith(ALIAS):
+        raise ValueError(f"{name} is not a function's alias")
+    return name.removesuffix(ALIAS)
 
 
 def _of_type(document: Document, kind: str) -> Document:

@@ -24,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         time_scale=arguments.time_scale,
         sweep_interval_s=arguments.sweep_interval,
         verify_signatures=arguments.auth == "iam",
+        docs=True,
     )
     with console.status("starting") as status, Stack(options, lambda step: status.update(f"starting: {step}")) as stack:
         status.stop()
@@ -40,6 +41,7 @@ def _introduce(stack: Stack) -> None:
     sign = f"--aws-sigv4 aws:amz:{REGION}:execute-api --user {key}:{stack.options.caller.secret_key} "
     signature = sign if stack.options.verify_signatures else ""
     console.print(f"[bold]Token broker[/]        {stack.url}")
+    console.print(f"Documentation       {stack.url}/docs")
     console.print(f"AWS endpoint        {stack.endpoint_url}")
     console.print(f"Simulated providers {stack.providers_url}")
     console.print(f"Logs                {LOGS.relative_to(ROOT)}/*.log")

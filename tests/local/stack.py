@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from tests.local.aws import AwsProcess
 from tests.local.connections import aws_client, create_demo_connections
+from tests.local.docs_page import Page, pages
 from tests.local.environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
 from tests.local.front import Front, Gateway, Route
 from tests.local.ports import listen
@@ -43,6 +44,7 @@ class Options:
     strangers: tuple[Caller, ...] = (STRANGER,)
     verify_signatures: bool = True
     ticks: bool = True  # schedule, queue and secret events
+    docs: bool = False  # the documentation page at /docs
     make_environment: MakeEnvironment = ProcessEnvironment
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # more of a demo connection, by provider
     parameters: Mapping[str, str] = field(default_factory=dict)  # of the template
@@ -100,7 +102,7 @@ class Stack:
         }
 
         self._progress("API Gateway front")
-        front = Front(front_listener, self.gateway(self.pools))
+        front = Front(front_listener, self.gateway(self.pools), self._pages())
         endings.callback(front.close)
         self.url = front.url
 
@@ -149,6 +151,11 @@ class Stack:
             stage=STAGE,
             unsigned_caller=options.caller,
         )
+
+    def _pages(self) -> Mapping[str, Page]:
+        if not self.options.docs:
+            return {}
+        return pages(self.options.caller if self.options.verify_signatures else None)
 
     def _create_connections(self) -> None:
         create_demo_connections(

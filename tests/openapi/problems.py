@@ -1,0 +1,173 @@
+"""The errors of the interface as the document tells them: each code with its statuses and when it is met.
+
+Taken from the broker's tree of errors, its table of statuses, and the template's GatewayResponses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tests.local.resources import load_template
+from token_broker import rest
+from token_broker.core.replies import KNOWN_ERRORS
+from token_broker.errors import BrokerError
+
+Schema = dict[str, Any]
+
+INTERNAL_ERROR: Final = "internal_error"
+# Statuses that API Gateway gives only where a body was sent.
+OF_BODIES: Final = frozenset({413, 415})
+# Where waiting helps, so that these always say for how long.
+WAITING: Final = frozenset({429, 503, 504})
+# 502 says it only where the provider may answer better by itself.
+SOMETIMES_WAITING: Final = frozenset({502})
+
+# What API Gateway itself says, and the one code that stands for every fault of our own.
+WHEN: Final = {
+    "access_denied": "API Gateway does not admit the request: signature, clock, or no `execute-api:Invoke` here.",
+    "throttled": "API Gateway's request rate or quota is used up.",
+    "gateway_timeout": "API Gateway had no answer in time.",
+    INTERNAL_ERROR: "Anything else. The broker's log has the cause, under the request's id.",
+}
+
+
+def gateway_codes() -> dict[int, dict[str, Mapping[str, Any]]]:
+    """API Gateway's own answers: status → code → the body of the first response type that gives both."""
+    api = load_template()["Resources"]["TokenBrokerApi"]["Properties"]
+    found: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for response in api["GatewayResponses"].values():
+        body = json.loads(response["ResponseTemplates"]["application/json"])
+        found[int(response["StatusCode"])].setdefault(body["code"], body)
+    return dict(found)
+
+
+def own_statuses() -> dict[str, int]:
+    """The broker's own codes and their statuses."""
+    return {error.code: status for error, status in rest.STATUS.items()} | {INTERNAL_ERROR: 500}
+
+
+def meanings() -> dict[str, str]:
+    """When each code is met, in a sentence. Raises LookupError for a code that nobody explains."""
+    found = {error.code: _sentence(error) for error in rest.STATUS} | WHEN
+    gateway = {code for codes in gateway_codes().values() for code in codes}
+    if unexplained := gateway - set(found):
+        raise LookupError(f"API Gateway's codes without an explanation: {sorted(unexplained)}")
+    return found
+
+
+def _sentence(error: type[BrokerError]) -> str:
+    if not error.__doc__:
+        raise LookupError(f"{error.__name__} has no docstring to tell when it is met")
+    return " ".join(error.__doc__.split())
+
+
+def statuses() -> dict[str, list[int]]:
+    """Every code with all its statuses, in ascending order."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for code, status in own_statuses().items():
+        found[code].add(status)
+    for status, codes in gateway_codes().items():
+        for code in codes:
+            found[code].add(status)
+    return {code: sorted(found[code]) for code in sorted(found, key=lambda code: (min(found[code]), code))}
+
+
+def problem_schema() -> Schema:
+    """Every answer that is no success: RFC 9457 with our `code`."""
+    told = meanings()
+    rows = [
+        f"| `{code}` | {', '.join(str(status) for status in known)} | {told[code]} |"
+        for code, known in statuses().items()
+    ]
+    return {
+        "type": "object",
+        "description": "A problem (RFC 9457). `code` is stable; the texts are for people and name no secret.",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": {"const": "about:blank"},
+            "title": {"type": "string", "description": "The code in words."},
+            "status": {"type": "integer", "enum": sorted({s for known in statuses().values() for s in known})},
+            "code": {
+                "enum": list(statuses()),
+                "description": "\n".join(["| code | status | when |", "|---|---|---|", *rows]),
+            },
+            "detail": {"type": "string", "description": "What is wrong with this request, connection or provider."},
+            "errors": {
+                "type": "array",
+                "description": "With `invalid_request`, and `connection_misconfigured` where stored settings do not "
+                "hold together: every fault, not only the first.",
+                "items": {"$ref": "#/components/schemas/FieldFault"},
+            },
+            "provider_error": {
+                "enum": [*sorted(KNOWN_ERRORS), "unrecognised"],
+                "description": "The provider's own error code, from a fixed list; nothing else that it wrote.",
+            },
+        },
+    }
+
+
+FIELD_FAULT: Final[Schema] = {
+    "type": "object",
+    "required": ["field", "reason"],
+    "properties": {
+        "field": {"type": "string", "description": "Parameter, header or field; empty for the body as a whole."},
+        "reason": {"type": "string", "description": "What is wrong with it, to be read after its name."},
+    },
+}
+
+
+def responses(codes: Iterable[str], headers: Mapping[str, Any], *, has_body: bool) -> dict[str, Schema]:
+    """The error answers of an operation that raises `codes`, those of API Gateway with them, by status."""
+    own, told, gateway = own_statuses(), meanings(), gateway_codes()
+    found: dict[int, set[str]] = defaultdict(set)
+    for code in (*codes, INTERNAL_ERROR):
+        found[own[code]].add(code)
+    for status, theirs in gateway.items():
+        if has_body or status not in OF_BODIES:
+            found[status] |= set(theirs)
+    return {
+        str(status): {
+            "description": "\n".join(f"- `{code}`: {told[code]}" for code in sorted(found[status])),
+            "headers": dict(headers) | _retry_after(status),
+            "content": {
+                "application/problem+json": {
+                    "schema": {
+                        "allOf": [
+                            {"$ref": "#/components/schemas/Problem"},
+                            {"properties": {"status": {"const": status}, "code": {"enum": sorted(found[status])}}},
+                        ]
+                    },
+                    "examples": {
+                        code: {"$ref": f"#/components/examples/{example_name(code, status)}"}
+                        for code in sorted(found[status])
+                    },
+                }
+            },
+        }
+        for status in sorted(found)
+    }
+
+
+def _retry_after(status: int) -> dict[str, Schema]:
+    if status in WAITING:
+        return {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+    if status in SOMETIMES_WAITING:
+        return {"Retry-After": {"$ref": "#/components/headers/RetryAfterIfItHelps"}}
+    return {}
+
+
+def example_name(code: str, status: int) -> str:
+    """Under which name a problem's example stands among the components."""
+    return code if own_statuses().get(code, status) == status else f"{code}_{status}"
+
+
+def gateway_examples() -> dict[str, Schema]:
+    """API Gateway's answers as the template has them."""
+    return {
+        example_name(code, status): {"value": dict(body)}
+        for status, codes in gateway_codes().items()
+        for code, body in codes.items()
+    }

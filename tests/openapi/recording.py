@@ -1,0 +1,162 @@
+"""The document's examples: what the handlers really answer, with tokens, ids, times and addresses replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from tests.integration.conftest import LocalSession
+from tests.integration.handlers.functions import Answer, Clients, Functions
+from tests.integration.handlers.test_error_codes import CASES
+from tests.integration.handlers.world import PROVIDERS, Aws, World
+from tests.local.aws import start_aws
+from tests.local.providers import ProvidersServer, start_providers
+from tests.local.resources import create_resources
+from token_broker.core.names import TOKEN_ID, fingerprint
+
+NewWorld = Callable[[], World]
+
+# The example token of RFC 6749.
+TOKEN: Final = "2YotnFZFEjr1zCsicMWpAA"
+VERSION: Final = "6f1f2b86-5d39-4c6c-9b6f-2f4d2c1f9a11"
+ISSUED, RENEWED, ENDED = "2026-11-22T11:00:00Z", "2026-11-22T12:47:26Z", "2026-11-22T13:00:00Z"
+FIXED: Final[dict[str, Any]] = {
+    "access_token": TOKEN,
+    "expires_in": 7199,
+    "expires_at": ENDED,
+    "next_expiry": ENDED,
+    "renew_at": RENEWED,
+    "last_renewal": ISSUED,
+    "at": ISSUED,
+    "retry_at": "2026-11-22T11:15:00Z",
+    "cursor": "QyN1bmlkeS9kZW1v",
+    "days_left": 69.5,
+}
+UUID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}")
+SIMULATOR: Final = re.compile(r"http://127\.0\.0\.1:[0-9]+/([a-z0-9-]+)")
+
+
+@contextmanager
+def new_worlds() -> Iterator[NewWorld]:
+    """Stands for the fixtures where no test runs: an AWS endpoint, the simulators, and worlds over them."""
+    with start_aws() as aws, start_providers() as providers, pytest.MonkeyPatch.context() as monkeypatch:
+        stack = create_resources(aws.endpoint_url)
+        clients = Clients(LocalSession(aws.endpoint_url))
+        deployed = Aws(aws.endpoint_url, stack)
+        yield lambda: fresh(deployed, clients, providers, monkeypatch)
+
+
+def fresh(deployed: Aws, clients: Clients, providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Empty tables, simulators as at their start, functions without memory."""
+    for slug in PROVIDERS:
+        providers.simulator(slug).reset()
+    deployed.empty()
+    return World(deployed, providers, Functions(deployed.stack, clients, {"TOKEN_BROKER_LOCAL": "1"}, monkeypatch))
+
+
+def record(new_world: NewWorld) -> dict[str, Any]:
+    """`problems`: code → body. `operations`: handler → status → name → body, and `request` for those with a body."""
+    return {
+        "problems": {case.code: plain(case.meet(new_world()).body) for case in CASES},
+        "operations": {
+            "get_token": {"200": _tokens(new_world())},
+            "delete_token": {"200": _purges(new_world())},
+            "try_connection": {"200": {"trial": _trial(new_world())}},
+            "list_connections": {"200": {"page": _page(new_world())}},
+            "show_connection": {"200": {"connection": _connection(new_world())}},
+            "put_connection": _puts(new_world()),
+            "delete_connection": {"200": {"deletion": _deletion(new_world())}},
+            "list_providers": {"200": {"catalogue": _answer(new_world(), "GET", "/v1/providers")}},
+            "check_health": _health(new_world()),
+        },
+    }
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """A body of an answer that says the same whenever it is recorded, and carries no token."""
+    if value is None:
+        return None
+    if name in FIXED:
+        return FIXED[name]
+    if isinstance(value, dict):
+        if "access_token" in value:
+            value = value | {"headers": _without(value["headers"], value["access_token"])}
+        return {key: plain(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        if TOKEN_ID.fullmatch(value):
+            return fingerprint(TOKEN)
+        return SIMULATOR.sub(r"https://\1.example.com", UUID.sub(VERSION, value))
+    return value
+
+
+def _without(headers: dict[str, str], token: str) -> dict[str, str]:
+    return {name: text.replace(token, TOKEN) for name, text in headers.items()}
+
+
+def _answer(world: World, method: str, path: str, status: int = 200, **request: Any) -> Any:
+    return _body(world.api.call(method, path, **request), status)
+
+
+def _body(answer: Answer, status: int = 200) -> Any:
+    if answer.status != status:
+        raise AssertionError(answer)
+    return plain(answer.body)
+
+
+def _tokens(world: World) -> dict[str, Any]:
+    return {slug: _body(world.api.token(world.connect(slug))) for slug in ("unidy", "unicommerce")}
+
+
+def _purges(world: World) -> dict[str, Any]:
+    for slug in ("unidy", "unicommerce"):
+        world.api.token(world.connect(slug))
+    return {
+        "revoked": _answer(world, "DELETE", "/v1/tokens/unidy/demo"),
+        "not_revoked": _answer(world, "DELETE", "/v1/tokens/unicommerce/demo"),
+    }
+
+
+def _trial(world: World) -> Any:
+    return _answer(world, "POST", f"/v1/connections/{world.connect('unidy')}/trial")
+
+
+def _page(world: World) -> Any:
+    world.api.token(world.connect("unidy"))
+    world.simulator("oauth2").fail("status", status=400, body={"error": "invalid_client"})
+    world.api.token(world.connect("oauth2"))
+    found = _answer(world, "GET", "/v1/connections")
+    # The table has no order of its own.
+    return found | {"connections": sorted(found["connections"], key=lambda item: str(item["provider"]))}
+
+
+def _connection(world: World) -> Any:
+    name = world.connect("ucommerce", credentials_expire_at="2027-01-31T00:00:00Z")
+    world.api.token(name)
+    return _answer(world, "GET", f"/v1/connections/{name}")
+
+
+def _puts(world: World) -> dict[str, Any]:
+    settings = {slug: world.settings(slug) for slug in PROVIDERS}
+    return {
+        "request": {slug: plain(body) for slug, body in settings.items()},
+        "201": {"created": _body(world.api.put("unidy/demo", settings["unidy"], If_None_Match="*"), 201)},
+        "200": {"replaced": _body(world.api.put("unidy/demo", settings["unidy"], If_Match="*"))},
+    }
+
+
+def _deletion(world: World) -> Any:
+    name = world.connect("unidy")
+    world.api.token(name)
+    return _answer(world, "DELETE", f"/v1/connections/{name}")
+
+
+def _health(world: World) -> dict[str, Any]:
+    well = _answer(world, "GET", "/v1/health")
+    world.functions.restart(TOKEN_TABLE="no-such-table")
+    return {"200": {"well": well}, "503": {"failing": _answer(world, "GET", "/v1/health", 503)}}

@@ -1,0 +1,128 @@
+"""The settings of a connection as JSON Schema: one object per provider, from the catalogue and the common settings."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from token_broker.catalogue import load_catalogue
+from token_broker.core.connections import COMMON_SETTINGS, KEEP_WARM, MAX_CA_BUNDLE, MAX_LIFETIME_S, OAUTH_FIELDS
+from token_broker.core.names import MAX_SCOPE_CHARACTERS
+from token_broker.core.providers import CLIENT_AUTHS, Provider, SettingSpec
+from token_broker.core.validation import MAX_TEXT
+
+Schema = dict[str, Any]
+
+SCOPE_ITEM: Final = "[\\x21\\x23-\\x5b\\x5d-\\x7e]+"
+SCOPE: Final[Schema] = {
+    "type": "string",
+    "pattern": f"^{SCOPE_ITEM}( {SCOPE_ITEM})*$",
+    "maxLength": MAX_SCOPE_CHARACTERS,
+    "description": "At most 50 items of RFC 6749 section 3.3, separated by single spaces.",
+}
+TEXT: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": "^[^\\x00-\\x1f\\x7f]*$"}
+URL: Final[Schema] = {"type": "string", "format": "uri", "pattern": "^https://[^?#@]+$", "maxLength": MAX_TEXT}
+CALLER: Final[Schema] = {
+    "type": "string",
+    "pattern": "^(\\*|arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:(role|user)/([\\x21-\\x29\\x2b-\\x7e]+/)?"
+    "[A-Za-z0-9_+=,.@*-]{1,128})$",
+}
+CALLERS: Final[Schema] = {"type": "array", "items": CALLER, "maxItems": 200}
+FLAG: Final[Schema] = {"type": "boolean"}
+
+COMMON: Final[dict[str, Schema]] = {
+    "allowed_callers": CALLERS,
+    "denied_callers": CALLERS,
+    "scope": SCOPE,
+    "allowed_scopes": {
+        "type": "array",
+        "items": {"type": "string", "pattern": f"^{SCOPE_ITEM}$", "maxLength": MAX_SCOPE_CHARACTERS},
+        "maxItems": 200,
+    },
+    "lifetime_s": {"type": "integer", "minimum": 1, "maximum": MAX_LIFETIME_S},
+    "keep_warm": {"type": "string", "enum": list(KEEP_WARM)},
+    "suspended": FLAG,
+    "credentials_expire_at": {"type": "string", "format": "date-time"},
+    "api_base_url": URL,
+    "client_auth": {"type": "string", "enum": list(CLIENT_AUTHS)},
+    "issue_revokes_previous": FLAG,
+    "private_network": FLAG,
+    "ca_bundle": {"type": "string", "maxLength": MAX_CA_BUNDLE, "pattern": "-----BEGIN CERTIFICATE-----"},
+}
+KINDS: Final[dict[str, Schema]] = {
+    "url": URL,
+    "base_url": URL,
+    "redirect_uri": {
+        "type": "string",
+        "format": "uri",
+        "pattern": "^[A-Za-z][A-Za-z0-9+.-]*://[\\x21\\x22\\x24-\\x7e]+$",
+        "maxLength": MAX_TEXT,
+    },
+    "text": TEXT,
+    "choice": {"type": "string"},
+    "params": {
+        "type": "object",
+        "maxProperties": 20,
+        "propertyNames": {**TEXT, "not": {"enum": sorted(OAUTH_FIELDS)}},
+        "additionalProperties": TEXT,
+    },
+}
+
+
+def schemas() -> dict[str, Schema]:
+    """`ConnectionSettings` and one schema per provider. Raises KeyError for a setting that nobody described."""
+    own = {schema_name(provider): _of(provider) for provider in load_catalogue().values()}
+    return {
+        "ConnectionSettings": {
+            "description": "The settings of a connection; which of these counts is told by the path's `provider`.",
+            # Not oneOf: the provider is no part of the body, and some bodies would suit two providers.
+            "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in own],
+        },
+        **own,
+    }
+
+
+def schema_name(provider: Provider) -> str:
+    """`CommerceLayerSettings`."""
+    return "".join(part.capitalize() for part in provider.slug.split("-")) + "Settings"
+
+
+def _of(provider: Provider) -> Schema:
+    required = ["allowed_callers", *(spec.name for spec in provider.settings if spec.required)]
+    if provider.scope.required:
+        required.append("scope")
+    described = {spec.name: _own(spec) for spec in provider.settings}
+    for setting in COMMON_SETTINGS:
+        schema, default = COMMON[setting.name], setting.default
+        if setting.name == "client_auth":
+            default = provider.client_auth
+            if provider.grant == "login":
+                schema = {"type": "string", "enum": [provider.client_auth]}
+        described[setting.name] = _described(schema, setting.help, default)
+    return {
+        "type": "object",
+        "title": provider.title,
+        "description": f"`{provider.slug}`, grant `{provider.grant}`: {provider.documentation}",
+        "required": required,
+        "properties": {name: schema if name in required else _or_null(schema) for name, schema in described.items()},
+        "additionalProperties": False,
+    }
+
+
+def _own(spec: SettingSpec) -> Schema:
+    schema = KINDS[spec.kind]
+    if spec.kind == "choice":
+        schema = {**schema, "enum": list(spec.choices)}
+    return _described(schema, spec.help, spec.default)
+
+
+def _described(schema: Schema, description: str, default: Any) -> Schema:
+    told = " ".join([description, schema["description"]]) if "description" in schema else description
+    return {**schema, "description": told, **({} if default is None else {"default": default})}
+
+
+def _or_null(schema: Schema) -> Schema:
+    """null is as good as leaving an optional setting out."""
+    with_null = {**schema, "type": [schema["type"], "null"]}
+    if "enum" in schema:
+        with_null["enum"] = [*schema["enum"], None]
+    return with_null

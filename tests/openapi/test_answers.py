@@ -1,0 +1,90 @@
+"""What the handlers really answer is what the document says, and its examples are such answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.handlers.functions import Answer, Functions
+from tests.integration.handlers.test_error_codes import CASES, Case
+from tests.integration.handlers.world import World
+from tests.local.events import Event
+from tests.openapi.conformance import Documented
+from tests.openapi.document import EXAMPLES
+from tests.openapi.recording import NewWorld, record
+
+Exchange = tuple[Event, Answer]
+
+
+@pytest.fixture
+def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
+    """Every request of the test and its answer."""
+    seen: list[Exchange] = []
+    invoke = Functions.invoke
+
+    def watched(functions: Functions, function: str, event: Event) -> Any:
+        result = invoke(functions, function, event)
+        seen.append((event, Answer.of(result)))
+        return result
+
+    monkeypatch.setattr(Functions, "invoke", watched)
+    return seen
+
+
+def faults(documented: Documented, exchanges: list[Exchange]) -> list[str]:
+    # API Gateway adds its id to what a function answers.
+    return [
+        fault
+        for event, answer in exchanges
+        for fault in documented.faults(
+            event["httpMethod"],
+            event["resource"],
+            answer.status,
+            answer.headers | {"x-amzn-requestid": "1"},
+            answer.body,
+        )
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.code)
+def test_an_error_is_documented_where_it_is_met(
+    world: World, documented: Documented, exchanges: list[Exchange], case: Case
+) -> None:
+    assert case.meet(world).code == case.code
+    assert faults(documented, exchanges) == []
+
+
+def test_the_examples_are_what_the_handlers_answer(
+    new_world: NewWorld, documented: Documented, exchanges: list[Exchange]
+) -> None:
+    assert record(new_world) == json.loads(EXAMPLES.read_text()), "make openapi writes them anew"
+    assert {answer.status for _, answer in exchanges} >= {200, 201, 503}
+    assert faults(documented, exchanges) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "change", "fault"),
+    [
+        (200, {}, {}, ""),
+        (202, {}, {}, "status 202 is not documented"),
+        (200, {"content-type": "text/html"}, {}, "not documented as 'text/html'"),
+        (200, {"cache-control": "public"}, {}, "Cache-Control"),
+        (200, {}, {"colour": "red"}, "colour"),
+        (200, {}, {"expires_in": "soon"}, "expires_in"),
+    ],
+)
+def test_what_is_not_documented_is_seen(
+    documented: Documented, status: int, headers: dict[str, str], change: dict[str, Any], fault: str
+) -> None:
+    body = json.loads(EXAMPLES.read_text())["operations"]["get_token"]["200"]["unidy"]
+    sent = {"content-type": "application/json", "cache-control": "no-store", "pragma": "no-cache"}
+    found = documented.faults(
+        "GET",
+        "/v1/tokens/{provider}/{connection}",
+        status,
+        sent | {"x-amzn-requestid": "1"} | headers,
+        body | change,
+    )
+    assert [fault in text for text in found] == ([True] if fault else [])

@@ -1,0 +1,86 @@
+"""The documentation page in a real browser: a person asks for a token through it. Needs Chromium: make browser."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import requests
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.local.docs_page import pages
+from tests.local.front import Front
+from tests.local.ports import listen
+from tests.local.process import ROOT
+from tests.local.sigv4 import LOCAL
+from tests.local.stack import Options, Stack
+
+SCREENSHOT: Final = ROOT / "build" / "docs.png"
+TOKEN_OF_UNIDY: Final = "/v1/tokens/unidy/demo"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    options = Options(api_environments=2, worker_environments=1, ticks=False, log_dir=tmp_path_factory.mktemp("logs"))
+    with Stack(options) as stack:
+        yield stack
+
+
+@pytest.fixture
+def docs(stack: Stack) -> Iterator[str]:
+    """The stack's gateway, signatures verified, with the page beside it."""
+    with closing(Front(listen(0), stack.gateway(stack.pools), pages(LOCAL))) as front:
+        yield front.url
+
+
+def test_the_page_and_the_document_need_no_signature_and_the_api_does(docs: str) -> None:
+    assert requests.get(f"{docs}/docs", timeout=5).headers["content-type"].startswith("text/html")
+    document = requests.get(f"{docs}/openapi.json", timeout=5).json()
+    checked_in = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    assert document["paths"] == checked_in["paths"]
+    assert requests.get(f"{docs}{TOKEN_OF_UNIDY}", timeout=5).json()["code"] == "access_denied"
+    assert requests.post(f"{docs}/docs", timeout=5).json()["code"] == "access_denied"
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A tab of the Chromium on PATH."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium is not None, "Chromium is not on PATH: apt-get install chromium"
+    with sync_playwright() as playwright:
+        # Its sandbox cannot be had as root, which is what many CI machines run as; it opens no page but ours.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1200, "height": 1400})
+        browser.close()
+
+
+@pytest.mark.browser
+def test_a_token_is_asked_for_through_the_page(docs: str, page: Page) -> None:
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(f"{docs}/docs")
+    page.locator("#operations-Tokens-get_token .opblock-summary-control").click()
+    operation = page.locator("#operations-Tokens-get_token")
+    operation.locator("tr[data-param-name=scope] input").fill("users:write users:read")
+    operation.locator("tr[data-param-name=rejected] input").fill("")
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response")
+    expect(answer.locator(".response-col_status")).to_contain_text("200", timeout=20_000)
+    _look_at(page, SCREENSHOT)
+    body: Any = json.loads(answer.locator(".highlight-code code").first.inner_text())
+    assert (body["provider"], body["scope"], body["source"]) == ("unidy", "users:read users:write", "provider")
+    assert body["headers"]["Authorization"] == f"Bearer {body['access_token']}"
+    assert errors == []
+    assert [url for url in asked if not url.startswith((docs, "data:"))] == []
+
+
+def _look_at(page: Page, path: Path) -> None:
+    """For people, and out of git."""
+    path.parent.mkdir(exist_ok=True)
+    page.locator("#operations-Tokens-get_token").screenshot(path=path)

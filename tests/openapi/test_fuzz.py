@@ -1,0 +1,36 @@
+"""Whatever is sent, the answer is a documented one: status, content type, headers, every field; and nothing leaks."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.local.client import SignedClient
+from tests.local.stack import Options, Stack
+from tests.openapi.conformance import Schema, closed
+from tests.openapi.fuzzing import Ground
+from tests.security.leak_hunt import hunting
+
+SOAK = bool(os.environ.get("SOAK"))
+# Requests of the whole run, and examples an operation that bring at least as many.
+REQUESTS, EXAMPLES = (5_000, 900) if SOAK else (500, 60)
+SEED = secrets.randbelow(2**32) if SOAK else 20261122
+
+
+@pytest.mark.soak
+def test_no_request_gets_an_undocumented_answer(tmp_path: Path, checked_in: Schema) -> None:
+    options = Options(api_environments=2, worker_environments=1, verify_signatures=False, log_dir=tmp_path)
+    with hunting() as hunt, Stack(options) as stack:
+        with closing(SignedClient(stack.url)) as client:
+            ground = Ground(stack, client)
+        met = ground.fuzz(closed(checked_in), examples=EXAMPLES, seed=SEED, settings_whole=SOAK)
+        hunt.note("answers", "\n".join(met.bodies))
+    assert not met.faults, "\n\n".join([f"seed {SEED}", *met.faults])
+    assert met.requests >= REQUESTS
+    # It got past the checks of its input, to every kind of answer.
+    assert {200, 201, 400, 403, 404, 409, 412, 429, 502, 503} <= set(met.statuses)
+    assert hunt.found() == []
