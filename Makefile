@@ -103,8 +103,9 @@ define install
 	touch $(1)/.ready; echo "done in $$((SECONDS - started)) s"
 endef
 
-$(VENV)/.ready: tests/requirements/dev.txt
+$(VENV)/.ready: tests/requirements/dev.txt layers/client/pyproject.toml
 	$(call install,$(VENV),once$(comma) about a minute,--require-hashes --requirement $<)
+	@$(PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable layers/client # token-broker
 
 # aws-sam-cli pins another boto3, click and werkzeug.
 $(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready

@@ -202,7 +202,7 @@ def test_the_region_is_the_one_in_the_urls_host(host: str, region: str | None) -
 def test_that_region_signs_before_the_sessions_and_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     def signed(url: str, region: str | None = None, of_session: str | None = REGION) -> str:
         keys = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=of_session)
-        return Endpoint(url, session=keys, region=region)._signed(url)["Authorization"].split("/")[2]
+        return Endpoint(url, session=keys, region=region)._signed("GET", url, {}, b"")["Authorization"].split("/")[2]
 
     api_gateways, own = "https://abc.execute-api.us-east-1.amazonaws.com/api", "https://tokens.example.com"
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)

@@ -60,31 +60,53 @@ class Endpoint:
         self._http.clear()
 
     def __call__(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
-        """See `Ask`. `timeout_s` bounds the connection and each wait for bytes."""
+        """See `Ask`."""
+        return self.send("GET", path, query, timeout_s=timeout_s)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        timeout_s: float,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """One signed request, its `body` as JSON; the JSON object of the answer. Raises TokenBrokerError.
+
+        `timeout_s` bounds the connection and each wait for bytes.
+        """
         url = self._url + path + ("?" + urlencode(query, quote_via=quote) if query else "")
-        headers = self._signed(url)
+        data = b"" if body is None else json.dumps(body).encode()
+        signed = self._signed(method, url, dict(headers or {}), data)
         timeout = urllib3.Timeout(connect=min(CONNECT_S, timeout_s), read=timeout_s)
         try:
-            response = self._http.request("GET", url, headers=headers, timeout=timeout, retries=False, redirect=False)
+            response = self._http.request(
+                method, url, headers=signed, body=data or None, timeout=timeout, retries=False, redirect=False
+            )
         except urllib3.exceptions.HTTPError as error:
             raise BrokerUnreachable(f"no answer from the broker: {type(error).__name__}") from error
-        body = _json_object(response.data)
-        if response.status != 200:
-            raise refusal(response.status, body, _seconds(response.headers.get("Retry-After")))
-        if not body:
-            raise BrokerRefused(200, {"detail": "the answer is no JSON object: is this the broker's URL?"})
-        return body
+        answer = _json_object(response.data)
+        if response.status not in (200, 201):
+            raise refusal(response.status, answer, _seconds(response.headers.get("Retry-After")))
+        if not answer:
+            raise BrokerRefused(response.status, {"detail": "the answer is no JSON object: is this the broker's URL?"})
+        return answer
 
     def close(self) -> None:
         """Closes the connections that are open."""
         self._http.clear()
 
-    def _signed(self, url: str) -> dict[str, str]:
+    def _signed(self, method: str, url: str, headers: dict[str, str], data: bytes) -> dict[str, str]:
         try:
             signer = self._signer()
         except BotoCoreError as error:
             raise ClientNotConfigured(f"no AWS credentials to sign with: {error}") from error
-        request = AWSRequest("GET", url, headers={"Accept": "application/json", "User-Agent": USER_AGENT})
+        headers = {"Accept": "application/json", "User-Agent": USER_AGENT, **headers}
+        if data:
+            headers["Content-Type"] = "application/json"
+        request = AWSRequest(method, url, headers=headers, data=data)
         signer.add_auth(request)
         return dict(request.headers.items())
 

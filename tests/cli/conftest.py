@@ -1,0 +1,167 @@
+"""One local stack for all tests of the command line, left by each as it was found."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.local.aws import REGION
+from tests.local.client import Answer, SignedClient
+from tests.local.connections import NAME, aws_client
+from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
+from tests.local.resources import STACK_NAME
+from tests.local.sigv4 import LOCAL
+from tests.local.stack import Options, Stack
+from token_broker_client.cli.app import main
+
+from .terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """The command line, pointed at the test's stack as at `make run`."""
+
+    running: Stack
+    capture: pytest.CaptureFixture[str]
+    patch: pytest.MonkeyPatch
+
+    @property
+    def where(self) -> list[str]:
+        return ["--local", "--url", self.running.url, "--aws-endpoint", self.running.endpoint_url]
+
+    def __call__(self, *arguments: str, stdin: str = "") -> Result:
+        """A command without a terminal."""
+        return self.plain(*arguments, *self.where, stdin=stdin)
+
+    def plain(self, *arguments: str, stdin: str = "") -> Result:
+        """A command that is told nothing of a broker."""
+        self.capture.readouterr()
+        with self.patch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            code = main(list(arguments))
+        out, err = self.capture.readouterr()
+        return Result(code, out, err)
+
+    def terminal(self, *arguments: str) -> Terminal:
+        """A command on a terminal."""
+        return Terminal([*arguments, *self.where], {"PATH": os.environ["PATH"]})
+
+    # What the broker and Secrets Manager hold, past the command line
+
+    def ask(self, method: str, path: str, body: Any = None) -> Answer:
+        with closing(SignedClient(self.running.url)) as client:
+            return client.call(method, path, body=body)
+
+    def token(self, provider: str, name: str) -> Answer:
+        return self.ask("GET", f"/v1/tokens/{provider}/{name}")
+
+    def settings(self, provider: str, name: str) -> Any:
+        """The stored settings, None where there is no such connection."""
+        answer = self.ask("GET", f"/v1/connections/{provider}/{name}")
+        return answer.body.get("settings")
+
+    @property
+    def secrets(self) -> Any:
+        return aws_client("secretsmanager", self.running.endpoint_url)
+
+    def secret_id(self, provider: str, name: str) -> str:
+        return f"{self.running.resources.secret_prefix}/{provider}/{name}"
+
+    def stages(self, provider: str, name: str) -> dict[str, str] | None:
+        """A secret's versions by stage, None where there is no secret."""
+        wanted = self.secret_id(provider, name)
+        for secret in _all_secrets(self.secrets):
+            if secret["Name"] == wanted:
+                versions: Mapping[str, list[str]] = secret["SecretVersionsToStages"]
+                return {stage: version for version, stages in versions.items() for stage in stages}
+        return None
+
+    def value(self, provider: str, name: str) -> Any:
+        """The current credentials."""
+        # Without a stage, moto gives the version that was current first.
+        answer = self.secrets.get_secret_value(SecretId=self.secret_id(provider, name), VersionStage="AWSCURRENT")
+        return json.loads(answer["SecretString"])
+
+    def connect(self, provider: str = "unidy", credentials: Mapping[str, str] | None = None, **settings: Any) -> str:
+        """A connection made past the command line; its name."""
+        name = new_name()
+        secret = DEFAULT_ACCOUNTS[provider]["secret"] if credentials is None else credentials
+        self.secrets.create_secret(Name=self.secret_id(provider, name), SecretString=json.dumps(secret))
+        body = {**self.plain_settings(provider), **settings}
+        assert self.ask("PUT", f"/v1/connections/{provider}/{name}", body).status == 201
+        return name
+
+    def plain_settings(self, provider: str) -> dict[str, Any]:
+        return {"allowed_callers": [LOCAL.arn], **default_settings(provider, self.running.providers_url)}
+
+
+def new_name() -> str:
+    return f"test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The local stack; nothing ticks, so that a test alone changes what is there."""
+    logs = tmp_path_factory.mktemp("logs")
+    with Stack(Options(api_environments=2, worker_environments=1, ticks=False, log_dir=logs)) as stack:
+        yield stack
+
+
+def physical(running: Stack, logical: str) -> str:
+    """The id of one of the stack's resources."""
+    cloudformation = aws_client("cloudformation", running.endpoint_url)
+    answer = cloudformation.describe_stack_resources(StackName=STACK_NAME)
+    (found,) = (item for item in answer["StackResources"] if item.get("LogicalResourceId") == logical)
+    return str(found["PhysicalResourceId"])
+
+
+@pytest.fixture
+def cli(running: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """The command line. What the test adds is gone after it."""
+    for name in ("TOKEN_BROKER_URL", "TOKEN_BROKER_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    cli = Cli(running, capsys, monkeypatch)
+    yield cli
+    for item in cli.ask("GET", "/v1/connections").body["connections"]:
+        if item["connection"] != NAME:
+            cli.ask("DELETE", f"/v1/connections/{item['provider']}/{item['connection']}")
+    for secret in _all_secrets(cli.secrets):
+        if not secret["Name"].endswith(f"/{NAME}"):
+            cli.secrets.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
+    for slug in DEFAULT_ACCOUNTS:
+        running.providers.simulator(slug).reset()
+
+
+@pytest.fixture
+def in_aws(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What names the broker as one in AWS: credentials of the environment, a region, a stack, a URL."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", LOCAL.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", LOCAL.secret_key)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cli.running.endpoint_url)
+    return ["--region", REGION, "--stack", STACK_NAME, "--url", cli.running.url]
+
+
+def _all_secrets(client: Any) -> list[Any]:
+    return [secret for page in client.get_paginator("list_secrets").paginate() for secret in page["SecretList"]]

@@ -1,0 +1,246 @@
+"""The commands that look and switch: providers, connections, apply, token, find, revoke."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.local.connections import aws_client
+from tests.local.sigv4 import LOCAL
+
+from .conftest import Cli, physical
+
+
+def write(file: Path, connections: dict[tuple[str, str], dict[str, Any]]) -> Path:
+    """Connections as code."""
+    lines = []
+    for (provider, name), settings in connections.items():
+        lines += [f"[{provider}.{name}]", *(f"{field} = {json.dumps(value)}" for field, value in settings.items())]
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_the_catalogue_is_told(cli: Cli) -> None:
+    listed = cli("providers")
+    assert listed.code == 0
+    assert "Ucommerce Headless" in listed.out
+    shown = cli("providers", "show", "ucommerce")
+    assert "redirect_uri" in shown.out
+    assert "Credentials: client_id, client_secret" in shown.out
+    assert {item["slug"] for item in cli("providers", "--json").json} >= {"unidy", "oauth2"}
+
+
+def test_a_provider_that_does_not_exist_is_told_with_those_that_do(cli: Cli) -> None:
+    shown = cli("providers", "show", "unid")
+    assert shown.code == 1
+    assert "There is no provider unid." in shown.err
+    assert "unidy" in shown.err
+
+
+def test_the_list_says_how_each_connection_is(cli: Cli) -> None:
+    fine, wrong, off = cli.connect(), cli.connect(credentials={"client_id": "x", "client_secret": "y"}), cli.connect()
+    assert cli.token("unidy", fine).status == 200
+    assert cli.token("unidy", wrong).status == 502
+    assert cli("connections", "suspend", "unidy", off).code == 0
+    lines = {line.split()[0]: line for line in cli("connections").out.splitlines()}
+    assert lines[f"unidy/{fine}"].split()[1:7] == ["ok", "1", "in", "1", "h", "59"]
+    assert "failing" in lines[f"unidy/{wrong}"]
+    assert "The provider refused the credentials (invalid_client); asked again in 14 min" in lines[f"unidy/{wrong}"]
+    assert lines[f"unidy/{off}"].split()[1] == "suspended"
+    assert "\x1b" not in "".join(lines), "no colours without a terminal"
+
+
+def test_the_live_table_goes_on_until_ctrl_c(cli: Cli) -> None:
+    with cli.terminal("connections", "--watch") as terminal:
+        terminal.until("unidy/demo")
+        name = cli.connect()
+        terminal.until(name)
+        terminal.press(b"\x03")
+        assert terminal.end() == 130
+
+
+def test_suspend_and_resume(cli: Cli) -> None:
+    name = cli.connect(keep_warm="never")
+    before = cli.settings("unidy", name)
+    assert "is suspended" in cli("connections", "suspend", "unidy", name).out
+    assert cli.settings("unidy", name) == {**before, "suspended": True}
+    assert cli.token("unidy", name).body["code"] == "connection_suspended"
+    assert "already" in cli("connections", "suspend", "unidy", name).out
+    assert cli("connections", "resume", "unidy", name, "--json").json["changed"] is True
+    assert cli.settings("unidy", name) == before
+
+
+def test_remove_leaves_the_secret_unless_told(cli: Cli) -> None:
+    kept, gone = cli.connect(), cli.connect()
+    assert "was kept" in cli("connections", "remove", "unidy", kept).out
+    assert "was deleted" in cli("connections", "remove", "unidy", gone, "--secret").out
+    assert [cli.settings("unidy", name) for name in (kept, gone)] == [None, None]
+    assert cli.stages("unidy", kept) is not None
+    assert cli.stages("unidy", gone) is None
+
+
+class TestApply:
+    def test_check_shows_the_difference_and_changes_nothing(self, cli: Cli, tmp_path: Path) -> None:
+        name = cli.connect()
+        settings = cli.settings("unidy", name)
+        file = write(
+            tmp_path / "c.toml",
+            {("unidy", name): settings | {"keep_warm": "never"}, ("unidy", "new-one"): settings},
+        )
+        checked = cli("connections", "apply", str(file), "--check")
+        assert checked.code == 4
+        assert f"changed  unidy/{name}\n    + keep_warm = 'never'\n" in checked.out
+        assert "new      unidy/new-one" in checked.out
+        assert "2 of 2 would be put." in checked.out
+        assert cli.settings("unidy", name) == settings
+        assert cli.settings("unidy", "new-one") is None
+
+    def test_only_what_differs_is_put(self, cli: Cli, tmp_path: Path) -> None:
+        same, other = cli.connect(), cli.connect()
+        settings = cli.settings("unidy", same)
+        version = cli.ask("GET", f"/v1/connections/unidy/{same}").body["version"]
+        file = write(
+            tmp_path / "c.toml",
+            {("unidy", same): settings, ("unidy", other): settings | {"scope": "users:write"}},
+        )
+        applied = cli("connections", "apply", str(file), "--json")
+        assert applied.code == 0
+        assert [item["change"] for item in applied.json["connections"]].count("same") == 1
+        assert "unidy/demo" in applied.json["not_in_file"]
+        assert cli.settings("unidy", other)["scope"] == "users:write"
+        assert cli.ask("GET", f"/v1/connections/unidy/{same}").body["version"] == version
+        assert cli("connections", "apply", str(file), "--check").code == 0
+
+    def test_it_does_not_end_a_suspension_that_the_file_does_not_know(self, cli: Cli, tmp_path: Path) -> None:
+        name = cli.connect()
+        file = write(tmp_path / "c.toml", {("unidy", name): cli.settings("unidy", name)})
+        cli("connections", "suspend", "unidy", name)
+        assert cli("connections", "apply", str(file)).code == 0
+        assert cli.settings("unidy", name)["suspended"] is True
+        written = {**cli.settings("unidy", name), "suspended": False}
+        assert cli("connections", "apply", str(write(file, {("unidy", name): written}))).code == 0
+        assert cli.settings("unidy", name)["suspended"] is False
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("[unidy", "is not TOML"),
+            ("unidy = 1", "unidy stands alone"),
+            ("[unid.eu]", "unid.eu: there is no provider unid"),
+            ('[unidy.eu]\nscop = "x"', "unidy.eu: scop is no setting; unidy.eu: allowed_callers is missing"),
+            ('[unidy.eu]\nclient_secret = "hush-hush"', "unidy.eu.client_secret is a credential"),
+        ],
+    )
+    def test_a_file_that_does_not_hold_together(self, cli: Cli, tmp_path: Path, text: str, words: str) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text(text)
+        applied = cli("connections", "apply", str(file), "--check")
+        assert applied.code in (1, 2)
+        assert words in applied.err
+        assert "hush-hush" not in applied.err
+
+
+class TestToken:
+    def test_alone_on_standard_output(self, cli: Cli) -> None:
+        given = cli("token", "unidy", "demo")
+        assert (given.code, given.err) == (0, "")
+        assert given.out == cli.token("unidy", "demo").body["access_token"] + "\n"
+
+    def test_as_the_header_that_the_provider_wants(self, cli: Cli) -> None:
+        token = cli.token("unicommerce", "demo").body
+        assert cli("token", "unicommerce", "demo", "--header").out == f"apiKey: {token['access_token']}\n"
+
+    def test_as_variables(self, cli: Cli) -> None:
+        token = cli.token("unidy", "demo").body
+        lines = cli("token", "unidy", "demo", "--export").out.splitlines()
+        assert lines[0] == f"export ACCESS_TOKEN={token['access_token']}"
+        assert lines[1] == f"export TOKEN_HEADER='Authorization: Bearer {token['access_token']}'"
+
+    def test_a_refusal_says_what_to_do(self, cli: Cli) -> None:
+        asked = cli("token", "unidy", "nobodys", "--json")
+        assert asked.code == 1
+        assert json.loads(asked.err)["error"]["code"] == "unknown_connection"
+        assert "token-broker connections" in json.loads(asked.err)["error"]["todo"]
+
+
+class TestFind:
+    def log(self, cli: Cli) -> str:
+        return str(cli.running.options.log_dir / "GetTokenFunction.log")
+
+    def test_a_leaked_token_is_ours_and_somebody_got_it(self, cli: Cli) -> None:
+        name = cli.connect()
+        token = cli.token("unidy", name).body
+        cli.token("unidy", name)
+        found = cli("token", "find", "--log", self.log(cli), "--json", stdin=token["access_token"] + "\n")
+        assert found.code == 0
+        assert found.json["token_id"] == token["token_id"]
+        assert found.json["live"] == [{"provider": "unidy", "connection": name, "expires_at": token["expires_at"]}]
+        (handed,) = found.json["handed_out"]
+        assert (handed["provider"], handed["connection"], handed["times"]) == ("unidy", name, 2)
+        assert handed["caller"] == LOCAL.user_arn
+        assert token["access_token"] not in found.out + found.err
+
+    def test_after_it_was_dropped_the_log_still_tells(self, cli: Cli) -> None:
+        name = cli.connect()
+        token = cli.token("unidy", name).body
+        revoked = cli("revoke", "unidy", name, "--suspend")
+        assert "1 dropped, 1 revoked at the provider." in revoked.out
+        assert cli.settings("unidy", name)["suspended"] is True
+        found = cli("token", "find", "--log", self.log(cli), stdin=token["token_id"])
+        assert found.code == 0
+        assert f"{token['token_id']} is ours: unidy/{name}." in found.out
+        assert LOCAL.user_arn in found.out
+
+    def test_who_reported_it_as_refused_was_not_given_it(self, cli: Cli) -> None:
+        name = cli.connect()
+        token = cli.token("unidy", name).body
+        successor = cli.ask("GET", f"/v1/tokens/unidy/{name}?rejected={token['token_id']}").body
+        assert successor["token_id"] != token["token_id"]
+        found = cli("token", "find", "--log", self.log(cli), "--json", stdin=token["token_id"])
+        assert [item["times"] for item in found.json["handed_out"]] == [1]
+        assert found.json["live"] == []
+
+    def test_at_a_terminal_it_is_pasted_unseen(self, cli: Cli) -> None:
+        token = cli.token("unidy", cli.connect()).body
+        with cli.terminal("token", "find", "--log", self.log(cli)) as terminal:
+            assert terminal.answer({"token": token["access_token"]}) == 0, terminal.seen
+        assert f"{token['token_id']} is ours" in terminal.seen
+        assert token["access_token"] not in terminal.seen
+
+    def test_somebody_elses_token_is_not_ours(self, cli: Cli) -> None:
+        found = cli("token", "find", "--log", self.log(cli), stdin="a-token-of-somebody-else")
+        assert found.code == 4
+        assert "nobody was given it" in found.out
+        assert "a-token-of-somebody-else" not in found.out
+
+    def test_in_aws_the_audits_log_group_is_read(self, cli: Cli, in_aws: list[str]) -> None:
+        name = cli.connect()
+        token = cli.token("unidy", name).body
+        # What Lambda would have written there.
+        with Path(self.log(cli)).open(encoding="utf-8") as log:
+            lines = [line for line in log if '"audit"' in line]
+        logs = aws_client("logs", cli.running.endpoint_url)
+        group = physical(cli.running, "AuditLogGroup")
+        logs.create_log_stream(logGroupName=group, logStreamName=name)
+        at = int(datetime.now(UTC).timestamp() * 1000)
+        events = [{"timestamp": at, "message": line} for line in lines]
+        logs.put_log_events(logGroupName=group, logStreamName=name, logEvents=events)
+        found = cli.plain("token", "find", "--json", *in_aws, stdin=token["access_token"])
+        assert found.code == 0, found.err
+        (handed,) = found.json["handed_out"]
+        assert (handed["connection"], handed["caller"]) == (name, LOCAL.user_arn)
+
+
+def test_a_token_typed_as_an_argument_is_refused_and_not_repeated(cli: Cli) -> None:
+    found = cli("token", "find", "eyJ-a-leaked-token")
+    assert found.code == 2
+    assert "not given as an argument" in found.err
+    assert "eyJ-a-leaked-token" not in found.err
+
+
+def test_nothing_on_standard_input_is_said(cli: Cli) -> None:
+    found = cli("token", "find")
+    assert found.code == 2
+    assert "No token was given." in found.err
