@@ -9,16 +9,18 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 SAM := $(VENV)/sam/bin/sam
 UV := $(VENV)/lock/bin/uv
+CHECKOV := $(VENV)/checkov/bin/checkov
 
 PORT ?= 3000
 AWS_PORT ?= 4566
 PROVIDERS_PORT ?= 4600
 ARGS ?=
+ENV ?= dev
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate openapi browser check format bench build e2e lock clean
+.PHONY: help demo run invoke test soak simulate openapi browser check format bench build deploy e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -41,13 +43,14 @@ test: $(VENV)/.ready ## run all tests, or some: make test ARGS="tests/unit -k le
 soak: $(VENV)/.ready ## run the tests of races, simulation and fuzzing at full numbers
 	@SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
 
-check: $(VENV)/.ready $(VENV)/sam/.ready ## lint, types, import rules and template, as .ci/run does
+check: $(VENV)/.ready $(VENV)/sam/.ready $(VENV)/checkov/.ready ## lint, types, import rules and template, as .ci/run does
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	PYTHONPATH=layers/broker:layers/client:functions $(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/cfn-lint template.yaml
 	$(SAM) validate --lint
+	$(CHECKOV) --config-file .ci/checkov.yaml
 
 format: $(VENV)/.ready ## put the code into the one format, and fix what ruff can
 	@$(VENV)/bin/ruff format
@@ -70,6 +73,9 @@ bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.jso
 build: $(VENV)/sam/.ready ## build .aws-sam/build with compiled layers (needs Python 3.13)
 	@SAM=$(abspath $(SAM)) .ci/build $(ARGS)
 
+deploy: build ## build and deploy: make deploy ENV=dev (ARGS=... goes to sam deploy)
+	@SAM=$(abspath $(SAM)) $(PYTHON) .ci/deploy $(ENV) $(ARGS)
+
 e2e: $(VENV)/.ready $(VENV)/e2e/.ready build ## build, then run the built functions under Lambda's own runtime
 	@$(PYTHON) -m pytest -m e2e tests/e2e $(ARGS)
 
@@ -85,6 +91,7 @@ lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--u
 		layers/vendor/requirements.in -o layers/vendor/requirements.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/dev.in -o tests/requirements/dev.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/sam.in -o tests/requirements/sam.txt
+	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/checkov.in -o tests/requirements/checkov.txt
 	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \
 		tests/requirements/e2e.in -o tests/requirements/e2e.txt
 
@@ -110,6 +117,9 @@ $(VENV)/.ready: tests/requirements/dev.txt layers/client/pyproject.toml
 # aws-sam-cli pins another boto3, click and werkzeug.
 $(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready
 	$(call install,$(VENV)/sam,aws-sam-cli$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
+
+$(VENV)/checkov/.ready: tests/requirements/checkov.txt | $(VENV)/.ready
+	$(call install,$(VENV)/checkov,checkov$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
 
 # Lambda's Python, and what its runtime brings. $(1): venv, $(2): command that needs it, $(3): requirements.
 define install-runtime

@@ -31,6 +31,7 @@ def _renew(body: str) -> bool:
     except BrokerUnavailable as error:
         logger.error("renewal_broken_off", code=error.code, service_code=getattr(error, "service_code", None))
         count("Renewals", provider=name.provider, outcome="broken_off")
+        count("RenewalFailures", code=error.code)
         return False
     except Exception as error:  # noqa: BLE001  # back to the queue, and to the dead letters in the end
         logger.error("renewal_broken_off", extra={"code": "internal_error", **unexpected(error)})
@@ -44,6 +45,8 @@ def _renew(body: str) -> bool:
         code=renewal.code,
     )
     count("Renewals", provider=name.provider, outcome=renewal.outcome.value)
+    if renewal.code is not None:
+        count("RenewalFailures", code=renewal.code)
     if renewal.in_a_row:
         gauge("FailuresInARow", renewal.in_a_row, provider=name.provider)
     deadlines_ahead(name, renewal.deadlines, broker().parts.clock())

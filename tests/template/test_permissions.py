@@ -14,14 +14,14 @@ ALLOWED = {
         "TokenTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
         "secret:${SecretPrefix}/*": {"secretsmanager:GetSecretValue"},
         "RenewalQueue": {"sqs:SendMessage"},
-        "GetTokenLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "AuditLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
     },
     "ManageConnectionsRole": {
         "ConnectionTable": {"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Scan"},
         "TokenTable": {"dynamodb:Query", "dynamodb:UpdateItem"},
         "RenewalQueue": {"sqs:SendMessage"},
-        "ManageConnectionsLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "AuditLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
     },
     "SweepDueRole": {
@@ -49,7 +49,26 @@ ALLOWED = {
         "SecretChangedLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
     },
-    "SweepScheduleRole": {"SweepDueFunction": {"lambda:InvokeFunction"}},
+    "SweepScheduleRole": {"${SweepDueFunction.Arn}:live": {"lambda:InvokeFunction"}},
+    # Those that a parameter adds: CodeDeploy's, and API Gateway's for the region.
+    "DeploymentRole": {
+        "cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*": {"cloudwatch:DescribeAlarms"},
+        **{
+            f"{verb}Function": {"lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"}
+            for verb in ("GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged")
+        },
+    },
+    "ApiGatewayLogRole": {
+        "logs:${AWS::Region}:${AWS::AccountId}:*": {
+            "logs:CreateLogGroup",
+            "logs:CreateLogStream",
+            "logs:DescribeLogGroups",
+            "logs:DescribeLogStreams",
+            "logs:FilterLogEvents",
+            "logs:GetLogEvents",
+            "logs:PutLogEvents",
+        },
+    },
 }
 
 
@@ -79,9 +98,8 @@ def resource_name(resource: Any) -> str:
         return resource
     if "Fn::GetAtt" in resource:
         return str(resource["Fn::GetAtt"][0])
-    return str(
-        resource["Fn::Sub"].removeprefix("arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:")
-    )
+    tail = str(resource["Fn::Sub"]).removeprefix("arn:${AWS::Partition}:")
+    return tail.removeprefix("secretsmanager:${AWS::Region}:${AWS::AccountId}:")
 
 
 @pytest.mark.parametrize("role", ALLOWED)
@@ -134,7 +152,13 @@ def test_only_the_two_functions_that_acquire_tokens_use_the_sealing_key(translat
     (statement,) = use
     users = {principal["Fn::GetAtt"][0] for principal in statement["Principal"]["AWS"]}
     assert users == {"GetTokenRole", "RenewTokenRole"}
-    assert statement["Condition"] == {"StringEquals": {"kms:EncryptionContext:table": {"Ref": "TokenTable"}}}
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "kms:EncryptionContext:table": {"Ref": "TokenTable"},
+            "kms:EncryptionContext:purpose": ["access_token", "refresh_token"],
+        },
+        "StringLike": {"kms:EncryptionContext:key": "C#*/*|T#*"},
+    }
 
 
 def test_manage_connections_can_neither_read_secrets_nor_open_tokens(translated: Document) -> None:

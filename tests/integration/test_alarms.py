@@ -1,0 +1,251 @@
+"""Each alarm's condition, provoked: the metric that it reads is emitted, under the name that the template gives it.
+
+Our own metrics are what the functions print. Those that AWS publishes are made here of what AWS would see: a handler
+that raises, an invocation without an environment, a queue's messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from moto.backends import get_backend
+
+from tests.local.aws import ACCOUNT_ID, REGION
+from tests.local.environments import EnvironmentPool, Function, NoFreeEnvironment
+from tests.local.resources import LocalStack
+from token_broker.answers import timestamp
+from token_broker.errors import BrokerUnavailable
+
+from .alarms import Alarm, Point, alarms_of_template, embedded
+from .handlers.world import World
+from .test_renew_token import DONE, message, used
+
+Points = list[Point]
+ALARMS = {
+    *("InternalErrorsAlarm", "BrokerUnavailableAlarm", "FunctionErrorsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"),
+    *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "GuardTrippedAlarm"),
+    *("CredentialsEndingAlarm", "ThrottlesAlarm"),
+}
+
+
+@pytest.fixture(scope="session")
+def alarms(stack: LocalStack) -> dict[str, Alarm]:
+    return alarms_of_template(stack)
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], Points]:
+    """The metrics since the last look."""
+    return lambda: embedded(capsys.readouterr().out)
+
+
+@pytest.fixture
+def ringing(alarms: dict[str, Alarm], printed: Callable[[], Points]) -> Callable[..., set[str]]:
+    """The alarms that what was printed since the last look makes ring, and what AWS published beside it.
+
+    Of those that ring where there is nothing, SweepNotRunningAlarm is told only when asked for.
+    """
+
+    def look(*published: Point, sweep: bool = False) -> set[str]:
+        points = [*printed(), *published]
+        return {
+            name for name, alarm in alarms.items() if alarm.rings(points) and (sweep or name != "SweepNotRunningAlarm")
+        }
+
+    return look
+
+
+def queue_metric(metric: str, url: str, value: float) -> Point:
+    return Point("AWS/SQS", metric, {"QueueName": url.rpartition("/")[2]}, value)
+
+
+def end_rests(world: World) -> None:
+    """What is remembered of failures rests no more."""
+    table = world.stack.token_table
+    for item in world.aws.items(table):
+        if "failure" in item:
+            world.aws.dynamodb.update_item(
+                TableName=table,
+                Key={"pk": item["pk"], "sk": item["sk"]},
+                UpdateExpression="SET failure.retry_at = :past",
+                ExpressionAttributeValues={":past": item["failure"]["M"]["at"]},
+            )
+
+
+def test_these_are_all_alarms(alarms: dict[str, Alarm]) -> None:
+    assert alarms.keys() == ALARMS
+
+
+def test_nothing_rings_while_all_is_well(world: World, ringing: Callable[..., set[str]]) -> None:
+    world.sweep()
+    used(world)
+    assert world.work(message()) == DONE
+    world.functions.restart()
+    world.api.token("unidy/demo")
+    world.api.token("unidy/unknown")  # a caller's own fault
+    depth = queue_metric("ApproximateNumberOfMessagesVisible", world.stack.dead_letter_queue_url, 0)
+    age = queue_metric("ApproximateAgeOfOldestMessage", world.stack.renewal_queue_url, 60)
+    calls = [
+        Point("AWS/Lambda", metric, {"FunctionName": function}, 0)
+        for metric in ("Errors", "Throttles")
+        for function in world.stack.handlers
+    ]
+    assert ringing(depth, age, *calls, sweep=True) == set()
+
+
+def test_an_unexpected_failure_of_a_request(
+    world: World, ringing: Callable[..., set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = world.connect("unidy")
+    world.api.token(name)
+    monkeypatch.setattr("token_broker.answers.handout", lambda _: 1 / 0)
+    assert world.api.token(name).code == "internal_error"
+    assert ringing() == {"InternalErrorsAlarm"}
+
+
+def test_an_unexpected_failure_of_a_renewal(world: World, ringing: Callable[..., set[str]]) -> None:
+    assert world.work(message("no message of ours")) != DONE
+    assert ringing() == {"InternalErrorsAlarm"}
+
+
+def test_our_own_services_fail_a_caller(world: World, ringing: Callable[..., set[str]]) -> None:
+    world.functions.restart(CONNECTION_TABLE="not-there")
+    assert world.api.token(world.connect("unidy")).code == "broker_unavailable"
+    assert ringing() == {"BrokerUnavailableAlarm"}
+
+
+def test_our_own_services_fail_a_renewal(world: World, ringing: Callable[..., set[str]]) -> None:
+    used(world)
+    ringing()
+    world.functions.restart(TOKEN_TABLE="not-there")
+    assert world.work(message()) != DONE
+    assert ringing() == {"BrokerUnavailableAlarm"}
+
+
+def test_a_function_raises(world: World, ringing: Callable[..., set[str]]) -> None:
+    world.functions.restart(TOKEN_TABLE="not-there")
+    with pytest.raises(BrokerUnavailable):
+        world.sweep()
+    raised = Point("AWS/Lambda", "Errors", {"FunctionName": world.stack.sweep_function}, 1)
+    assert ringing(raised) == {"FunctionErrorsAlarm"}
+
+
+@pytest.mark.parametrize("metric", ["Errors", "Throttles"])
+def test_no_function_is_left_out(alarms: dict[str, Alarm], stack: LocalStack, metric: str) -> None:
+    alarm = alarms["FunctionErrorsAlarm" if metric == "Errors" else "ThrottlesAlarm"]
+    assert alarm.metrics() == [("AWS/Lambda", metric, {"FunctionName": function}) for function in stack.handlers]
+    for function in stack.handlers:
+        assert alarm.rings([Point("AWS/Lambda", metric, {"FunctionName": function}, 1)])
+
+
+def test_lambda_turns_a_call_away(ringing: Callable[..., set[str]]) -> None:
+    function = Function("GetTokenFunction", "get_token.app.lambda_handler", {}, 1.0, 128)
+    with EnvironmentPool(function, size=1) as pool:
+        pool._take(0)
+        with pytest.raises(NoFreeEnvironment):
+            pool.invoke({}, wait_s=0)
+    assert ringing(Point("AWS/Lambda", "Throttles", {"FunctionName": function.function_id}, 1)) == {"ThrottlesAlarm"}
+
+
+def test_a_message_that_fails_five_times(world: World, ringing: Callable[..., set[str]]) -> None:
+    sqs, queue = world.aws.sqs, world.stack.renewal_queue_url
+    sqs.send_message(QueueUrl=queue, MessageBody="no message of ours")
+    for _ in range(5):
+        (received,) = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)["Messages"]
+        assert world.work(message(received["Body"])) != DONE
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue)
+    dead = world.stack.dead_letter_queue_url
+    try:
+        counted = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"])
+        depth = int(counted["Attributes"]["ApproximateNumberOfMessages"])
+        ringing()
+        found = ringing(queue_metric("ApproximateNumberOfMessagesVisible", dead, depth))
+        assert found == {"DeadLettersAlarm"}
+    finally:
+        sqs.purge_queue(QueueUrl=dead)
+
+
+def test_nobody_works_on_the_queue(world: World, ringing: Callable[..., set[str]]) -> None:
+    used(world)
+    assert world.sweep()["queued"] == 1
+    ringing()
+    # What SQS publishes: the age of the oldest message, here as it will be in ten minutes.
+    queue = get_backend("sqs")[ACCOUNT_ID][REGION].queues[world.stack.renewal_queue_url.rpartition("/")[2]]
+    (waiting,) = queue._messages
+    assert waiting.sent_timestamp is not None
+    age = (datetime.now(UTC) + timedelta(minutes=10)).timestamp() - waiting.sent_timestamp / 1000
+    found = ringing(queue_metric("ApproximateAgeOfOldestMessage", world.stack.renewal_queue_url, age))
+    assert found == {"OldestMessageAlarm"}
+
+
+def test_the_schedule_stands_still(world: World, ringing: Callable[..., set[str]]) -> None:
+    world.sweep()
+    assert ringing(sweep=True) == set()
+    used(world)  # callers come, the sweep does not
+    assert ringing(sweep=True) == {"SweepNotRunningAlarm"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"kind": "status", "status": 503}, "provider_unavailable"),
+        ({"kind": "status", "status": 429}, "provider_rate_limited"),
+        ({"kind": "malformed"}, "provider_invalid_response"),
+    ],
+)
+def test_a_provider_leaves_callers_without_a_token(
+    world: World, ringing: Callable[..., set[str]], fault: dict[str, object], code: str
+) -> None:
+    name = world.connect("unidy")
+    world.simulator("unidy").fail(**fault)
+    assert world.api.token(name).code == code
+    assert ringing() == {"CallersWithoutTokenAlarm"}
+
+
+def test_renewals_fail_while_callers_are_served(world: World, ringing: Callable[..., set[str]]) -> None:
+    used(world)
+    world.simulator("unidy").fail("status", status=503, times=3)
+    for failures in (1, 2, 3):
+        ringing()
+        end_rests(world)
+        assert world.work(message()) == DONE
+        assert ringing() == ({"ProviderFailuresAlarm"} if failures == 3 else set())
+    world.functions.restart()
+    assert world.api.token("unidy/demo").status == 200
+
+
+@pytest.mark.parametrize("met_by", ["caller", "renewal"])
+def test_credentials_are_refused(world: World, ringing: Callable[..., set[str]], met_by: str) -> None:
+    if met_by == "renewal":
+        used(world)
+        ringing()
+    name = "unidy/demo" if met_by == "renewal" else world.connect("unidy")
+    world.simulator("unidy").fail("status", status=401, body={"error": "invalid_client"})
+    if met_by == "caller":
+        assert world.api.token(name).code == "provider_refused"
+    else:
+        assert world.work(message()) == DONE
+    assert ringing() == {"GuardTrippedAlarm"}
+
+
+@pytest.mark.parametrize("met_by", ["caller", "renewal"])
+def test_a_secret_is_missing(world: World, ringing: Callable[..., set[str]], met_by: str) -> None:
+    if met_by == "renewal":
+        used(world)
+        ringing()
+    name = "unidy/demo" if met_by == "renewal" else world.connect("unidy")
+    world.aws.secrets.delete_secret(SecretId=world.aws.secret_id(name), ForceDeleteWithoutRecovery=True)
+    if met_by == "caller":
+        assert world.api.token(name).code == "connection_misconfigured"
+    else:
+        assert world.work(message()) == DONE
+    assert ringing() == {"GuardTrippedAlarm"}
+
+
+@pytest.mark.parametrize(("days", "rings"), [(13, True), (15, False)])
+def test_credentials_end_soon(world: World, ringing: Callable[..., set[str]], days: int, *, rings: bool) -> None:
+    name = world.connect("unidy", credentials_expire_at=timestamp(datetime.now(UTC) + timedelta(days=days)))
+    world.api.token(name)
+    assert ringing() == ({"CredentialsEndingAlarm"} if rings else set())

@@ -1,0 +1,135 @@
+"""How a deployment reaches callers: versions, the alias, gradual deployments, and what parameters set of a function."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.local.resources import Document, load_template, translate
+
+from .intrinsics import Resolver
+
+FUNCTIONS = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged"]
+API_FUNCTIONS = {"GetTokenFunction", "ManageConnectionsFunction"}
+
+
+def with_parameters(**parameters: str) -> dict[str, Document]:
+    """The resources under these parameters, of which SAM is told too."""
+    document = translate(load_template(), region="eu-west-1", parameters=parameters)
+    return Resolver(document, parameters).resources()
+
+
+def of_type(resources: dict[str, Document], kind: str) -> dict[str, dict[str, Any]]:
+    return {name: value["Properties"] for name, value in resources.items() if value["Type"] == kind}
+
+
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_a_new_digest_alone_makes_a_new_version_of_every_function(verb: str) -> None:
+    # A changed layer or parameter changes nothing that SAM looks at: without this the old code stays live.
+    versions = []
+    for digest in ("a" * 64, "a" * 64, "b" * 64):
+        resources = with_parameters(CodeDigest=digest)
+        alias = resources[f"{verb}FunctionAliaslive"]["Properties"]
+        assert alias["Name"] == "live"
+        assert alias["FunctionName"] == f"{verb}Function"
+        version = alias["FunctionVersion"].removesuffix(".Version")
+        assert resources[version]["Properties"]["FunctionName"] == f"{verb}Function"
+        assert resources[version]["DeletionPolicy"] == "Delete"
+        versions.append(version)
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_everything_calls_the_alias(translated: Document) -> None:
+    resources = Resolver(translated).resources()
+    targets = [
+        resources["SweepSchedule"]["Properties"]["Target"]["Arn"],
+        *(target["Arn"] for target in resources["SecretChangedRule"]["Properties"]["Targets"]),
+        *(mapping["FunctionName"] for mapping in of_type(resources, "AWS::Lambda::EventSourceMapping").values()),
+        *(permission["FunctionName"] for permission in of_type(resources, "AWS::Lambda::Permission").values()),
+    ]
+    assert len(targets) > len(FUNCTIONS)
+    for path, methods in resources["TokenBrokerApi"]["Properties"]["Body"]["paths"].items():
+        for method, operation in methods.items():
+            called = re.search(r"/functions/(\w+)/invocations$", operation["x-amazon-apigateway-integration"]["uri"])
+            assert called, f"{method} {path}"
+            targets.append(called[1])
+    assert {target.removesuffix("FunctionAliaslive") for target in targets} == set(FUNCTIONS)
+    (invoke,) = resources["SweepScheduleRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    assert invoke["Resource"] == "SweepDueFunction.Arn:live"
+
+
+def test_no_deployment_is_gradual_unless_asked_for(translated: Document) -> None:
+    resources = Resolver(translated).resources()
+    assert not of_type(resources, "AWS::CodeDeploy::DeploymentGroup")
+    assert "DeploymentRole" not in resources
+
+
+def test_every_gradual_way_is_known_to_sam(template: Document) -> None:
+    ways = template["Parameters"]["Deployment"]["AllowedValues"]
+    assert template["Mappings"]["Deployments"] == {
+        way: {"IsGradual": "false" if way == "AllAtOnce" else "true"} for way in ways
+    }
+
+
+def test_a_gradual_deployment_goes_back_when_an_alarm_rings() -> None:
+    resources = with_parameters(Deployment="Linear10PercentEvery1Minute")
+    groups = of_type(resources, "AWS::CodeDeploy::DeploymentGroup")
+    assert groups.keys() == {f"{verb}FunctionDeploymentGroup" for verb in FUNCTIONS}
+    for group in groups.values():
+        assert group["DeploymentConfigName"] == "CodeDeployDefault.LambdaLinear10PercentEvery1Minute"
+        assert group["ServiceRoleArn"] == "DeploymentRole.Arn"
+        assert group["AutoRollbackConfiguration"]["Enabled"] is True
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        alarms = {alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]}
+        assert alarms == {"InternalErrorsAlarm", "FunctionErrorsAlarm"}
+        assert alarms <= resources.keys()
+    for verb in FUNCTIONS:
+        update = resources[f"{verb}FunctionAliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        assert update["DeploymentGroupName"] == f"{verb}FunctionDeploymentGroup"
+    # SAM would make a role with a managed policy that reaches every function of the account.
+    assert [name for name in of_type(resources, "AWS::IAM::Role") if "CodeDeploy" in name] == []
+    statements = resources["DeploymentRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    shifted = {statement["Resource"] for statement in statements if "lambda:UpdateAlias" in statement["Action"]}
+    assert shifted == {f"{verb}Function.Arn" for verb in FUNCTIONS}
+
+
+def test_a_snapshot_is_taken_of_the_api_s_functions_alone_and_only_if_asked_for() -> None:
+    for asked in ("None", "PublishedVersions"):
+        functions = of_type(with_parameters(SnapStart=asked), "AWS::Lambda::Function")
+        snapped = {name: function["SnapStart"] for name, function in functions.items() if "SnapStart" in function}
+        assert snapped == {name: {"ApplyOn": asked} for name in API_FUNCTIONS}
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
+def test_functions_and_compiled_layer_are_of_one_architecture(architecture: str) -> None:
+    resources = with_parameters(Architecture=architecture)
+    for function in of_type(resources, "AWS::Lambda::Function").values():
+        assert function["Architectures"] == [architecture]
+    (vendor,) = (name for name in resources if name.startswith("VendorLayer"))
+    assert resources[vendor]["Properties"]["CompatibleArchitectures"] == [architecture]
+
+
+def test_concurrency_is_reserved_where_asked_for() -> None:
+    parameters = {f"{verb}Concurrency": "7" for verb in ("GetToken", "ManageConnections", "RenewToken")}
+    for given, reserved in (
+        ({}, {}),
+        (parameters, {f"{name.removesuffix('Concurrency')}Function": "7" for name in parameters}),
+    ):
+        functions = of_type(with_parameters(**given), "AWS::Lambda::Function")
+        found = {
+            name: function["ReservedConcurrentExecutions"]
+            for name, function in functions.items()
+            if "ReservedConcurrentExecutions" in function
+        }
+        assert found == reserved
+
+
+def test_an_access_log_has_its_role_before_there_is_a_stage() -> None:
+    resources = with_parameters(SetApiGatewayAccount="true")
+    (tag,) = resources["AccessLogGroup"]["Properties"]["Tags"]
+    assert tag["Value"] == "ApiGatewayAccount"
+    assert resources["ApiGatewayAccount"]["DependsOn"] == "TokenBrokerApi"
+    assert "AccessLogGroup" in resources["TokenBrokerApiapiStage"]["Properties"]["AccessLogSetting"]["DestinationArn"]
+    assert not {"ApiGatewayAccount", "ApiGatewayLogRole"} & with_parameters().keys()

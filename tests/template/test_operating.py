@@ -1,0 +1,129 @@
+"""What a person at night goes by: each alarm has a runbook entry, dashboard and outputs say what they promise."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.local.process import ROOT
+from tests.local.resources import Document
+
+from .intrinsics import Resolver
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:"
+CODE = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "layers" / "broker").rglob("*.py")]
+# An alarm's metrics are held by tests/integration/test_alarms.py; here are the dashboard's.
+OWN_METRIC = re.compile(r"(?:SUM|MIN|MAX)\((\w+)\) FROM SCHEMA\(\"TokenBroker/token-broker\"")
+
+
+def alarms(translated: Document, **parameters: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource["Properties"]
+        for name, resource in Resolver(translated, parameters).resources().items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+
+def runbook() -> dict[str, tuple[str, str]]:
+    """Entry by alarm: the heading that it stands under, and its text."""
+    entries: dict[str, tuple[str, str]] = {}
+    for chapter in re.split(r"^## ", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[
+        1:
+    ]:
+        title, *parts = re.split(r"^### ", chapter, flags=re.MULTILINE)
+        for part in parts:
+            name, _, text = part.partition("\n")
+            entries[name.strip()] = (title.strip(), text.strip())
+    return entries
+
+
+def test_every_alarm_has_a_runbook_entry_and_names_it(translated: Document) -> None:
+    entries = runbook()
+    assert entries.keys() == alarms(translated).keys()
+    for name, alarm in alarms(translated).items():
+        assert alarm["AlarmDescription"].endswith(f"docs/runbook.md, {name}.")
+        for part in ("Look: ", "Do: ", "Ends: "):
+            assert f"\n{part}" in entries[name][1], f"{name}: {part}"
+
+
+def test_an_alarm_goes_to_the_topic_that_its_runbook_entry_stands_under(translated: Document) -> None:
+    found = alarms(translated, PageTopicArn=f"{TOPIC}page", NotifyTopicArn=f"{TOPIC}notify")
+    for name, (chapter, _) in runbook().items():
+        topic = f"{TOPIC}page" if "PageTopicArn" in chapter else f"{TOPIC}notify"
+        assert found[name]["AlarmActions"] == found[name]["OKActions"] == [topic], name
+
+
+def test_without_topics_alarms_tell_nobody(translated: Document) -> None:
+    assert not [name for name, alarm in alarms(translated).items() if "AlarmActions" in alarm or "OKActions" in alarm]
+
+
+def test_every_alarm_says_what_missing_data_means(translated: Document) -> None:
+    found = {name: alarm["TreatMissingData"] for name, alarm in alarms(translated).items()}
+    assert {name for name, treated in found.items() if treated == "breaching"} == {"SweepNotRunningAlarm"}
+    assert {name for name, treated in found.items() if treated == "ignore"} == {"CredentialsEndingAlarm"}
+    assert set(found.values()) == {"breaching", "ignore", "notBreaching"}
+
+
+@pytest.fixture
+def dashboard(translated: Document) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(Resolver(translated).resources()["Dashboard"]["Properties"]["DashboardBody"])
+    return body
+
+
+def test_the_dashboard_shows_what_is_asked_for_at_night(dashboard: dict[str, Any]) -> None:
+    shown = json.dumps(dashboard)
+    for part in ("HandOuts", "GROUP BY source", "Latency", "Renewals", "FailuresInARow", "CredentialsDaysLeft"):
+        assert part in shown
+    assert "credentials_end" in shown
+
+
+def test_what_the_dashboard_shows_is_emitted(dashboard: dict[str, Any]) -> None:
+    emitted = set()
+    for path in CODE:
+        text = path.read_text(encoding="utf-8")
+        emitted |= set(re.findall(r"(?:count|gauge)\(\s*\"(\w+)\"", text))
+        emitted |= set(re.findall(r"(?:CREDENTIALS|REFRESH_TOKEN): \"(\w+)\"", text))
+    shown = set(OWN_METRIC.findall(json.dumps(dashboard).replace('\\"', '"')))
+    for widget in dashboard["widgets"]:
+        for metric in widget["properties"].get("metrics", ()):
+            if metric[0] == "TokenBroker/token-broker":
+                shown.add(metric[1])
+    assert len(shown) >= 8
+    assert shown <= emitted
+
+
+def test_no_two_widgets_lie_on_each_other(dashboard: dict[str, Any]) -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in dashboard["widgets"]:
+        cells = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not cells & taken
+        assert all(x < 24 for x, _ in cells)
+        taken |= cells
+
+
+def test_the_output_for_callers_is_a_policy_of_one_connection(translated: Document) -> None:
+    policy = json.loads(Resolver(translated)(translated["Outputs"]["CallerPolicy"]["Value"]))
+    (statement,) = policy["Statement"]
+    assert statement == {
+        "Effect": "Allow",
+        "Action": "execute-api:Invoke",
+        "Resource": ("arn:aws:execute-api:eu-west-1:123456789012:TokenBrokerApi/api/GET/v1/tokens/PROVIDER/CONNECTION"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "url"),
+    [
+        ({}, "https://TokenBrokerApi.execute-api.eu-west-1.amazonaws.com/api"),
+        ({"DomainName": "tokens.example.com"}, "https://tokens.example.com"),
+    ],
+)
+def test_the_output_for_the_url_is_the_one_to_call(translated: Document, parameters: dict[str, str], url: str) -> None:
+    assert Resolver(translated, parameters)(translated["Outputs"]["ApiUrl"]["Value"]) == url
