@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.fakes import World, answering, hanging, in_turn, issuing
+from tests.fakes import CALLER, World, answering, hanging, in_turn, issuing
 from tests.fakes.world import OAUTH_CREDENTIALS
 from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
-from token_broker.errors import BrokerError, ProviderRefused
+from token_broker.errors import BrokerError, BrokerUnavailable, ProviderRefused, ProviderUnavailable
 from token_broker.ports import Send
 
 FAILED = answering(200, {"status": "FAILED"})
@@ -102,3 +104,61 @@ def test_p4_a_refusal_is_not_forgotten_for_an_outage_that_another_scope_met_mean
     world.clock.advance(60)
     assert isinstance(refused(world, world.instance(), name), ProviderRefused)
     assert len(world.provider) == 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"suspended": True}, {"denied_callers": [CALLER]}, None], ids=["suspended", "denied", "deleted"]
+)
+def test_p9_an_instance_that_has_seen_other_settings_does_not_fall_back_on_the_old_ones(
+    world: World, broker: Broker, name: ConnectionName, changes: dict[str, Any] | None
+) -> None:
+    """Memory may serve for 5 min while our own services fail. What this instance knows to be over is not to be had."""
+    world.ask(broker, name)
+    if changes is None:
+        world.connections.delete(name, expected=None)
+    else:
+        world.settings(name, **changes)
+    world.clock.advance(31)
+    known = refused(world, broker, name)
+    assert not isinstance(known, BrokerUnavailable)
+    world.faults.take_down("tokens")
+    assert isinstance(refused(world, broker, name), BrokerUnavailable)
+
+
+def test_p4_attempts_behind_a_refusal_are_spaced_in_an_outage_too(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """The refusal stays, and so must its rest: not every caller is to repeat refused credentials after 2 s."""
+    world.provider.to = answering(401, {"error": "invalid_client"})
+    refused(world, broker, name)
+    world.clock.advance(900)
+    world.provider.requests.clear()
+    world.provider.to = answering(503)
+    for _ in range(600):
+        refused(world, broker, name)
+        world.clock.advance(1)
+    assert len(world.provider) <= 6
+
+
+def test_p4_a_trial_does_not_shorten_the_rest_that_a_provider_asked_for(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.provider.to = answering(429, {}, {"retry-after": "90"})
+    refused(world, broker, name)
+    world.provider.to = answering(503)
+    with pytest.raises(ProviderUnavailable):
+        broker.attempt(name, force=False)
+    world.provider.requests.clear()
+    world.clock.advance(60)
+    refused(world, broker, name)
+    assert len(world.provider) == 0
+
+
+def test_p4_new_secrets_are_counted_behind_outages_too(world: World, broker: Broker, seller: ConnectionName) -> None:
+    """At most three new versions in an hour: what came of one may have been lost, and counted towards the lock."""
+    world.provider.to = in_turn(*[FAILED, hanging()] * 10)
+    for number in range(10):
+        world.vault.put(seller, {"username": "seller", "password": f"wrong-{number}"})
+        refused(world, broker, seller)
+        world.clock.advance(31)
+    assert len(world.provider) <= 1 + 3

@@ -1,15 +1,20 @@
-"""One AWS endpoint per test session, with the resources of template.yaml. Tests keep apart by the names they make."""
+"""What all tests over the AWS endpoint share. Each is a leak hunt too, and each function is held to its role's rights.
+
+See tests/security/leak_hunt.py and tests/security/least_privilege.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import boto3
 import pytest
 
-from tests.local.aws import REGION, AwsServer, start_aws
-from tests.local.resources import LocalStack, create_resources
+from tests.local.aws import REGION
+from tests.local.resources import LocalStack
+from tests.security.leak_hunt import Hunt, hunting, listening_to_output
+from tests.security.least_privilege import Roles, note_call, recording
 
 from .handlers.fixtures import api, clients, deployed, running_providers, world  # noqa: F401  # fixtures
 
@@ -20,25 +25,40 @@ class LocalSession(boto3.session.Session):
     def __init__(self, endpoint_url: str) -> None:
         super().__init__(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)
         self._endpoint_url = endpoint_url
+        self.events.register("provide-client-params", note_call)
 
     def client(self, *args: Any, **kwargs: Any) -> Any:
         return super().client(*args, **{"endpoint_url": self._endpoint_url, **kwargs})
 
 
-@pytest.fixture(scope="session")
-def aws() -> Iterator[AwsServer]:
-    """A running AWS endpoint."""
-    with start_aws() as server:
-        yield server
+@pytest.fixture(autouse=True)
+def hunt() -> Iterator[Hunt]:
+    """Nothing that is secret in a test stands in anything that was written during it."""
+    with hunting() as hunt:
+        yield hunt
+    assert hunt.found() == []
 
 
 @pytest.fixture(scope="session")
-def stack(aws: AwsServer) -> LocalStack:
-    """The resources of template.yaml behind it."""
-    return create_resources(aws.endpoint_url)
+def roles() -> Roles:
+    return Roles.of_template()
 
 
-@pytest.fixture(scope="session")
-def session(aws: AwsServer) -> boto3.session.Session:
-    """A boto3 session of the endpoint."""
-    return LocalSession(aws.endpoint_url)
+@pytest.fixture(autouse=True)
+def least_privilege(request: pytest.FixtureRequest, roles: Roles) -> Iterator[None]:
+    """No function calls what its role does not allow. Resources that a test invented belong to no role."""
+    stack: LocalStack | None = request.getfixturevalue("stack") if "stack" in request.fixturenames else None
+    with recording() as log:
+        yield
+    if stack is not None:
+        calls = [call for call in log.calls(stack) if not call.resource.startswith("?")]
+        assert [call for call in calls if not roles.permits(call, stack)] == []
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    assert isinstance(item, pytest.Function)
+    hunt = item.funcargs["hunt"]
+    assert isinstance(hunt, Hunt)
+    with listening_to_output(hunt):
+        return (yield)

@@ -22,6 +22,7 @@ from token_broker.broker import Broker
 from token_broker.broker.parts import Parts, Switches, Times
 from token_broker.catalogue import load_catalogue
 from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.observability import seal_broken
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.settings import Settings
 
@@ -87,7 +88,7 @@ def build_broker(
         from token_broker.adapters.sealing import KmsSealer
 
         client = session.client("kms", config=CLIENT_CONFIG)
-        return KmsSealer(client, key_arn=settings.sealing_key_arn, table=settings.token_table)
+        return KmsSealer(client, key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=seal_broken)
 
     def queue() -> SqsRenewalQueue:
         from token_broker.adapters.renewal_queue import SqsRenewalQueue

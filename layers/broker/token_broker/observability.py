@@ -13,7 +13,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN, Deadline
-from token_broker.core.names import ConnectionName
+from token_broker.core.names import ConnectionName, TokenKey
 
 # At DEBUG these print requests, responses and plaintexts by design: pinned, whatever the log level says.
 CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3transfer")
@@ -68,6 +68,12 @@ def deadlines_ahead(name: ConnectionName, deadlines: Iterable[Deadline], now: da
             logger.warning(
                 "credentials_end", provider=name.provider, connection=name.connection, days_left=round(days, 1)
             )
+
+
+def seal_broken(key: TokenKey, purpose: str) -> None:
+    """A sealed value did not open where it stands: tampered with, moved, or sealed under another key."""
+    logger.error("seal_broken", provider=key.name.provider, connection=key.name.connection, purpose=purpose)
+    count("BrokenSeals", provider=key.name.provider)
 
 
 def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[str, str]) -> None:

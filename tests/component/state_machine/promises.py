@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.component.state_machine.servers import RETRY_AFTER_S, Received
+from tests.component.state_machine.budgets import Budgets
+from tests.component.state_machine.history import History, host_in
+from tests.component.state_machine.logins import Logins
+from tests.component.state_machine.rests import Rests
+from tests.component.state_machine.servers import Received
 from tests.component.state_machine.stage import Operation, Seen, Stage
-from token_broker.core.connections import asked_version
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import TokenRecord
 from token_broker.ports import Commit
 
 TOLERANCE = timedelta(seconds=1)
-REFUSED_REST = timedelta(minutes=15)
-LEAST_RESTS = {"429": timedelta(seconds=RETRY_AFTER_S), "refused": REFUSED_REST, "invalid_scope": REFUSED_REST}
-SHORTEST_REST = timedelta(seconds=2)
-DOUBT = timedelta(seconds=60)
-LOCKS_AFTER = 5
 MAX_REPORT_REST = timedelta(minutes=15)
-
-
-@dataclass(frozen=True)
-class Rest:
-    """A failure that was met and remembered. `scope` None: it rests the whole connection."""
-
-    name: ConnectionName
-    scope: str | None
-    since_seq: int
-    until: datetime
-    refused: bool
-    secret: str | None
-    settings_version: str
-
-
-def _asked(by: Seen) -> str:
-    """Settings as far as the provider sees them."""
-    return asked_version(by.settings.settings) if by.settings is not None else ""
 
 
 class Promises:
@@ -48,16 +27,16 @@ class Promises:
         self.broken: list[str] = []
         self.purged_at: dict[str, tuple[int, datetime]] = {}
         self.watched_over: dict[str, datetime] = {}
+        self.unreadable: set[str] = set()
+        self.stored: set[str] = set()
+        self.history = History(stage)
+        self.rests = Rests(stage, self.breaks, login=login)
+        self.logins = Logins(self.breaks)
+        self.budgets = Budgets(self.breaks, limit)
         self._stage = stage
-        self._login = login
-        self._limit = limit
         self._leaders: dict[TokenKey, str | None] = {}
         self._purge_seqs: dict[TokenKey, int] = {}
-        self._rests: list[Rest] = []
-        self._host_rest: tuple[int, datetime] | None = None
         self._forced: dict[TokenKey, list[tuple[str, datetime, datetime]]] = defaultdict(list)
-        self._wrong: dict[tuple[str, str], list[datetime]] = defaultdict(list)
-        self._in_minute: dict[datetime, int] = defaultdict(int)
 
     def breaks(self, what: str) -> None:
         self.broken.append(what)
@@ -74,12 +53,17 @@ class Promises:
             if before.token is not None and before.token.renew_at > commit.now and before.rejections:
                 self.breaks("P5: reports were forgotten before a token lasted until its renewal")
             self._forced.pop(key, None)
-        self._rests = [rest for rest in self._rests if rest.name != key.name or rest.since_seq > by.read_seq]
+        token_id = commit.token.token_id
+        # A server that reuses tokens gave it again, and callers may have it.
+        self.stored.add(token_id)
+        self.watched_over.pop(token_id, None)
+        self.unreadable.discard(token_id)
+        self.rests.worked(key.name, by)
 
-    def request(self, operation: Operation, received: Received, accepted: bool) -> None:
+    def request(self, operation: Operation, received: Received, *, accepted: bool) -> None:
         """A request leaves the broker."""
         by, now = operation.seen, self._stage.clock()
-        self._check_budget(by, now, received)
+        self.budgets.request(operation, received, now)
         if received.step == "revoke":
             return
         by.requests += received.step != "connect"
@@ -90,10 +74,17 @@ class Promises:
             return
         if now > by.lease_until:
             self.breaks("P1: a token request after the lease")
+        self._check_settings(by, received)
         self._check_alone(operation, by.key, now)
-        self._check_rests(operation, by, by.key, received, now)
-        if received.step == "login" and not accepted and operation.kind != "trial":
-            self._check_lock(by, received, now)
+        self.rests.check(operation, by.key, received)
+        if received.step == "login":
+            self.logins.request(operation, by.key.name, received, now, ok=accepted)
+
+    def _check_settings(self, by: Seen, received: Received) -> None:
+        if by.settings is None or by.settings.settings.get("suspended"):
+            self.breaks("P8: a token request for a connection that is suspended or gone")
+        elif host_in(by.settings) != received.host:
+            self.breaks(f"P8: credentials were sent to {received.host}, which the settings do not name")
 
     def _check_alone(self, operation: Operation, key: TokenKey, now: datetime) -> None:
         for other in self._stage.waiting:
@@ -105,61 +96,11 @@ class Promises:
 
     # ------------------------------------------------------------------ P4: failures are remembered
     def remembered(self, name: ConnectionName, scope: str | None, by: Seen, failure: Failure) -> None:
-        if by.met is None or by.met_at is None:
-            return
-        least = LEAST_RESTS.get(by.met, SHORTEST_REST)
-        if self._login and by.met == "refused":
-            # Unicommerce says FAILED for an outage too: doubted once where the credentials worked before.
-            least = DOUBT
-        is_outage = by.met in ("503", "html", "unreachable", "hang", "lost", "429")
-        if is_outage and failure.refused and failure.at >= by.met_at and not self._login:
-            self.breaks(f"P4: an outage ({by.met}) was taken for a refusal")
-        version = _asked(by)
-        # Other settings lift a rest, even where they are the old ones again later.
-        self._rests = [rest for rest in self._rests if rest.name != name or rest.settings_version == version]
-        until = by.met_at + least
-        self._rests.append(Rest(name, scope, self._stage.next_seq(), until, failure.refused, by.secret, version))
+        self.rests.remembered(name, scope, by, failure)
 
-    def host_rests(self, until: datetime) -> None:
-        self._host_rest = (self._stage.next_seq(), until)
-
-    def rests_ended(self, name: ConnectionName) -> None:
-        self._rests = [rest for rest in self._rests if rest.name != name]
-
-    def _check_rests(self, operation: Operation, by: Seen, key: TokenKey, received: Received, now: datetime) -> None:
-        if self._host_rest is not None and self._host_rest[0] < by.lease_seq and now < self._host_rest[1]:
-            self.breaks("P4: a host that asked to be left alone was asked")
-        version = _asked(by)
-        for rest in self._rests:
-            if operation.kind == "trial" or rest.name != key.name or rest.scope not in (None, key.scope):
-                continue
-            if rest.since_seq > by.read_seq or version != rest.settings_version:
-                continue
-            if rest.refused and received.step != "connect" and rest.secret != received.secret:
-                continue
-            is_sweep = rest.refused and operation.kind == "renew" and received.step != "connect"
-            if now < rest.until and (received.step != "connect" or not rest.refused):
-                self.breaks(f"P4: asked {received.step} although a failure rests until {rest.until}")
-            elif is_sweep:
-                self.breaks("P4: the sweep repeated a refusal")
-
-    def _check_lock(self, by: Seen, received: Received, now: datetime) -> None:
-        version = _asked(by)
-        times = self._wrong[received.secret, version]
-        times.append(now)
-        if sum(1 for at in times if now - at < REFUSED_REST) >= LOCKS_AFTER:
-            self.breaks(f"P4: {LOCKS_AFTER} wrong logins within {REFUSED_REST} lock the account")
-
-    def _check_budget(self, by: Seen, now: datetime, received: Received) -> None:
-        if self._limit is None or received.step == "connect":
-            return
-        by.budget -= 1
-        if by.budget < 0:
-            self.breaks("P4: a request without a place in the endpoint's budget")
-        minute = now.replace(second=0, microsecond=0)
-        self._in_minute[minute] += 1
-        if self._in_minute[minute] > self._limit:
-            self.breaks("P4: more requests in a minute than the provider's published limit")
+    def rests_ended(self, name: ConnectionName, by: Seen) -> None:
+        self.rests.ended(name)
+        self.logins.known(name, by, rests=False)
 
     # ------------------------------------------------------------------ P5: a report is no lever
     def forced(self, key: TokenKey, owner: str, until: datetime, *, since: datetime) -> None:
@@ -178,9 +119,9 @@ class Promises:
         now, seq = self._stage.clock(), self._stage.next_seq()
         self._leaders[before.key], self._purge_seqs[before.key] = None, seq
         self._forced.pop(before.key, None)
-        self._rests = [
-            rest for rest in self._rests if rest.scope is None or TokenKey(rest.name, rest.scope) != before.key
-        ]
+        self.rests.purged(before.key)
         for item in before.outstanding(now):
             self.purged_at[item.token_id] = (seq, now)
             self.watched_over[item.token_id] = item.expires_at
+            if self._stage.running is not None:
+                self._stage.running.seen.dropped[item.token_id] = item.expires_at

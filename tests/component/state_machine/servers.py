@@ -7,10 +7,10 @@ import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
 
 from tests.component.state_machine.stage import Stage
 from tests.fakes.world import REDIRECT_URI
@@ -33,8 +33,10 @@ class Issue:
     """A token as its server knows it. `ended`: why it is no longer good, before its time."""
 
     token: str
+    host: str
     client: str
     scope: str
+    issued_at: datetime
     ends_at: datetime
     issues: int = 1
     ended: str | None = None
@@ -62,6 +64,7 @@ class Manners:
 class Received:
     """A request as understood: `step` is connect, token, code, refresh, login or revoke."""
 
+    host: str
     step: str
     client: str
     secret: str
@@ -69,10 +72,10 @@ class Received:
 
 
 class Server:
-    """All endpoints of one provider. `trouble` is met by the next requests in turn, `down` by every one.
+    """All endpoints of one provider, at any host: each host knows only what it issued itself.
 
-    `on_request` hears of each request that leaves the broker; `broken_rule` of what must never be sent. `unrevokable`:
-    tokens whose revocation was refused for good.
+    `trouble` is met by the next requests in turn, `down` by every one. `on_request` hears of each request that leaves
+    the broker; `broken_rule` of what must never be sent. `unrevokable`: tokens whose revocation was refused for good.
     """
 
     def __init__(
@@ -89,11 +92,11 @@ class Server:
         self.trouble: deque[str] = deque()
         self.down: str | None = None
         self.issues: dict[str, Issue] = {}
-        self.refresh_tokens: dict[str, bool] = {}
+        self._refresh_tokens: dict[str, str] = {}
         self.unrevokable: set[str] = set()
         self._on_request = on_request
         self._broken_rule = broken_rule
-        self._codes: dict[str, datetime] = {}
+        self._codes: dict[str, tuple[str, datetime]] = {}
         self._sent_once: set[str] = set()
         self._numbers = count(1)
 
@@ -105,11 +108,12 @@ class Server:
         met = self.down or (self.trouble.popleft() if self.trouble else "ok")
         if (received.step, met) in (("login", "invalid_scope"), ("revoke", "html")):
             met = "refused" if received.step == "login" else "503"
-        operation.seen.met, operation.seen.secret = met, received.secret
+        operation.seen.met, operation.seen.secret = met, received.secret or operation.seen.read_secret
         if met == "unreachable":
             return Unreachable("nobody listens")
         self._on_request(received)
         self._check_sent_once(received)
+        self._check_at_home(received)
         if met == "hang":
             return Hang("no answer")
         if met == "503":
@@ -148,10 +152,22 @@ class Server:
             if value:
                 self._sent_once.add(value)
 
+    def _check_at_home(self, received: Received) -> None:
+        """What one host issued is nobody else's business."""
+        issue = self.issues.get(fingerprint(received.fields.get("token", "")))
+        homes = {
+            "token": issue.host if issue is not None else received.host,
+            "code": self._codes.get(received.fields.get("code", ""), (received.host,))[0],
+            "refresh_token": self._refresh_tokens.get(received.fields.get("refresh_token", ""), received.host),
+        }
+        for what, host in homes.items():
+            if host != received.host:
+                self._broken_rule(f"P7: a {what} of {host} was sent to {received.host}")
+
     def _processed(self, received: Received) -> HttpResponse:
         if received.step == "connect":
             code = f"code-{next(self._numbers)}"
-            self._codes[code] = self.stage.clock()
+            self._codes[code] = (received.host, self.stage.clock())
             return HttpResponse(302, {"location": f"{REDIRECT_URI}?code={quote(code)}"})
         if not self.accepts(received.client, received.secret):
             if received.step == "revoke":
@@ -164,25 +180,26 @@ class Server:
             return _json(200, {})
         if received.step == "code" and self._is_stale_code(received.fields["code"]):
             return _json(400, {"error": "invalid_grant"})
-        if received.step == "refresh" and not self.refresh_tokens.pop(received.fields["refresh_token"], False):
+        if received.step == "refresh" and not self._refresh_tokens.pop(received.fields["refresh_token"], ""):
             return _json(400, {"error": "invalid_grant"})
         return self._issue(received)
 
     def _is_stale_code(self, code: str) -> bool:
-        made_at = self._codes.pop(code, None)
-        return made_at is None or self.stage.clock() - made_at > CODE_TIME
+        _host, made_at = self._codes.pop(code, ("", datetime.min.replace(tzinfo=UTC)))
+        return self.stage.clock() - made_at > CODE_TIME
 
     def _issue(self, received: Received) -> HttpResponse:
         now, scope = self.stage.clock(), received.fields.get("scope", "")
-        issue = self._reissued(received.client, scope)
+        issue = self._reissued(received, scope)
         if issue is None:
             if self.manners.revokes_previous:
                 for other in self.issues.values():
-                    if other.client == received.client:
+                    if (other.host, other.client) == (received.host, received.client):
                         other.end("superseded", now)
             token = f"tok-{next(self._numbers)}"
             ends_at = now + timedelta(seconds=self.life_s or UNTOLD_LIFE_S)
-            issue = self.issues[fingerprint(token)] = Issue(token, received.client, scope, ends_at)
+            issue = Issue(token, received.host, received.client, scope, now, ends_at)
+            self.issues[fingerprint(token)] = issue
         else:
             issue.issues += 1
         if self.manners.login:
@@ -192,17 +209,19 @@ class Server:
             body["expires_in"] = int((issue.ends_at - now).total_seconds())
         if self.manners.rotates:
             body["refresh_token"] = f"refresh-{next(self._numbers)}"
-            self.refresh_tokens[body["refresh_token"]] = True
+            self._refresh_tokens[body["refresh_token"]] = received.host
         return _json(200, body)
 
-    def _reissued(self, client: str, scope: str) -> Issue | None:
+    def _reissued(self, received: Received, scope: str) -> Issue | None:
         if self.manners.reissue_window_s is None:
             return None
         opens = self.stage.clock() + timedelta(seconds=self.manners.reissue_window_s)
         found = [
             issue
             for issue in self.issues.values()
-            if (issue.client, issue.scope) == (client, scope) and issue.ended is None and issue.ends_at > opens
+            if (issue.host, issue.client, issue.scope) == (received.host, received.client, scope)
+            and issue.ended is None
+            and issue.ends_at > opens
         ]
         return found[-1] if found else None
 
@@ -216,18 +235,18 @@ def _json(status: int, body: dict[str, Any]) -> HttpResponse:
 
 
 def _understood(request: HttpRequest) -> Received:
-    query, body = dict(request.query), (request.body or b"").decode()
+    host, query, body = urlsplit(request.url).netloc, dict(request.query), (request.body or b"").decode()
     fields = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     if request.url.endswith("/connect"):
-        return Received("connect", query["client_id"], "", query)
+        return Received(host, "connect", query["client_id"], "", query)
     if request.url.endswith("/authToken"):
-        return Received("login", query["username"], query["password"], query)
+        return Received(host, "login", query["username"], query["password"], query)
     client, secret = fields.get("client_id", ""), fields.get("client_secret", "")
     header = request.headers.get("Authorization", "")
     if header:
         pair = base64.b64decode(header.removeprefix("Basic ")).decode()
         client, secret = (unquote_plus(part) for part in pair.split(":", 1))
     if request.url.endswith("/revoke"):
-        return Received("revoke", client, secret, fields)
+        return Received(host, "revoke", client, secret, fields)
     steps = {"authorization_code": "code", "refresh_token": "refresh", "client_credentials": "token"}
-    return Received(steps[fields["grant_type"]], client, secret, fields)
+    return Received(host, steps[fields["grant_type"]], client, secret, fields)

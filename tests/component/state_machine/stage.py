@@ -22,9 +22,19 @@ class Killed(BaseException):
     """The process is gone: nothing that it would do afterwards is done."""
 
 
+class Endless(BaseException):
+    """An operation that would never end."""
+
+
+MOST_CALLS = 400
+
+
 @dataclass
 class Seen:
-    """What an operation read, led, sent and met, for judging it. Moments `…_seq` are places in the order of events."""
+    """What an operation read, led, sent and met, for judging it. Moments `…_seq` are places in the order of events.
+
+    `places`: those in an endpoint's budget, by host and moment. `fenced` and `dropped`: token_ids and their ends.
+    """
 
     read_seq: int = 0
     read_at: datetime | None = None
@@ -37,12 +47,14 @@ class Seen:
     lease_until: datetime | None = None
     in_flight: bool = False
     requests: int = 0
-    budget: int = 0
+    places: list[tuple[str, datetime]] = field(default_factory=list)
     met: str | None = None
     met_at: datetime | None = None
     secret: str | None = None
+    read_secret: str | None = None
     faulted: bool = False
     fenced: dict[str, datetime] = field(default_factory=dict)
+    dropped: dict[str, datetime] = field(default_factory=dict)
 
 
 class Operation:
@@ -85,6 +97,8 @@ class Operation:
         if self.dead:
             raise Killed
         self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise Endless
         if self.hops is None:
             return
         if self.hops > 0:

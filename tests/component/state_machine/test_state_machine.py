@@ -1,4 +1,5 @@
-"""P1 to P6 over any interleaving: several instances, one provider, crashes, lost answers, reports, purges, secrets.
+"""P1 to P6 over any interleaving: several instances, one provider, crashes, lost answers, reports, purges, secrets,
+settings, connections that go and come.
 
 5,000 steps in all, the same on every run; `make soak` (SOAK=1) goes through 50,000, and new ones.
 """
@@ -28,12 +29,19 @@ SETTINGS = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+ELSEWHERE = "https://moved.example"
 
 
 class PlainMachine(BrokerMachine):
     """Client credentials: every request issues one more token."""
 
-    kind = Kind("oauth2", settings={"allowed_scopes": ["*"]}, scopes=(None, "a", "b"), lives=(3600, 300, 40, 1))
+    kind = Kind(
+        "oauth2",
+        settings={"allowed_scopes": ["*"]},
+        elsewhere={"token_url": f"{ELSEWHERE}/token", "revocation_url": f"{ELSEWHERE}/revoke"},
+        scopes=(None, "a", "b"),
+        lives=(3600, 300, 40, 1),
+    )
 
 
 class RotatingMachine(BrokerMachine):
@@ -43,6 +51,7 @@ class RotatingMachine(BrokerMachine):
         "ucommerce",
         Manners(rotates=True),
         settings={"allowed_scopes": ["a"]},
+        elsewhere={"base_url": ELSEWHERE},
         scopes=(None, "a"),
         lives=(300, 300, 20, 1),
         revocable=False,
@@ -56,6 +65,7 @@ class ReissuingMachine(BrokerMachine):
         "commerce-layer",
         Manners(reissue_window_s=900),
         settings={"scope": "market:id:1", "allowed_scopes": ["market:id:1", "market:id:2"]},
+        elsewhere={"token_url": f"{ELSEWHERE}/oauth/token"},
         scopes=(None, "market:id:2"),
         connections=("main", "second"),
         lives=(7200, 14_400),
@@ -70,6 +80,7 @@ class RevokingMachine(BrokerMachine):
         "oauth2",
         Manners(revokes_previous=True),
         settings={"issue_revokes_previous": True},
+        elsewhere={"token_url": f"{ELSEWHERE}/token", "revocation_url": f"{ELSEWHERE}/revoke"},
         lives=(3600, 300, 40),
     )
 
@@ -77,7 +88,7 @@ class RevokingMachine(BrokerMachine):
 class LockingMachine(BrokerMachine):
     """A login with a password, and an account that locks after some refusals, as Unicommerce has them."""
 
-    kind = Kind("unicommerce", Manners(login=True), lives=(None,), revocable=False)
+    kind = Kind("unicommerce", Manners(login=True), elsewhere={"base_url": ELSEWHERE}, lives=(None,), revocable=False)
 
 
 def _case(machine: type[BrokerMachine]) -> type[unittest.TestCase]:

@@ -1,18 +1,65 @@
-"""A token store that tells what it was asked to do, and by which operation."""
+"""Stores that tell what they were asked to do, and by which operation."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from tests.component.state_machine.promises import Promises
 from tests.component.state_machine.stage import Seen, Stage
-from tests.fakes import InMemoryTokenStore
+from tests.fakes import FakeVault, InMemoryConnectionStore, InMemoryTokenStore
+from token_broker.core.credentials import Secret
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.tokens import TokenRecord
 from token_broker.ports import Commit, ConnectionStore, StoredSettings
+
+BROKEN = b"tampered with"
+
+
+class WatchedConnectionStore(InMemoryConnectionStore):
+    """Settings in memory; `promises` hears of every write."""
+
+    def __init__(self, stage: Stage, promises: Promises) -> None:
+        super().__init__()
+        self._stage = stage
+        self._promises = promises
+
+    def get(self, name: ConnectionName) -> StoredSettings | None:
+        stored = super().get(name)
+        if self._stage.running is not None and self._stage.running.kind == "trial":
+            self._stage.running.seen.settings = stored
+        return stored
+
+    def put(
+        self, name: ConnectionName, settings: Mapping[str, Any], *, version: str, expected: str | None, absent: bool
+    ) -> StoredSettings | None:
+        before = super().put(name, settings, version=version, expected=expected, absent=absent)
+        self._promises.history.changed(name, self._stored[name])
+        return before
+
+    def delete(self, name: ConnectionName, *, expected: str | None) -> bool:
+        was_there = super().delete(name, expected=expected)
+        self._promises.history.changed(name, None)
+        return was_there
+
+
+class WatchedVault(FakeVault):
+    """Secrets in memory, each with one value that nobody else has; the operation remembers what it read."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def read(self, name: ConnectionName, stage: str = "AWSCURRENT") -> Secret | None:
+        secret = super().read(name, stage)
+        if secret is not None and self._stage.running is not None:
+            values = json.loads(secret.text)
+            self._stage.running.seen.read_secret = values.get("client_secret") or values["password"]
+        return secret
 
 
 class WatchedTokenStore(InMemoryTokenStore):
@@ -67,6 +114,24 @@ class WatchedTokenStore(InMemoryTokenStore):
         super().put_guard(name, failure, settled=settled, seen=seen)
         if self._by is not None:
             self._promises.remembered(name, None, self._by, failure)
+            if settled:
+                self._promises.logins.known(name, self._by, rests=failure.refused)
+
+    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
+        super().clear_guard(name, seen)
+        if self._by is not None:
+            self._promises.logins.known(name, self._by, rests=False)
+
+    def settle_attempt(self, name: ConnectionName) -> None:
+        super().settle_attempt(name)
+        if self._by is not None:
+            self._promises.logins.one_known(name, self._by)
+
+    def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
+        begun = super().begin_trial(name, now=now, not_after=not_after)
+        if begun:
+            self._promises.logins.trial(name, now)
+        return begun
 
     def release(
         self,
@@ -85,22 +150,36 @@ class WatchedTokenStore(InMemoryTokenStore):
 
     def rest_host(self, host: str, until: datetime) -> None:
         super().rest_host(host, until)
-        self._promises.host_rests(until)
+        self._promises.rests.host_rests(host, until)
 
     def end_rests(self, name: ConnectionName) -> None:
         super().end_rests(name)
-        self._promises.rests_ended(name)
+        if self._by is not None:
+            self._promises.rests_ended(name, self._by)
 
     def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         free_at = super().take_budget(host, now=now, limit=limit)
         if free_at is None and self._by is not None:
-            self._by.budget += 1
+            self._promises.budgets.place(self._by, host, now)
         return free_at
 
     def purge(self, record: TokenRecord, revoke_with: Mapping[str, Any], now: datetime) -> TokenRecord:
         before = super().purge(record, revoke_with, now)
         self._promises.purged(before)
         return before
+
+    def tamper(self, key: TokenKey, what: str, other: TokenKey) -> None:
+        """Somebody writes to the table: a value that does not open, or the one that is sealed for another key."""
+        record, elsewhere = self._seen(key), self._seen(other).token
+        spoilt = elsewhere.sealed if elsewhere is not None and other != key else BROKEN
+        if what == "token" and record.token is not None:
+            self._promises.unreadable.add(record.token.token_id)
+            self._change(key, token=replace(record.token, sealed=spoilt))
+        elif what == "refresh_token" and record.refresh is not None:
+            self._change(key, refresh=replace(record.refresh, sealed=spoilt))
+        elif what == "retired":
+            self._promises.unreadable.update(item.token_id for item in record.retired)
+            self._change(key, retired=tuple(replace(item, sealed=spoilt) for item in record.retired))
 
     def held(self, name: ConnectionName) -> tuple[set[str], set[str]]:
         """The token_ids that stand in the store: current ones, and those kept for their revocation."""
@@ -109,6 +188,10 @@ class WatchedTokenStore(InMemoryTokenStore):
         return current, {item.token_id for record in records for item in record.retired if item.revoke}
 
     def _note_read(self, settings: StoredSettings | None, record: TokenRecord | None) -> None:
-        if self._by is not None:
-            self._by.read_seq, self._by.read_at = self._stage.next_seq(), self._stage.clock()
-            self._by.settings, self._by.record = settings, record
+        if self._by is None or self._stage.running is None:
+            return
+        self._by.read_seq, self._by.read_at = self._stage.next_seq(), self._stage.clock()
+        self._by.record = record
+        # A trial goes by what it read before.
+        if self._stage.running.kind != "trial":
+            self._by.settings = settings

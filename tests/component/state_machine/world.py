@@ -10,7 +10,7 @@ from typing import Any
 from tests.component.state_machine.promises import Promises
 from tests.component.state_machine.servers import Hang, Manners, Received, Server
 from tests.component.state_machine.stage import Stage
-from tests.component.state_machine.watched import WatchedTokenStore
+from tests.component.state_machine.watched import WatchedConnectionStore, WatchedTokenStore, WatchedVault
 from tests.fakes import World
 from token_broker.broker import Broker
 from token_broker.catalogue import load_catalogue
@@ -22,11 +22,15 @@ PLAIN = Manners()
 
 @dataclass(frozen=True)
 class Kind:
-    """A provider with a server of certain manners. `limit`: requests per minute, where the server publishes one."""
+    """A provider with a server of certain manners. `limit`: requests per minute, where the server publishes one.
+
+    `elsewhere`: the settings that lead to another host.
+    """
 
     provider: str
     manners: Manners = PLAIN
     settings: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
     scopes: tuple[str | None, ...] = (None,)
     connections: tuple[str, ...] = ("main",)
     lives: tuple[int | None, ...] = (3600,)
@@ -41,6 +45,8 @@ class MachineWorld(World):
         super().__init__()
         self.stage = stage_of(self)
         self.promises = Promises(self.stage, login=kind.manners.login, limit=kind.limit)
+        self.connections = WatchedConnectionStore(self.stage, self.promises)
+        self.vault = WatchedVault(self.stage)
         self.tokens = self.watched = WatchedTokenStore(self.connections, self.stage, self.promises)
         self.faults.every = self.stage.stop
         self.server = Server(self.stage, kind.manners, self._requested, self.promises.breaks)
@@ -77,5 +83,5 @@ class MachineWorld(World):
 
     def _requested(self, received: Received) -> None:
         assert self.stage.running is not None
-        accepted = self.server.accepts(received.client, received.secret) and self.server.down is None
-        self.promises.request(self.stage.running, received, accepted)
+        accepted = self.server.accepts(received.client, received.secret)
+        self.promises.request(self.stage.running, received, accepted=accepted)

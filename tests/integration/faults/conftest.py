@@ -8,9 +8,14 @@ import pytest
 
 from tests.integration.faults.stage import MEMORY, Stage
 from tests.integration.handlers.world import World
+from tests.security.leak_hunt import Hunt
 
 
 @pytest.fixture
-def stage(world: World, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(world: World, hunt: Hunt, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Stage]:
     with Stage(world, monkeypatch, getattr(request, "param", MEMORY)) as stage:
         yield stage
+        if stage.fakes is not None:
+            # What the adapters would have written, but for the sealed values, which have no repr.
+            hunt.note("tables in memory", f"{vars(stage.fakes.tokens)} {vars(stage.fakes.connections)}")
+            hunt.note("queue in memory", repr(stage.fakes.queue.messages))

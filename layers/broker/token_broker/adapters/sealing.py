@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aws_encryption_sdk
@@ -45,12 +45,15 @@ class _MasterKey(KMSMasterKey):  # type: ignore[misc]  # the SDK has no types
 class KmsSealer:
     """Sealer (see ports): committing suite without signature, strict key, every context pair compared."""
 
-    def __init__(self, client: KMSClient, *, key_arn: str, table: str) -> None:
+    def __init__(
+        self, client: KMSClient, *, key_arn: str, table: str, on_broken: Callable[[TokenKey, str], None] | None = None
+    ) -> None:
         self._sdk = aws_encryption_sdk.EncryptionSDKClient(
             commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT, max_encrypted_data_keys=1
         )
         self._master_key = _MasterKey(key_id=key_arn, client=client)
         self._table = table
+        self._on_broken = on_broken
 
     def seal(self, value: str, key: TokenKey, purpose: str) -> bytes:
         try:
@@ -66,6 +69,14 @@ class KmsSealer:
         return bytes(sealed)
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+        try:
+            return self._open(sealed, key, purpose)
+        except SealBroken:
+            if self._on_broken is not None:
+                self._on_broken(key, purpose)
+            raise
+
+    def _open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
         expected = self._context(key, purpose)
         self._master_key.answer, self._master_key.expected = None, expected
         try:

@@ -92,7 +92,7 @@ class _Exchange:
 
     @property
     def is_secure(self) -> bool:
-        return self.request.url.startswith("https://")
+        return self.request.url.lower().startswith("https://")
 
     def ready(self, sock: socket.socket) -> None:
         """The connection stands. From here on something may be sent, unless nobody waits for it any more."""

@@ -239,7 +239,7 @@ class Acquirer:
 
     def _check_new_version(self, work: Work, credentials: Credentials, now: datetime) -> None:
         failure = work.found.guard.failure
-        if failure is not None and failure.refused and failure.secret_version != credentials.version:
+        if failure is not None and failure.secret_version != credentials.version:
             self.note_version(work, credentials, now)
 
     def note_version(self, work: Work, credentials: Credentials, now: datetime) -> None:

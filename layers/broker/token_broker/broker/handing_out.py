@@ -34,7 +34,7 @@ from token_broker.errors import (
     ProviderUnavailable,
     TooManyRejections,
 )
-from token_broker.ports import DueKey, RenewalMessage, SealBroken
+from token_broker.ports import DueKey, RenewalMessage, SealBroken, StoredSettings
 
 MEMORY_TIME = timedelta(seconds=30)
 MEMORY_IN_NEED = timedelta(minutes=5)
@@ -104,19 +104,20 @@ class HandingOut:
         self._memory.forget(name)
 
     def _from_memory(self, ask: Ask, entry: Remembered, now: datetime, max_age: timedelta) -> Handout | None:
-        if now - entry.read_at > max_age:
+        connection = self._memory.connection(ask.name)
+        if connection is None or now - entry.read_at > max_age:
             return None
         try:
-            policy = self._admitted(ask, entry.connection)
+            policy = self._admitted(ask, connection)
         except BrokerError:
             # The settings may have changed since: only the table says no.
             return None
-        if entry.connection.issue_revokes_previous:
+        if connection.issue_revokes_previous:
             return None
         decision = decide(entry.record, _request(ask, policy, now), policy, now)
         if not isinstance(decision, Serve):
             return None
-        return Handout(entry.connection, decision.token, "memory", now, decision.warnings, entry.access_token)
+        return Handout(connection, decision.token, "memory", now, decision.warnings, entry.access_token)
 
     def _from_store(self, ask: Ask, key: TokenKey, asked_at: datetime) -> Handout:
         parts = self._parts
@@ -150,9 +151,8 @@ class HandingOut:
         while True:
             read_at = self._parts.clock()
             stored, record = self._parts.tokens.read(key)
-            connection = self._parts.connection(ask.name, stored)
+            connection = self._learnt(ask.name, stored)
             policy = self._admitted(ask, connection)
-            self._memory.remember_scope(connection)
             scope = connection.scope_for(ask.scope)
             if scope == key.scope:
                 break
@@ -165,6 +165,16 @@ class HandingOut:
         request, now = replace(_request(ask, policy, asked_at), unreadable=unreadable), self._parts.clock()
         look = _Look(connection, policy, record, request, read_at, now, decide(record, request, policy, now))
         return self._look_for_new_secret(look, look.decision) if isinstance(look.decision, Refuse) else look
+
+    def _learnt(self, name: ConnectionName, stored: StoredSettings | None) -> Connection:
+        """The settings just read. They judge what is in memory too, also while our own services fail."""
+        try:
+            connection = self._parts.connection(name, stored)
+        except BrokerError:
+            self._memory.forget(name)
+            raise
+        self._memory.learn(connection)
+        return connection
 
     def _admitted(self, ask: Ask, connection: Connection) -> RenewalPolicy:
         """The same checks on every path. Raises CallerNotAllowed, ScopeNotAllowed or ConnectionSuspended."""
@@ -181,7 +191,7 @@ class HandingOut:
             plain = entry.access_token
         else:
             plain = self._parts.sealer.open(serve.token.sealed, key, ACCESS)
-        self._memory.remember(Remembered(look.connection, look.record, plain, look.read_at))
+        self._memory.remember(Remembered(look.record, plain, look.read_at))
         self._note_use(look, serve.token)
         now = self._parts.clock()
         if not serve.token.alive(now):
@@ -199,7 +209,7 @@ class HandingOut:
         now = self._parts.clock()
         if not acquired.token.alive(now):
             raise _ended()
-        self._memory.remember(Remembered(look.connection, acquired.record, acquired.access_token, look.read_at))
+        self._memory.remember(Remembered(acquired.record, acquired.access_token, look.read_at))
         found = warnings(acquired.record, look.request, look.policy, now)
         if acquired.token.token_id == look.request.rejected:
             found = (*found, "same_token_reissued")

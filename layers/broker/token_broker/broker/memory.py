@@ -17,19 +17,18 @@ MAX_REMEMBERED = 1000
 class Remembered:
     """A record with its token opened. `read_at`: before it was read."""
 
-    connection: Connection
     record: TokenRecord
     access_token: str = field(repr=False)
     read_at: datetime = field()
 
 
 class TokenMemory:
-    """Least-recently-used tokens by key. Only an instance's own; lost with it."""
+    """Least-recently-used tokens by key, and settings as last read. Only an instance's own; lost with it."""
 
     def __init__(self, limit: int = MAX_REMEMBERED) -> None:
         self._limit = limit
         self._entries: OrderedDict[TokenKey, Remembered] = OrderedDict()
-        self._scopes: OrderedDict[ConnectionName, str] = OrderedDict()
+        self._connections: OrderedDict[ConnectionName, Connection] = OrderedDict()
 
     def recall(self, key: TokenKey) -> Remembered | None:
         """The last that was seen of a key, however old."""
@@ -39,23 +38,27 @@ class TokenMemory:
         return found
 
     def remember(self, entry: Remembered) -> None:
-        self.remember_scope(entry.connection)
         self._keep(self._entries, entry.record.key, entry)
 
     def drop(self, key: TokenKey) -> None:
         self._entries.pop(key, None)
 
     def forget(self, name: ConnectionName) -> None:
-        """Everything of a connection, at once: its tokens were dropped."""
+        """All tokens of a connection, at once: they were dropped."""
         for key in [key for key in self._entries if key.name == name]:
             del self._entries[key]
 
     def own_scope(self, name: ConnectionName) -> str:
         """The scope of a request that names none, as last seen: a guess that saves a read and is checked after it."""
-        return self._scopes.get(name, "")
+        connection = self.connection(name)
+        return connection.scope if connection is not None else ""
 
-    def remember_scope(self, connection: Connection) -> None:
-        self._keep(self._scopes, connection.name, connection.scope)
+    def connection(self, name: ConnectionName) -> Connection | None:
+        """The settings as last read, for whichever of the connection's keys: no token outlives them."""
+        return self._connections.get(name)
+
+    def learn(self, connection: Connection) -> None:
+        self._keep(self._connections, connection.name, connection)
 
     def _keep(self, entries: OrderedDict, key: object, value: object) -> None:  # type: ignore[type-arg]  # of either kind
         entries[key] = value

@@ -46,9 +46,12 @@ def allow_entry(value: object) -> str:
 
 
 def is_admitted(caller: Caller, allowed: Sequence[str], denied: Sequence[str]) -> bool:
-    """Whether the lists admit the caller; a denial wins, an empty allow-list admits nobody."""
-    return any(_matches(entry, caller.arn) for entry in allowed) and not any(
-        _matches(entry, caller.arn) for entry in denied
+    """Whether the lists admit the caller; a denial wins, an empty allow-list admits nobody, and nobody is
+    admitted whom API Gateway did not name, not even by *."""
+    return (
+        bool(caller.arn)
+        and any(_matches(entry, caller.arn) for entry in allowed)
+        and not any(_matches(entry, caller.arn) for entry in denied)
     )
 
 

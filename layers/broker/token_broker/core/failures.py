@@ -281,12 +281,17 @@ def next_failure(
 
 
 def to_remember(failure: Failure, previous: Failure | None) -> Failure:
-    """What to keep of a new failure: an outage does not end the rest of a refusal of the same secret and settings."""
-    if previous is None or not previous.refused or failure.refused:
+    """What to keep of a new failure: an outage ends neither a provider's wish to be left alone, nor the rest of a
+    refusal of the same secret and settings. Behind one, attempts are as far apart as a long outage's."""
+    if previous is None or failure.refused:
+        return failure
+    if previous.code == Kind.LIMITED.code and previous.retry_at > failure.retry_at:
+        return previous
+    if not previous.refused:
         return failure
     if (previous.secret_version, previous.settings_version) != (failure.secret_version, failure.settings_version):
         return failure
-    return replace(previous, retry_at=max(previous.retry_at, failure.retry_at))
+    return replace(previous, retry_at=max(previous.retry_at, failure.retry_at, failure.at + TRANSIENT_RESTS[-1]))
 
 
 def growing_rest(kind: Kind, count: int) -> timedelta:

@@ -1,0 +1,42 @@
+"""One AWS endpoint per test session, for all who call functions or adapters over it.
+
+Its modules are imported where they are needed: moto alone takes longer than all unit tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import boto3
+
+    from tests.local.aws import AwsServer
+    from tests.local.resources import LocalStack
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[AwsServer]:
+    """A running AWS endpoint."""
+    from tests.local.aws import start_aws
+
+    with start_aws() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(aws: AwsServer) -> LocalStack:
+    """The resources of template.yaml behind it."""
+    from tests.local.resources import create_resources
+
+    return create_resources(aws.endpoint_url)
+
+
+@pytest.fixture(scope="session")
+def session(aws: AwsServer) -> boto3.session.Session:
+    """A boto3 session of the endpoint."""
+    from tests.integration.conftest import LocalSession
+
+    return LocalSession(aws.endpoint_url)

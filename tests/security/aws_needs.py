@@ -1,0 +1,100 @@
+"""What AWS services do with the template's roles, which no code of ours calls. All else is called by a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Need:
+    """Actions that a service needs on a resource, and what for."""
+
+    service: str
+    actions: tuple[str, ...]
+    resource: str
+    why: str
+
+
+def log_of(group: str) -> Need:
+    return Need("Lambda", ("logs:CreateLogStream", "logs:PutLogEvents"), group, "writes the function's log")
+
+
+TRACING: Final = Need(
+    "Lambda", ("xray:PutTelemetryRecords", "xray:PutTraceSegments"), "*", "active tracing; X-Ray knows no resources"
+)
+POLLING: Final = Need(
+    "Lambda's event source mapping",
+    ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
+    "RenewalQueue",
+    "polls with the role of the function that it calls",
+)
+SECRET_KEYS: Final = Need(
+    "Secrets Manager",
+    ("kms:Decrypt",),
+    "SecretKeyArns",
+    "opens a secret that is under a key of its own with the reader's rights (by parameter)",
+)
+INTERFACES: Final = Need(
+    "Lambda",
+    (
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    ),
+    "*",
+    "makes a function's interfaces in a VPC (by parameter); denied to the function's own code",
+)
+SCHEDULE: Final = Need(
+    "EventBridge Scheduler", ("lambda:InvokeFunction",), "SweepDueFunction:live", "calls the sweep each minute"
+)
+API_LOGS: Final = Need(
+    "API Gateway",
+    (
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:DescribeLogGroups",
+        "logs:DescribeLogStreams",
+        "logs:FilterLogEvents",
+        "logs:GetLogEvents",
+        "logs:PutLogEvents",
+    ),
+    "logs:*",
+    "writes the access logs of the region's APIs; refuses a role with less (by parameter)",
+)
+ALARMS: Final = Need(
+    "CodeDeploy",
+    ("cloudwatch:DescribeAlarms",),
+    "cloudwatch:alarm:*",
+    "stops a gradual deployment; CloudWatch knows no narrower resource (by parameter)",
+)
+FUNCTIONS: Final = (
+    "GetTokenFunction",
+    "ManageConnectionsFunction",
+    "SweepDueFunction",
+    "RenewTokenFunction",
+    "SecretChangedFunction",
+)
+SHIFTS: Final = tuple(
+    Need(
+        "CodeDeploy",
+        ("lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"),
+        function,
+        "moves the alias from version to version (by parameter)",
+    )
+    for function in FUNCTIONS
+)
+NEEDS: Final[Mapping[str, Sequence[Need]]] = {
+    "GetTokenRole": (log_of("AuditLogGroup"), TRACING, SECRET_KEYS, INTERFACES),
+    "ManageConnectionsRole": (log_of("AuditLogGroup"), TRACING),
+    "SweepDueRole": (log_of("SweepDueLogGroup"), TRACING),
+    "RenewTokenRole": (log_of("RenewTokenLogGroup"), TRACING, POLLING, SECRET_KEYS, INTERFACES),
+    "SecretChangedRole": (log_of("SecretChangedLogGroup"), TRACING),
+    "SweepScheduleRole": (SCHEDULE,),
+    "ApiGatewayLogRole": (API_LOGS,),
+    "DeploymentRole": (ALARMS, *SHIFTS),
+}

@@ -1,0 +1,275 @@
+"""The leak hunt: while a test runs, what must stay secret is collected, and all that is written; then one is looked for
+in the other.
+
+Secrets are the simulated providers' credentials, tokens, refresh tokens and codes, and what Secrets Manager was given.
+Written is what leaves the processes: log records of every logger at DEBUG, standard output and error, metrics with
+them, answers, exceptions with their causes and stacks, every request to DynamoDB, SQS and KMS (so each state of a table
+item and each message, not only the last), and the logs of functions that run as processes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, unquote
+
+import pytest
+from aws_lambda_powertools import Logger
+
+from tests.fakes import FakeVault
+from tests.integration.handlers.functions import Functions
+from tests.local import aws, environments, process
+from tests.local.providers import DEFAULT_ACCOUNTS
+from tests.local.providers.simulator import Simulator
+from tests.local.providers.ucommerce import Ucommerce
+from tests.security.leak_search import SHORTEST, leaks
+from token_broker import observability
+from token_broker.core.exchange import TransportError
+from token_broker.core.grants import Refusal
+from token_broker.core.replies import Unusable
+from token_broker.errors import BrokerError
+from token_broker.ports import SealBroken
+
+# The AWS of the tests runs in this process and is no part of what is tested.
+NOT_OURS: Final = ("moto", "werkzeug", "responses", "samtranslator")
+# Names, not secrets: they stand in logs of other systems and in some errors.
+PUBLIC_FIELDS: Final = frozenset({"client_id", "username", "name"})
+TOKEN_FIELDS: Final = ("access_token", "accessToken", "refresh_token")
+KNOWN: Final = frozenset(
+    value
+    for account in DEFAULT_ACCOUNTS.values()
+    for name, value in account["secret"].items()
+    if name not in PUBLIC_FIELDS
+)
+
+
+class Written(Protocol):
+    """A text stream."""
+
+    def write(self, text: str, /) -> Any: ...
+
+
+class Tee:
+    """A stream that keeps what it passes on."""
+
+    def __init__(self, stream: Written, kept: list[str]) -> None:
+        self._stream = stream
+        self._kept = kept
+
+    def write(self, text: str) -> Any:
+        self._kept.append(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class Records(logging.Handler):
+    """All log records, whatever their level, with every field and the text of every exception."""
+
+    def __init__(self, kept: list[str]) -> None:
+        super().__init__(logging.NOTSET)
+        self._kept = kept
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(NOT_OURS):
+            return
+        self._kept += [record.getMessage(), repr(vars(record))]
+        if record.exc_info:
+            self._kept.append(self._formatter.formatException(record.exc_info))
+
+
+class Hunt:
+    """What is secret in one test, and what was written during it."""
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set(KNOWN)
+        self.written: dict[str, list[str]] = {}
+        self.raised: list[BaseException] = []
+
+    def secret(self, value: object) -> None:
+        """One more canary."""
+        if isinstance(value, str) and len(value) >= SHORTEST:
+            self.secrets.add(value)
+
+    def credentials(self, text: str) -> None:
+        """The text of a secret: its fields, or all of it where it has none."""
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            fields = text
+        values = fields.items() if isinstance(fields, dict) else [("", fields)]
+        for name, value in values:
+            if name not in PUBLIC_FIELDS:
+                self.secret(value)
+
+    def note(self, place: str, text: str) -> None:
+        self.written.setdefault(place, []).append(text)
+
+    def answered(self, result: Any) -> None:
+        """What a function returned. The one place of a token is the body of a hand-out; nothing else belongs there."""
+        if isinstance(result, Mapping) and "statusCode" in result:
+            body = json.loads(result["body"])
+            if result["statusCode"] == 200 and isinstance(body, dict) and "access_token" in body:
+                body = {name: value for name, value in body.items() if name not in ("access_token", "headers")}
+            result = {**result, "body": body}
+        self.note("answers", json.dumps(result, default=repr, ensure_ascii=False))
+
+    def asked_of_aws(self, target: str, body: bytes) -> None:
+        """A request to AWS. KMS is told an encryption context, which CloudTrail writes down."""
+        service, _, operation = target.partition(".")
+        text = body.decode("utf-8", "replace")
+        if service == "secretsmanager":
+            self.credentials(json.loads(text).get("SecretString", ""))
+        elif service:
+            self.note(f"requests to {service}", f"{operation} {text}")
+
+    def found(self) -> list[tuple[str, str]]:
+        """Which secret (its first characters) stands where. Empty where nothing leaked."""
+        places = {place: list(texts) for place, texts in self.written.items()}
+        for error in self.raised:
+            places.setdefault("exceptions", []).append("".join([*traceback.format_exception(error), repr(vars(error))]))
+        return leaks(self.secrets, {place: "\n".join(texts).encode() for place, texts in places.items()})
+
+    def clear(self) -> None:
+        """What was written so far was looked through: on to the next example of a property."""
+        for texts in self.written.values():
+            texts.clear()
+        self.raised.clear()
+
+
+@contextmanager
+def hunting() -> Iterator[Hunt]:
+    """A hunt for as long as the context lasts. Who holds it looks at what it found."""
+    hunt, root = Hunt(), logging.getLogger()
+    ours = [found for found in vars(observability).values() if isinstance(found, Logger)]
+    records = Records(hunt.written.setdefault("log records", []))
+    level, our_levels = root.level, [found.log_level for found in ours]
+    with pytest.MonkeyPatch.context() as patch:
+        _listen_to_providers(hunt, patch)
+        _listen_to_functions(hunt, patch)
+        _listen_to_aws(hunt, patch)
+        for kind in (BrokerError, TransportError, Refusal, Unusable, SealBroken):
+            _listen_to_errors(hunt, patch, kind)
+        for handler in {handler for found in ours for handler in found.handlers}:
+            assert isinstance(handler, logging.StreamHandler)
+            patch.setattr(handler, "stream", Tee(handler.stream, hunt.written.setdefault("log lines", [])))
+        root.addHandler(records)
+        root.setLevel(logging.DEBUG)
+        for found in ours:
+            found.setLevel("DEBUG")
+        try:
+            yield hunt
+        finally:
+            root.removeHandler(records)
+            root.setLevel(level)
+            for found, our_level in zip(ours, our_levels, strict=True):
+                found.setLevel(our_level)
+    for path, text in _new_log_text():
+        hunt.note(f"log of {path.stem}", text)
+
+
+@contextmanager
+def listening_to_output(hunt: Hunt) -> Iterator[None]:
+    """Standard output and error, whoever captures them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, Tee(getattr(sys, name), hunt.written.setdefault(name, [])))
+        yield
+
+
+def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
+    reply, redirect, put = Simulator.token_reply, Ucommerce._redirect, FakeVault.put
+
+    def token_reply(self: Simulator, *arguments: Any) -> Any:
+        answer = reply(self, *arguments)
+        document = json.loads(answer.body)
+        for name in TOKEN_FIELDS:
+            hunt.secret(document.get(name))
+        return answer
+
+    def redirected(self: Ucommerce, uri: str, query: str, outcome: str) -> Any:
+        for code in parse_qs(query.replace("+", "%2B")).get("code", []):
+            hunt.secret(code)
+            hunt.secret(unquote(code))
+        return redirect(self, uri, query, outcome)
+
+    def put_secret(self: FakeVault, name: Any, value: Any, **named: Any) -> str:
+        hunt.credentials(value if isinstance(value, str) else json.dumps(dict(value)))
+        return put(self, name, value, **named)
+
+    patch.setattr(Simulator, "token_reply", token_reply)
+    patch.setattr(Ucommerce, "_redirect", redirected)
+    patch.setattr(FakeVault, "put", put_secret)
+
+
+def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
+    def listening(invoke: Callable[..., Any]) -> Callable[..., Any]:
+        def invoked(*arguments: Any, **named: Any) -> Any:
+            try:
+                result = invoke(*arguments, **named)
+            except Exception as error:
+                hunt.raised.append(error)
+                raise
+            hunt.answered(result)
+            return result
+
+        return invoked
+
+    start, variables = process.start_module, environments.lambda_environment
+
+    def start_module(*arguments: Any, log: Path | None = None, **named: Any) -> Any:
+        if log is not None:
+            _READ.setdefault(log, 0)
+        return start(*arguments, log=log, **named)
+
+    def at_debug(*arguments: Any) -> dict[str, str]:
+        return {**variables(*arguments), "POWERTOOLS_LOG_LEVEL": "DEBUG"}
+
+    patch.setattr(Functions, "invoke", listening(Functions.invoke))
+    patch.setattr(environments.EnvironmentPool, "invoke", listening(environments.EnvironmentPool.invoke))
+    patch.setattr(process, "start_module", start_module)
+    patch.setattr(environments, "lambda_environment", at_debug)
+
+
+def _listen_to_aws(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
+    answer = aws.OneAtATime.__call__
+
+    def answered(self: aws.OneAtATime, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        hunt.asked_of_aws(environ.get("HTTP_X_AMZ_TARGET", ""), body)
+        return answer(self, {**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+
+    patch.setattr(aws.OneAtATime, "__call__", answered)
+
+
+def _listen_to_errors(hunt: Hunt, patch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    make = kind.__init__
+
+    def made(self: BaseException, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        hunt.raised.append(self)
+
+    patch.setattr(kind, "__init__", made)
+
+
+# How far the log of each process was read: processes outlive the test that started them.
+_READ: dict[Path, int] = {}
+
+
+def _new_log_text() -> Iterator[tuple[Path, str]]:
+    for path, start in _READ.items():
+        if path.exists():
+            with path.open("rb") as log:
+                log.seek(start)
+                text = log.read()
+            _READ[path] = start + len(text)
+            yield path, text.decode("utf-8", "replace")

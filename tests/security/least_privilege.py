@@ -1,0 +1,233 @@
+"""What each function calls, at the botocore layer, held against what its role in template.yaml grants.
+
+A grant is an action on a resource by its logical id (`TokenTable`, `TokenTable/index/due`, `secret:${SecretPrefix}/*`),
+under conditions. A key's policy counts for the roles that it names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import pytest
+
+from tests.integration.handlers.functions import Functions
+from tests.local.resources import Document, LocalStack, load_template, translate
+
+# Two calls of the API that IAM knows by one action.
+ACTIONS: Final = {"sqs:SendMessageBatch": "sqs:SendMessage"}
+# What SAM appends to a function's name for its alias.
+ALIAS: Final = "Aliaslive"
+SECRETS: Final = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:"
+
+
+# Resources by logical id, each with the condition keys that AWS would see.
+Touched = list[tuple[str, dict[str, tuple[str, ...]]]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function on one resource. `facts`: the condition keys that AWS would see, each with its values."""
+
+    function: str
+    action: str
+    resource: str
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    operation: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A statement's right to one action. `conditions`: by operator and condition key, the values."""
+
+    action: str
+    resource: str
+    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict, compare=False)
+    denies: bool = False
+
+
+class CallLog:
+    """The calls that functions made, by what they were given; judged once the stack's names are known."""
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[str, str, str, dict[str, Any]]] = []
+
+    def note(self, function: str, service: str, operation: str, params: dict[str, Any]) -> None:
+        self._noted.append((function, service, operation, params))
+
+    def calls(self, stack: LocalStack) -> list[Call]:
+        """Each call on each resource. A resource that is not the stack's is named `?` and what it is."""
+        return [
+            Call(function, ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}"), resource, facts, operation)
+            for function, service, operation, params in self._noted
+            for resource, facts in _RESOURCES[service](stack, params)
+        ]
+
+
+_LOGS: list[CallLog] = []
+_RUNNING: list[str] = []
+
+
+@contextmanager
+def recording() -> Iterator[CallLog]:
+    """The calls of functions for as long as the context lasts. Contexts may nest; each hears all."""
+    log, invoke = CallLog(), Functions.invoke
+
+    def invoked(self: Functions, function: str, event: Any) -> Any:
+        # One event at a time, but calls may come from threads that a function starts.
+        _RUNNING.append(function)
+        try:
+            return invoke(self, function, event)
+        finally:
+            _RUNNING.pop()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Functions, "invoke", invoked)
+        _LOGS.append(log)
+        try:
+            yield log
+        finally:
+            _LOGS.remove(log)
+
+
+def note_call(params: dict[str, Any], model: Any, **_: Any) -> None:
+    """botocore's event provide-client-params: a client's method was called. Calls outside a function are a test's."""
+    if _RUNNING:
+        for log in _LOGS:
+            log.note(_RUNNING[-1], model.service_model.service_name, model.name, dict(params))
+
+
+def _tables(stack: LocalStack, params: dict[str, Any]) -> Touched:
+    logical = {stack.token_table: "TokenTable", stack.connection_table: "ConnectionTable"}
+    index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
+    names = params["RequestItems"] if "RequestItems" in params else [params["TableName"]]
+    return [(logical.get(name, f"? {name}") + index, {}) for name in names]
+
+
+def _secret(_stack: LocalStack, params: dict[str, Any]) -> Touched:
+    return [(f"secret:{params['SecretId']}", {"secretsmanager:VersionStage": (params["VersionStage"],)})]
+
+
+def _key(stack: LocalStack, params: dict[str, Any]) -> Touched:
+    context = params.get("EncryptionContext", {})
+    facts = {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
+    name = "SealingKey" if params["KeyId"] == stack.sealing_key_arn else f"? {params['KeyId']}"
+    return [(name, {**facts, "kms:EncryptionContextKeys": tuple(context)})]
+
+
+def _queue(stack: LocalStack, params: dict[str, Any]) -> Touched:
+    url = params["QueueUrl"]
+    return [("RenewalQueue" if url == stack.renewal_queue_url else f"? {url}", {})]
+
+
+_RESOURCES: Final[Mapping[str, Callable[[LocalStack, dict[str, Any]], Touched]]] = {
+    "dynamodb": _tables,
+    "secretsmanager": _secret,
+    "kms": _key,
+    "sqs": _queue,
+}
+
+
+class Roles:
+    """The rights of template.yaml's roles, by function and by role."""
+
+    def __init__(self, document: Document) -> None:
+        resources = document["Resources"]
+        self.by_role: dict[str, list[Grant]] = {
+            name: [] for name, resource in resources.items() if resource["Type"] == "AWS::IAM::Role"
+        }
+        for name, resource in resources.items():
+            properties = resource["Properties"]
+            match resource["Type"]:
+                case "AWS::IAM::Role":
+                    for policy in properties["Policies"]:
+                        self._add([name], policy["PolicyDocument"])
+                case "AWS::IAM::Policy":
+                    self._add([role["Ref"] for role in properties["Roles"]], properties["PolicyDocument"])
+                case "AWS::KMS::Key":
+                    for statement in properties["KeyPolicy"]["Statement"]:
+                        for role in _roles_in(statement.get("Principal")):
+                            self.by_role[role] += _grants(statement, name)
+        self.of_function = {
+            name: str(resource["Properties"]["Role"]["Fn::GetAtt"][0])
+            for name, resource in resources.items()
+            if resource["Type"] == "AWS::Lambda::Function"
+        }
+
+    def _add(self, roles: Sequence[str], policy: Document) -> None:
+        for statement in policy["Statement"]:
+            for role in roles:
+                self.by_role[role] += _grants(statement, _resource_name(statement["Resource"]))
+
+    @classmethod
+    def of_template(cls) -> Roles:
+        return cls(translate(load_template(), region="eu-west-1"))
+
+    def permits(self, call: Call, stack: LocalStack) -> bool:
+        """Whether the function's role allows a call, as IAM would see it."""
+        matching = [
+            grant
+            for grant in self.by_role[self.of_function[call.function]]
+            if grant.action == call.action
+            and fnmatchcase(call.resource, _filled(grant.resource, stack))
+            and all(
+                _holds(operator, call.facts.get(key), [_filled(value, stack) for value in values])
+                for operator, conditions in grant.conditions.items()
+                for key, values in conditions.items()
+            )
+        ]
+        return bool(matching) and not any(grant.denies for grant in matching)
+
+
+def _grants(statement: Document, resource: str) -> Iterator[Grant]:
+    action = statement["Action"]
+    conditions = {
+        operator: {key: values if isinstance(values, list) else [values] for key, values in keys.items()}
+        for operator, keys in statement.get("Condition", {}).items()
+    }
+    for name in [action] if isinstance(action, str) else action:
+        yield Grant(name, resource, conditions, denies=statement["Effect"] == "Deny")
+
+
+def _roles_in(principal: Any) -> list[str]:
+    found = principal.get("AWS", []) if isinstance(principal, dict) else []
+    return [item["Fn::GetAtt"][0] for item in (found if isinstance(found, list) else [found]) if "Fn::GetAtt" in item]
+
+
+def _resource_name(resource: Any) -> str:
+    """The logical id or parameter that a statement's resource names, or the tail of the ARN that it builds."""
+    match resource:
+        case str():
+            return resource
+        case {"Fn::GetAtt": [name, *_]} | {"Ref": name} | {"Fn::Split": [_, {"Ref": name}]}:
+            return str(name).removesuffix(ALIAS)
+        case {"Fn::Sub": str(text)}:
+            named = re.sub(r"\$\{(\w+)\.Arn\}", r"\1", text.removeprefix(SECRETS))
+            return named.replace("arn:${AWS::Partition}:", "").replace("${AWS::Region}:${AWS::AccountId}:", "")
+    raise NotImplementedError(f"teach _resource_name {resource}")
+
+
+def _filled(value: Any, stack: LocalStack) -> str:
+    if isinstance(value, dict):
+        value = "${" + str(value["Ref"]) + "}" if "Ref" in value else value["Fn::Sub"]
+    text = str(value).replace("${SecretPrefix}", stack.secret_prefix).replace("${TokenTable}", stack.token_table)
+    assert "${" not in text, f"{value}: teach _filled what it stands for"
+    return text
+
+
+def _holds(operator: str, found: Sequence[str] | None, wanted: Sequence[str]) -> bool:
+    """IAM's condition operators, as far as the template uses them. A key that is not there is no match."""
+    match operator:
+        case "StringEquals":
+            return found is not None and any(value in wanted for value in found)
+        case "StringLike":
+            return found is not None and any(fnmatchcase(value, pattern) for value in found for pattern in wanted)
+        case "ForAllValues:StringEquals":
+            return all(value in wanted for value in found or ())
+        case "Null":
+            return all((found is None) is (value == "true") for value in wanted)
+    raise NotImplementedError(f"teach _holds {operator}")

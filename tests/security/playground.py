@@ -1,0 +1,141 @@
+"""The real handlers over stores, vault, queue, network and clock in memory: thousands of events in seconds."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import strategies as st
+
+from tests.fakes import World
+from tests.integration.handlers.functions import Answer, Context
+from tests.local.resources import Route, load_template, routes_of, translate
+from token_broker import bootstrap
+
+README: Final = Path(__file__).parents[2] / "README.md"
+HANDLERS: Final = {
+    "GetTokenFunction": "get_token.app",
+    "ManageConnectionsFunction": "manage_connections.app",
+    "SweepDueFunction": "sweep_due.app",
+    "RenewTokenFunction": "renew_token.app",
+    "SecretChangedFunction": "secret_changed.app",
+}
+SESSION: Final = "arn:aws:sts::123456789012:assumed-role/shop/session"
+
+
+@lru_cache(maxsize=1)
+def routes() -> tuple[Route, ...]:
+    """The routes of template.yaml."""
+    return tuple(routes_of(translate(load_template(), region="eu-west-1")))
+
+
+@lru_cache(maxsize=1)
+def documented() -> Mapping[str, frozenset[int]]:
+    """The codes of README's table of errors, each with its statuses."""
+    found: dict[str, set[int]] = {}
+    for line in README.read_text(encoding="utf-8").splitlines():
+        if row := re.fullmatch(r"\| ((?:`\w+`(?:, )?)+) \| ([0-9]{3}) \|.*", line):
+            for code in re.findall(r"`(\w+)`", row[1]):
+                found.setdefault(code, set()).add(int(row[2]))
+    return {code: frozenset(statuses) for code, statuses in found.items()}
+
+
+class Playground:
+    """One environment of each function over a world. `restart` forgets what they remember."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        bootstrap.broker.cache_clear()
+        bootstrap.settings.cache_clear()
+
+    def restart(self) -> None:
+        bootstrap.broker.cache_clear()
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """What the handler returns."""
+        handler = importlib.import_module(HANDLERS[function]).lambda_handler
+        return handler(event, Context(function))
+
+    def send(self, route: Route, event: Mapping[str, Any]) -> Answer:
+        """What a caller is answered, after a look that it is what the interface promises."""
+        before = self.world.clock()
+        answer = Answer.of(self.invoke(route.function, event))
+        # 28 s has the function, of which two are kept for the answer.
+        assert (self.world.clock() - before).total_seconds() <= 26, answer
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["pragma"] == "no-cache"
+        if answer.status < 400:
+            assert answer.headers["content-type"] == "application/json"
+        elif answer.body.get("status") != "failing":  # health's own word
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.status == answer.body["status"]
+            assert answer.status in documented().get(answer.body["code"], ()), answer
+        return answer
+
+
+@contextmanager
+def playground(world: World, **overrides: Any) -> Iterator[Playground]:
+    """Handlers over this world, for as long as the context lasts. `overrides`: parts of the broker of one's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boto3.session.Session", lambda: None)
+        patch.setattr(bootstrap, "build_broker", lambda *_: world.instance(sleep=world.clock.sleep, **overrides))
+        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "TokenBroker")
+        yield Playground(world)
+    bootstrap.broker.cache_clear()
+    bootstrap.settings.cache_clear()
+
+
+def event(
+    route: Route,
+    names: Mapping[str, str],
+    *,
+    path: str | None = None,
+    query: Mapping[str, list[str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: str | None = None,
+    is_base64: bool = False,
+    identity: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """API Gateway's proxy event of a request. `path`: as it was sent, if not the one that the names make up."""
+    plain = route.path
+    for name, value in names.items():
+        plain = plain.replace("{" + name + "}", value)
+    return {
+        "resource": route.path,
+        "path": plain if path is None else path,
+        "httpMethod": route.method,
+        "headers": dict(headers) if headers else None,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()} if headers else None,
+        "queryStringParameters": {name: values[-1] for name, values in query.items()} if query else None,
+        "multiValueQueryStringParameters": dict(query) if query else None,
+        "pathParameters": {name: value for name, value in names.items() if "{" + name + "}" in route.path} or None,
+        "stageVariables": None,
+        "requestContext": {
+            "resourcePath": route.path,
+            "httpMethod": route.method,
+            "path": f"/api{plain}",
+            "requestId": "3f0a2b7e-request",
+            "accountId": "123456789012",
+            "stage": "api",
+            "identity": {"sourceIp": "127.0.0.1", "userAgent": None, "userArn": SESSION, **(identity or {})},
+        },
+        "body": body,
+        "isBase64Encoded": is_base64,
+    }
+
+
+def text_of(answer: Answer) -> bytes:
+    """All of an answer."""
+    return (json.dumps(answer.headers) + answer.text + json.dumps(answer.body, ensure_ascii=False)).encode()
+
+
+def rarely(odd: st.SearchStrategy[Any], usual: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Any]:
+    """Mostly the usual (default: nothing), so that a request odd in one way is sound in the others and gets far."""
+    return st.integers(0, 3).flatmap(lambda drawn: odd if drawn == 3 else usual if usual is not None else st.none())

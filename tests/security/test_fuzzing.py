@@ -1,0 +1,400 @@
+"""No event, setting, secret, provider's answer or catalogue file makes another answer than a documented one.
+
+Events of every route and function go to the real handlers, over a world in memory. An `internal_error` is a failure
+here: README promises that no input makes one. Time is virtual, so a wait that does not end would show as a long one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import World, answering
+from tests.integration.handlers.functions import Answer
+from tests.security.leak_hunt import Hunt, hunting
+from tests.security.playground import Playground, documented, event, playground, rarely, routes
+from token_broker.catalogue import __file__ as catalogue_file
+from token_broker.catalogue import load_catalogue
+from token_broker.core.connections import COMMON_SETTINGS
+from token_broker.core.exchange import MAX_BODY_BYTES, OutcomeUnknown, Unreachable
+from token_broker.core.names import ConnectionName
+from token_broker.core.providers import CatalogueError, Provider, parse_provider
+
+pytestmark = pytest.mark.soak
+
+SOAK = os.environ.get("SOAK") == "1"
+QUICK = settings(
+    max_examples=3000 if SOAK else 100,
+    derandomize=not SOAK,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+SLUGS = sorted(load_catalogue())
+ROUTES = sorted(routes(), key=lambda route: (route.path, route.method))
+CANARY = "fake-canary+100%2B/é&=not-real"
+TOKEN = "fake-canary-token-of-the-provider"
+CREDENTIALS = {"client_id": "fake-id", "client_secret": CANARY, "username": "fake-user", "password": CANARY}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+NAMES = st.sampled_from(["unidy", "oauth2", "main", "demo", "Main", "-", "a" * 63, "a" * 64, "%75nidy", ".."])
+NAME = NAMES | st.text(max_size=12)
+TEXT = st.text(max_size=40) | st.sampled_from(["", "users:read", "a b", "a  b", "30", "3601", "-1", "true", "٣", "\0"])
+PARAMETERS = st.sampled_from(
+    ["scope", "min_ttl", "rejected", "limit", "cursor", "force", "X-Amz-Signature", "x-amz-security-token"]
+)
+QUERY = st.dictionaries(PARAMETERS | st.text(max_size=8), st.lists(TEXT, min_size=1, max_size=2), max_size=3)
+HEADERS = st.dictionaries(
+    st.sampled_from(["If-Match", "if-none-match", "Content-Type", "Accept-Encoding", "Origin"]) | st.text(max_size=8),
+    TEXT | st.sampled_from(["*", '"v1"', "W/*"]),
+    max_size=3,
+)
+ARNS = st.none() | st.sampled_from(
+    [
+        "arn:aws:sts::123456789012:assumed-role/shop/session",
+        "arn:aws:iam::123456789012:root",
+        "arn:aws:sts::123456789012:assumed-role/shop",
+        "AROA",
+    ]
+) | st.text(max_size=60)  # fmt: skip
+
+
+@pytest.fixture
+def hunt() -> Iterator[Hunt]:
+    with hunting() as hunt:
+        hunt.secret(CANARY)
+        hunt.secret(TOKEN)
+        yield hunt
+
+
+def fresh_world(**settings_of_all: Any) -> World:
+    """A connection `main` of each provider, and a provider that issues a token."""
+    world = World()
+    fields = {"access_token": TOKEN, "accessToken": TOKEN, "status": "SUCCESS", "expires_in": 3600}
+    world.provider.to = answering(200, {**fields, "token_type": "Bearer", "refresh_token": TOKEN})
+    for slug in SLUGS:
+        name = world.connection(slug, **settings_of_all)
+        world.vault.put(name, CREDENTIALS)
+    return world
+
+
+def judge(hunt: Hunt, answer: Answer) -> None:
+    """Nothing of ours failed, and nothing leaked."""
+    assert answer.code != "internal_error", answer
+    hunt.answered({"statusCode": answer.status, "headers": answer.headers, "body": answer.text})
+    assert hunt.found() == []
+    hunt.clear()
+
+
+def test_the_table_of_errors_is_read() -> None:
+    assert documented()["invalid_request"] == {400}
+    assert len(documented()) >= 20
+
+
+@QUICK
+@given(data=st.data())
+def test_a_request_is_answered_as_documented(hunt: Hunt, data: st.DataObject) -> None:
+    with playground(fresh_world()) as place:
+        for _ in range(data.draw(st.integers(1, 4), "requests")):
+            route = data.draw(st.sampled_from([GET, *ROUTES]), "route")
+            names = {
+                "provider": data.draw(rarely(NAME, st.sampled_from(SLUGS)), "provider"),
+                "connection": data.draw(rarely(NAME, st.just("main")), "connection"),
+            }
+            body = data.draw(st.none() | st.text(max_size=60) | JSON.map(json.dumps) | settings_body(), "body")
+            is_base64 = data.draw(rarely(st.just(True), st.just(False)))
+            if is_base64 and body is not None and data.draw(st.booleans()):
+                body = base64.b64encode(body.encode(errors="replace")).decode()
+            sent = event(
+                route,
+                names,
+                path=data.draw(rarely(st.text(max_size=30).map(lambda text: f"/v1/{text}")), "path"),
+                query=data.draw(rarely(QUERY), "query"),
+                headers=data.draw(rarely(HEADERS), "headers"),
+                body=body,
+                is_base64=is_base64,
+                identity=data.draw(rarely(st.fixed_dictionaries({"userArn": ARNS})), "caller"),
+            )
+            judge(hunt, place.send(route, sent))
+            place.world.clock.advance(data.draw(st.sampled_from([0, 1, 31, 3600])))
+
+
+@st.composite
+def settings_body(draw: st.DrawFn) -> str:
+    return json.dumps(draw(SETTINGS))
+
+
+OWN = sorted({spec.name for provider in load_catalogue().values() for spec in provider.settings})
+URLS = st.sampled_from(
+    [
+        "https://id.example/token",
+        "https://id.example:8443/a/b",
+        "http://id.example/",
+        "https://[::1]/",
+        "https://[::1",
+        "https://user@id.example",
+        "https://id.example/?a=b",
+        "https://id.example:99999/",
+        "https:///x",
+        "https://id.example./",
+    ]
+) | st.text(max_size=20).map(lambda text: f"https://{text}")  # fmt: skip
+SCALARS = JSON | URLS | TEXT | st.sampled_from(["*", "always", "basic", "POST", "2027-01-31T00:00:00Z", 3600])
+SETTINGS = st.dictionaries(
+    st.sampled_from(OWN + [spec.name for spec in COMMON_SETTINGS]) | st.text(max_size=8),
+    SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=6), SCALARS, max_size=3),
+    max_size=6,
+)
+PUT = next(route for route in ROUTES if route.method == "PUT")
+TRIAL = next(route for route in ROUTES if route.method == "POST")
+GET = next(route for route in ROUTES if route.path.startswith("/v1/tokens") and route.method == "GET")
+
+
+@QUICK
+@given(slug=st.sampled_from(SLUGS), changes=SETTINGS)
+@example(slug="oauth2", changes={"params": {"a": "\ud800"}})
+@example(slug="unidy", changes={"allowed_callers": ["arn:aws:iam::123456789012:role/" + "*" * 60]})
+def test_settings_are_stored_or_refused_and_what_is_stored_is_served(
+    hunt: Hunt, slug: str, changes: dict[str, Any]
+) -> None:
+    """What a PUT takes, every other route can go on with. What somebody wrote into the table by hand is
+    misconfigured."""
+    world = fresh_world()
+    with playground(world) as place:
+        names = {"provider": slug, "connection": "main"}
+        whole = {**world.connections.get(ConnectionName(slug, "main")).settings, **changes}  # type: ignore[union-attr]  # it is there
+        answer = place.send(PUT, event(PUT, names, body=json.dumps(whole)))
+        judge(hunt, answer)
+        assert answer.status in (200, 400)
+        if answer.status == 400:
+            assert answer.body["errors"]
+            world.settings(ConnectionName(slug, "main"), **whole)
+        for route in ROUTES:
+            if route.method != "PUT":
+                judge(hunt, place.send(route, event(route, names)))
+        place.invoke("SweepDueFunction", {"time": world.clock().isoformat()})
+
+
+@QUICK
+@given(slug=st.sampled_from(SLUGS), secret=JSON.map(json.dumps) | st.text(max_size=60), field=st.text(max_size=9))
+def test_a_secret_is_used_or_named_as_what_is_wrong(hunt: Hunt, slug: str, secret: str, field: str) -> None:
+    for text in (secret, json.dumps({**CREDENTIALS, "client_secret": field, "password": field})):
+        world = fresh_world()
+        world.vault.put(ConnectionName(slug, "main"), text)
+        with playground(world) as place:
+            answer = place.send(GET, event(GET, {"provider": slug, "connection": "main"}))
+            judge_but_drawn(hunt, answer)
+            assert answer.status == 200 or answer.code == "connection_misconfigured", answer
+
+
+FIELDS = st.sampled_from(
+    "access_token accessToken refresh_token expires_in refresh_in token_type scope status error errors".split()
+)
+VALUES = JSON | st.sampled_from(
+    [TOKEN, "SUCCESS", "FAILED", "Bearer", "mac", "3599", -1, 1e308, "1e308", 10**40, "invalid_client", "invalid_scope"]
+)
+BODIES = (
+    st.binary(max_size=60)
+    | st.dictionaries(FIELDS | st.text(max_size=6), VALUES, max_size=6).map(lambda body: json.dumps(body).encode())
+    | JSON.map(lambda body: json.dumps(body).encode("utf-16"))
+    | st.just(b'{"access_token":' + b"[" * 20_000)
+)
+ANSWER_HEADERS = st.dictionaries(
+    st.sampled_from(["content-type", "date", "retry-after", "location", "www-authenticate"]),
+    TEXT
+    | st.sampled_from(
+        [
+            "Sun, 22 Nov 2026 12:00:00 GMT",
+            "99999999999999999999",
+            "https://shop.example/callback?code=a%2Bb+c",
+            "https://shop.example/callback?error=access_denied",
+            "https://[::1",
+            "//elsewhere.example?code=1",
+        ]
+    ),
+    max_size=3,
+)
+STATUSES = st.sampled_from([200, 201, 204, 302, 307, 400, 401, 403, 404, 408, 425, 429, 500, 503]) | st.integers(
+    100, 599
+)
+
+
+@QUICK
+@given(slug=st.sampled_from(SLUGS), data=st.data())
+def test_a_providers_answer_becomes_a_token_or_a_documented_error(hunt: Hunt, slug: str, data: st.DataObject) -> None:
+    """Whatever comes back, at any step, in the past and now: a caller is told, the worker gets on, a purge works."""
+    world = fresh_world()
+    scripted = st.tuples(STATUSES, BODIES, ANSWER_HEADERS) | st.sampled_from(["time-out", "unreachable"])
+    good = {"connect": world.connect.to, "token": world.provider.to, "revoke": world.revoker.to}
+
+    def answer(step: str) -> Any:
+        def send(request: Any, network: Any, timeout: Any) -> Any:
+            drawn = data.draw(st.just("good") | scripted, step)
+            if drawn == "good":
+                return good[step](request, network, timeout)
+            if isinstance(drawn, str):
+                world.clock.advance(min(timeout.total_seconds(), 8))
+                raise OutcomeUnknown("no answer in time") if drawn == "time-out" else Unreachable("nobody listens")
+            status, body, headers = drawn
+            assert len(body) <= MAX_BODY_BYTES
+            return answering(status, body, headers)(request, network, timeout)
+
+        return send
+
+    world.connect.to, world.provider.to, world.revoker.to = answer("connect"), answer("token"), answer("revoke")
+    names = {"provider": slug, "connection": "main"}
+    with playground(world) as place:
+        for _ in range(2):
+            for route in ROUTES:
+                if route in (GET, TRIAL):
+                    judge_but_drawn(hunt, place.send(route, event(route, names)))
+            work_off(place)
+            place.restart()
+            world.clock.advance(data.draw(st.sampled_from([3, 61, 950, 3700]), "time passes"))
+        for route in ROUTES:
+            if route.method == "DELETE":
+                judge_but_drawn(hunt, place.send(route, event(route, names)))
+
+
+def judge_but_drawn(hunt: Hunt, answer: Answer) -> None:
+    """As `judge`; a token or password that was drawn can be a word that stands in any answer."""
+    hunt.secrets -= {secret for secret in hunt.secrets if secret not in (CANARY, TOKEN)}
+    judge(hunt, answer)
+
+
+def work_off(place: Playground) -> None:
+    place.invoke("SweepDueFunction", {"time": place.world.clock().isoformat()})
+    for message in place.world.queue.take():
+        body = json.dumps(
+            {"version": 1, "provider": message.pk[2:].partition("/")[0], "connection": "main", "key": message.sk}
+        )
+        result = place.invoke("RenewTokenFunction", {"Records": [{"messageId": "m", "body": body}]})
+        assert result == {"batchItemFailures": []}
+
+
+@QUICK
+@given(body=st.text(max_size=60) | JSON.map(json.dumps) | st.fixed_dictionaries(
+    {"version": st.just(1) | JSON, "provider": NAME, "connection": NAME, "key": TEXT | TEXT.map("T#{}".format)}
+).map(json.dumps))  # fmt: skip
+def test_a_message_is_done_or_comes_back(hunt: Hunt, body: str) -> None:
+    """It never fails the function: that would bring back the messages beside it."""
+    with playground(fresh_world()) as place:
+        result = place.invoke("RenewTokenFunction", {"Records": [{"messageId": "m-1", "body": body}]})
+    assert result["batchItemFailures"] in ([], [{"itemIdentifier": "m-1"}])
+    assert hunt.found() == []
+    hunt.clear()
+
+
+SECRET_IDS = st.text(max_size=40) | st.sampled_from(
+    [
+        "token-broker/unidy/main",
+        "token-broker/",
+        "arn:aws:secretsmanager:::secret:token-broker/unidy/main-AbCdEf",
+        "arn:",
+    ]
+)
+DETAILS = st.dictionaries(
+    st.sampled_from(
+        "requestParameters responseElements additionalEventData serviceEventDetails errorCode eventName".split()
+    ),
+    JSON
+    | st.dictionaries(
+        st.sampled_from("secretId arn aRN SecretId sourceArn versionStage versionStages".split()),
+        SECRET_IDS | JSON | st.lists(st.sampled_from(["AWSCURRENT", "AWSPENDING"]), max_size=2),
+        max_size=4,
+    ),
+    max_size=5,
+)
+
+
+@QUICK
+@given(heard=st.fixed_dictionaries({}, optional={"detail": DETAILS | JSON}))
+@example(heard={"detail": {"requestParameters": {"versionStages": [{"a": 1}], "secretId": "token-broker/unidy/main"}}})
+def test_an_event_of_a_secret_is_heard_or_passed_over(hunt: Hunt, heard: dict[str, Any]) -> None:
+    with playground(fresh_world()) as place:
+        result = place.invoke("SecretChangedFunction", heard)
+    assert set(result) == {"connections", "keys"}
+    assert hunt.found() == []
+    hunt.clear()
+
+
+@QUICK
+@given(told=st.fixed_dictionaries({}, optional={"time": JSON | st.datetimes().map(str) | st.text(max_size=30)}))
+def test_a_scheduled_event_is_swept(hunt: Hunt, told: dict[str, Any]) -> None:
+    with playground(fresh_world()) as place:
+        assert place.invoke("SweepDueFunction", told)["deferred"] == 0
+    assert hunt.found() == []
+    hunt.clear()
+
+
+FILES = {
+    path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in Path(catalogue_file).parent.glob("*.toml")
+}
+PLACES = sorted(
+    {(name,) for file in FILES.values() for name in file}
+    | {
+        (name, key)
+        for file in FILES.values()
+        for name, section in file.items()
+        if isinstance(section, dict)
+        for key in section
+    }
+)
+
+
+@QUICK
+@given(
+    slug=st.sampled_from(SLUGS),
+    changes=st.dictionaries(
+        st.sampled_from(PLACES) | st.tuples(TEXT),
+        st.just(...)
+        | JSON
+        | TEXT
+        | st.sampled_from(["{base_url}/x", "{nobody}", "{", "GET", "none", "login", 1, ["client_id"]]),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_a_catalogue_file_is_refused_with_its_fields_or_makes_a_provider_that_works(
+    hunt: Hunt, slug: str, changes: dict[tuple[str, ...], Any]
+) -> None:
+    file = json.loads(json.dumps(FILES[slug]))
+    for (name, *rest), value in changes.items():
+        target = file.setdefault(name, {}) if rest else file
+        if isinstance(target, dict):
+            key = rest[0] if rest else name
+            if value is ...:
+                target.pop(key, None)
+            else:
+                target[key] = value
+    provider = parsed(slug, file)
+    if isinstance(provider, CatalogueError):
+        assert str(provider).startswith(f"{slug}.toml: ")
+        assert all(fault.reason for fault in provider.faults)
+        return
+    world = fresh_world()
+    with playground(world, catalogue={**load_catalogue(), slug: provider}) as place:
+        for route in ROUTES:
+            if route.method != "PUT":
+                judge(hunt, place.send(route, event(route, {"provider": slug, "connection": "main"})))
+
+
+def parsed(slug: str, file: dict[str, Any]) -> Provider | CatalogueError:
+    try:
+        return parse_provider(slug, file, file=f"{slug}.toml")
+    except CatalogueError as error:
+        return error

@@ -1,0 +1,163 @@
+"""The leak hunt finds what leaks, wherever and in whatever form, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import boto3
+import pytest
+
+from tests.integration.handlers.world import World
+from tests.local.environments import EnvironmentPool, Function
+from tests.local.providers import DEFAULT_ACCOUNTS
+from tests.security.leak_hunt import KNOWN, Hunt, hunting, listening_to_output
+from tests.security.leak_search import leaks
+from token_broker import observability
+from token_broker.core.exchange import Unreachable
+from token_broker.errors import ProviderRefused
+
+SECRET = "fake:s3cret+100%2B/é&=not-real"
+PRINTING = """
+def lambda_handler(event, context):
+    print(event["secret"])
+    return event
+"""
+
+
+@pytest.fixture
+def hunt() -> Iterator[Hunt]:
+    with hunting() as hunt:
+        yield hunt
+
+
+def out(text: object) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda text: logging.getLogger("anybody").debug("sent %s", text),
+        lambda text: logging.getLogger("anybody.else").debug("sent", extra={"field": text}),
+        lambda text: observability.logger.debug("sent", extra={"field": text}),
+        lambda text: observability.logger.info("sent", body=json.dumps({"client_secret": text})),
+        lambda text: observability.audit.info("handed_out", extra={"field": text}),
+        lambda text: sys.stderr.write(f"{text}\n"),
+        lambda text: out(quote(text, safe="")),
+        lambda text: out(quote(quote(text))),
+        lambda text: out(text.encode().hex()),
+        lambda text: out(base64.b64encode(f"fake-id:{text}".encode()).decode()),
+        lambda text: out(base64.urlsafe_b64encode(f"id:{text}:".encode("iso-8859-1"))),
+        lambda text: out(repr(f"https://vendor.example/authToken?password={quote(text)}")),
+        lambda text: observability.count("HandOuts", provider=text),
+    ],
+)
+def test_a_leak_in_the_output_is_found(
+    hunt: Hunt, plant: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "TokenBroker")
+    with listening_to_output(hunt):
+        plant(SECRET)
+    assert {secret for secret, _ in hunt.found()} == {SECRET[:6]}
+
+
+@pytest.mark.parametrize("offset", range(3))
+@pytest.mark.parametrize("after", ["", ":", "::", ":::"])
+@pytest.mark.parametrize("written", [SECRET, quote(SECRET, safe=""), quote_plus(SECRET)])
+def test_base64_is_found_at_every_alignment(written: str, offset: int, after: str) -> None:
+    """As in a Basic header, with and without RFC 6749's percent-encoding."""
+    encoded = base64.b64encode(("i" * offset + written + after).encode())
+    assert leaks([SECRET], {"log": b'{"header": "Basic ' + encoded + b'"}'}) == [(SECRET[:6], "log")]
+
+
+def test_a_leak_in_the_text_of_an_exception_or_of_its_cause_is_found(hunt: Hunt) -> None:
+    try:
+        raise ValueError(SECRET)
+    except ValueError as cause:
+        error = Unreachable("no connection")
+        error.__cause__ = cause
+    assert SECRET not in f"{error} {error!r}"
+    assert hunt.found() == [(SECRET[:6], "exceptions")]
+
+
+def test_a_leak_in_a_field_of_an_exception_is_found(hunt: Hunt) -> None:
+    ProviderRefused("The provider refused.", provider_error=SECRET)
+    assert hunt.found() == [(SECRET[:6], "exceptions")]
+
+
+def test_a_logged_exception_is_looked_through(hunt: Hunt) -> None:
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logging.getLogger("anybody").exception("it failed")
+    assert (SECRET[:6], "log records") in hunt.found()
+
+
+@pytest.mark.parametrize("value", [{"B": SECRET.encode()}, {"S": json.dumps([SECRET])}, {"M": {"a": {"S": SECRET}}}])
+def test_a_leak_in_a_table_is_found_though_the_item_is_gone(world: World, hunt: Hunt, value: dict[str, Any]) -> None:
+    key = {"pk": {"S": "C#unidy/demo"}, "sk": {"S": "T#1"}}
+    table = world.stack.token_table
+    world.aws.dynamodb.put_item(TableName=table, Item={**key, "planted": value})
+    world.aws.dynamodb.delete_item(TableName=table, Key=key)
+    assert hunt.found() == [(SECRET[:6], "requests to DynamoDB_20120810")]
+
+
+def test_a_leak_in_a_message_is_found(world: World, hunt: Hunt) -> None:
+    world.aws.sqs.send_message(QueueUrl=world.stack.renewal_queue_url, MessageBody=json.dumps({"token": SECRET}))
+    assert hunt.found() == [(SECRET[:6], "requests to AmazonSQS")]
+
+
+def test_a_leak_in_the_context_of_an_encryption_is_found(session: boto3.session.Session, hunt: Hunt) -> None:
+    client = session.client("kms")
+    key_id = client.create_key()["KeyMetadata"]["KeyId"]
+    client.generate_data_key(KeyId=key_id, KeySpec="AES_256", EncryptionContext={"token": SECRET})
+    assert hunt.found() == [(SECRET[:6], "requests to TrentService")]
+
+
+def test_a_leak_in_an_answer_is_found(world: World, hunt: Hunt) -> None:
+    name = world.connect("oauth2", params={"audience": SECRET})
+    assert world.api.call("GET", f"/v1/connections/{name}").status == 200
+    assert {place for _, place in hunt.found()} == {"answers", "requests to DynamoDB_20120810"}
+
+
+def test_a_leak_in_the_log_of_a_process_is_found(hunt: Hunt, tmp_path: Path) -> None:
+    (tmp_path / "printing.py").write_text(PRINTING)
+    function = Function("Printing", "printing.lambda_handler", {}, code=[tmp_path])
+    with hunting() as inner, EnvironmentPool(function, log=tmp_path / "printing.log") as pool:
+        pool.invoke({"secret": SECRET})
+    assert {place for _, place in inner.found()} == {"log of printing", "answers"}
+    assert {place for _, place in hunt.found()} == {"answers"}
+
+
+@pytest.mark.parametrize("provider", ["ucommerce", "unicommerce", "unidy"])
+def test_what_a_provider_issued_and_a_secret_holds_is_looked_for(world: World, hunt: Hunt, provider: str) -> None:
+    password = "fake-other-password"
+    account = {**DEFAULT_ACCOUNTS[provider]["secret"], "note": password}
+    token = world.api.token(world.connect(provider, secret=account)).body["access_token"]
+    assert {token, password} < hunt.secrets
+    kinds = {"ucommerce": 4, "unicommerce": 2, "unidy": 2}  # a code and a refresh token besides
+    assert len(hunt.secrets - KNOWN) >= kinds[provider]
+    assert hunt.found() == []
+    for secret in hunt.secrets - KNOWN:
+        hunt.note("planted", secret)
+    assert {place for _, place in hunt.found()} == {"planted"}
+
+
+def test_the_token_of_a_hand_out_belongs_into_its_body_alone(world: World, hunt: Hunt) -> None:
+    answer = world.api.token(world.connect("unidy"))
+    assert hunt.found() == []
+    hunt.answered({"statusCode": 200, "multiValueHeaders": {"X": [answer.body["access_token"]]}, "body": answer.text})
+    hunt.answered({"statusCode": 502, "multiValueHeaders": {}, "body": answer.text})
+    assert [place for _, place in hunt.found()] == ["answers"]
+
+
+def test_what_is_no_leak_is_not_found(hunt: Hunt) -> None:
+    logging.getLogger("anybody").info("token_id 9f86d081884c7d65 of client fake-partner-3oyGaZLxkppqDi5V3k")
+    assert hunt.found() == []

@@ -1,0 +1,291 @@
+"""What a function's role grants is what the function calls, and what AWS itself calls with that role: no less, no more.
+
+That nothing is missing, every integration test checks as well: see tests/integration/conftest.py.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import token_broker.adapters
+from tests.integration.handlers.functions import Functions
+from tests.integration.handlers.world import World
+from tests.local.events import secret_event
+from tests.local.resources import LocalStack
+from tests.security.aws_needs import INTERFACES, NEEDS
+from tests.security.least_privilege import Call, Roles, recording
+from token_broker.adapters.renewal_queue import write_message
+from token_broker.ports import RenewalMessage
+
+GET, RENEW, MANAGE = "GetTokenFunction", "RenewTokenFunction", "ManageConnectionsFunction"
+SWEEP, CHANGED = "SweepDueFunction", "SecretChangedFunction"
+OVERDUE = {"due_at": -timedelta(minutes=5), "renew_at": -timedelta(minutes=5)}
+
+
+def work_off(world: World) -> None:
+    """The sweep, and the worker on what it queued."""
+    world.sweep()
+    for message in world.aws.messages():
+        world.work(message)
+
+
+def hand_out_and_renew(world: World) -> None:
+    """Cold, from the table, overdue, reported, renewed; a login and a refresh among them."""
+    for provider in ("unidy", "ucommerce", "unicommerce", "commerce-layer"):
+        name = world.connect(provider)
+        first = world.api.token(name)
+        world.functions.restart()
+        assert world.api.token(name, rejected=first.body["token_id"]).status == 200
+        world.aws.change_token_item(name, **OVERDUE)
+        world.functions.restart()
+        assert world.api.token(name).body["source"] == "table"
+        world.aws.change_token_item(name, **OVERDUE)
+        work_off(world)
+
+
+def fail(world: World) -> None:
+    """Each kind of failure writes something down; the worker meets it too, and looks whether the secret is new."""
+    faults: list[tuple[str, dict[str, Any]]] = [
+        ("unicommerce", {"kind": "status", "status": 503}),
+        ("unicommerce", {"kind": "status", "status": 401, "body": {"status": "INVALID_CREDENTIALS"}}),
+        ("unicommerce", {"kind": "reset", "when": "after"}),
+        ("unidy", {"kind": "status", "status": 400, "body": {"error": "invalid_scope"}}),
+        ("unidy", {"kind": "malformed"}),
+        ("commerce-layer", {"kind": "status", "status": 429}),
+    ]
+    for number, (provider, fault) in enumerate(faults):
+        name = world.connect(provider, name=f"failing-{number}")
+        assert world.api.token(name).status == 200
+        for past in (OVERDUE, {**OVERDUE, "expires_at": -timedelta(minutes=1)}):
+            world.aws.change_token_item(name, **past)
+            world.simulator(provider).fail(**fault)
+            work_off(world)
+            world.functions.restart()
+            world.api.token(name)
+            world.simulator(provider).clear_faults()
+        world.aws.secrets.put_secret_value(SecretId=world.aws.secret_id(name), SecretString="{}")
+        hear_of_secret(world, name)
+        work_off(world)
+
+
+def scope_sets(world: World) -> None:
+    """Who asks for more than the connection's own is counted, by a caller and by the worker."""
+    name = world.connect("oauth2", issue_revokes_previous=True)
+    assert world.api.token(name).status == 200
+    world.aws.change_token_item(name, **OVERDUE, expires_at=-timedelta(minutes=1))
+    work_off(world)
+
+
+def wait_for_another(world: World) -> None:
+    """The worker meets a lease and sends the message back."""
+    name = world.connect("unidy")
+    assert world.api.token(name).status == 200
+    world.aws.change_token_item(name, **OVERDUE, lease_until=timedelta(seconds=15))
+    (item,) = world.aws.token_items(name)
+    world.aws.dynamodb.update_item(
+        TableName=world.stack.token_table,
+        Key={"pk": item["pk"], "sk": item["sk"]},
+        UpdateExpression="SET lease_owner = :other",
+        ExpressionAttributeValues={":other": {"S": "another instance"}},
+    )
+    body = write_message(RenewalMessage(item["pk"]["S"], item["sk"]["S"]))
+    assert world.work({"MessageId": "m", "ReceiptHandle": "r", "Body": body, "MD5OfBody": "0"}) == {
+        "batchItemFailures": []
+    }
+
+
+def try_credentials(world: World) -> None:
+    name = world.connect("unidy", name="tried")
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name), SecretString="{}", VersionStages=["AWSPENDING"]
+    )
+    for force in ("false", "true"):
+        world.api.call("POST", f"/v1/connections/{name}/trial", {"force": force})
+    assert world.api.call("POST", f"/v1/connections/{world.connect('unicommerce', name='tried')}/trial").status == 200
+
+
+def purge(world: World) -> None:
+    """Revoked at once, and by the worker, under settings that are there and that are gone."""
+    for deletes in ("tokens", "connections"):
+        name = world.connect("unidy", name=f"purged-{deletes}")
+        assert world.api.token(name).status == 200
+        world.simulator("unidy").fail("status", on="revoke", status=503)
+        assert world.api.call("DELETE", f"/v1/{deletes}/{name}").status == 200
+        world.aws.change_token_item(name, due_at=-timedelta(minutes=1))
+        work_off(world)
+    name = world.connect("unidy", name="purged")
+    assert world.api.token(name).status == 200
+    assert world.api.call("DELETE", f"/v1/tokens/{name}").body["revoked"]
+
+
+def manage(world: World) -> None:
+    for suffix, query in (("connections", {"limit": "1"}), ("providers", {}), ("health", {})):
+        assert world.api.call("GET", f"/v1/{suffix}", query).status == 200
+    name = "oauth2/managed"
+    assert world.api.put(name, world.settings("oauth2", keep_warm="always")).status == 201
+    assert world.api.put(name, world.settings("oauth2", scope="api.write")).status == 200
+    assert world.api.put(name, world.settings("oauth2"), If_Match='"other"').status == 412
+    assert world.api.call("GET", f"/v1/connections/{name}").status == 200
+    assert world.api.call("DELETE", f"/v1/connections/{name}").status == 200
+
+
+def hear_of_secret(world: World, name: str) -> None:
+    arn = f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{world.aws.secret_id(name)}-AbCdEf"
+    event = secret_event("PutSecretValue", arn, datetime.now(UTC))
+    world.functions.invoke(world.stack.secret_changed_function, event)
+
+
+PATHS: Sequence[Callable[[World], None]] = (
+    hand_out_and_renew,
+    fail,
+    scope_sets,
+    wait_for_another,
+    try_credentials,
+    purge,
+    manage,
+)
+
+
+@pytest.fixture(scope="module")
+def roles() -> Roles:
+    return Roles.of_template()
+
+
+def drive(world: World) -> list[Call]:
+    """All that the functions call on all their paths."""
+    with recording() as log:
+        for path in PATHS:
+            world.aws.empty()
+            world.functions.restart()
+            path(world)
+    return log.calls(world.stack)
+
+
+def test_what_is_granted_is_what_is_called(world: World, roles: Roles) -> None:
+    calls = drive(world)
+    used: dict[str, set[tuple[str, str]]] = {role: set() for role in roles.by_role}
+    for call in calls:
+        resource = "secret:${SecretPrefix}/*" if call.resource.startswith("secret:") else call.resource
+        used[roles.of_function[call.function]].add((call.action, resource))
+    for role, needs in NEEDS.items():
+        used[role] |= {(action, need.resource) for need in needs for action in need.actions}
+    granted = {
+        role: {(grant.action, grant.resource) for grant in grants if not grant.denies}
+        for role, grants in roles.by_role.items()
+    }
+    assert {role: sorted(found) for role, found in used.items()} == {
+        role: sorted(found) for role, found in granted.items()
+    }
+    assert [call for call in calls if not roles.permits(call, world.stack)] == []
+    # What Lambda needs for interfaces the function's code does not get.
+    for function in (GET, RENEW):
+        own = {"lambda:SourceFunctionArn": ("arn:aws:lambda:eu-west-1:123456789012:function:any",)}
+        assert not [a for a in INTERFACES.actions if roles.permits(Call(function, a, "*", own), world.stack)]
+    # Else a call was added on a path that is not driven here.
+    assert {call.operation.lower() for call in calls} == calls_in_the_adapters()
+
+
+def calls_in_the_adapters() -> set[str]:
+    """The methods of clients that the source calls, without underscores. The Encryption SDK calls KMS itself."""
+    found = {"decrypt", "generatedatakey"}
+    for path in Path(str(token_broker.adapters.__file__)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                if isinstance(owner, ast.Attribute) and owner.attr.lstrip("_") == "client":
+                    found.add(node.func.attr.replace("_", ""))
+    return found
+
+
+def test_manage_connections_can_neither_read_a_secret_nor_open_a_token(roles: Roles, stack: LocalStack) -> None:
+    context = {"kms:EncryptionContext:table": (stack.token_table,)}
+    for action, resource in (
+        ("secretsmanager:GetSecretValue", f"secret:{stack.secret_prefix}/unidy/demo"),
+        ("kms:Decrypt", "SealingKey"),
+        ("kms:GenerateDataKey", "SealingKey"),
+    ):
+        assert not roles.permits(Call(MANAGE, action, resource, context), stack)
+    services = {grant.action.partition(":")[0] for grant in roles.by_role["ManageConnectionsRole"]}
+    assert not services & {"kms", "secretsmanager", "iam", "sts", "lambda", "ssm"}
+
+
+def test_no_action_has_a_wildcard_and_only_what_knows_no_resource_has_none(roles: Roles) -> None:
+    grants = [grant for grants in roles.by_role.values() for grant in grants]
+    assert len(grants) > 30
+    assert [grant for grant in grants if "*" in grant.action] == []
+    needed = {(action, need.resource) for needs in NEEDS.values() for need in needs for action in need.actions}
+    unbounded = {(grant.action, grant.resource) for grant in grants if "*" in grant.resource}
+    assert unbounded - needed == {("secretsmanager:GetSecretValue", "secret:${SecretPrefix}/*")}
+
+
+@pytest.mark.parametrize("function", [GET, RENEW])
+@pytest.mark.parametrize("action", ["kms:Decrypt", "kms:GenerateDataKey"])
+def test_the_sealing_key_opens_only_what_is_sealed_for_a_token_key(
+    roles: Roles, stack: LocalStack, function: str, action: str
+) -> None:
+    """Every pair of the context that a value is sealed under is in the key's policy."""
+    good = {"table": stack.token_table, "key": "C#unidy/demo|T#" + "0" * 64, "purpose": "access_token"}
+
+    def permitted(**changes: str | None) -> bool:
+        context = {name: value for name, value in {**good, **changes}.items() if value is not None}
+        pairs = {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
+        facts = {**pairs, "kms:EncryptionContextKeys": tuple(context)}
+        return roles.permits(Call(function, action, "SealingKey", facts), stack)
+
+    assert permitted()
+    assert permitted(purpose="refresh_token")
+    wrong: dict[str, str] = {"table": "another-table", "key": "H#host|B", "purpose": "anything"}
+    for name, value in wrong.items():
+        assert not permitted(**{name: value}), name
+        assert not permitted(**{name: None}), name
+
+
+@pytest.mark.parametrize(("function", "stages"), [(GET, {"AWSCURRENT", "AWSPENDING"}), (RENEW, {"AWSCURRENT"})])
+def test_only_the_stages_of_a_secret_that_are_used_can_be_read(
+    roles: Roles, stack: LocalStack, function: str, stages: set[str]
+) -> None:
+    readable = {
+        stage
+        for stage in ("AWSCURRENT", "AWSPENDING", "AWSPREVIOUS")
+        if roles.permits(
+            Call(
+                function,
+                "secretsmanager:GetSecretValue",
+                f"secret:{stack.secret_prefix}/unidy/demo",
+                {"secretsmanager:VersionStage": (stage,)},
+            ),
+            stack,
+        )
+    }
+    assert readable == stages
+
+
+@pytest.mark.parametrize("function", [GET, RENEW])
+def test_secrets_outside_the_prefix_cannot_be_read(roles: Roles, stack: LocalStack, function: str) -> None:
+    for name in ("other/unidy/demo", f"{stack.secret_prefix}-other/unidy/demo", stack.secret_prefix, "unidy/demo"):
+        facts = {"secretsmanager:VersionStage": ("AWSCURRENT",)}
+        assert not roles.permits(Call(function, "secretsmanager:GetSecretValue", f"secret:{name}", facts), stack)
+
+
+def test_a_call_that_is_not_granted_is_seen(world: World, roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge itself: a function that does one thing more than its role allows."""
+    invoke = Functions.invoke
+
+    def reads_a_secret(self: Functions, function: str, event: Any) -> Any:
+        if function == MANAGE:
+            client = self._clients.client("secretsmanager")
+            client.get_secret_value(SecretId=world.aws.secret_id("unidy/demo"), VersionStage="AWSCURRENT")
+        return invoke(self, function, event)
+
+    world.connect("unidy")
+    monkeypatch.setattr(Functions, "invoke", reads_a_secret)
+    with recording() as log:
+        assert world.api.call("GET", "/v1/connections").status == 200
+    refused = [call for call in log.calls(world.stack) if not roles.permits(call, world.stack)]
+    assert refused == [Call(MANAGE, "secretsmanager:GetSecretValue", "secret:token-broker/unidy/demo")]
