@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench import hanging_provider
+from tests.bench import hanging_provider, sweep_cost
 from tests.bench.figure import Figure, machine, table
 from tests.local.process import ROOT
 
@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
     options = parser.parse_args()
-    figures = hanging_provider.measure(hanging_provider.Course(), _tell)
+    figures = [*sweep_cost.measure(_tell), *hanging_provider.measure(hanging_provider.Course(), _tell)]
     write(figures, options.output)
     sys.stdout.write(f"{table(figures)}\n")
     return 0 if all(figure.holds for figure in figures) else 1

@@ -28,6 +28,24 @@ class Sample:
         ms = sorted(1000 * second for second in seconds)
         return cls(len(ms), round(statistics.median(ms), 2), round(percentile(ms, 99), 2), round(ms[-1], 2))
 
+    def __str__(self) -> str:
+        return (
+            f"median {self.median_ms:9.2f} ms   p99 {self.p99_ms:9.2f} ms   "
+            f"slowest {self.slowest_ms:9.2f} ms   of {self.calls}"
+        )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many items were read, by how many queries, of how many stored."""
+
+    read: int
+    queries: int
+    stored: int
+
+    def __str__(self) -> str:
+        return f"{self.read} items read by {self.queries} queries, of {self.stored:,} stored"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -36,8 +54,8 @@ class Figure:
     name: str
     ratio: float
     bar: float | None
-    measured: Sample
-    reference: Sample
+    measured: Sample | Tally
+    reference: Sample | Tally
     repetitions: int
     conditions: dict[str, Any] = field(default_factory=dict)
 
@@ -68,10 +86,7 @@ def table(figures: Sequence[Figure]) -> str:
         verdict = "" if figure.bar is None else "ok" if figure.holds else "OVER"
         lines.append(f"{figure.ratio:>7.2f}  {bar:>5}  {verdict:4}  {figure.name}")
         for side, sample in (("measured", figure.measured), ("reference", figure.reference)):
-            lines.append(
-                f"{'':23}{side:9}  median {sample.median_ms:9.2f} ms   p99 {sample.p99_ms:9.2f} ms   "
-                f"slowest {sample.slowest_ms:9.2f} ms   of {sample.calls}"
-            )
+            lines.append(f"{'':23}{side:9}  {sample}")
         conditions = ", ".join(f"{name} {value}" for name, value in figure.conditions.items())
         lines.append(f"{'':23}{figure.repetitions} repetitions; {conditions}")
     return "\n".join(lines)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import sweep_cost
 from tests.bench.__main__ import write
-from tests.bench.figure import Figure, Sample, percentile, table
+from tests.bench.figure import Figure, Sample, Tally, percentile, table
 from tests.bench.hanging_provider import BAR, Course, measure
 
 
@@ -50,3 +51,15 @@ def test_a_percentile_is_one_of_the_values() -> None:
 def test_nothing_measured_is_no_sample() -> None:
     with pytest.raises(ValueError, match="nothing was measured"):
         Sample.of([])
+
+
+def test_a_sweep_reads_what_is_due_and_not_what_is_stored() -> None:
+    """Made to fail by what is due: with more of it, more is read."""
+    (figure,) = sweep_cost.measure(lambda _: None, sizes=(100, 400), due=10)
+    assert (figure.ratio, figure.holds) == (1.0, True)
+    assert isinstance(figure.measured, Tally)
+    assert (figure.measured.read, figure.measured.stored) == (10, 400)
+    (more,) = sweep_cost.measure(lambda _: None, sizes=(100, 400), due=20)
+    assert isinstance(more.measured, Tally)
+    assert more.measured.read == 20
+    assert "20 items read" in table([more])

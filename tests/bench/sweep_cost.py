@@ -1,0 +1,69 @@
+"""What a sweep reads: with as many keys due, the same however many are stored. The real sweep and due index, on moto.
+
+Every stored key stands on the index, due some hours later, as keys in use do. Counted is what DynamoDB charges for:
+the items that each Query evaluated (ScannedCount). Time is not told, for moto looks at every item to find these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tests.bench.figure import Figure, Tally
+from tests.fakes.world import make_broker
+from tests.simulation.over_dynamodb import dynamodb
+from token_broker.adapters.token_table import due_attributes
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.sweep import SWEEP_INTERVAL, sweep
+
+SIZES: Final = (1_000, 10_000, 100_000)
+DUE: Final = 50
+BAR: Final = 1.0
+BATCH: Final = 25
+
+
+def measure(progress: Callable[[str], None], sizes: Sequence[int] = SIZES, due: int = DUE) -> list[Figure]:
+    """One figure for each size but the first: items read there / with the fewest keys stored."""
+    tallies = []
+    for stored in sizes:
+        progress(f"sweep of {stored:,} keys with {due} due")
+        tallies.append(_sweep(stored, due))
+    first, *others = tallies
+    return [
+        Figure(
+            f"items that a sweep reads, {tally.stored:,} keys / {first.stored:,} keys, as many due",
+            tally.read / first.read,
+            BAR,
+            tally,
+            first,
+            repetitions=1,
+            conditions={"due": due},
+        )
+        for tally in others
+    ]
+
+
+def _sweep(stored: int, due: int) -> Tally:
+    now, read = datetime.now(UTC), []
+
+    def count(parsed: dict[str, Any], **_: object) -> None:
+        read.append(parsed["ScannedCount"])
+
+    with dynamodb() as stores:
+        tokens, connections = stores()
+        client: Any = tokens._table.client
+        for start in range(0, stored, BATCH):
+            numbers = range(start, min(start + BATCH, stored))
+            requests = [_put(number, now if number < due else now + timedelta(hours=6)) for number in numbers]
+            client.batch_write_item(RequestItems={"TokenTable": requests})
+        client.meta.events.register("after-call.dynamodb.Query", count)
+        parts = make_broker(tokens=tokens, connections=connections, clock=lambda: now).parts
+        report = sweep(parts, scheduled_at=now, deadline=now + SWEEP_INTERVAL, hands=1)
+    assert report.queued == due, report
+    return Tally(read=sum(read), queries=len(read), stored=stored)
+
+
+def _put(number: int, due_at: datetime) -> dict[str, Any]:
+    key = TokenKey(ConnectionName("unidy", f"shop-{number}"), "users:read")
+    return {"PutRequest": {"Item": {"pk": {"S": key.pk}, "sk": {"S": key.sk}, **due_attributes(key, due_at)}}}
