@@ -101,9 +101,9 @@ class Acquirer:
         """Whether a key that had no item is of other settings by now.
 
         A purge leaves its fence on a key's item. Where there was none it went unseen, so whoever made the item by its
-        lease looks once more; from then on a purge finds it.
+        lease looks once more; from then on a purge finds it. Not before a login: counting it has taken that call.
         """
-        if seen.exists:
+        if seen.exists or connection.provider.grant == "login":
             return False
         stored = self.parts.connections.get(connection.name)
         return stored is None or stored.version != connection.version
