@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
@@ -31,10 +32,12 @@ class Terminal:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._screen, theirs = os.openpty()
+        # Tall enough for every row of a live table, which rich cuts off at the foot of the screen.
+        screen = {"TERM": "xterm", "COLUMNS": "200", "LINES": "500"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", ON_ITS_TERMINAL, *arguments],
             cwd=ROOT,
-            env={**environment, "PYTHONPATH": str(ROOT / "layers" / "client"), "TERM": "xterm", "COLUMNS": "200"},
+            env={**environment, "PYTHONPATH": str(ROOT / "layers" / "client"), **screen},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -61,8 +64,10 @@ class Terminal:
         return self._process.wait(QUIET_S)
 
     def until(self, text: str) -> None:
-        """Reads until something is on the screen."""
+        """Reads until something is on the screen. A live screen goes on without end: not so this."""
+        end = time.monotonic() + QUIET_S
         while text not in self.seen:
+            assert time.monotonic() < end, f"{text} never came: {self.seen[-4000:]}"
             assert self._read(), self.seen
 
     def type(self, line: str) -> None:
