@@ -19,9 +19,11 @@ ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PROMPT: Final = re.compile(r"(?:^|\n)(\w[\w ]*?)(?: [\[(][^\n]*[\])])?: $")
 
 
-# As a shell does it: only from its controlling terminal does Ctrl-C reach a program.
+# As a shell does it: only from its controlling terminal does Ctrl-C reach a program, and only if nobody has it ignored,
+# as background jobs have.
 ON_ITS_TERMINAL: Final = """
-import fcntl, runpy, termios
+import fcntl, runpy, signal, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 runpy.run_module("token_broker_client.cli", run_name="__main__")
 """
