@@ -20,7 +20,7 @@ ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate openapi browser check audit format bench build deploy e2e lock clean
+.PHONY: help demo run invoke test soak simulate openapi browser check audit format bench cost build deploy e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -74,6 +74,9 @@ browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.json (needs Python 3.13)
 	@$(VENV)/bench/bin/python -m tests.bench $(ARGS)
+
+cost: $(VENV)/.ready ## count calls and units, write docs/cost.md
+	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.cost
 
 # ------------------------------------------------------------------ the artefact
 build: $(VENV)/sam/.ready ## build .aws-sam/build with compiled layers (needs Python 3.13)

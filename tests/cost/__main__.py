@@ -1,0 +1,19 @@
+"""Counts, measures and writes docs/cost.md: python -m tests.cost, or make cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cost import speed
+from tests.cost.courses import Bench, count_all
+from tests.cost.money import Tariff, steadied
+from tests.cost.page import PAGE, render
+from tests.local.aws import start_aws
+from tests.local.providers import start_providers
+from tests.local.resources import create_resources
+
+if __name__ == "__main__":
+    with start_aws() as aws, start_providers() as providers, pytest.MonkeyPatch.context() as monkeypatch:
+        bench = Bench.over(aws, create_resources(aws.endpoint_url), providers, monkeypatch)
+        counted, cpu = steadied(count_all(bench)), speed.measure(bench)
+    PAGE.write_text(render(counted, Tariff.read(), cpu), encoding="utf-8")

@@ -1,0 +1,275 @@
+"""The courses that the page counts: each is run by the real handlers over moto and the simulated providers."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+
+from tests.cost.counting import Item, Meter, Use, item_size
+from tests.integration.conftest import LocalSession
+from tests.integration.handlers.functions import Clients
+from tests.integration.handlers.world import Aws, World
+from tests.local.aws import AwsServer
+from tests.local.connections import aws_client
+from tests.local.providers import ProvidersServer
+from tests.local.resources import LocalStack
+from tests.openapi.recording import fresh
+from token_broker import bootstrap, observability
+from token_broker.adapters.renewal_queue import write_message
+from token_broker.core.names import ConnectionName
+from token_broker.ports import RenewalMessage
+
+# Tracing is on in the template, so each line carries a trace's id.
+TRACE: Final = {"_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793"}
+PROVIDERS: Final = ("ucommerce", "unified-services", "commerce-layer", "unidy", "unicommerce")
+DUE_KEYS: Final = 10
+# What the Powertools logger is called depends on the environment at its import, which is not the function's here.
+NAME_AT_IMPORT: Final = '"service":"service_undefined"'
+NAME_IN_LAMBDA: Final = '"service":"token-broker"'
+# Days left are written with as many digits as they happen to have.
+DAYS_LEFT: Final = re.compile(r'(?<=DaysLeft":\[)[\d.]+')
+LONG_DAYS: Final = "13.999999999999999"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A provider's connection in the steady state. Sizes in bytes, of the items as stored; `life_s` is the token's."""
+
+    first: Use
+    renewal: Use
+    settings_size: int
+    first_size: int
+    steady_size: int
+    token_size: int
+    life_s: int
+    interval_s: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """All that was counted: by course, and by provider."""
+
+    courses: Mapping[str, Use]
+    kept: Mapping[str, Kept]
+
+
+@dataclass
+class Bench:
+    """Fresh worlds over one endpoint, and the meter that hears their functions."""
+
+    meter: Meter
+    new_world: Callable[[], World]
+    session: LocalSession = field(repr=False)
+
+    @classmethod
+    def over(
+        cls, aws: AwsServer, stack: LocalStack, providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch
+    ) -> Bench:
+        deployed, session = Aws(aws.endpoint_url, stack), LocalSession(aws.endpoint_url)
+        meter = Meter(aws_client("dynamodb", aws.endpoint_url))
+        meter.attach(session)
+        clients = Clients(session)
+
+        def new_world() -> World:
+            world = fresh(deployed, clients, providers, monkeypatch)
+            world.functions.restart(**TRACE)
+            return world
+
+        return cls(meter, new_world, session)
+
+    @contextmanager
+    def counting(self) -> Iterator[Use]:
+        """The calls and the log lines of what runs meanwhile."""
+        with self.meter.counting() as use, quiet() as lines:
+            yield use
+        text = DAYS_LEFT.sub(LONG_DAYS, lines.getvalue().replace(NAME_AT_IMPORT, NAME_IN_LAMBDA))
+        use.log_lines = text.count("\n")
+        use.log_bytes = len(text.encode()) - use.log_lines
+
+
+@contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """What the functions write: log lines to the loggers' streams, metrics to standard output."""
+    heard = io.StringIO()
+    handlers = [
+        handler
+        for name in (observability.logger.name, observability.audit.name)
+        for handler in logging.getLogger(name).handlers
+        if isinstance(handler, logging.StreamHandler)
+    ]
+    streams = [(handler, handler.setStream(heard)) for handler in handlers]
+    standard, sys.stdout = sys.stdout, heard
+    try:
+        yield heard
+    finally:
+        sys.stdout = standard
+        for handler, stream in streams:
+            if stream is not None:
+                handler.setStream(stream)
+
+
+def count_all(bench: Bench) -> Counted:
+    """Runs each course once. What the functions write is heard and not shown."""
+    with quiet():
+        courses = {**_hand_outs(bench), **_sweeps(bench), **_lost_refresh_token(bench)}
+        return Counted(courses, {provider: _kept(bench, provider) for provider in PROVIDERS})
+
+
+def put_clock_on(by: timedelta) -> None:
+    """Lets the running environment's memory grow old: its clock, and nobody else's, goes ahead from here on."""
+    object.__setattr__(bootstrap.broker().parts, "clock", lambda: bootstrap.utc_now() + by)
+
+
+def _hand_outs(bench: Bench) -> dict[str, Use]:
+    world = bench.new_world()
+    name = world.connect("unidy")
+    found: dict[str, Use] = {}
+    # A process's first invocation writes one metric more, a cold start. Let a request for nothing be that one.
+    _require(world.api.token("unidy/nobody").status == 404, "a connection that is not there")
+
+    def ask(course: str, source: str, **query: str) -> None:
+        with bench.counting() as use:
+            answer = world.api.token(name, **query)
+        _require(answer.status == 200, f"{course}: {answer.status} {answer.code}")
+        _require(answer.body["source"] == source, f"{course}: from {answer.body['source']}")
+        use.answer_bytes = len(answer.text.encode())
+        found[course] = use
+
+    ask("first_acquisition", "provider")
+    ask("memory", "memory")
+    put_clock_on(timedelta(seconds=31))
+    ask("table_seen", "table")
+    world.functions.restart()
+    ask("table_new_environment", "table")
+    world.functions.restart()
+    # With a scope there is nothing to guess: what an environment does that knows the connection and not the token.
+    ask("table_unseen", "table", scope="users:read")
+    world.aws.change_token_item(name, last_used_at=-timedelta(minutes=40))
+    world.functions.restart()
+    ask("use_noted", "table", scope="users:read")
+    return found
+
+
+def _sweeps(bench: Bench) -> dict[str, Use]:
+    world = bench.new_world()
+    world.sweep()
+    found = {}
+    with bench.counting() as use:
+        counts = world.sweep()
+    _require(counts["due"] == 0, f"an empty minute: {counts}")
+    found["sweep_empty"] = use
+    for number in range(DUE_KEYS):
+        name = world.connect("unidy", name=f"due-{number}")
+        _require(world.api.token(name).status == 200, name)
+        world.aws.change_token_item(name, due_at=-timedelta(minutes=1))
+    with bench.counting() as use:
+        counts = world.sweep()
+    _require(counts["queued"] == DUE_KEYS, f"a sweep of {DUE_KEYS}: {counts}")
+    found["sweep_of_ten"] = use
+    return found
+
+
+def _lost_refresh_token(bench: Bench) -> dict[str, Use]:
+    """Ucommerce's refresh token was sent and its outcome is unknown: the grant starts anew."""
+    world = bench.new_world()
+    name = world.connect("ucommerce")
+    _require(world.api.token(name).status == 200, name)
+    (item,) = world.aws.token_items(name)
+    world.aws.dynamodb.update_item(
+        TableName=world.stack.token_table,
+        Key={"pk": item["pk"], "sk": item["sk"]},
+        UpdateExpression="SET refresh_sent = :sent",
+        ExpressionAttributeValues={":sent": item["refresh_id"]},
+    )
+    return {"renewal_without_refresh": _renew(bench, world, name)}
+
+
+def _kept(bench: Bench, provider: str) -> Kept:
+    """Two renewals: the second finds the item as every later one does."""
+    world = bench.new_world()
+    name = world.connect(provider)
+    with bench.counting() as acquisition:
+        answer = world.api.token(name)
+    _require(answer.status == 200, f"{name}: {answer.status}")
+    (settings,) = world.aws.items(world.stack.connection_table)
+    (first,) = world.aws.token_items(name)
+    _renew(bench, world, name)
+    _end_retired(world, name)
+    renewal = _renew(bench, world, name)
+    (item,) = world.aws.token_items(name)
+    # What `expires_in` loses on its way is no part of a life.
+    life = timedelta(seconds=10 * round((_moment(item, "expires_at") - _moment(item, "issued_at")) / 10_000))
+    parts = bootstrap.broker().parts
+    connection = parts.connection(_read_name(name), parts.tokens.read_due(_read_name(name), item["sk"]["S"])[0])
+    return Kept(
+        first=acquisition,
+        renewal=renewal,
+        settings_size=item_size(settings),
+        first_size=item_size(first),
+        steady_size=item_size(item),
+        token_size=len(answer.body["access_token"]),
+        life_s=round(life.total_seconds()),
+        interval_s=round((life - parts.policy(connection).window(life)).total_seconds()),
+    )
+
+
+def _renew(bench: Bench, world: World, name: str) -> Use:
+    """One renewal by a worker that is not new."""
+    # Commerce Layer gives another token in the last 15 minutes only.
+    world.aws.change_token_item(
+        name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1), expires_at=timedelta(minutes=10)
+    )
+    if name.startswith("commerce-layer/"):
+        world.simulator("commerce-layer").reset()
+    _forget_budget(world)
+    (before,) = world.aws.token_items(name)
+    body = write_message(RenewalMessage(before["pk"]["S"], before["sk"]["S"]))
+    message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
+    # No cold start here either.
+    world.functions.invoke(world.stack.renew_function, {"Records": []})
+    with bench.counting() as use:
+        world.work(message)
+    (after,) = world.aws.token_items(name)
+    _require(after["issued_at"] != before["issued_at"] and "failure" not in after, f"{name} was not renewed")
+    return use
+
+
+def _forget_budget(world: World) -> None:
+    """An endpoint's budget begins anew each minute; whether this run crosses one must not be counted."""
+    for item in world.aws.items(world.stack.token_table):
+        if item["pk"]["S"].startswith("H#"):
+            world.aws.dynamodb.delete_item(TableName=world.stack.token_table, Key={"pk": item["pk"], "sk": item["sk"]})
+
+
+def _end_retired(world: World, name: str) -> None:
+    """The token before the last has ended by the time of the next renewal, as it has in life."""
+    (item,) = world.aws.token_items(name)
+    for index in range(len(item.get("retired", {"L": []})["L"])):
+        world.aws.dynamodb.update_item(
+            TableName=world.stack.token_table,
+            Key={"pk": item["pk"], "sk": item["sk"]},
+            UpdateExpression=f"SET retired[{index}].expires_at = :ended",
+            ExpressionAttributeValues={":ended": {"N": str(int(datetime.now(UTC).timestamp() * 1000) - 1000)}},
+        )
+
+
+def _moment(item: Item, name: str) -> int:
+    return int(item[name]["N"])
+
+
+def _read_name(name: str) -> ConnectionName:
+    return ConnectionName(*name.split("/"))
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise AssertionError(what)
