@@ -1,12 +1,16 @@
 """`doctor` on a stack that is well, and on one that is broken in every way that it knows."""
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from tests.local.aws import AwsProcess
 from tests.local.connections import aws_client
+from tests.local.ports import listen
 from tests.local.providers import DEFAULT_ACCOUNTS
+from tests.local.resources import create_resources
 
 from .conftest import Cli, physical
 
@@ -89,11 +93,9 @@ def test_renewals_that_failed_for_good(cli: Cli) -> None:
 
 
 def test_a_table_that_is_gone(cli: Cli) -> None:
-    """Another stack of the same AWS, whose table was deleted."""
-    from tests.local.aws import start_aws
-    from tests.local.resources import create_resources
-
-    with start_aws() as aws:
+    """Another stack, whose table was deleted. In a process of its own: moto keeps what it holds per process."""
+    with closing(AwsProcess(listen(0))) as aws:
+        aws.wait_until_ready()
         resources = create_resources(aws.endpoint_url)
         aws_client("dynamodb", aws.endpoint_url).delete_table(TableName=resources.token_table)
         looked = cli.plain("doctor", "--json", "--local", "--url", cli.running.url, "--aws-endpoint", aws.endpoint_url)

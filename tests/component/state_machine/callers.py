@@ -22,6 +22,7 @@ STORIES = st.sampled_from(
         ("refused", "refused", "refused"),
         ("lost", "lost", "lost"),
         ("503", "503", "503"),
+        ("429", "503", "503"),
     ]
 )
 
@@ -44,16 +45,23 @@ class Callers(Base):
         which=WHICH,
         scope=WHICH,
         is_over=st.booleans(),
+        is_tried=st.booleans(),
         troubles=st.one_of(STORIES, st.lists(TROUBLE, min_size=2, max_size=5)),
     )
-    def insist(self, which: int, scope: int, is_over: bool, troubles: Sequence[str]) -> None:
-        """A caller who meets one trouble after the other, asks again as soon as he may, and a moment before."""
+    def insist(self, which: int, scope: int, is_over: bool, is_tried: bool, troubles: Sequence[str]) -> None:
+        """A caller who meets one trouble after the other, asks again as soon as he may, and a moment before.
+
+        `is_tried`: after the first one the owner makes a trial, which meets the second.
+        """
+        name = self.name(which)
         if is_over:
-            self.to_the_end_of_a_token(self.name(which), -1)
+            self.to_the_end_of_a_token(name, -1)
         self.server.trouble.clear()
         self.server.trouble.extend(troubles)
-        for _ in range(len(troubles) + 1):
+        for turn in range(len(troubles) + 1):
             error = self.ask_as(which, scope, None).error
+            if is_tried and turn == 0:
+                self.start("trial", lambda broker: broker.attempt(name, force=True), None)
             if not isinstance(error, BrokerError) or error.retry_after is None:
                 return
             self.world.clock.advance(error.retry_after.total_seconds() - 1)

@@ -18,7 +18,10 @@ DEEDS = st.sampled_from(["purge", "purge", "trial", "trial", "delete"])
 # Other settings; "elsewhere": the kind's own, that lead to another host.
 CHANGES = st.sampled_from(["none", "none", "lifetime", "warm", "suspended", "suspended", "elsewhere", "elsewhere"])
 SECRETS = st.sampled_from(["right", "right", "right", "wrong", "pending", "pending wrong", "there", "only heard of"])
+SEALED = st.sampled_from(["token", "token", "refresh_token", "retired"])
 LOOK_AGAIN_S = 31
+# Shorter than what a caller wants who does not say.
+SHORT_S = 20
 
 
 class Owners(Base):
@@ -108,15 +111,12 @@ class Owners(Base):
             self.world.clock.advance(LOOK_AGAIN_S)
             self.ask_as(which, scope, None)
 
-    @rule(
-        which=WHICH,
-        scope=WHICH,
-        what=st.sampled_from(["token", "token", "refresh_token", "retired"]),
-        other=WHICH,
-        is_asked=st.booleans(),
-    )
-    def tamper(self, which: int, scope: int, what: str, other: int, is_asked: bool) -> None:
-        """A sealed value that does not open, or one that is sealed for another key."""
+    @rule(which=WHICH, scope=WHICH, what=SEALED, other=WHICH, then=st.sampled_from([None, "ask", "ask in need"]))
+    def tamper(self, which: int, scope: int, what: str, other: int, then: str | None) -> None:
+        """A sealed value that does not open, or one sealed for another key. In need: no longer token can be had."""
         self.world.watched.tamper(self.key(which, scope), what, self.key(other, other))
-        if is_asked and self.can_start():
+        if then == "ask in need":
+            self.to_the_end_of_a_token(self.name(which), SHORT_S)
+            self.server.trouble.appendleft("503")
+        if then is not None and self.can_start():
             self.ask_as(which, scope, None)

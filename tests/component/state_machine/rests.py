@@ -76,7 +76,7 @@ class Rests:
 
     # ------------------------------------------------------------------ what begins one
     def remembered(self, name: ConnectionName, scope: str | None, by: Seen, failure: Failure) -> None:
-        met_at, secret, version = by.met_at or failure.at, by.secret or by.read_secret, asked(by)
+        met_at, secret, version = by.met_at or failure.at, by.secret or by.read_secret, failure.settings_version
         # Where an outage ends no refusal, the old one is stored again.
         is_new_refusal = failure.refused and failure.at >= met_at
         if by.met in OUTAGES and is_new_refusal and not self._login:
@@ -84,8 +84,13 @@ class Rests:
         before = [
             rest for rest in self._rests if (rest.name, rest.scope) == (name, scope) and rest.since_seq <= by.read_seq
         ]
-        refusals, outages = _in_a_row(before[-1] if before else None, secret, version)
-        refusals, outages = refusals + is_new_refusal, 0 if is_new_refusal else outages + (by.met in OUTAGES)
+        last = before[-1] if before else None
+        if not is_new_refusal:
+            self._check_kept(before, failure, secret, version)
+        refusals, outages = _in_a_row(last, secret, version)
+        # Where a limit is stored again, the outage that a trial met leaves no trace.
+        is_outage = by.met in OUTAGES and (failure.refused or failure.at >= met_at)
+        refusals, outages = refusals + is_new_refusal, 0 if is_new_refusal else outages + is_outage
         least = self._least((name, secret), by, refusals if is_new_refusal else 0, outages, refused=failure.refused)
         until = met_at + least
         # Other settings lift a rest, even where they are the old ones again later; a limit holds until it is outlived.
@@ -103,6 +108,15 @@ class Rests:
         self._rests.append(
             Rest(name, scope, seq, origin_seq, until, failure.refused, limited, secret, version, refusals, outages)
         )
+
+    def _check_kept(self, before: list[Rest], failure: Failure, secret: str | None, version: str) -> None:
+        """An outage, or a trial that met one, ends nothing that still holds."""
+        last = before[-1] if before else None
+        if last is not None and last.refused and (last.secret, last.settings_version) == (secret, version):
+            if not failure.refused:
+                self._breaks("P4: an outage ended a refusal")
+        elif any(rest.limited and rest.until > failure.retry_at for rest in before):
+            self._breaks("P4: a failure shortened the rest that the provider had asked for")
 
     def _least(self, which: Credentials, by: Seen, refusals: int, outages: int, *, refused: bool) -> timedelta:
         """How long it must rest at least. `refused`: a refusal is stored, new or old."""

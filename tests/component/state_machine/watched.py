@@ -30,8 +30,9 @@ class WatchedConnectionStore(InMemoryConnectionStore):
 
     def get(self, name: ConnectionName) -> StoredSettings | None:
         stored = super().get(name)
-        if self._stage.running is not None and self._stage.running.kind == "trial":
-            self._stage.running.seen.settings = stored
+        operation = self._stage.running
+        if operation is not None and operation.kind == "trial" and operation.seen.settings is None:
+            operation.seen.settings = stored
         return stored
 
     def put(
@@ -112,10 +113,13 @@ class WatchedTokenStore(InMemoryTokenStore):
 
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
         super().put_guard(name, failure, settled=settled, seen=seen)
-        if self._by is not None:
+        if self._by is None:
+            return
+        # What somebody else met meanwhile stays if it rests for longer.
+        if self._guard(name).failure == failure:
             self._promises.remembered(name, None, self._by, failure)
-            if settled:
-                self._promises.logins.known(name, self._by, rests=failure.refused)
+        if settled:
+            self._promises.logins.known(name, self._by, rests=failure.refused)
 
     def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
         super().clear_guard(name, seen)
