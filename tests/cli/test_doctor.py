@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,9 +93,9 @@ def test_renewals_that_failed_for_good(cli: Cli) -> None:
     assert "redrive" in found["todo"]
 
 
-def test_a_table_that_is_gone(cli: Cli) -> None:
+def test_a_table_that_is_gone(cli: Cli, tmp_path: Path) -> None:
     """Another stack, whose table was deleted. In a process of its own: moto keeps what it holds per process."""
-    with closing(AwsProcess(listen(0))) as aws:
+    with closing(AwsProcess(listen(0), tmp_path / "aws.log")) as aws:
         aws.wait_until_ready()
         resources = create_resources(aws.endpoint_url)
         aws_client("dynamodb", aws.endpoint_url).delete_table(TableName=resources.token_table)
