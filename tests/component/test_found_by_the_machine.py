@@ -10,7 +10,13 @@ from tests.fakes import CALLER, World, answering, hanging, in_turn, issuing
 from tests.fakes.world import OAUTH_CREDENTIALS
 from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
-from token_broker.errors import BrokerError, BrokerUnavailable, ProviderRefused, ProviderUnavailable
+from token_broker.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ProviderRateLimited,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from token_broker.ports import Send
 
 FAILED = answering(200, {"status": "FAILED"})
@@ -162,3 +168,52 @@ def test_p4_new_secrets_are_counted_behind_outages_too(world: World, broker: Bro
         refused(world, broker, seller)
         world.clock.advance(31)
     assert len(world.provider) <= 1 + 3
+
+
+def test_p4_a_limit_that_a_pending_secret_meets_does_not_end_the_refusal_of_the_current_one(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """Both hold: the wish to be left alone for every secret, the refusal for the one that was refused."""
+    world.provider.to = answering(401, {"error": "invalid_client"})
+    refused(world, broker, name)
+    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"}, stage="AWSPENDING")
+    world.provider.to = answering(429, {}, {"retry-after": "90"})
+    with pytest.raises(ProviderRateLimited):
+        broker.attempt(name, force=False)
+    world.provider.requests.clear()
+    world.provider.to = issuing()
+    world.clock.advance(600)
+    assert isinstance(refused(world, broker, name), ProviderRefused)
+    assert len(world.provider) == 0
+
+
+def test_p4_a_limit_holds_for_the_secret_that_is_promoted_meanwhile(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.provider.to = answering(429, {}, {"retry-after": "90"})
+    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"}, stage="AWSPENDING")
+    with pytest.raises(ProviderRateLimited):
+        broker.attempt(name, force=False)
+    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"})
+    world.provider.requests.clear()
+    world.provider.to = issuing()
+    world.clock.advance(80)
+    refused(world, world.instance(), name)
+    assert len(world.provider) == 0
+    world.clock.advance(10)
+    assert world.ask(world.instance(), name).source == "provider"
+
+
+def test_p4_an_outage_that_a_trial_meets_does_not_shorten_the_rest_of_a_doubted_password(
+    world: World, broker: Broker, seller: ConnectionName
+) -> None:
+    world.ask(broker, seller)
+    world.clock.advance(72_001)
+    world.provider.to = in_turn(FAILED, answering(503))
+    refused(world, broker, seller)
+    with pytest.raises(ProviderUnavailable):
+        broker.attempt(seller, force=False)
+    world.provider.requests.clear()
+    world.clock.advance(50)
+    refused(world, broker, seller)
+    assert len(world.provider) == 0

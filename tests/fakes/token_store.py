@@ -115,24 +115,29 @@ class InMemoryTokenStore:
 
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
         guard = self._guard(name)
-        found = guard.failure
+        found = guard.limited if failure.limited else guard.failure
         if found is not None and found.retry_at > failure.retry_at and (seen is None or seen.at != found.at):
             failure = found
-        self._guards[name] = replace(guard, failure=failure, unresolved=0 if settled else guard.unresolved)
+        guard = replace(guard, limited=failure) if failure.limited else replace(guard, failure=failure)
+        self._guards[name] = replace(guard, unresolved=0) if settled else guard
 
-    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
+    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
         guard = self._guard(name)
-        if seen is None:
+        if seen.failure is None and seen.limited is None:
             self._guards[name] = replace(guard, unresolved=0)
-        elif guard.failure is not None and guard.failure.at == seen.at:
-            self._guards[name] = replace(guard, failure=None, unresolved=0, tried=())
+            return
+        if guard.failure is not None and seen.failure is not None and guard.failure.at == seen.failure.at:
+            guard = replace(guard, failure=None, unresolved=0, tried=())
+        if guard.limited is not None and seen.limited is not None and guard.limited.at == seen.limited.at:
+            guard = replace(guard, limited=None, unresolved=0, tried=())
+        self._guards[name] = guard
 
     def settle_attempt(self, name: ConnectionName) -> None:
         guard = self._guard(name)
         self._guards[name] = replace(guard, unresolved=max(guard.unresolved - 1, 0))
 
     def end_rests(self, name: ConnectionName) -> None:
-        self._guards[name] = replace(self._guard(name), failure=None, unresolved=0, tried=())
+        self._guards[name] = replace(self._guard(name), failure=None, limited=None, unresolved=0, tried=())
         for record in self.records(name):
             self._change(record.key, failure=None)
 

@@ -11,7 +11,7 @@ from token_broker.core.credentials import Secret
 from token_broker.core.exchange import HttpRequest, HttpResponse, Network
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import Refresh, Retired, Token, TokenRecord
+from token_broker.core.tokens import Guard, Refresh, Retired, Token, TokenRecord
 
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], None]
@@ -97,11 +97,12 @@ class TokenStore(Protocol):
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
         """Remembers a failure of the whole connection; `settled`: no login attempt is open any more.
 
-        It replaces `seen`. What somebody else met meanwhile stays if it rests for longer.
+        It replaces `seen`. What somebody else met meanwhile stays if it rests for longer. A wish to be left alone
+        stands beside any other failure.
         """
 
-    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
-        """Forgets the failure `seen` and unresolved attempts; with None the attempts alone."""
+    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
+        """Forgets the failures `seen` and unresolved attempts."""
 
     def end_rests(self, name: ConnectionName) -> None:
         """Forgets the failures of the connection and of each of its keys."""

@@ -40,11 +40,20 @@ class Rest:
     origin_seq: int
     until: datetime
     refused: bool
-    limited: bool
     secret: str | None
     settings_version: str
     refusals: int
     outages: int
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A provider's wish to be left alone, for a connection or one of its scopes, whatever it is asked with."""
+
+    name: ConnectionName
+    scope: str | None
+    since_seq: int
+    until: datetime
 
 
 def asked(by: Seen) -> str:
@@ -69,6 +78,7 @@ class Rests:
         self._breaks = breaks
         self._login = login
         self._rests: list[Rest] = []
+        self._limits: list[Limit] = []
         self._hosts: dict[str, tuple[int, datetime]] = {}
         self._worked: set[Credentials] = set()
         self._doubted: set[Credentials] = set()
@@ -76,6 +86,9 @@ class Rests:
 
     # ------------------------------------------------------------------ what begins one
     def remembered(self, name: ConnectionName, scope: str | None, by: Seen, failure: Failure) -> None:
+        if failure.limited:
+            self._limited(name, scope, by, failure)
+            return
         met_at, secret, version = by.met_at or failure.at, by.secret or by.read_secret, failure.settings_version
         # Where an outage ends no refusal, the old one is stored again.
         is_new_refusal = failure.refused and failure.at >= met_at
@@ -86,44 +99,48 @@ class Rests:
         ]
         last = before[-1] if before else None
         if not is_new_refusal:
-            self._check_kept(before, failure, secret, version)
+            self._check_kept(last, failure, secret, version)
         refusals, outages = _in_a_row(last, secret, version)
-        # Where a limit is stored again, the outage that a trial met leaves no trace.
-        is_outage = by.met in OUTAGES and (failure.refused or failure.at >= met_at)
-        refusals, outages = refusals + is_new_refusal, 0 if is_new_refusal else outages + is_outage
+        refusals, outages = refusals + is_new_refusal, 0 if is_new_refusal else outages + (by.met in OUTAGES)
         least = self._least((name, secret), by, refusals if is_new_refusal else 0, outages, refused=failure.refused)
         until = met_at + least
-        # Other settings lift a rest, even where they are the old ones again later; a limit holds until it is outlived.
+        # Other settings lift a rest, even where they are the old ones again later.
         # A refusal is newer news than an outage before it, and a new secret lifts it.
         self._rests = [
             rest
             for rest in self._rests
             if not (is_new_refusal and not rest.refused and (rest.name, rest.scope) == (name, scope))
-            and (rest.name != name or rest.settings_version == version or (rest.limited and rest.until > until))
+            and (rest.name != name or rest.settings_version == version)
         ]
-        # One failure is stored per place: a limit met behind a refusal that is kept is lifted with it.
-        limited, is_kept = by.met == "429" and not failure.refused, failure.refused and not is_new_refusal
+        is_kept = failure.refused and not is_new_refusal
         seq = self._stage.next_seq()
         origin_seq = max((rest.origin_seq for rest in before if rest.refused), default=seq) if is_kept else seq
         self._rests.append(
-            Rest(name, scope, seq, origin_seq, until, failure.refused, limited, secret, version, refusals, outages)
+            Rest(name, scope, seq, origin_seq, until, failure.refused, secret, version, refusals, outages)
         )
 
-    def _check_kept(self, before: list[Rest], failure: Failure, secret: str | None, version: str) -> None:
-        """An outage, or a trial that met one, ends nothing that still holds."""
-        last = before[-1] if before else None
-        if last is not None and last.refused and (last.secret, last.settings_version) == (secret, version):
-            if not failure.refused:
-                self._breaks("P4: an outage ended a refusal")
-        elif any(rest.limited and rest.until > failure.retry_at for rest in before):
+    def _limited(self, name: ConnectionName, scope: str | None, by: Seen, failure: Failure) -> None:
+        if by.met != "429":
+            self._breaks(f"P4: {by.met} was taken for a limit")
+        known = [limit for limit in self._limits if (limit.name, limit.scope) == (name, scope)]
+        if any(limit.until > failure.retry_at for limit in known if limit.since_seq <= by.read_seq):
             self._breaks("P4: a failure shortened the rest that the provider had asked for")
+        until = (by.met_at or failure.at) + LIMIT_REST
+        self._limits.append(Limit(name, scope, self._stage.next_seq(), until))
+
+    def _check_kept(self, last: Rest | None, failure: Failure, secret: str | None, version: str) -> None:
+        """An outage, or a trial that met one, ends nothing that still holds."""
+        if last is None or (last.secret, last.settings_version) != (secret, version):
+            return
+        if last.refused and not failure.refused:
+            self._breaks("P4: an outage ended a refusal")
+        elif last.until > failure.retry_at:
+            self._breaks("P4: a failure shortened the rest of another")
 
     def _least(self, which: Credentials, by: Seen, refusals: int, outages: int, *, refused: bool) -> timedelta:
         """How long it must rest at least. `refused`: a refusal is stored, new or old."""
         if refusals:
             return REFUSED_RESTS[min(refusals, len(REFUSED_RESTS)) - 1]
-        if by.met == "429":
-            return LIMIT_REST
         if by.met in REFUSALS and not refused:
             # Unicommerce says FAILED for an outage too: doubted once where the credentials worked before.
             if not self._login or which in self._doubted or which not in self._worked:
@@ -139,15 +156,18 @@ class Rests:
     def worked(self, name: ConnectionName, by: Seen) -> None:
         """A token was issued and stored: what the operation knew of is over."""
         self._rests = [rest for rest in self._rests if rest.name != name or rest.origin_seq > by.read_seq]
+        self._limits = [limit for limit in self._limits if limit.name != name or limit.since_seq > by.read_seq]
         self._worked.add((name, by.secret))
         self._clear(name)
 
     def ended(self, name: ConnectionName) -> None:
         self._rests = [rest for rest in self._rests if rest.name != name]
+        self._limits = [limit for limit in self._limits if limit.name != name]
         self._clear(name)
 
     def purged(self, key: TokenKey) -> None:
-        self._rests = [rest for rest in self._rests if rest.scope is None or TokenKey(rest.name, rest.scope) != key]
+        self._rests = [rest for rest in self._rests if (rest.name, rest.scope) != (key.name, key.scope)]
+        self._limits = [limit for limit in self._limits if (limit.name, limit.scope) != (key.name, key.scope)]
 
     def _clear(self, name: ConnectionName) -> None:
         self._doubted = {which for which in self._doubted if which[0] != name}
@@ -162,6 +182,7 @@ class Rests:
             self._breaks("P4: a host that asked to be left alone was asked")
         if operation.kind == "trial":
             return
+        self._check_limits(key, by, now)
         secret, version = received.secret or by.read_secret, asked(by)
         known = [rest for rest in self._rests if rest.name == key.name and rest.since_seq <= by.read_seq]
         failed = {rest.secret for rest in known if rest.scope is None}
@@ -170,12 +191,18 @@ class Rests:
         for rest in known:
             if rest.scope not in (None, key.scope) or (rest.refused and rest.secret != secret):
                 continue
-            if rest.settings_version != version and not rest.limited:
+            if rest.settings_version != version:
                 continue
             if now < rest.until:
                 self._breaks(f"P4: asked {received.step} although a failure rests until {rest.until}")
             elif rest.refused and operation.kind == "renew":
                 self._breaks("P4: the sweep repeated a refusal")
+
+    def _check_limits(self, key: TokenKey, by: Seen, now: datetime) -> None:
+        for limit in self._limits:
+            is_known = limit.name == key.name and limit.scope in (None, key.scope) and limit.since_seq <= by.read_seq
+            if is_known and now < limit.until:
+                self._breaks(f"P4: asked although the provider wishes to be left alone until {limit.until}")
 
     def _check_new_secret(self, name: ConnectionName, secret: str, now: datetime) -> None:
         """A new secret is tried behind a failure, and not more often than an account bears."""

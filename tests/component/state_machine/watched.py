@@ -14,7 +14,7 @@ from tests.fakes import FakeVault, InMemoryConnectionStore, InMemoryTokenStore
 from token_broker.core.credentials import Secret
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.tokens import Guard, TokenRecord
 from token_broker.ports import Commit, ConnectionStore, StoredSettings
 
 BROKEN = b"tampered with"
@@ -116,12 +116,12 @@ class WatchedTokenStore(InMemoryTokenStore):
         if self._by is None:
             return
         # What somebody else met meanwhile stays if it rests for longer.
-        if self._guard(name).failure == failure:
+        if failure in (self._guard(name).failure, self._guard(name).limited):
             self._promises.remembered(name, None, self._by, failure)
         if settled:
             self._promises.logins.known(name, self._by, rests=failure.refused)
 
-    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
+    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
         super().clear_guard(name, seen)
         if self._by is not None:
             self._promises.logins.known(name, self._by, rests=False)

@@ -28,9 +28,9 @@ class Guards:
     def test_only_the_failure_that_was_seen_is_forgotten(self, store: TokenStore) -> None:
         key, seen, newer = new_key(), a_failure(at=NOW), a_failure(at=after(5))
         store.put_guard(key.name, newer, settled=True)
-        store.clear_guard(key.name, seen)
+        store.clear_guard(key.name, Guard(seen))
         assert read(store, key).guard.failure == newer
-        store.clear_guard(key.name, newer)
+        store.clear_guard(key.name, Guard(newer))
         assert read(store, key).guard.failure is None
 
     def test_a_failure_does_not_end_a_longer_rest_that_its_finder_had_not_seen(self, store: TokenStore) -> None:
@@ -43,24 +43,36 @@ class Guards:
         store.put_guard(key.name, shorter, settled=True, seen=longer)
         assert read(store, key).guard.failure == shorter
 
+    def test_a_wish_to_be_left_alone_stands_beside_a_refusal(self, store: TokenStore) -> None:
+        key, refusal, limit = new_key(), a_failure("provider_refused"), a_failure("provider_rate_limited", at=after(5))
+        store.put_guard(key.name, refusal, settled=True)
+        store.put_guard(key.name, limit, settled=True)
+        guard = read(store, key).guard
+        assert (guard.failure, guard.limited) == (refusal, limit)
+        store.clear_guard(key.name, Guard(limited=limit))
+        assert read(store, key).guard == Guard(refusal)
+        store.put_guard(key.name, limit, settled=True)
+        store.clear_guard(key.name, guard)
+        assert read(store, key).guard == Guard()
+
     def test_a_success_forgets_attempts_and_versions_with_the_failure(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
         store.begin_attempt(key.name, "a", "v1")
         store.note_version(key.name, [("v2", NOW)])
         store.put_guard(key.name, failure, settled=False)
-        store.clear_guard(key.name, failure)
+        store.clear_guard(key.name, Guard(failure))
         assert read(store, key).guard == Guard()
 
     def test_unresolved_attempts_are_forgotten_without_a_failure_too(self, store: TokenStore) -> None:
         key = new_key()
         store.begin_attempt(key.name, "a", "v1")
-        store.clear_guard(key.name, None)
+        store.clear_guard(key.name, Guard())
         assert read(store, key).guard.unresolved == 0
 
     def test_clearing_where_nothing_rests_leaves_nothing_behind(self, store: TokenStore) -> None:
         key = new_key()
-        store.clear_guard(key.name, None)
-        store.clear_guard(key.name, a_failure())
+        store.clear_guard(key.name, Guard())
+        store.clear_guard(key.name, Guard(a_failure()))
         store.end_rests(key.name)
         assert read(store, key).guard == Guard()
 
@@ -92,6 +104,7 @@ class Guards:
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=a_failure("provider_refused"))
         store.put_guard(key.name, a_failure(), settled=False)
+        store.put_guard(key.name, a_failure("provider_rate_limited"), settled=False)
         store.begin_attempt(key.name, "a", "v1")
         store.begin_trial(key.name, now=NOW, not_after=after(-300))
         store.end_rests(key.name)

@@ -190,7 +190,8 @@ class Stage:
     def rests_at(self, name: str) -> set[str]:
         """Where something rests: `connection`, `scope` (the token key) and `endpoint`."""
         (record,) = self.records(name)
-        found = {"connection": record.guard.failure is not None, "scope": record.failure is not None}
+        guard = record.guard
+        found = {"connection": (guard.failure or guard.limited) is not None, "scope": record.failure is not None}
         host = self.world.providers.url.partition("//")[2]
         # A budget that is never used up: only a rest can refuse it.
         endpoint = self._tokens().take_budget(host, now=self.clock(), limit=10**6) is not None

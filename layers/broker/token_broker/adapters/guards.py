@@ -9,6 +9,7 @@ from token_broker.adapters.items import FORMAT, GUARD, failure_map, moment, numb
 from token_broker.adapters.token_table import KEEP, MAX_TRIES, TokenTable
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
+from token_broker.core.tokens import Guard
 from token_broker.errors import BrokerUnavailable
 
 
@@ -18,6 +19,7 @@ class Guards:
     _table: TokenTable
 
     def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
+        attribute = "rate_limit" if failure.limited else "failure"
         values = {
             ":failure": failure_map(failure),
             ":format": number(FORMAT),
@@ -29,28 +31,29 @@ class Guards:
         put, _ = self._table.update(
             name.pk,
             GUARD,
-            f"SET failure = :failure, #format = :format, #ttl = :ttl{' REMOVE unresolved' if settled else ''}",
+            f"SET {attribute} = :failure, #format = :format, #ttl = :ttl{' REMOVE unresolved' if settled else ''}",
             values,
-            condition="attribute_not_exists(failure) OR failure.retry_at <= :retry_at"
-            + (" OR failure.#at = :seen" if seen is not None else ""),
+            condition=f"attribute_not_exists({attribute}) OR {attribute}.retry_at <= :retry_at"
+            + (f" OR {attribute}.#at = :seen" if seen is not None else ""),
             names={"#format": "format", "#ttl": "ttl"} | ({"#at": "at"} if seen is not None else {}),
         )
         if settled and not put:
-            self.clear_guard(name, None)
+            self.clear_guard(name, Guard())
 
-    def clear_guard(self, name: ConnectionName, seen: Failure | None) -> None:
+    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
         """A newer failure than the one seen is somebody else's news and stays."""
-        if seen is None:
+        if seen.failure is None and seen.limited is None:
             self._table.update(name.pk, GUARD, "REMOVE unresolved", {}, condition="attribute_exists(pk)")
-            return
-        self._table.update(
-            name.pk,
-            GUARD,
-            "REMOVE failure, unresolved, tried",
-            {":at": moment(seen.at)},
-            condition="failure.#at = :at",
-            names={"#at": "at"},
-        )
+        for attribute, failure in (("failure", seen.failure), ("rate_limit", seen.limited)):
+            if failure is not None:
+                self._table.update(
+                    name.pk,
+                    GUARD,
+                    f"REMOVE {attribute}, unresolved, tried",
+                    {":at": moment(failure.at)},
+                    condition=f"{attribute}.#at = :at",
+                    names={"#at": "at"},
+                )
 
     def begin_attempt(self, name: ConnectionName, owner: str, version: str) -> int:
         values = {

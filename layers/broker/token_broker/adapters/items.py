@@ -188,10 +188,10 @@ def failure_map(failure: Failure) -> dict[str, Any]:
     return {"M": entry}
 
 
-def read_failure(item: Item) -> Failure | None:
-    if "failure" not in item:
+def read_failure(item: Item, attribute: str = "failure") -> Failure | None:
+    if attribute not in item:
         return None
-    entry = item["failure"]["M"]
+    entry = item[attribute]["M"]
     return Failure(
         code=entry["code"]["S"],
         detail=entry["detail"]["S"],
@@ -213,6 +213,7 @@ def read_guard(item: Item | None) -> Guard:
     tried = item.get("tried", {"L": []})["L"]
     return Guard(
         failure=read_failure(item),
+        limited=read_failure(item, "rate_limit"),
         unresolved=int(item.get("unresolved", {"N": "0"})["N"]),
         tried=tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in tried),
         trial_at=read_moment(item, "trial_at"),

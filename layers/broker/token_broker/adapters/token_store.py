@@ -234,7 +234,9 @@ class DynamoTokenStore(Guards, Budgets, DueIndex):
 
     def end_rests(self, name: ConnectionName) -> None:
         for sk in [GUARD, *(record.key.sk for record in self.records(name) if record.failure is not None)]:
-            self._table.update(name.pk, sk, "REMOVE failure, unresolved, tried", {}, condition="attribute_exists(pk)")
+            self._table.update(
+                name.pk, sk, "REMOVE failure, rate_limit, unresolved, tried", {}, condition="attribute_exists(pk)"
+            )
 
     def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
         values = {"last_used_at": moment(now)} | (due_attributes(key, due_at) if due_at is not None else {})

@@ -10,7 +10,7 @@ from token_broker.broker.parts import Parts, host_of, order_for
 from token_broker.broker.revocation import FIRST_RETRY, Revoker, next_due
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
-from token_broker.core.failures import Failure, Where, next_failure, to_remember
+from token_broker.core.failures import Failure, Kind, Where, next_failure, to_remember
 from token_broker.core.grants import Order, Refusal
 from token_broker.core.lifetimes import Lifetime
 from token_broker.core.names import fingerprint
@@ -143,8 +143,9 @@ class Acquirer:
         acquired = self._commit(
             work, answer, self._token(work, ready.credentials, answer, life), forced=decision.forced
         )
-        if work.found.guard.failure is not None or work.connection.provider.grant == "login":
-            self.parts.tokens.clear_guard(work.key.name, work.found.guard.failure)
+        guard = work.found.guard
+        if guard.failure is not None or guard.limited is not None or work.connection.provider.grant == "login":
+            self.parts.tokens.clear_guard(work.key.name, guard)
         return acquired
 
     def _order(self, work: Work, credentials: Credentials) -> Order:
@@ -260,7 +261,9 @@ class Acquirer:
         """Stores a failure where its cause lies, ends the lease, and gives the error to raise."""
         verdict = refusal.verdict
         parts, key, now = self.parts, work.key, self.parts.clock()
-        previous = work.found.failure if verdict.where is Where.KEY else work.found.guard.failure
+        guard, own = work.found.guard, work.found.failure
+        at_connection = guard.limited if verdict.kind is Kind.LIMITED else guard.failure
+        previous = own if verdict.where is Where.KEY else at_connection
         failure = next_failure(
             verdict,
             previous,
@@ -280,7 +283,8 @@ class Acquirer:
             work.found,
             work.owner,
             now=now,
-            failure=kept if per_host or verdict.where is Where.KEY else None,
+            # The host's rest is its own; here it is only shown, and takes no refusal's place.
+            failure=kept if verdict.where is Where.KEY or (per_host and not (own and own.refused)) else None,
             unmark_refresh=refusal.nothing_left and work.marked,
             due_at=next_due(work.found.retired, due_at, now),
         )

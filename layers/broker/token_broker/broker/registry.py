@@ -144,5 +144,4 @@ def _word(connection: Connection | None, failure: Failure | None, *, live: bool)
 def _relevant(record: TokenRecord, now: datetime) -> tuple[Failure, ...]:
     """A failure of the connection counts until it is mended; one of a key while its token lives or it rests."""
     is_live = record.token is not None and record.token.alive(now)
-    failures = record.failures()
-    return tuple(found for found in failures if found is record.guard.failure or is_live or found.retry_at > now)
+    return tuple(found for found in record.failures() if found is not record.failure or is_live or found.retry_at > now)

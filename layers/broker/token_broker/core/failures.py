@@ -247,6 +247,11 @@ class Failure:
         return self.code == Kind.REFUSED.code
 
     @property
+    def limited(self) -> bool:
+        """Whether the provider wishes to be left alone, whatever it is asked with."""
+        return self.code == Kind.LIMITED.code
+
+    @property
     def misconfigured(self) -> bool:
         """Whether the provider was never asked: no caller waits for that, the sweep does."""
         return self.row == 0
@@ -281,17 +286,17 @@ def next_failure(
 
 
 def to_remember(failure: Failure, previous: Failure | None) -> Failure:
-    """What to keep of a new failure: an outage ends neither a provider's wish to be left alone, nor the rest of a
-    refusal of the same secret and settings. Behind one, attempts are as far apart as a long outage's."""
+    """What to keep of a new failure: it shortens no rest of the same secret and settings (nor a wish to be left alone,
+    of whatever settings), and an outage ends no refusal. Behind one, attempts are as far apart as a long outage's."""
     if previous is None or failure.refused:
         return failure
-    if previous.code == Kind.LIMITED.code and previous.retry_at > failure.retry_at:
-        return previous
+    is_same = (previous.secret_version, previous.settings_version) == (failure.secret_version, failure.settings_version)
+    if not is_same and not failure.limited:
+        return failure
+    retry_at = max(previous.retry_at, failure.retry_at)
     if not previous.refused:
-        return failure
-    if (previous.secret_version, previous.settings_version) != (failure.secret_version, failure.settings_version):
-        return failure
-    return replace(previous, retry_at=max(previous.retry_at, failure.retry_at, failure.at + TRANSIENT_RESTS[-1]))
+        return replace(failure, retry_at=retry_at)
+    return replace(previous, retry_at=max(retry_at, failure.at + TRANSIENT_RESTS[-1]))
 
 
 def growing_rest(kind: Kind, count: int) -> timedelta:

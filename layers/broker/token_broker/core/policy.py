@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from token_broker.core.failures import Failure, Kind
+from token_broker.core.failures import Failure
 from token_broker.core.names import TokenKey, scope_items
 from token_broker.core.tokens import Token, TokenRecord
 
@@ -174,7 +174,7 @@ def resting(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, n
 
 def is_lifted(failure: Failure, policy: RenewalPolicy, secret_version: str | None) -> bool:
     """Whether what failed is no longer what would be sent. A provider's wish to be left alone holds all the same."""
-    if failure.code == Kind.LIMITED.code:
+    if failure.limited:
         return False
     if failure.settings_version != policy.settings_version:
         return True

@@ -81,11 +81,13 @@ class Lease:
 class Guard:
     """What rests on a whole connection.
 
-    `unresolved`: login attempts that were sent and whose outcome nobody knows. `tried`: when which secret versions were
-    first tried, newest last. `trial_at`: the last trial.
+    `limited`: the provider's wish to be left alone; `failure`: the last one of any other kind. Both hold, each for its
+    own time. `unresolved`: login attempts that were sent and whose outcome nobody knows. `tried`: when which secret
+    versions were first tried, newest last. `trial_at`: the last trial.
     """
 
     failure: Failure | None = None
+    limited: Failure | None = None
     unresolved: int = 0
     tried: tuple[tuple[str, datetime], ...] = ()
     trial_at: datetime | None = None
@@ -117,7 +119,8 @@ class TokenRecord:
 
     def failures(self) -> tuple[Failure, ...]:
         """The failures that bear on this key: its own and its connection's."""
-        return tuple(failure for failure in (self.guard.failure, self.failure) if failure is not None)
+        found = (self.guard.failure, self.guard.limited, self.failure)
+        return tuple(failure for failure in found if failure is not None)
 
     def outstanding(self, now: datetime) -> tuple[Retired, ...]:
         """All tokens of the key that still live, each to be revoked: what a purge leaves."""
