@@ -124,6 +124,53 @@ def test_what_is_outstanding_is_retried_by_the_worker(world: World, broker: Brok
     assert world.record(name).retired == ()
 
 
+@pytest.mark.parametrize("is_gone", [False, True], ids=["connection", "deleted connection"])
+def test_p8_the_worker_sends_nothing_to_an_address_that_stands_beside_a_token(
+    world: World, broker: Broker, name: ConnectionName, *, is_gone: bool
+) -> None:
+    """Whoever may write the table of tokens must not thereby choose who is sent the credentials."""
+    world.ask(broker, name)
+    world.revoker.to = answering(503)
+    purge(world, broker, name)
+    record = world.record(name)
+    assert record.revoke_with is not None
+    elsewhere = {**record.revoke_with, "revocation_url": "https://elsewhere.example/revoke"}
+    world.tokens._change(record.key, revoke_with=elsewhere)
+    if is_gone:
+        world.connections.delete(name, expected=None)
+    world.revoker.requests.clear()
+    world.clock.advance(60)
+    world.renew(broker, name)
+    assert len(world.revoker) == 0
+    assert world.record(name).retired == ()
+
+
+def test_the_worker_revokes_for_a_deleted_connection_where_its_token_says(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    world.revoker.to = answering(503)
+    purge(world, broker, name)
+    world.connections.delete(name, expected=None)
+    world.revoker.to = answering(200, {})
+    world.revoker.requests.clear()
+    world.clock.advance(60)
+    assert world.renew(broker, name).outcome is Outcome.REVOKED
+    assert "token=tok-1" in world.revoker.bodies()[0]
+
+
+def test_the_worker_revokes_where_the_settings_say_by_now(world: World, broker: Broker, name: ConnectionName) -> None:
+    """An owner learns of a leak, and names the revocation endpoint only then."""
+    world.settings(name, revocation_url=None)
+    world.ask(broker, name)
+    world.settings(name)
+    world.revoker.to = answering(503)
+    purge(world, broker, name)
+    world.revoker.to = answering(200, {})
+    world.clock.advance(60)
+    assert world.renew(broker, name).outcome is Outcome.REVOKED
+
+
 def test_the_worker_issues_nothing_anew_after_a_purge(world: World, broker: Broker, name: ConnectionName) -> None:
     """Only the next GET does; nobody has asked since."""
     world.ask(broker, name)

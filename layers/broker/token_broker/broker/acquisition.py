@@ -16,7 +16,7 @@ from token_broker.core.lifetimes import Lifetime
 from token_broker.core.names import fingerprint
 from token_broker.core.policy import Acquire, TokenRequest, decide
 from token_broker.core.replies import Issued, jwt_expiry
-from token_broker.core.tokens import Refresh, Retired, Token, TokenRecord
+from token_broker.core.tokens import Refresh, Retired, Token, TokenRecord, sealable
 from token_broker.errors import (
     PROVIDER_ERRORS,
     BrokerError,
@@ -179,7 +179,9 @@ class Acquirer:
             expiry_disputed=life.disputed,
             issuer=work.policy.issuer,
             secret_version=credentials.version,
-            sealed=self.parts.sealer.seal(issued.access_token, work.key, ACCESS),
+            sealed=self.parts.sealer.seal(
+                sealable(issued.access_token, work.connection.endpoints.revocation), work.key, ACCESS
+            ),
         )
 
     def _commit(self, work: Work, answer: Answer, token: Token, *, forced: bool) -> Acquired | Lost:

@@ -23,7 +23,7 @@ from token_broker.core.policy import (
     valid_token,
     warnings,
 )
-from token_broker.core.tokens import Token, TokenRecord
+from token_broker.core.tokens import Token, TokenRecord, unsealed
 from token_broker.errors import (
     AcquisitionInProgress,
     BrokerError,
@@ -190,7 +190,7 @@ class HandingOut:
         if entry is not None and entry.record.token is not None and entry.record.token.sealed == serve.token.sealed:
             plain = entry.access_token
         else:
-            plain = self._parts.sealer.open(serve.token.sealed, key, ACCESS)
+            plain, _ = unsealed(self._parts.sealer.open(serve.token.sealed, key, ACCESS))
         self._memory.remember(Remembered(look.record, plain, look.read_at))
         self._note_use(look, serve.token)
         now = self._parts.clock()

@@ -16,7 +16,7 @@ from token_broker.core.names import ConnectionName
 from token_broker.core.policy import Acquire, AwaitOther, Refuse, Serve, TokenRequest, decide, resting
 from token_broker.core.tokens import TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable, ProviderError
-from token_broker.ports import RenewalMessage
+from token_broker.ports import RenewalMessage, StoredSettings
 
 IDLE_TIME = timedelta(hours=24)
 
@@ -61,7 +61,7 @@ class Renewer:
         stored, record = self.parts.tokens.read_due(name, sk)
         if record is None:
             return Renewal(name, Outcome.GONE)
-        record, revoked = self._revoke_outstanding(record)
+        record, revoked = self._revoke_outstanding(record, stored)
         try:
             connection = self.parts.connection(name, stored)
         except BrokerError as error:
@@ -120,7 +120,7 @@ class Renewer:
         """Off the index with None, unless there is something left to revoke."""
         self.parts.tokens.put_off(record, next_due(record.retired, due_at, self.parts.clock()))
 
-    def _revoke_outstanding(self, record: TokenRecord) -> tuple[TokenRecord, bool]:
+    def _revoke_outstanding(self, record: TokenRecord, stored: StoredSettings | None) -> tuple[TokenRecord, bool]:
         """The record with what is still to be revoked, and whether anything was."""
         if not any(item.revoke for item in record.retired):
             return record, False
@@ -128,7 +128,9 @@ class Renewer:
         if connection is None:
             self.parts.tokens.forget_retired(record.key, [item.token_id for item in record.retired])
             return replace(record, retired=()), False
-        purge = self.revoker.revoke(connection, record, deadline=self.parts.clock() + self.parts.times.acquisition)
+        deadline = self.parts.clock() + self.parts.times.acquisition
+        current = stored is not None and stored.settings == record.revoke_with
+        purge = self.revoker.revoke(connection, record, deadline=deadline, current=current)
         left = {item.token_id for item in purge.not_revoked if item.reason not in FINAL}
         kept = tuple(item for item in record.retired if not item.revoke or item.token_id in left)
         return replace(record, retired=kept), bool(purge.revoked)

@@ -14,7 +14,7 @@ from token_broker.core.failures import DEFAULT_LIMIT_REST, MAX_LIMIT_REST
 from token_broker.core.grants import revocation
 from token_broker.core.names import TokenKey
 from token_broker.core.replies import retry_after
-from token_broker.core.tokens import Retired, TokenRecord
+from token_broker.core.tokens import Retired, TokenRecord, unsealed
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.ports import SealBroken, StoredSettings
 
@@ -61,7 +61,7 @@ class Revoker:
                 left = tuple(NotRevoked(item.token_id, "settings_invalid", item.expires_at) for item in after.retired)
                 result = joined(result, Purge(not_revoked=left))
             else:
-                result = joined(result, self.revoke(connection, after, deadline=deadline))
+                result = joined(result, self.revoke(connection, after, deadline=deadline, current=True))
         return result
 
     def count(self, dropped: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
@@ -80,8 +80,11 @@ class Revoker:
                 dropped.append((before, left))
         return dropped
 
-    def revoke(self, connection: Connection, record: TokenRecord, *, deadline: datetime) -> Purge:
-        """Revokes a record's retired tokens that are to be revoked; forgets those that are done or have ended."""
+    def revoke(self, connection: Connection, record: TokenRecord, *, deadline: datetime, current: bool) -> Purge:
+        """Revokes a record's retired tokens that are to be revoked; forgets those that are done or have ended.
+
+        `current`: these are the connection's settings now. What a token's item says they were is not taken at its word.
+        """
         revoked: list[str] = []
         not_revoked: list[NotRevoked] = []
         done = [item.token_id for item in record.retired if not item.expires_at > self.parts.clock()]
@@ -89,7 +92,7 @@ class Revoker:
             if not item.revoke or item.token_id in done:
                 continue
             late = self.parts.clock() + self.parts.times.exchange > deadline
-            reason = "queued" if late else self._revoke_sealed(connection, record, item)
+            reason = "queued" if late else self._revoke_sealed(connection, record, item, current=current)
             if reason is None:
                 revoked.append(item.token_id)
             else:
@@ -145,7 +148,9 @@ class Revoker:
             return "rate_limited"
         return "provider_unavailable" if response.status >= 500 else "provider_refused"
 
-    def _revoke_sealed(self, connection: Connection, record: TokenRecord, item: Retired) -> str | None:
+    def _revoke_sealed(
+        self, connection: Connection, record: TokenRecord, item: Retired, *, current: bool
+    ) -> str | None:
         if item.issuer != connection.endpoints.token:
             # The settings name another endpoint now: it must not learn the token.
             return "issued_elsewhere"
@@ -153,11 +158,13 @@ class Revoker:
         if rest is not None and rest.refused and rest.retry_at > self.parts.clock():
             return "credentials_refused"
         try:
-            plain = self.parts.sealer.open(item.sealed, record.key, "access_token")
+            plain, endpoint = unsealed(self.parts.sealer.open(item.sealed, record.key, "access_token"))
         except SealBroken:
             return "unreadable"
         except BrokerError:
             return "broker_unavailable"
+        if not current and endpoint != connection.endpoints.revocation:
+            return "issued_elsewhere"
         return self.revoke_plain(connection, record.key, plain)
 
 

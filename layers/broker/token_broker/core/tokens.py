@@ -41,6 +41,18 @@ class Token:
         return self.expires_at > now
 
 
+def sealable(access_token: str, revocation: str | None) -> str:
+    """What is sealed of an access token: with it goes where it may be revoked, for whoever may write the table could
+    name another address beside it. Neither holds the end of a line (RFC 6750 2.1, RFC 3986 2)."""
+    return f"{access_token}\n{revocation or ''}"
+
+
+def unsealed(opened: str) -> tuple[str, str | None]:
+    """The access token and its revocation endpoint, from what was sealed."""
+    access_token, _, revocation = opened.partition("\n")
+    return access_token, revocation or None
+
+
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """A refresh token. `sent`: it went out once, or may have: never send it again."""
