@@ -6,6 +6,7 @@ from typing import Final
 
 from rich.console import Console
 
+from tests.local import sam_local
 from tests.local.aws import REGION
 from tests.local.connections import DEMO_PROVIDERS, NAME
 from tests.local.process import LOGS, ROOT
@@ -45,6 +46,8 @@ def _introduce(stack: Stack) -> None:
     console.print(f"AWS endpoint        {stack.endpoint_url}")
     console.print(f"Simulated providers {stack.providers_url}")
     console.print(f"Logs                {LOGS.relative_to(ROOT)}/*.log")
+    if sam_local.write(stack):
+        console.print(f"For sam local       {sam_local.DIRECTORY.relative_to(ROOT)}/template.yaml and env.json")
     console.print(f"\nConnections, open to {stack.options.caller.arn}:")
     for provider in DEMO_PROVIDERS:
         console.print(f"  {provider}/{NAME}")
