@@ -51,7 +51,7 @@ def test_a_secret_that_is_missing_or_left_over(cli: Cli) -> None:
     cli.ask("DELETE", f"/v1/connections/unidy/{left}")
     found = {finding["level"]: finding for finding in findings(cli, "secrets")}
     assert found["fault"]["text"] == f"There is no secret token-broker/unidy/{without}."
-    assert found["fault"]["todo"] == f"token-broker connections rotate unidy {without}"
+    assert found["fault"]["todo"] == " ".join(["token-broker connections rotate unidy", without, *cli.where])
     assert found["note"]["text"] == f"The secret token-broker/unidy/{left} has no connection."
 
 

@@ -78,7 +78,7 @@ def test_help_ends_well(prog: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("frobnicate", "token-broker has no frobnicate.", "There are: token, "),
         ("connections ad unidy x", "token-broker connections has no ad.", "Did you mean: token-broker connections add"),
         ("connections add unidy", "NAME is missing.", "Type: token-broker connections add unidy eu-main"),
-        ("connections add", "PROVIDER and NAME is missing.", "Type: token-broker connections add unidy eu-main"),
+        ("connections add", "PROVIDER and NAME are missing.", "Type: token-broker connections add unidy eu-main"),
         ("token unidy eu --heder", "token-broker token has no option --heder.", "Did you mean --header?"),
         ("doctor --locl", "token-broker doctor has no option --locl.", "Did you mean --local?"),
         ("token unidy eu --header --export", "Argument --export: not allowed with argument --header.", "Type: "),

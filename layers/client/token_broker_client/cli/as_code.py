@@ -106,7 +106,7 @@ def _tell(target: Target, changes: list[Change], others: list[str], *, is_check:
     done = "would be put" if is_check else "put"
     lines.append(f"{count} of {len(changes)} {done}." if count else "Nothing differs.")
     lines += [
-        f"New ones need credentials: token-broker connections rotate {change.provider} {change.name}"
+        f"New ones need credentials: {target.line(f'connections rotate {change.provider} {change.name}')}"
         for change in changes
         if change.kind == "new" and not is_check
     ]

@@ -51,7 +51,7 @@ def provider(target: Target, options: argparse.Namespace) -> Exit:
         f"{found['title']} ({found['grant']}): {found['documentation']}",
         f"Credentials: {secret}\n",
         screen.table(("setting", "required", "default", "what it is"), rows),
-        f"\nAdd a connection: token-broker connections add {found['slug']} NAME",
+        f"\nAdd a connection: {target.line('connections add ' + found['slug'])} NAME",
     )
     return Exit.DONE
 
@@ -62,7 +62,7 @@ def listing(target: Target, options: argparse.Namespace) -> Exit:
         found = target.api.connections_in_full()
     if not options.watch:
         if not found:
-            target.screen.say("There are no connections yet: token-broker connections add PROVIDER NAME")
+            target.screen.say(f"There are no connections yet: {target.line('connections add PROVIDER NAME')}")
         target.screen.show(found, _overview(found))
         return Exit.DONE
     if not target.screen.interactive:
@@ -155,7 +155,8 @@ def _switch(target: Target, options: argparse.Namespace, *, suspended: bool) -> 
     changed = _put_suspended(target, options, suspended=suspended)
     shown = {"provider": options.provider, "connection": options.name, "suspended": suspended, "changed": changed}
     word = "suspended: no tokens within 30 s" if suspended else "switched on"
-    more = f"End those that are out: token-broker revoke {options.provider} {options.name}" if suspended else ""
+    end = target.line(f"revoke {options.provider} {options.name}")
+    more = f"End those that are out: {end}" if suspended else ""
     target.screen.show(
         shown, f"{name} is {word}." if changed else f"{name} was {word} already.", *([more] * bool(more))
     )

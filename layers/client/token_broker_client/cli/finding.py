@@ -134,5 +134,5 @@ def _tell(target: Target, token_id: str, alive: list[dict[str, Any]], trace: Tra
         f"{token_id} is ours: {', '.join(sorted(names))}.",
         *state,
         screen.table(("caller", "times", "first", "last"), rows) if rows else "The log does not say who got it.",
-        *(f"End it: token-broker revoke {name.replace('/', ' ')} --suspend" for name in sorted(names)),
+        *(f"End it: {target.line('revoke ' + name.replace('/', ' ') + ' --suspend')}" for name in sorted(names)),
     )

@@ -25,14 +25,14 @@ def states(target: Target) -> Iterator[Finding]:
         name = _name(item)
         if item["state"] in ("failing", "misconfigured"):
             why = words.failure(item["last_failure"], now) or "its stored settings are not valid"
-            yield fault("connections", f"{name} is {item['state']}: {why}.", _remedy(item))
+            yield fault("connections", f"{name} is {item['state']}: {why}.", _remedy(target, item))
         elif item["state"] == "suspended":
             yield note("connections", f"{name} is suspended.")
         else:
             well += 1
         for deadline in item["deadlines"]:
             if deadline["what"] == "credentials" and deadline["days_left"] <= FEW_DAYS:
-                todo = f"Get new ones, then: token-broker connections rotate {name.replace('/', ' ')}"
+                todo = f"Get new ones, then: {_rotate(target, name)}"
                 yield warning("connections", f"{name}: its credentials end {words.until(deadline['at'], now)}.", todo)
     yield Finding("connections", "ok", f"{well} of {len(found)} are well.")
 
@@ -44,8 +44,7 @@ def secrets(target: Target) -> Iterator[Finding]:
     listed = {item["Name"]: item for page in pages for item in page["SecretList"] if item["Name"].startswith(prefix)}
     names = {prefix + _name(item) for item in target.api.connections()}
     for name in sorted(names - set(listed)):
-        todo = f"token-broker connections rotate {name.removeprefix(prefix).replace('/', ' ')}"
-        yield fault("secrets", f"There is no secret {name}.", todo)
+        yield fault("secrets", f"There is no secret {name}.", _rotate(target, name.removeprefix(prefix)))
     for name in sorted(set(listed) - names):
         todo = f"If nobody needs it: aws secretsmanager delete-secret --secret-id {name}"
         yield note("secrets", f"The secret {name} has no connection.", todo)
@@ -88,14 +87,18 @@ def _client_of(text: str) -> str | None:
     return hashlib.sha256(str(who).encode()).hexdigest() if who else None
 
 
-def _remedy(item: Mapping[str, Any]) -> str:
-    where = f"{item['provider']} {item['connection']}"
-    failure = item["last_failure"] or {}
+def _remedy(target: Target, item: Mapping[str, Any]) -> str:
+    failure, check = (
+        item["last_failure"] or {},
+        target.line(f"connections check {item['provider']} {item['connection']}"),
+    )
     if failure.get("code") in ("provider_refused", "connection_misconfigured"):
-        return (
-            f"New credentials: token-broker connections rotate {where}; mended: token-broker connections check {where}"
-        )
-    return f"It is asked again by itself; to try it now: token-broker connections check {where}"
+        return f"New credentials: {_rotate(target, _name(item))}; mended: {check}"
+    return f"It is asked again by itself; to try it now: {check}"
+
+
+def _rotate(target: Target, name: str) -> str:
+    return target.line(f"connections rotate {name.replace('/', ' ')}")
 
 
 def _name(item: Mapping[str, Any]) -> str:

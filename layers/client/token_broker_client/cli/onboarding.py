@@ -60,7 +60,7 @@ def add(target: Target, options: argparse.Namespace) -> Exit:
     api, name = target.api, f"{options.provider}/{options.name}"
     provider = provider_called(target, options.provider)
     if api.find(options.provider, options.name):
-        todo = f"New credentials: token-broker connections rotate {options.provider} {options.name}"
+        todo = f"New credentials: {target.line(f'connections rotate {options.provider} {options.name}')}"
         raise Problem(f"{name} exists already.", todo)
     settings = _settings(target, provider, options)
     if settings.get("suspended"):
@@ -74,7 +74,7 @@ def add(target: Target, options: argparse.Namespace) -> Exit:
         result = _replace(target, undo, secret, before, credentials, options, provider)
     ready = f"{name} is ready: its tokens live {span(result['expires_in'])}"
     scope = f", scope {result['scope']}" if result["scope"] else ""
-    ask = f"Ask for one: token-broker token {options.provider} {options.name}" + (" --local" if target.is_local else "")
+    ask = f"Ask for one: {target.line(f'token {options.provider} {options.name}')}"
     target.screen.show({"provider": options.provider, "connection": options.name, **result}, f"{ready}{scope}.", ask)
     return Exit.DONE
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ LOCAL_AWS: Final = "http://127.0.0.1:4566"
 LOCAL_REGION: Final = "eu-west-1"
 LOCAL_KEY: Final = "local"
 LOCAL_CALLER: Final = "arn:aws:iam::123456789012:role/local"
+WHICH: Final = ("stack", "profile", "region", "url", "secret_prefix", "aws_endpoint")
 LOCAL_LOG: Final = Path("build/logs/GetTokenFunction.log")
 CLIENT_CONFIG: Final = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 
@@ -40,6 +42,15 @@ class Target:
     @property
     def is_local(self) -> bool:
         return bool(self.options.local)
+
+    def line(self, words: str) -> str:
+        """A command to type for this same broker: with the options that name it, as they were given."""
+        given = [
+            f"--{name.replace('_', '-')} {shlex.quote(value)}"
+            for name in WHICH
+            if (value := getattr(self.options, name))
+        ]
+        return " ".join(["token-broker", words, *(["--local"] if self.is_local else []), *given])
 
     @property
     def stack(self) -> str:

@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 
     def _what(self, message: str) -> str:
         if missing := re.fullmatch(r"the following arguments are required: (.*)", message):
-            return f"{missing[1].replace(', ', ' and ')} is missing."
+            names = missing[1].split(", ")
+            return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing."
         if wrong := re.fullmatch(r"argument \S+: invalid choice: '?(.*?)'? \(choose from .*\)", message):
             return f"{self.prog} has no {wrong[1]}."
         return message[:1].upper() + message[1:] + "."
