@@ -1,75 +1,11 @@
-"""Each role may do what its function calls, on what it calls it, and the keys open for nobody else."""
+"""Each statement is narrow and says why, and the keys open for nobody else.
+
+That roles grant what is called and no more: tests/security/test_least_privilege.py.
+"""
 
 from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 from tests.local.resources import TEMPLATE, Document
-
-# What each function calls, per resource. A new call is added here, in the role and nowhere else.
-ALLOWED = {
-    "GetTokenRole": {
-        "ConnectionTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
-        "TokenTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
-        "secret:${SecretPrefix}/*": {"secretsmanager:GetSecretValue"},
-        "RenewalQueue": {"sqs:SendMessage"},
-        "AuditLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
-    },
-    "ManageConnectionsRole": {
-        "ConnectionTable": {"dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Scan"},
-        "TokenTable": {"dynamodb:Query", "dynamodb:UpdateItem"},
-        "RenewalQueue": {"sqs:SendMessage"},
-        "AuditLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
-    },
-    "SweepDueRole": {
-        "${TokenTable.Arn}/index/due": {"dynamodb:Query"},
-        "TokenTable": {"dynamodb:UpdateItem"},
-        "RenewalQueue": {"sqs:SendMessage"},
-        "SweepDueLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
-    },
-    "RenewTokenRole": {
-        "ConnectionTable": {"dynamodb:BatchGetItem"},
-        "TokenTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"},
-        "secret:${SecretPrefix}/*": {"secretsmanager:GetSecretValue"},
-        "RenewalQueue": {
-            "sqs:DeleteMessage",
-            "sqs:GetQueueAttributes",
-            "sqs:ReceiveMessage",
-            "sqs:SendMessage",
-        },
-        "RenewTokenLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
-    },
-    "SecretChangedRole": {
-        "TokenTable": {"dynamodb:Query", "dynamodb:UpdateItem"},
-        "SecretChangedLogGroup": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTelemetryRecords", "xray:PutTraceSegments"},
-    },
-    "SweepScheduleRole": {"${SweepDueFunction.Arn}:live": {"lambda:InvokeFunction"}},
-    # Those that a parameter adds: CodeDeploy's, and API Gateway's for the region.
-    "DeploymentRole": {
-        "cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*": {"cloudwatch:DescribeAlarms"},
-        **{
-            f"{verb}Function": {"lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"}
-            for verb in ("GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged")
-        },
-    },
-    "ApiGatewayLogRole": {
-        "logs:${AWS::Region}:${AWS::AccountId}:*": {
-            "logs:CreateLogGroup",
-            "logs:CreateLogStream",
-            "logs:DescribeLogGroups",
-            "logs:DescribeLogStreams",
-            "logs:FilterLogEvents",
-            "logs:GetLogEvents",
-            "logs:PutLogEvents",
-        },
-    },
-}
 
 
 def actions(statement: Document) -> list[str]:
@@ -92,29 +28,9 @@ def key_statements(document: Document) -> Iterator[tuple[str, Document]]:
                 yield name, statement
 
 
-def resource_name(resource: Any) -> str:
-    """The logical id that a statement's one resource names, or the tail of the ARN that it builds."""
-    if isinstance(resource, str):
-        return resource
-    if "Fn::GetAtt" in resource:
-        return str(resource["Fn::GetAtt"][0])
-    tail = str(resource["Fn::Sub"]).removeprefix("arn:${AWS::Partition}:")
-    return tail.removeprefix("secretsmanager:${AWS::Region}:${AWS::AccountId}:")
-
-
-@pytest.mark.parametrize("role", ALLOWED)
-def test_a_role_allows_what_its_function_calls_and_no_more(translated: Document, role: str) -> None:
-    allowed = {
-        resource_name(statement["Resource"]): set(actions(statement))
-        for name, statement in role_statements(translated)
-        if name == role
-    }
-    assert allowed == ALLOWED[role]
-
-
-def test_no_role_is_left_out_above_and_sam_adds_none(translated: Document) -> None:
+def test_sam_adds_no_policies_of_its_own(translated: Document) -> None:
     roles = {name: role for name, role in translated["Resources"].items() if role["Type"] == "AWS::IAM::Role"}
-    assert roles.keys() == ALLOWED.keys()
+    assert len(roles) > 5
     assert not [name for name, role in roles.items() if role["Properties"].get("ManagedPolicyArns")]
 
 

@@ -18,7 +18,7 @@ CENTURY = 3_153_600_000
 
 
 def issued(expires_in: float | None = None, *, token: str = "opaque", provider_now: datetime | None = None) -> Issued:
-    return Issued(token, "Bearer", expires_in, None, None, None, provider_now)
+    return Issued(token, expires_in, None, None, None, provider_now)
 
 
 def lived(found: Issued, *, cap: float | None = None, untold: float | None = None, **more: Any) -> Lifetime:

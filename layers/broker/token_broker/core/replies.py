@@ -35,7 +35,6 @@ class Issued:
     """A token as the provider gave it. Durations in seconds as told; moments by the provider's clock."""
 
     access_token: str = field(repr=False)
-    token_type: str
     expires_in: float | None
     refresh_in: float | None
     scope: str | None
@@ -104,7 +103,6 @@ def read_token(response: HttpResponse, provider: Provider) -> Issued:
     refresh = data.get("refresh_token")
     return Issued(
         access_token=token,
-        token_type=provider.token_type,
         expires_in=_seconds(data.get("expires_in"), "expires_in"),
         refresh_in=_seconds(data.get("refresh_in"), None),
         scope=_granted_scope(data.get("scope")),
