@@ -14,7 +14,7 @@ from token_broker.core.tokens import TokenRecord
 
 def timestamp(at: datetime) -> str:
     """A moment as `2026-11-22T12:00:00Z`."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def whole_seconds(duration: timedelta) -> int:

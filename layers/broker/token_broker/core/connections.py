@@ -80,6 +80,7 @@ class Connection:
     asked_version: str
     settings: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
+    endpoints: Endpoints
     allowed_callers: tuple[str, ...]
     denied_callers: tuple[str, ...]
     scope: str
@@ -92,10 +93,6 @@ class Connection:
     client_auth: str
     issue_revokes_previous: bool
     network: Network
-
-    @property
-    def endpoints(self) -> Endpoints:
-        return self.provider.endpoints(self.options)
 
     @property
     def lifetime_cap(self) -> timedelta | None:
@@ -151,6 +148,7 @@ def parse_connection(
         asked_version=asked_version(settings),
         settings=dict(settings),
         options=options,
+        endpoints=provider.endpoints(options),
         allowed_callers=fields.take("allowed_callers", _callers, (), required=True),
         denied_callers=fields.take("denied_callers", _callers, ()),
         scope=scope,
