@@ -20,7 +20,7 @@ ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate openapi browser check audit format bench cost build deploy e2e lock clean
+.PHONY: help demo run invoke test soak simulate openapi browser check audit format bench peers cost build deploy e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -75,6 +75,9 @@ browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot
 bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.json (needs Python 3.13)
 	@$(VENV)/bench/bin/python -m tests.bench $(ARGS)
 
+peers: $(VENV)/bench/.ready $(VENV)/peers/.ready ## measure the broker beside libraries and proxies, write build/peers.json (needs Python 3.13)
+	@$(VENV)/bench/bin/python -m tests.bench.peers $(ARGS)
+
 cost: $(VENV)/.ready ## count calls and units, write docs/cost.md
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.cost
 
@@ -103,6 +106,8 @@ lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--u
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/checks.in -o tests/requirements/checks.txt
 	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \
 		tests/requirements/e2e.in -o tests/requirements/e2e.txt
+	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \
+		tests/requirements/peers.in -o tests/requirements/peers.txt
 
 clean: ## remove what was built and cached; .venv stays
 	@rm -rf .aws-sam build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -143,6 +148,9 @@ $(VENV)/bench/.ready: tests/requirements/dev.txt | $(VENV)/.ready
 
 $(VENV)/e2e/.ready: tests/requirements/e2e.txt | $(VENV)/.ready
 	$(call install-runtime,$(VENV)/e2e,e2e,$<)
+
+$(VENV)/peers/.ready: tests/requirements/peers.txt | $(VENV)/.ready
+	$(call install-runtime,$(VENV)/peers,peers,$<)
 
 $(VENV)/lock/.ready: | $(VENV)/.ready
 	$(call install,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

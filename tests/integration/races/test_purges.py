@@ -61,6 +61,9 @@ def test_whoever_wins_between_callers_reporters_and_a_purge_no_token_is_lost_sig
         round_.race.together(calls)
         assert old.token_id not in round_.live(name)
         assert round_.live(name) <= round_.kept(name)
+        # A token that was fenced off while another caller led is the worker's to revoke.
+        round_.fleet.renew(name, round_.sk(name))
+        assert round_.live(name) <= round_.kept(name)
         assert len(round_.live(name)) <= 1
 
 

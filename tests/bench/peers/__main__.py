@@ -1,0 +1,67 @@
+"""`python -m tests.bench.peers`: measures each peer and the broker, prints the table, writes build/peers.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.figure import machine
+from tests.bench.peers.measuring import Course, measure
+from tests.bench.peers.peers import PEERS
+from tests.bench.peers.proxies import VENV
+from tests.bench.peers.result import Row, details, table
+from tests.local.process import ROOT
+from tests.local.stack import Options, Stack
+
+OUTPUT = ROOT / "build" / "peers.json"
+ENVIRONMENTS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.peers", description=__doc__)
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
+    parser.add_argument("--only", metavar="WORD", help="the peers whose name has it")
+    options = parser.parse_args()
+    if not VENV.joinpath(".ready").exists():
+        parser.error(f"{VENV.relative_to(ROOT)} is not there: make peers sets it up")
+    peers = [peer for peer in PEERS if not options.only or options.only.lower() in peer.name.lower()]
+    course = Course()
+    with Stack(Options(api_environments=ENVIRONMENTS, ticks=False), tell) as stack:
+        rows = measure(stack, peers, course, tell)
+    write(rows, course, options.output)
+    sys.stdout.write(f"{markdown(rows, course)}\n")
+
+
+def write(rows: Sequence[Row], course: Course, output: Path) -> None:
+    """The rows with the course, the machine and the time, as JSON."""
+    document = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "course": {**asdict(course), "environments": ENVIRONMENTS},
+        "peers": [row.document() for row in rows],
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def markdown(rows: Sequence[Row], course: Course) -> str:
+    """The table and the remarks, as documentation takes them."""
+    conditions = (
+        f"The provider answers cold callers after {course.latency_s} s. Between the asks of a failing one is no pause, "
+        "where its remarks name none. The seconds after a count are the slowest ask."
+    )
+    figures = table(rows, callers=course.callers, processes=course.processes, asks=course.asks)
+    return f"{figures}\n\n{conditions}\n\n{details(rows)}"
+
+
+def tell(step: str) -> None:
+    sys.stderr.write(f"  {step}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""How each peer is asked for a token: as its own documentation has it for client credentials.
+
+A caller is made once per process and shared by its threads, as each documentation has one object per application. It
+is a function that returns the token, or raises what the peer raises. Each imports its library itself: only one of
+them is needed, and this module is read where none is installed.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Final, cast
+from urllib.parse import quote, urlencode, urlsplit
+
+Ask = Callable[[], str]
+# An API that is never called: some libraries hand out a token only on a request. Google's client looks up where a
+# service account may be used, on the network, unless the API is a regional one.
+API: Final = "https://api.europe-west1.rep.googleapis.com/"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to ask, and as whom. Empty where a peer has no use for it."""
+
+    token_url: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    private_key: str = field(default="", repr=False)  # PEM, of the service account `client_id`
+    scope: str = ""
+    broker_url: str = ""
+    connection: str = ""
+    api_url: str = ""
+
+
+class NoToken(Exception):
+    """The peer said so by its answer, not by an exception of its own."""
+
+
+def authlib(target: Target) -> Ask:
+    """Authlib's session for requests. Its session renews a token that it has, and has to be told to fetch the first."""
+    from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
+
+    session: Any = OAuth2Session(
+        target.client_id,
+        target.client_secret,
+        scope=target.scope,
+        token_endpoint=target.token_url,
+        grant_type="client_credentials",
+    )
+
+    def ask() -> str:
+        if not session.token:
+            session.fetch_token(target.token_url, grant_type="client_credentials")
+        session.ensure_active_token()
+        return str(session.token["access_token"])
+
+    return ask
+
+
+def requests_oauthlib(target: Target) -> Ask:
+    """requests-oauthlib's backend application flow: a token that has expired is told by an exception, then fetched."""
+    # Its switch for endpoints without TLS, which is read at each request.
+    os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
+    from oauthlib.oauth2 import BackendApplicationClient, TokenExpiredError  # type: ignore[import-untyped]
+    from requests.auth import HTTPBasicAuth
+    from requests_oauthlib import OAuth2Session  # type: ignore[import-untyped]
+
+    client = BackendApplicationClient(client_id=target.client_id, scope=[target.scope])
+    session: Any = OAuth2Session(client=client)
+    basic = HTTPBasicAuth(target.client_id, target.client_secret)
+
+    def ask() -> str:
+        if not session.authorized:
+            session.fetch_token(token_url=target.token_url, auth=basic)
+        try:
+            _, headers, _ = client.add_token(API)
+        except TokenExpiredError:
+            session.fetch_token(token_url=target.token_url, auth=basic)
+            _, headers, _ = client.add_token(API)
+        return _without_scheme(headers["Authorization"])
+
+    return ask
+
+
+def httpx_auth(target: Target) -> Ask:
+    """httpx-auth's client credentials: the token is on the request that httpx is about to send."""
+    import httpx
+    from httpx_auth import OAuth2ClientCredentials  # type: ignore[import-not-found]
+
+    auth: Any = OAuth2ClientCredentials(target.token_url, target.client_id, target.client_secret, scope=target.scope)
+
+    def ask() -> str:
+        request = next(auth.auth_flow(httpx.Request("GET", API)))
+        return _without_scheme(request.headers["Authorization"])
+
+    return ask
+
+
+def google_auth(target: Target) -> Ask:
+    """google-auth's service account (the JWT bearer grant, RFC 7523): it has no client credentials grant."""
+    from google.auth.transport.requests import Request  # type: ignore[import-not-found]
+    from google.oauth2.service_account import Credentials  # type: ignore[import-not-found]
+
+    credentials: Any = Credentials.from_service_account_info(
+        {"client_email": target.client_id, "private_key": target.private_key, "token_uri": target.token_url},
+        scopes=[target.scope],
+    )
+    request = Request()
+
+    def ask() -> str:
+        headers: dict[str, str] = {}
+        credentials.before_request(request, "GET", API, headers)
+        return _without_scheme(headers["authorization"])
+
+    return ask
+
+
+def msal(target: Target) -> Ask:
+    """MSAL's confidential client at an OIDC authority. It takes https alone, so its transport is given: `http_client`.
+
+    The transport answers the authority's metadata itself, sends what goes to the token endpoint there by plain HTTP,
+    and tries as often as MSAL's own (max_retries=1).
+    """
+    import json
+
+    import requests
+    from msal import ConfidentialClientApplication  # type: ignore[import-not-found]
+    from requests.adapters import HTTPAdapter
+
+    authority = "https://login.peers.example/tenant"
+    metadata = {
+        "issuer": authority,
+        "authorization_endpoint": f"{authority}/authorize",
+        "token_endpoint": f"{authority}/token",
+    }
+
+    class Loopback(HTTPAdapter):
+        def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+            if request.url == metadata["token_endpoint"]:
+                request.url = target.token_url
+                return super().send(request, *args, **kwargs)
+            response = requests.Response()
+            response.status_code, response.url, response.request = 200, request.url or "", request
+            response._content = json.dumps(metadata).encode()
+            return response
+
+    session = requests.Session()
+    session.mount(authority, Loopback(max_retries=1))
+    application: Any = ConfidentialClientApplication(
+        target.client_id, client_credential=target.client_secret, oidc_authority=authority, http_client=session
+    )
+
+    def ask() -> str:
+        result = application.acquire_token_for_client(scopes=[target.scope])
+        if "access_token" not in result:
+            raise NoToken(f"a dictionary with error {result.get('error')!r}")
+        return str(result["access_token"])
+
+    return ask
+
+
+def http(target: Target) -> Ask:
+    """The token endpoint itself, a plain request for each token, over a kept connection per thread."""
+    pair = f"{quote(target.client_id, safe='')}:{quote(target.client_secret, safe='')}"
+    body = urlencode({"grant_type": "client_credentials", "scope": target.scope})
+    headers = {
+        "Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    send = _sender(target.token_url)
+
+    def ask() -> str:
+        import json
+
+        status, answer = send("POST", body, headers)
+        if status != 200:
+            raise NoToken(f"HTTP {status} as the provider sent it")
+        return str(json.loads(answer)["access_token"])
+
+    return ask
+
+
+def through_envoy(target: Target) -> Ask:
+    """The API behind Envoy, which puts the token on the request; the caller never sees it."""
+    send = _sender(target.api_url)
+
+    def ask() -> str:
+        status, answer = send("GET", "", {})
+        if status != 200:
+            raise NoToken(f"HTTP {status} from Envoy: {answer.decode(errors='replace')[:60]}")
+        return "on the request"
+
+    return ask
+
+
+def broker_client(target: Target) -> Ask:
+    """The broker's own client, with its defaults."""
+    import boto3
+
+    from token_broker_client import TokenBroker
+
+    broker = TokenBroker(target.broker_url, session=boto3.Session("local", "local", region_name="eu-west-1"))
+
+    def ask() -> str:
+        return broker.token("oauth2", target.connection).access_token
+
+    return ask
+
+
+def broker_http(target: Target) -> Ask:
+    """The broker's HTTP interface, a signed request for each token; a kept connection per thread."""
+    from tests.local.client import SignedClient
+
+    kept = threading.local()
+
+    def ask() -> str:
+        client = getattr(kept, "client", None) or SignedClient(target.broker_url)
+        kept.client = client
+        answer = client.call("GET", f"/v1/tokens/oauth2/{target.connection}")
+        if answer.status != 200:
+            after = answer.headers.get("Retry-After")
+            raise NoToken(f"HTTP {answer.status} {answer.body['code']}" + (", with Retry-After" if after else ""))
+        return cast("str", answer.body["access_token"])
+
+    return ask
+
+
+CALLERS: Final[Mapping[str, Callable[[Target], Ask]]] = {
+    caller.__name__: caller
+    for caller in (
+        authlib,
+        broker_client,
+        broker_http,
+        google_auth,
+        http,
+        httpx_auth,
+        msal,
+        requests_oauthlib,
+        through_envoy,
+    )
+}
+
+
+def _without_scheme(authorization: str) -> str:
+    return authorization.partition(" ")[2]
+
+
+def _sender(url: str) -> Callable[[str, str, Mapping[str, str]], tuple[int, bytes]]:
+    """Sends (method, body, headers) to the URL over this thread's connection; status and body of the answer."""
+    parts, kept = urlsplit(url), threading.local()
+
+    def send(method: str, body: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        connection = getattr(kept, "connection", None) or HTTPConnection(parts.netloc, timeout=60)
+        kept.connection = connection
+        try:
+            connection.request(method, parts.path, body or None, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, HTTPException):
+            connection.close()
+            raise
+
+    return send

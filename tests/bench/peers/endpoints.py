@@ -1,0 +1,112 @@
+"""Token endpoints at the simulated OAuth 2.0 server, one for each thing that is measured, so that its count is its own.
+
+They take client credentials as the simulator does, and for google-auth, which has no such grant, the assertion of a
+service account (RFC 7523 section 2.1).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tests.local.providers import ProvidersServer
+from tests.local.providers.oauth2 import OAuth2
+from tests.local.providers.wire import Refusal, Reply, Request
+
+ASSERTION_GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+CLIENT_ID: Final = "fake-peer"
+SECRET: Final = {"client_id": CLIENT_ID, "client_secret": "fake-secret-of-a-peer"}
+SCOPE: Final = "api.read"
+RETRY_AFTER_S: Final = 30
+# In the shape of RFC 6749 section 5.2, which names no error for the first two: what a well-behaved server says.
+FAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "500": {"status": 500, "body": {"error": "server_error", "error_description": "something went wrong"}},
+    "429": {
+        "status": 429,
+        "body": {"error": "too_many_requests", "error_description": "slow down"},
+        "headers": {"Retry-After": str(RETRY_AFTER_S)},
+    },
+    "invalid_client": {
+        "status": 401,
+        "body": {"error": "invalid_client", "error_description": "client authentication failed"},
+        "headers": {"WWW-Authenticate": 'Basic realm="oauth2"'},
+    },
+}
+
+
+class Endpoint(OAuth2):
+    """The simulated server with one account more: a client with a secret, and a service account with a key."""
+
+    def __init__(self, public_key: rsa.RSAPublicKey) -> None:
+        super().__init__(time_scale=1.0, now=time.time)
+        self._public_key = public_key
+        self.add_account({"name": "peer", "secret": SECRET})
+
+    @property
+    def token_requests(self) -> int:
+        """How many have arrived, whatever became of them."""
+        count: int = self.report()["token_requests"]
+        return count
+
+    def answer_after(self, seconds: float) -> None:
+        """Every token request takes as long from now on."""
+        self.fail("delay", times=None, seconds=seconds)
+
+    def always(self, failure: str) -> None:
+        """Plays one of `FAULTS` at each token request from now on."""
+        self.fail("status", times=None, **FAULTS[failure])
+
+    def token(self, request: Request) -> Reply:
+        sent = self._fields(request)
+        if sent.get("grant_type") != ASSERTION_GRANT:
+            return super().token(request)
+        claims = self._claims(sent.get("assertion", ""))
+        if claims.get("iss") != CLIENT_ID or not isinstance(claims.get("exp"), int) or claims["exp"] < self.now():
+            raise Refusal("invalid_grant", "the assertion is another's, or has expired")
+        scope = str(claims.get("scope", SCOPE))
+        token = self.issue(self.accounts["peer"], scope)
+        document = {"access_token": token.value, "token_type": "Bearer", "expires_in": self.seconds_left(token)}
+        return self.token_reply(token, document)
+
+    def _claims(self, assertion: str) -> dict[str, Any]:
+        """What an RS256 JWT of the account's key says. Refused: anything else."""
+        signed, _, signature = assertion.rpartition(".")
+        try:
+            self._public_key.verify(_decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+            claims = json.loads(_decoded(signed.partition(".")[2]))
+        except (InvalidSignature, ValueError):
+            raise Refusal("invalid_grant", "the assertion's signature is not the account's") from None
+        return dict(claims)
+
+
+class Endpoints:
+    """Adds endpoints to the running simulators, each under a path of its own. Thread-safe."""
+
+    def __init__(self, providers: ProvidersServer) -> None:
+        self._providers = providers
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    @property
+    def private_key(self) -> str:
+        """The service account's, as PEM."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+
+    def new(self, name: str) -> tuple[Endpoint, str]:
+        """An endpoint that nobody has called, and its root: `/token` and `/api/resource` are below it."""
+        endpoint = Endpoint(self._key.public_key())
+        # The server looks its simulators up here, by the first part of the path.
+        self._providers._simulators[name] = endpoint
+        return endpoint, f"{self._providers.url}/{name}"
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
