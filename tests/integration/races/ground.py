@@ -105,7 +105,16 @@ class Ground:
         )
 
     def queued(self) -> int:
-        """How many messages wait in the renewal queue, delayed ones too."""
+        """How many messages wait in the renewal queue, delayed ones too.
+
+        One whose delay ends meanwhile is counted twice or not at all: so until the same comes out twice.
+        """
+        count = self._messages()
+        while count != (again := self._messages()):
+            count = again
+        return count
+
+    def _messages(self) -> int:
         answer = self.world.aws.sqs.get_queue_attributes(
             QueueUrl=self.world.stack.renewal_queue_url, AttributeNames=["All"]
         )
