@@ -72,8 +72,8 @@ browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot
 	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py
 
 # ------------------------------------------------------------------ speed
-bench: $(VENV)/bench/.ready ## print the figures of speed, write build/bench.json (needs Python 3.13)
-	@$(VENV)/bench/bin/python -m tests.bench $(ARGS)
+bench: $(VENV)/bench/.ready $(VENV)/e2e/.ready build ## print the figures of speed, write build/bench.json (needs Python 3.13)
+	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
 
 peers: $(VENV)/bench/.ready $(VENV)/peers/.ready ## measure the broker beside libraries and proxies, write build/peers.json (needs Python 3.13)
 	@$(VENV)/bench/bin/python -m tests.bench.peers $(ARGS)
@@ -89,7 +89,7 @@ deploy: build ## build and deploy: make deploy ENV=dev (ARGS=... goes to sam dep
 	@SAM=$(abspath $(SAM)) $(PYTHON) .ci/deploy $(ENV) $(ARGS)
 
 e2e: $(VENV)/.ready $(VENV)/e2e/.ready build ## build, then run the built functions under Lambda's own runtime
-	@$(PYTHON) -m pytest -m e2e tests/e2e $(ARGS)
+	@$(PYTHON) -m pytest -m e2e tests/e2e tests/bench $(ARGS)
 
 # ------------------------------------------------------------------ set-up
 PIN := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --generate-hashes --no-annotate \

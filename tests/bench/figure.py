@@ -1,4 +1,4 @@
-"""A figure: a ratio and its bar, what both sides of it were, and on which machine."""
+"""A figure: what was measured, the floor that it is held against, the bar, and on which machine."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How long the calls of one side took, in milliseconds."""
+    """Milliseconds that the calls of one side took. A quarter took at most `low_ms`, three quarters `high_ms`."""
 
     calls: int
     median_ms: float
+    low_ms: float
+    high_ms: float
     p99_ms: float
     slowest_ms: float
 
@@ -26,12 +28,13 @@ class Sample:
         if not seconds:
             raise ValueError("nothing was measured")
         ms = sorted(1000 * second for second in seconds)
-        return cls(len(ms), round(statistics.median(ms), 2), round(percentile(ms, 99), 2), round(ms[-1], 2))
+        shown = [statistics.median(ms), percentile(ms, 25), percentile(ms, 75), percentile(ms, 99), ms[-1]]
+        return cls(len(ms), *(round(value, 3) for value in shown))
 
     def __str__(self) -> str:
         return (
-            f"median {self.median_ms:9.2f} ms   p99 {self.p99_ms:9.2f} ms   "
-            f"slowest {self.slowest_ms:9.2f} ms   of {self.calls}"
+            f"median {self.median_ms:9.2f} ms ({self.low_ms:.2f} to {self.high_ms:.2f})   "
+            f"p99 {self.p99_ms:9.2f} ms   slowest {self.slowest_ms:9.2f} ms   of {self.calls}"
         )
 
 
@@ -48,24 +51,129 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How many calls a second one thread made, over some blocks."""
+
+    blocks: int
+    median_per_s: float
+    slowest_per_s: float
+    fastest_per_s: float
+
+    @classmethod
+    def of(cls, per_s: Sequence[float]) -> Rate:
+        """Raises ValueError where nothing was measured."""
+        if not per_s:
+            raise ValueError("nothing was measured")
+        return cls(len(per_s), *(round(value) for value in (statistics.median(per_s), min(per_s), max(per_s))))
+
+    def __str__(self) -> str:
+        return f"{self.median_per_s:,.0f} a second ({self.slowest_per_s:,.0f} to {self.fastest_per_s:,.0f})"
+
+
+@dataclass(frozen=True)
+class Size:
+    """An amount of memory."""
+
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.megabytes:.1f} MB"
+
+
+Side = Sample | Tally | Rate | Size
+
+
+@dataclass(frozen=True)
 class Figure:
     """`measured` / `reference`, to be at most `bar` (None: told for its own sake)."""
 
     name: str
     ratio: float
     bar: float | None
-    measured: Sample | Tally
-    reference: Sample | Tally
+    measured: Side
+    reference: Side
     repetitions: int
     conditions: dict[str, Any] = field(default_factory=dict)
+    section: str = ""
 
     @property
     def holds(self) -> bool:
         return self.bar is None or self.ratio <= self.bar
 
+    @property
+    def number(self) -> str:
+        """As the table has it."""
+        return f"{self.ratio:.2f}"
+
+    def lines(self) -> list[str]:
+        """What stands under it in the table."""
+        return [f"measured   {self.measured}", f"reference  {self.reference}"]
+
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         return {**asdict(self), "holds": self.holds}
+
+
+@dataclass(frozen=True)
+class Amount:
+    """`value` in `unit`, to be at most `bar`: what is counted or weighed, and has no floor but zero."""
+
+    name: str
+    value: float
+    unit: str
+    bar: float | None
+    repetitions: int
+    conditions: dict[str, Any] = field(default_factory=dict)
+    section: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.bar is None or self.value <= self.bar
+
+    @property
+    def number(self) -> str:
+        """As the table has it."""
+        return f"{self.value:g}"
+
+    def lines(self) -> list[str]:
+        """What stands under it in the table."""
+        return [f"in         {self.unit}"]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "holds": self.holds}
+
+
+Finding = Figure | Amount
+
+
+def timed(
+    name: str,
+    bar: float | None,
+    measured: Sequence[float],
+    reference: Sequence[float],
+    repetitions: int,
+    **conditions: Any,
+) -> Figure:
+    """The ratio of the medians of two sides, given in seconds."""
+    sides = Sample.of(measured), Sample.of(reference)
+    ratio = round(sides[0].median_ms / sides[1].median_ms, 3)
+    return Figure(name, ratio, bar, *sides, repetitions, conditions)
+
+
+def read(document: Mapping[str, Any]) -> Finding:
+    """A figure as `document` gave it. Raises ValueError for what is none."""
+    found = {name: value for name, value in document.items() if name != "holds"}
+    if "unit" in found:
+        return Amount(**found)
+    return Figure(**{**found, "measured": _side(found["measured"]), "reference": _side(found["reference"])})
+
+
+def _side(document: Mapping[str, Any]) -> Side:
+    for kind in (Sample, Tally, Rate, Size):
+        if {one.name for one in fields(kind)} == set(document):
+            return kind(**document)
+    raise ValueError(f"no side of a figure has {', '.join(document)}")
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float:
@@ -78,15 +186,14 @@ def machine() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """The figures as text, a line each."""
-    lines = [f"{'ratio':>7}  {'bar':>5}  {'':4}  figure"]
-    for figure in figures:
-        bar = "-" if figure.bar is None else f"{figure.bar:.2f}"
-        verdict = "" if figure.bar is None else "ok" if figure.holds else "OVER"
-        lines.append(f"{figure.ratio:>7.2f}  {bar:>5}  {verdict:4}  {figure.name}")
-        for side, sample in (("measured", figure.measured), ("reference", figure.reference)):
-            lines.append(f"{'':23}{side:9}  {sample}")
-        conditions = ", ".join(f"{name} {value}" for name, value in figure.conditions.items())
-        lines.append(f"{'':23}{figure.repetitions} repetitions; {conditions}")
+def table(findings: Sequence[Finding]) -> str:
+    """The figures as text: a line for each, and what it is made of below."""
+    lines = [f"{'figure':>7}  {'bar':>5}  {'':4}  of"]
+    for finding in findings:
+        bar = "-" if finding.bar is None else f"{finding.bar:g}"
+        verdict = "" if finding.bar is None else "ok" if finding.holds else "OVER"
+        lines.append(f"{finding.number:>7}  {bar:>5}  {verdict:4}  {finding.name}")
+        conditions = ", ".join(f"{name} {value}" for name, value in finding.conditions.items())
+        times = "once" if finding.repetitions == 1 else f"{finding.repetitions} repetitions"
+        lines += [f"{'':23}{line}" for line in (*finding.lines(), f"{times}; {conditions}" if conditions else times)]
     return "\n".join(lines)

@@ -37,6 +37,7 @@ class Course:
 
     environments: int = 8
     repetitions: int = 5
+    full_repetitions: int = 2  # of the figure without a bar
     block_s: float = 11.0
     callers_per_provider: int = 2
     pause_s: float = 0.1
@@ -47,8 +48,9 @@ def measure(course: Course, progress: Callable[[str], None]) -> list[Figure]:
     with Stack(Options(api_environments=course.environments, ticks=False), progress) as stack:
         bench = _Bench(stack, course)
         bench.warm_up()
-        fits = bench.figure(NAME, course.callers_per_provider, BAR, progress)
-        full = bench.figure(f"{NAME}, with as many callers of it as environments", course.environments, None, progress)
+        fits = bench.figure(NAME, course.callers_per_provider, BAR, course.repetitions, progress)
+        title = f"{NAME}, with as many callers of it as environments"
+        full = bench.figure(title, course.environments, None, course.full_repetitions, progress)
     return [fits, full]
 
 
@@ -64,10 +66,12 @@ class _Bench:
         """Every environment has handed out each of the four tokens, and made an acquisition."""
         self._block(self._course.environments, hangs=False)
 
-    def figure(self, name: str, callers: int, bar: float | None, progress: Callable[[str], None]) -> Figure:
+    def figure(
+        self, name: str, callers: int, bar: float | None, repetitions: int, progress: Callable[[str], None]
+    ) -> Figure:
         """Alternates blocks without and with the hang, the order turned around each time."""
         times: dict[bool, list[float]] = {False: [], True: []}
-        for repetition in range(self._course.repetitions):
+        for repetition in range(repetitions):
             for hangs in (False, True) if repetition % 2 == 0 else (True, False):
                 progress(f"{name}: repetition {repetition + 1}, {'hanging' if hangs else 'not hanging'}")
                 times[hangs] += self._block(callers, hangs=hangs)
@@ -80,7 +84,7 @@ class _Bench:
             "block_s": self._course.block_s,
         }
         ratio = round(measured.p99_ms / reference.p99_ms, 3)
-        return Figure(name, ratio, bar, measured, reference, self._course.repetitions, conditions)
+        return Figure(name, ratio, bar, measured, reference, repetitions, conditions)
 
     def _block(self, callers: int, *, hangs: bool) -> list[float]:
         """The times of the other four's callers over one block."""

@@ -23,7 +23,7 @@ FEW_DAYS = 14
 
 logger = Logger()
 # Who got what, who was refused and who changed what: written whatever the log level says, and never sampled.
-audit = Logger(service="audit", level="INFO")
+audit = Logger(service="audit", level="INFO", location=None)
 
 for _name in CHATTY:
     logging.getLogger(_name).setLevel(logging.WARNING)

@@ -142,23 +142,28 @@ def record(app: APIGatewayRestResolver, event: str, *, decision: str, **facts: A
 
     `request_id` is API Gateway's, which the caller has as x-amzn-RequestId.
     """
-    request = app.current_event
-    named = {name: value if is_name(value) else None for name, value in request.path_parameters.items()}
+    sent = app.current_event.raw_event
+    context, names = sent["requestContext"], sent.get("pathParameters") or {}
     audit.info(
         event,
         decision=decision,
-        caller=request.request_context.identity.user_arn,
-        request_id=request.request_context.request_id,
+        caller=context["identity"].get("userArn"),
+        request_id=context.get("requestId"),
         function_request_id=app.lambda_context.aws_request_id,
-        provider=named.get("provider"),
-        connection=named.get("connection"),
+        provider=_name(names.get("provider")),
+        connection=_name(names.get("connection")),
         **facts,
     )
 
 
+def _name(text: Any) -> Any:
+    """What is no name is not written down."""
+    return text if is_name(text) else None
+
+
 def caller(app: APIGatewayRestResolver) -> Caller:
     """Who API Gateway verified; a header never counts."""
-    return Caller.seen(app.current_event.request_context.identity.user_arn or "")
+    return Caller.seen(app.current_event.raw_event["requestContext"]["identity"].get("userArn") or "")
 
 
 def deadline(context: LambdaContext, now: datetime) -> datetime:

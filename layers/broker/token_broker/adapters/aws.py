@@ -9,10 +9,17 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from token_broker import __version__
 from token_broker.errors import BrokerUnavailable
 
 # Connect 1 s, read 2 s, three attempts: a caller's own deadline is what they must fit into.
-CLIENT_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
+# A user agent of our own: botocore else builds its long one anew, twice for each request.
+CLIENT_CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=2,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    user_agent=f"token-broker/{__version__}",
+)
 
 
 class ServiceFailed(BrokerUnavailable):

@@ -168,11 +168,13 @@ class HandingOut:
 
     def _learnt(self, name: ConnectionName, stored: StoredSettings | None) -> Connection:
         """The settings just read. They judge what is in memory too, also while our own services fail."""
-        try:
-            connection = self._parts.connection(name, stored)
-        except BrokerError:
-            self._memory.forget(name)
-            raise
+        connection = self._memory.connection(name)
+        if connection is None or stored is None or not connection.is_of(stored.version, stored.settings):
+            try:
+                connection = self._parts.connection(name, stored)
+            except BrokerError:
+                self._memory.forget(name)
+                raise
         self._memory.learn(connection)
         return connection
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from token_broker.core.connections import Connection, parse_connection
@@ -122,25 +123,13 @@ class Parts:
 
     def policy(self, connection: Connection) -> RenewalPolicy:
         """The durations of a connection; the local stack scales those that follow a token's life."""
-        scale, window = self.switches.time_scale, connection.provider.reissue_window_s
-        base = RenewalPolicy(
-            issuer=connection.endpoints.token,
-            settings_version=connection.asked_version,
-            reissue_window=timedelta(seconds=window) * scale if window else None,
-            revokes_previous=connection.issue_revokes_previous,
-            lease=self.times.lease,
-        )
-        if scale == 1.0:
-            return base
-        return replace(
-            base,
-            sweep_interval=base.sweep_interval * scale,
-            slack=base.slack * scale,
-            lease=base.lease * scale,
-            widest_window=base.widest_window * scale,
-            reissue_margin=base.reissue_margin * scale,
-            early_spacing=base.early_spacing * scale,
-            default_min_ttl=base.default_min_ttl * scale,
+        return _policy(
+            connection.endpoints.token,
+            connection.asked_version,
+            connection.provider.reissue_window_s,
+            connection.issue_revokes_previous,
+            self.times.lease,
+            self.switches.time_scale,
         )
 
     def scaled(self, duration: timedelta | None) -> timedelta | None:
@@ -162,6 +151,36 @@ class Parts:
             raise ProviderRateLimited(
                 "The broker's share of the provider's request limit is used up for now.", retry_after=free_at - now
             )
+
+
+@lru_cache(maxsize=1000)  # every hand-out needs its connection's
+def _policy(
+    issuer: str,
+    settings_version: str,
+    reissue_window_s: int | None,
+    revokes_previous: bool,
+    lease: timedelta,
+    scale: float,
+) -> RenewalPolicy:
+    base = RenewalPolicy(
+        issuer=issuer,
+        settings_version=settings_version,
+        reissue_window=timedelta(seconds=reissue_window_s) * scale if reissue_window_s else None,
+        revokes_previous=revokes_previous,
+        lease=lease,
+    )
+    if scale == 1.0:
+        return base
+    return replace(
+        base,
+        sweep_interval=base.sweep_interval * scale,
+        slack=base.slack * scale,
+        lease=base.lease * scale,
+        widest_window=base.widest_window * scale,
+        reissue_margin=base.reissue_margin * scale,
+        early_spacing=base.early_spacing * scale,
+        default_min_ttl=base.default_min_ttl * scale,
+    )
 
 
 def order_for(connection: Connection, credentials: Credentials, scope: str, now: datetime) -> Order:

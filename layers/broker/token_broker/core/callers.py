@@ -20,6 +20,7 @@ class Caller:
     arn: str
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def seen(cls, user_arn: str) -> Caller:
         """From `requestContext.identity.userArn`. An assumed role's ARN there has lost the role's path.
 

@@ -94,6 +94,10 @@ class Connection:
     issue_revokes_previous: bool
     network: Network
 
+    def is_of(self, version: str, settings: Mapping[str, Any]) -> bool:
+        """Whether these stored settings are the ones that it was read from."""
+        return version == self.version and settings == self.settings
+
     @property
     def lifetime_cap(self) -> timedelta | None:
         return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None

@@ -1,0 +1,127 @@
+"""The built artefact: cold starts through Lambda's own runtime, and what the layers weigh.
+
+A cold start is the first event of a new Runtime Interface Emulator: it starts Python with awslambdaric, which imports
+the handler and runs it once, a hit from the table of the local AWS endpoint. Beside it a handler on the same layers,
+with the same third-party imports, that makes one BatchGetItem and one Decrypt. What Python and awslambdaric themselves
+take is measured too (a handler that imports nothing) and taken off both sides of the ratio that has the bar: it is
+neither's import nor call.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.bench.figure import Amount, Finding, timed
+from tests.bench.ground import FLOORS, GET_TOKEN, Ground, event, running
+from tests.bench.scale import Progress, Scale
+from tests.e2e.built import BUILD, Code, built_functions
+from tests.e2e.emulator import Emulator
+from tests.local.environments import Function
+
+COLD_BAR: Final = 1.25
+LAYERS_BAR_MB: Final = 45
+MB: Final = 1024**2
+
+
+@dataclass(frozen=True)
+class Start:
+    """One kind of cold start: whose code, which handler, and what its answer's body has to hold."""
+
+    code: Code
+    handler: str
+    expected: str
+    variables: Mapping[str, str]
+
+
+def cold_starts(scale: Scale, progress: Progress) -> list[Finding]:
+    """Each kind in turn, `scale.cold_starts` times. Raises tests.e2e.built.NotBuilt."""
+    built = built_functions()[GET_TOKEN]
+    with Ground() as ground, tempfile.TemporaryDirectory() as directory:
+        name = ground.connect("demo")
+        ground.fetch(name)
+        # Nothing may write .pyc files there, as nothing can in Lambda.
+        uncompiled, unwritable = _without_pyc(built, Path(directory)), {"PYTHONDONTWRITEBYTECODE": "1"}
+        app = ground.resources.handlers[GET_TOKEN]
+        kinds = {
+            "built": Start(built, app, '"source": "table"', {}),
+            "floor": Start(Code(FLOORS, built.layers), "powertools.reading", '{"items": 2', ground.floor(name)),
+            "uncompiled": Start(uncompiled, app, '"source": "table"', unwritable),
+            "bare": Start(Code(FLOORS, built.layers), "bare.lambda_handler", "", {}),
+        }
+        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for start in kinds.values():
+            _cold_start(ground, start, event(name))  # brings the files into the page cache, and the floor's .pyc
+        for number in range(scale.cold_starts):
+            progress(f"cold starts: {number + 1} of {scale.cold_starts}")
+            for kind in sorted(kinds, reverse=bool(number % 2)):
+                taken[kind].append(_cold_start(ground, kinds[kind], event(name)))
+    runtime = statistics.median(taken["bare"])
+    own, floor = ([seconds - runtime for seconds in taken[kind]] for kind in ("built", "floor"))
+    repetitions, runtime_ms = scale.cold_starts, round(1000 * runtime)
+    return [
+        timed(
+            "cold start, import and first table hit / the same imports, one BatchGetItem and one Decrypt",
+            COLD_BAR,
+            own,
+            floor,
+            repetitions,
+            runtime_itself_ms=f"{runtime_ms} (taken off)",
+        ),
+        timed("cold start as a whole / that handler's", None, taken["built"], taken["floor"], repetitions),
+        timed("cold start without .pyc / with", None, taken["uncompiled"], taken["built"], repetitions),
+    ]
+
+
+def _cold_start(ground: Ground, start: Start, ask: Any) -> float:
+    """Seconds from the first event to its answer."""
+    function = Function(
+        GET_TOKEN,
+        start.handler,
+        ground.resources.environments[GET_TOKEN],
+        timeout_s=ground.resources.timeouts[GET_TOKEN],
+        memory_mb=ground.resources.memory[GET_TOKEN],
+    )
+
+    def make(function: Function, variables: Mapping[str, str], log: Path | None) -> Emulator:
+        emulator = Emulator(start.code, function, variables, log)
+        emulator.start()
+        return emulator
+
+    with running(make, function, ground.variables(function, **start.variables)) as invoke:
+        started = time.perf_counter()
+        answer = invoke(ask)
+        taken = time.perf_counter() - started
+    assert start.expected in answer.get("body", ""), answer
+    return taken
+
+
+def _without_pyc(code: Code, directory: Path) -> Code:
+    """A copy that is not compiled."""
+
+    def copy(source: Path, name: str) -> Path:
+        copied: Path = shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        return copied
+
+    layers = [copy(layer, f"layer-{number}") for number, layer in enumerate(code.layers)]
+    return Code(copy(code.task_root, "task"), layers)
+
+
+def layer_sizes(_scale: Scale, _progress: Progress) -> list[Finding]:
+    """All built layers together. Raises tests.e2e.built.NotBuilt."""
+    layers = sorted({layer.parent for code in built_functions().values() for layer in code.layers})
+    layers += [layer for layer in sorted(BUILD.glob("*Layer")) if layer not in layers]
+    sizes = {layer.name: _size_mb(layer) for layer in layers}
+    conditions = {f"{name}_mb": round(size, 1) for name, size in sizes.items()}
+    total = round(sum(sizes.values()), 1)
+    return [Amount("built layers, unzipped, .pyc included", total, "MB", LAYERS_BAR_MB, 1, conditions)]
+
+
+def _size_mb(directory: Path) -> float:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / MB

@@ -1,0 +1,107 @@
+"""Three handlers on the resolver that the broker uses, each with one log line (who asked for what) and one metric.
+
+`nothing` answers at once. `reading` makes the two calls that a token from the table cannot do without. `fetching` is a
+broker without a table: it reads the secret and asks the provider, each time. The third-party imports are those of a
+hand-out from the table. What to read is told by the variable FLOOR (JSON), beside the template's own variables.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from functools import lru_cache
+from typing import Any
+
+import boto3
+from aws_encryption_sdk import EncryptionSDKClient  # noqa: F401  # imported, as the broker imports it, and not used
+from aws_encryption_sdk.key_providers.kms import KMSMasterKey  # noqa: F401  # as above
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+ROUTE = "/v1/tokens/<provider>/<connection>"
+CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
+
+logger = Logger(service="floor")
+nothing_app, reading_app, fetching_app = APIGatewayRestResolver(), APIGatewayRestResolver(), APIGatewayRestResolver()
+
+
+@nothing_app.get(ROUTE)
+def answer_at_once(provider: str, connection: str) -> Response[str]:
+    """An empty object."""
+    return _answer(nothing_app, provider, connection, {})
+
+
+@reading_app.get(ROUTE)
+def read(provider: str, connection: str) -> Response[str]:
+    """One BatchGetItem of settings, token and guard, and one Decrypt: how many items, and how long the key."""
+    wanted = _wanted()
+    answer = client("dynamodb").batch_get_item(RequestItems=wanted["items"])
+    opened = client("kms").decrypt(
+        CiphertextBlob=base64.b64decode(wanted["sealed"]), EncryptionContext=wanted["context"], KeyId=wanted["key"]
+    )
+    found = sum(len(items) for items in answer["Responses"].values())
+    return _answer(reading_app, provider, connection, {"items": found, "key_bytes": len(opened["Plaintext"])})
+
+
+@fetching_app.get(ROUTE)
+def fetch(provider: str, connection: str) -> Response[str]:
+    """One GetSecretValue and one token request (Unidy's: client credentials as JSON)."""
+    import requests
+
+    wanted = _wanted()
+    secret = json.loads(client("secretsmanager").get_secret_value(SecretId=wanted["secret"])["SecretString"])
+    asked = {"grant_type": "client_credentials", "scope": wanted["scope"], **secret}
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.post(wanted["token_url"], json=asked, timeout=8)
+    answer.raise_for_status()
+    return _answer(fetching_app, provider, connection, answer.json())
+
+
+@logger.inject_lambda_context(clear_state=True)
+def nothing(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """API Gateway's proxy event in, its proxy answer out."""
+    return nothing_app.resolve(event, context)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def reading(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """API Gateway's proxy event in, its proxy answer out."""
+    return reading_app.resolve(event, context)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def fetching(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """API Gateway's proxy event in, its proxy answer out."""
+    return fetching_app.resolve(event, context)
+
+
+@lru_cache
+def client(service: Any) -> Any:
+    """One client of each service, with the broker's time-outs and attempts."""
+    return boto3.client(service, config=CONFIG)
+
+
+@lru_cache
+def _wanted() -> dict[str, Any]:
+    wanted: dict[str, Any] = json.loads(os.environ["FLOOR"])
+    return wanted
+
+
+def _answer(app: APIGatewayRestResolver, provider: str, connection: str, body: dict[str, Any]) -> Response[str]:
+    request = app.current_event.request_context
+    logger.info(
+        "answered",
+        caller=request.identity.user_arn,
+        request_id=request.request_id,
+        provider=provider,
+        connection=connection,
+    )
+    with single_metric(name="Answers", unit=MetricUnit.Count, value=1) as metric:
+        metric.add_dimension("provider", provider)
+        metric.add_dimension("source", "floor")
+    return Response(200, "application/json", json.dumps(body))

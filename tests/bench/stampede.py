@@ -1,0 +1,132 @@
+"""A burst on a cold key: many callers at once, over the environments that the local stack has, at three latencies.
+
+Each burst asks for a connection that no environment has seen. The floor is the provider's own latency: whoever asks
+first has to wait for it, and all others wait for him. What this machine takes for as many signed calls at once is told
+beside it: the same burst where every environment has the token in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.bench.figure import Amount, Figure, Finding, Sample
+from tests.bench.ground import PROVIDER
+from tests.bench.scale import Progress, Scale
+from tests.local.client import SignedClient
+from tests.local.connections import aws_client
+from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
+from tests.local.sigv4 import LOCAL
+from tests.local.stack import Options, Stack
+
+BAR: Final = 1.5  # for the longest of the latencies
+ANSWER_S: Final = 60.0
+
+
+def measure(scale: Scale, progress: Progress) -> list[Finding]:
+    """For each latency how many token requests the worst burst made, and how long its slowest caller waited."""
+    findings: list[Finding] = []
+    with Stack(Options(api_environments=scale.environments, ticks=False), progress) as stack:
+        bursts = Bursts(stack)
+        warm = bursts.run(scale.callers, 0.0).name  # every environment has handed out and imported
+        hits: list[Burst] = []
+        taken: dict[float, list[Burst]] = {latency_s: [] for latency_s in scale.latencies_s}
+        for number in range(scale.bursts):
+            progress(f"bursts of {scale.callers} callers: {number + 1} of {scale.bursts}")
+            hits.append(bursts.run(scale.callers, 0.0, name=warm))
+            for latency_s, found in taken.items():
+                found.append(bursts.run(scale.callers, latency_s))
+    for latency_s, found in taken.items():
+        findings += _figures(latency_s, found, hits, scale)
+    return findings
+
+
+def connect(stack: Stack, connection: str) -> str:
+    """A connection with its secret, made as a platform engineer makes it. Returns its full name."""
+    name = f"{PROVIDER}/{connection}"
+    aws_client("secretsmanager", stack.endpoint_url).create_secret(
+        Name=f"{stack.resources.secret_prefix}/{name}", SecretString=json.dumps(DEFAULT_ACCOUNTS[PROVIDER]["secret"])
+    )
+    settings = {"allowed_callers": [LOCAL.arn], **default_settings(PROVIDER, stack.providers_url)}
+    with closing(SignedClient(stack.url)) as client:
+        answer = client.call("PUT", f"/v1/connections/{name}", body=settings)
+    assert answer.status == 201, answer.body
+    return name
+
+
+@dataclass(frozen=True)
+class Burst:
+    """What one burst on a connection made: token requests, and each caller's wait in seconds."""
+
+    name: str
+    requests: int
+    waits: Sequence[float] = field(repr=False)
+
+
+class Bursts:
+    """Bursts on one stack, each on a connection of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._simulator = stack.providers.simulator(PROVIDER)
+        self._number = 0
+
+    def run(self, callers: int, latency_s: float, *, name: str | None = None) -> Burst:
+        """`callers` calls at one moment, each by a thread of its own, for a new connection unless one is named.
+
+        Raises AssertionError where a caller gets no token, or not the one that the others get.
+        """
+        self._number += 1
+        name = name or connect(self._stack, f"burst-{self._number}")
+        before = self._simulator.report()["token_requests"]
+        if latency_s:
+            self._simulator.fail("delay", seconds=latency_s, times=None)
+        start = threading.Barrier(callers)
+        with ThreadPoolExecutor(callers) as threads:
+            running = [threads.submit(self._call, name, start) for _ in range(callers)]
+            answers = [future.result(ANSWER_S) for future in running]
+        self._simulator.clear_faults()
+        requests = self._simulator.report()["token_requests"] - before
+        assert len({token_id for token_id, _ in answers}) == 1, "not all callers got the same token"
+        return Burst(name, requests, [wait for _, wait in answers])
+
+    def _call(self, name: str, start: threading.Barrier) -> tuple[str, float]:
+        with closing(SignedClient(self._stack.url)) as client:
+            start.wait(ANSWER_S)
+            started = time.perf_counter()
+            answer = client.call("GET", f"/v1/tokens/{name}")
+            taken = time.perf_counter() - started
+        assert answer.status == 200, answer.body
+        return answer.body["token_id"], taken
+
+
+def _figures(latency_s: float, bursts: Sequence[Burst], hits: Sequence[Burst], scale: Scale) -> list[Finding]:
+    what = (
+        f"{scale.callers} callers on a cold key over {scale.environments} environments, provider takes {latency_s:g} s"
+    )
+    slowest, of_hits = (Sample.of([max(burst.waits) for burst in found]) for found in (bursts, hits))
+    floor = Sample.of([latency_s])
+    waits = Sample.of([wait for burst in bursts for wait in burst.waits])
+    conditions = {
+        "callers' median_ms": waits.median_ms,
+        "callers' p99_ms": waits.p99_ms,
+        "slowest where the token is in memory_ms": of_hits.median_ms,
+    }
+    return [
+        Amount(f"token requests, {what}", max(burst.requests for burst in bursts), "requests", 1, len(bursts)),
+        Figure(
+            f"slowest caller / the provider's latency, {what}",
+            round(slowest.slowest_ms / floor.median_ms, 3),
+            BAR if latency_s == max(scale.latencies_s) else None,
+            slowest,
+            floor,
+            len(bursts),
+            conditions,
+        ),
+    ]
