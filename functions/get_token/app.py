@@ -17,13 +17,14 @@ from token_broker.observability import count, deadlines_ahead, observed
 
 app = rest.new_resolver()
 MAX_MIN_TTL_S = 3600
+MIN_TTL = rest.whole_number(0, MAX_MIN_TTL_S)
 
 
 @app.get("/v1/tokens/<provider>/<connection>")
 def get_token(provider: str, connection: str) -> Response[str]:
     """A valid token of the connection."""
     name = rest.connection_name(app, provider, connection)
-    given = rest.query(app, scope=canonical_scope, min_ttl=rest.whole_number(0, MAX_MIN_TTL_S), rejected=rest.token_id)
+    given = rest.query(app, scope=canonical_scope, min_ttl=MIN_TTL, rejected=rest.token_id)
     ask = Ask(
         caller=rest.caller(app),
         name=name,

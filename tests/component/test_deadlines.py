@@ -7,7 +7,8 @@ from datetime import timedelta
 from tests.fakes import World, answering, issuing
 from tests.unit.orders import jwt
 from token_broker.answers import timestamp
-from token_broker.broker import Broker, Outcome
+from token_broker.broker import Broker
+from token_broker.broker.renewal import Outcome
 from token_broker.core.deadlines import Deadline
 from token_broker.core.names import ConnectionName
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, answering, calling_back, issuing, unreachable
-from token_broker.broker import Broker, Outcome, Purge
+from token_broker.broker import Broker, Purge
+from token_broker.broker.renewal import Outcome
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.errors import BrokerError, ConnectionSuspended, UnknownConnection
 

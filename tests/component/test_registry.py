@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fakes import CALLER, World, answering, issuing, refusing
-from token_broker.broker import Broker, Outcome
+from token_broker.broker import Broker
+from token_broker.broker.renewal import Outcome
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.errors import (
     BrokerError,

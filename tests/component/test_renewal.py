@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, answering, calling_back, failing_first, issuing, refusing
-from token_broker.broker import Broker, Outcome
+from token_broker.broker import Broker
+from token_broker.broker.renewal import Outcome
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
 from token_broker.core.tokens import Token
 from token_broker.errors import BrokerUnavailable

@@ -6,7 +6,8 @@ from datetime import timedelta
 from itertools import pairwise
 
 from tests.fakes import World, answering
-from token_broker.broker import Broker, Outcome
+from token_broker.broker import Broker
+from token_broker.broker.renewal import Outcome
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.sweep import SweepReport, sweep
 

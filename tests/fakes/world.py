@@ -15,8 +15,9 @@ from tests.fakes.sealing import FakeSealer
 from tests.fakes.senders import Recorder, answering, issuing, recording, redirecting
 from tests.fakes.token_store import InMemoryTokenStore
 from tests.fakes.vault import FakeVault
-from token_broker.broker import Ask, Broker, Handout, Renewal
+from token_broker.broker import Ask, Broker, Handout
 from token_broker.broker.parts import Parts, Switches
+from token_broker.broker.renewal import Renewal
 from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
 from token_broker.core.exchange import HttpRequest, HttpResponse, Network

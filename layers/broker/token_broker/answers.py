@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from token_broker.broker import ConnectionState, Handout, Purge, TrialResult
+from token_broker.broker import Handout, Purge
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.failures import Failure
 from token_broker.core.providers import Provider
 from token_broker.core.tokens import TokenRecord
+
+if TYPE_CHECKING:
+    from token_broker.broker.registry import ConnectionState
+    from token_broker.broker.trial import TrialResult
 
 
 def timestamp(at: datetime) -> str:

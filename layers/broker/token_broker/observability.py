@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN, Deadline
@@ -21,9 +23,12 @@ CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3t
 METRICS_OF_DEADLINES = {CREDENTIALS: "CredentialsDaysLeft", REFRESH_TOKEN: "RefreshTokenDaysLeft"}
 FEW_DAYS = 14
 
-logger = Logger()
+# As json.dumps would be called, but made once and not for each line.
+_serialize = json.JSONEncoder(default=str, separators=(",", ":"), ensure_ascii=False).encode
+
+logger = Logger(use_rfc3339=True, json_serializer=_serialize)
 # Who got what, who was refused and who changed what: written whatever the log level says, and never sampled.
-audit = Logger(service="audit", level="INFO", location=None)
+audit = Logger(service="audit", level="INFO", location=None, use_rfc3339=True, json_serializer=_serialize)
 
 for _name in CHATTY:
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -77,9 +82,17 @@ def seal_broken(key: TokenKey, purpose: str) -> None:
 
 
 def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[str, str]) -> None:
-    with single_metric(name=metric, unit=unit, value=value) as line:
-        for name, dimension in dimensions.items():
-            line.add_dimension(name, dimension)
+    metrics = _metrics(os.environ.get("POWERTOOLS_METRICS_NAMESPACE"))
+    for name, dimension in dimensions.items():
+        metrics.add_dimension(name, dimension)
+    metrics.add_metric(metric, unit, value)
+    metrics.flush_metrics()
+
+
+@lru_cache(maxsize=1)
+def _metrics(namespace: str | None) -> Metrics:
+    """Made once: that takes longer than writing a line."""
+    return Metrics(namespace=namespace)
 
 
 def unexpected(error: BaseException) -> dict[str, Any]:

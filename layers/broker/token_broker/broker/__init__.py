@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from token_broker.broker.acquisition import Acquirer
 from token_broker.broker.asking import Asker
 from token_broker.broker.handing_out import Ask, HandingOut, Handout
 from token_broker.broker.parts import Parts
-from token_broker.broker.registry import ConnectionState, Registry
-from token_broker.broker.renewal import Outcome, Renewal, Renewer
 from token_broker.broker.revocation import NotRevoked, Purge, Revoker
-from token_broker.broker.trial import TrialResult, Trials
 from token_broker.core.names import ConnectionName
+
+# A hand-out needs none of these, and what is imported costs every cold start: each is loaded by its first use.
+if TYPE_CHECKING:
+    from token_broker.broker.registry import Registry
+    from token_broker.broker.renewal import Renewal
+    from token_broker.broker.trial import TrialResult
 
 __all__ = [
     "Ask",
     "Broker",
-    "ConnectionState",
     "Handout",
     "NotRevoked",
-    "Outcome",
     "Parts",
     "Purge",
-    "Renewal",
-    "TrialResult",
 ]
 
 
@@ -42,6 +42,8 @@ class Broker:
     @cached_property
     def registry(self) -> Registry:
         """The connections."""
+        from token_broker.broker.registry import Registry
+
         return Registry(self.parts, self._revoker)
 
     def hand_out(self, ask: Ask) -> Handout:
@@ -50,6 +52,8 @@ class Broker:
 
     def renew(self, name: ConnectionName, sk: str) -> Renewal:
         """Renews a key of the due index if it is due. Raises BrokerUnavailable."""
+        from token_broker.broker.renewal import Renewer
+
         return Renewer(self.parts, self._acquirer, self._revoker).renew(name, sk)
 
     def purge(self, name: ConnectionName, scope: str | None, *, deadline: datetime) -> Purge:
@@ -60,6 +64,8 @@ class Broker:
 
     def attempt(self, name: ConnectionName, *, force: bool) -> TrialResult:
         """Tries a connection's pending or current credentials. Raises BrokerError."""
+        from token_broker.broker.trial import Trials
+
         return Trials(self.parts, self._asker, self._acquirer, self._revoker).attempt(name, force=force)
 
     def secret_changed(self, name: ConnectionName) -> int:
