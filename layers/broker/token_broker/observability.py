@@ -49,7 +49,7 @@ def observed(handler: Handler) -> Handler:
             count("ColdStarts", function=handler.__module__.removesuffix(".app"))
         return handler(event, context)
 
-    wrapped: Handler = logger.inject_lambda_context(handle, clear_state=True)
+    wrapped: Handler = logger.inject_lambda_context(handle)
     return wrapped
 
 

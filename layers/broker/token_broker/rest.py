@@ -152,7 +152,8 @@ def record(app: APIGatewayRestResolver, event: str, *, decision: str, **facts: A
         function_request_id=app.lambda_context.aws_request_id,
         provider=_name(names.get("provider")),
         connection=_name(names.get("connection")),
-        **facts,
+        # Powertools drops what is None only after it was carried through all of logging.
+        **{name: fact for name, fact in facts.items() if fact is not None},
     )
 
 

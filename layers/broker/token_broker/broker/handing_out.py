@@ -80,6 +80,7 @@ class HandingOut:
         self._parts = parts
         self._acquirer = acquirer
         self._memory = TokenMemory()
+        self._fresh_for = parts.scaled(MEMORY_TIME) or MEMORY_TIME
         self._probes: dict[ConnectionName, datetime] = {}
 
     def hand_out(self, ask: Ask) -> Handout:
@@ -88,8 +89,7 @@ class HandingOut:
         asked_at = self._parts.clock()
         key = TokenKey(ask.name, self._memory.own_scope(ask.name) if ask.scope is None else ask.scope)
         remembered = self._memory.recall(key)
-        fresh_for = self._parts.scaled(MEMORY_TIME) or MEMORY_TIME
-        if remembered is not None and (found := self._from_memory(ask, remembered, asked_at, fresh_for)):
+        if remembered is not None and (found := self._from_memory(ask, remembered, asked_at, self._fresh_for)):
             return found
         try:
             return self._from_store(ask, key, asked_at)

@@ -161,9 +161,12 @@ def resting(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, n
 
     Other settings, or another secret version where it is known, lift a refusal. The sweep never repeats a refusal.
     """
+    failures = record.failures()
+    if not failures:
+        return None
     found = [
         failure
-        for failure in record.failures()
+        for failure in failures
         if not is_lifted(failure, policy, request.secret_version)
         # What is missing may be there a moment later: it is told to those who waited, and tried for anybody else.
         and (request.renewal or not failure.misconfigured or failure.at > request.asked_at)
@@ -202,7 +205,8 @@ def warnings(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, 
         found.append("renewal_failing")
     if token.left(now) < request.min_ttl:
         found.append("min_ttl_unmet")
-    if record.key.scope and scope_items(token.scope) != scope_items(record.key.scope):
+    asked = record.key.scope
+    if asked and token.scope != asked and scope_items(token.scope) != scope_items(asked):
         found.append("scope_differs")
     if token.expiry_disputed:
         found.append("expiry_disputed")
