@@ -102,7 +102,7 @@ def quiet() -> Iterator[io.StringIO]:
     heard = io.StringIO()
     handlers = [
         handler
-        for name in (observability.logger.name, observability.audit.name)
+        for name in (observability.logger.name, observability.audit_log.name)
         for handler in logging.getLogger(name).handlers
         if isinstance(handler, logging.StreamHandler)
     ]

@@ -15,8 +15,10 @@ import pytest
 from tests.integration.handlers.world import World
 from tests.local.process import ROOT
 from tests.local.sigv4 import LOCAL, Caller
+from token_broker import observability
 
 Lines = Callable[[], list[dict[str, Any]]]
+AUDIT = observability.audit_log.registered_formatter
 SEEN = LOCAL.identity["userArn"]
 OTHER = replace(LOCAL, arn="arn:aws:sts::123456789012:assumed-role/other/session")
 FACTS = (
@@ -30,9 +32,8 @@ def audited(caplog: pytest.LogCaptureFixture) -> Lines:
     """The lines of the audit since the last look."""
 
     def read() -> list[dict[str, Any]]:
-        found = [
-            {fact: getattr(record, fact, None) for fact in FACTS} for record in caplog.records if record.name == "audit"
-        ]
+        lines = [json.loads(AUDIT.format(record)) for record in caplog.records if record.name == "audit"]
+        found = [{fact: line.get(fact) for fact in FACTS} for line in lines]
         caplog.clear()
         return found
 
@@ -94,7 +95,7 @@ def test_changes_purges_and_trials_are_audited(world: World, audited: Lines) -> 
 
 
 def test_the_log_level_does_not_silence_it() -> None:
-    script = "from token_broker.observability import audit, logger; logger.info('quiet'); audit.info('handed_out')"
+    script = "from token_broker.observability import audit, logger; logger.info('quiet'); audit('handed_out')"
     variables = {**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR", "PYTHONPATH": str(ROOT / "layers" / "broker")}
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
     (line,) = done.stdout.splitlines()

@@ -11,6 +11,7 @@ from functools import lru_cache, wraps
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -26,9 +27,21 @@ FEW_DAYS = 14
 # As json.dumps would be called, but made once and not for each line.
 _serialize = json.JSONEncoder(default=str, separators=(",", ":"), ensure_ascii=False).encode
 
+
+class _AuditFormatter(LambdaPowertoolsFormatter):
+    """The facts of a line as they were given: one dict goes through logging, and not a dozen attributes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = {"level": record.levelname, "message": record.msg, "timestamp": self.formatTime(record)}
+        return str(self.serialize({**head, "service": "audit", **record.facts}))  # type: ignore[attr-defined]  # extra's
+
+
 logger = Logger(use_rfc3339=True, json_serializer=_serialize)
-# Who got what, who was refused and who changed what: written whatever the log level says, and never sampled.
-audit = Logger(service="audit", level="INFO", location=None, use_rfc3339=True, json_serializer=_serialize)
+audit_log = Logger(
+    service="audit",
+    level="INFO",
+    logger_formatter=_AuditFormatter(use_rfc3339=True, json_serializer=_serialize),
+)
 
 for _name in CHATTY:
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -93,6 +106,11 @@ def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[st
 def _metrics(namespace: str | None) -> Metrics:
     """Made once: that takes longer than writing a line."""
     return Metrics(namespace=namespace)
+
+
+def audit(event: str, **facts: Any) -> None:
+    """Who got what, who was refused or who changed what: written whatever the log level says, and never sampled."""
+    audit_log.info(event, extra={"facts": {name: fact for name, fact in facts.items() if fact is not None}})
 
 
 def unexpected(error: BaseException) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def record(app: APIGatewayRestResolver, event: str, *, decision: str, **facts: A
     """
     sent = app.current_event.raw_event
     context, names = sent["requestContext"], sent.get("pathParameters") or {}
-    audit.info(
+    audit(
         event,
         decision=decision,
         caller=context["identity"].get("userArn"),
@@ -152,8 +152,7 @@ def record(app: APIGatewayRestResolver, event: str, *, decision: str, **facts: A
         function_request_id=app.lambda_context.aws_request_id,
         provider=_name(names.get("provider")),
         connection=_name(names.get("connection")),
-        # Powertools drops what is None only after it was carried through all of logging.
-        **{name: fact for name, fact in facts.items() if fact is not None},
+        **facts,
     )
 
 
