@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.figure import Amount, Finding, timed
+from tests.bench.figure import Amount, Finding, paired
 from tests.bench.ground import FLOORS, GET_TOKEN, Ground, event, running
 from tests.bench.scale import Progress, Scale
 from tests.e2e.built import BUILD, Code, built_functions
@@ -62,20 +62,21 @@ def cold_starts(scale: Scale, progress: Progress) -> list[Finding]:
             progress(f"cold starts: {number + 1} of {scale.cold_starts}")
             for kind in sorted(kinds, reverse=bool(number % 2)):
                 taken[kind].append(_cold_start(ground, kinds[kind], event(name)))
-    runtime = statistics.median(taken["bare"])
-    own, floor = ([seconds - runtime for seconds in taken[kind]] for kind in ("built", "floor"))
-    repetitions, runtime_ms = scale.cold_starts, round(1000 * runtime)
+    runtime_ms = round(1000 * statistics.median(taken["bare"]))
+    own, floor = (
+        [seconds - runtime for seconds, runtime in zip(taken[kind], taken["bare"], strict=True)]
+        for kind in ("built", "floor")
+    )
     return [
-        timed(
+        paired(
             "cold start, import and first table hit / the same imports, one BatchGetItem and one Decrypt",
             COLD_BAR,
             own,
             floor,
-            repetitions,
             runtime_itself_ms=f"{runtime_ms} (taken off)",
         ),
-        timed("cold start as a whole / that handler's", None, taken["built"], taken["floor"], repetitions),
-        timed("cold start without .pyc / with", None, taken["uncompiled"], taken["built"], repetitions),
+        paired("cold start as a whole / that handler's", None, taken["built"], taken["floor"]),
+        paired("cold start without .pyc / with", None, taken["uncompiled"], taken["built"]),
     ]
 
 

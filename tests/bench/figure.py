@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 
@@ -159,6 +159,20 @@ def timed(
     sides = Sample.of(measured), Sample.of(reference)
     ratio = round(sides[0].median_ms / sides[1].median_ms, 3)
     return Figure(name, ratio, bar, *sides, repetitions, conditions)
+
+
+def paired(
+    name: str,
+    bar: float | None,
+    measured: Sequence[float],
+    reference: Sequence[float],
+    **conditions: Any,
+) -> Figure:
+    """The median of the ratios of each pair, given in seconds: both of a pair were measured within moments, so that a
+    machine that slows down for a while slows both."""
+    ratios = [ours / floor for ours, floor in zip(measured, reference, strict=True)]
+    made = timed(name, bar, measured, reference, len(ratios), **conditions)
+    return replace(made, ratio=round(statistics.median(ratios), 3))
 
 
 def read(document: Mapping[str, Any]) -> Finding:

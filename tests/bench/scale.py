@@ -20,7 +20,7 @@ class Scale:
     block_s: float = 1.0
     keys: tuple[int, ...] = (1_000, 10_000, 100_000)
     misses: int = 100
-    cold_starts: int = 12
+    cold_starts: int = 15
     bursts: int = 4
     callers: int = 200
     latencies_s: tuple[float, ...] = (0.05, 0.5, 3.0)
