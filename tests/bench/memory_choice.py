@@ -39,9 +39,9 @@ def section(findings: Sequence[Finding]) -> str:
 ## How much memory
 
 Lambda gives processor time in proportion to memory, a whole vCPU at 1,769 MB. From the processor time above (this
-machine's processor standing for Lambda's), {MS_OF_A_CALL:g} ms for each AWS call as an estimate, and {gb_second:.10f} $ a
-GB-second ({prices["region"]}, x86_64, list price of {prices["as_of"]}); billed by the started millisecond, requests and
-API Gateway apart:
+machine's processor standing for Lambda's), {MS_OF_A_CALL:g} ms for each AWS call as an estimate, and
+{gb_second:.10f} $ a GB-second ({prices["region"]}, x86_64, list price of
+{prices["as_of"]}); billed by the started millisecond, requests and API Gateway apart:
 
 | MB | of a vCPU | {head} | cold start, s |
 |---|---|---|---|---|---|
