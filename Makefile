@@ -28,13 +28,13 @@ help: ## show this list
 
 # ------------------------------------------------------------------ the local stack
 demo: $(VENV)/.ready ## fetch, renew and check a token of each of the five simulated providers
-	@$(PYTHON) -m tests.local demo
+	@$(PYTHON) -m local demo
 
 run: $(VENV)/.ready ## run the local stack until Ctrl-C (PORT, AWS_PORT, PROVIDERS_PORT, AUTH=none)
-	@$(PYTHON) -m tests.local run --port $(PORT) --aws-port $(AWS_PORT) --providers-port $(PROVIDERS_PORT) $(ARGS)
+	@$(PYTHON) -m local run --port $(PORT) --aws-port $(AWS_PORT) --providers-port $(PROVIDERS_PORT) $(ARGS)
 
 invoke: $(VENV)/.ready ## run one function on one event: make invoke FUNCTION=GetTokenFunction EVENT=events/get_token.json
-	@$(PYTHON) -m tests.local invoke $(if $(FUNCTION),--function "$(FUNCTION)") $(if $(EVENT),--event "$(EVENT)")
+	@$(PYTHON) -m local invoke $(if $(FUNCTION),--function "$(FUNCTION)") $(if $(EVENT),--event "$(EVENT)")
 
 # ------------------------------------------------------------------ tests and checks
 test: $(VENV)/.ready ## run all tests, or some: make test ARGS="tests/unit -k lease"

@@ -13,14 +13,14 @@ import pytest
 if TYPE_CHECKING:
     import boto3
 
-    from tests.local.aws import AwsServer
-    from tests.local.resources import LocalStack
+    from local.aws import AwsServer
+    from local.resources import LocalStack
 
 
 @pytest.fixture(scope="session")
 def aws() -> Iterator[AwsServer]:
     """A running AWS endpoint."""
-    from tests.local.aws import start_aws
+    from local.aws import start_aws
 
     with start_aws() as server:
         yield server
@@ -29,7 +29,7 @@ def aws() -> Iterator[AwsServer]:
 @pytest.fixture(scope="session")
 def stack(aws: AwsServer) -> LocalStack:
     """The resources of template.yaml behind it."""
-    from tests.local.resources import create_resources
+    from local.resources import create_resources
 
     return create_resources(aws.endpoint_url)
 

@@ -1,4 +1,4 @@
-"""Hands out, purges and tries tokens: GET and DELETE /v1/tokens/…, POST /v1/connections/…/trial."""
+"""Returns, purges and tries tokens: GET and DELETE /v1/tokens/…, POST /v1/connections/…/trial."""
 
 from __future__ import annotations
 
@@ -8,74 +8,76 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker import answers, rest
 from token_broker.bootstrap import broker
-from token_broker.broker import Ask
 from token_broker.core.deadlines import deadlines
 from token_broker.core.names import canonical_scope
-from token_broker.observability import count, deadlines_ahead, observed
+from token_broker.http import requests
+from token_broker.http.audit import write_audit
+from token_broker.http.problems import new_resolver
+from token_broker.http.responses import json_response, purge_body, token_body, trial_body
+from token_broker.observability import count, measure_deadlines, observed
+from token_broker.service.get_token import TokenRequest
 
-app = rest.new_resolver()
-MAX_MIN_TTL_S = 3600
-MIN_TTL = rest.whole_number(0, MAX_MIN_TTL_S)
+app = new_resolver()
+MIN_TTL_S = requests.whole_number(0, 3600)
 
 
 @app.get("/v1/tokens/<provider>/<connection>")
 def get_token(provider: str, connection: str) -> Response[str]:
     """A valid token of the connection."""
-    name = rest.connection_name(app, provider, connection)
-    given = rest.query(app, scope=canonical_scope, min_ttl=MIN_TTL, rejected=rest.token_id)
-    ask = Ask(
-        caller=rest.caller(app),
+    name = requests.connection_name(app, provider, connection)
+    query = requests.query(app, scope=canonical_scope, min_ttl=MIN_TTL_S, rejected=requests.token_id)
+    request = TokenRequest(
+        caller=requests.caller(app),
         name=name,
-        deadline=rest.deadline(app.lambda_context, broker().parts.clock()),
-        scope=given.get("scope"),
-        min_ttl=timedelta(seconds=given["min_ttl"]) if "min_ttl" in given else None,
-        rejected=given.get("rejected"),
+        deadline=requests.deadline(app.lambda_context, broker().now()),
+        scope=query.get("scope"),
+        min_ttl=timedelta(seconds=query["min_ttl"]) if "min_ttl" in query else None,
+        rejected=query.get("rejected"),
     )
-    handout = broker().hand_out(ask)
-    body = answers.handout(handout)
-    rest.record(
+    response = broker().get_token(request)
+    body = token_body(response)
+    write_audit(
         app,
-        "handed_out",
+        "token_returned",
         decision="served",
-        scope=handout.token.scope,
-        token_id=handout.token.token_id,
-        source=handout.source,
+        scope=response.token.scope,
+        token_id=response.token.token_id,
+        source=response.source,
         expires_in=body["expires_in"],
         warnings=body["warnings"],
-        rejected=ask.rejected,
+        rejected=request.rejected,
     )
-    count("HandOuts", provider=provider, source=handout.source)
-    if handout.source == "provider":
-        deadlines_ahead(name, deadlines(handout.connection, ()), handout.now)
-    return rest.reply(200, body)
+    count("TokensReturned", provider=provider, source=response.source)
+    if response.source == "provider":
+        measure_deadlines(name, deadlines(response.connection, ()), response.now)
+    return json_response(200, body)
 
 
 @app.delete("/v1/tokens/<provider>/<connection>")
 def delete_token(provider: str, connection: str) -> Response[str]:
     """Drops the connection's tokens, then revokes what can be revoked."""
-    name = rest.connection_name(app, provider, connection)
-    scope = rest.query(app, scope=canonical_scope).get("scope")
-    until = rest.deadline(app.lambda_context, broker().parts.clock())
-    done = answers.purge(broker().purge(name, scope, deadline=until))
-    rest.record(app, "purged", decision="done", scope=scope, **done)
+    name = requests.connection_name(app, provider, connection)
+    scope = requests.query(app, scope=canonical_scope).get("scope")
+    deadline = requests.deadline(app.lambda_context, broker().now())
+    body = purge_body(broker().purge(name, scope, deadline=deadline))
+    write_audit(app, "tokens_purged", decision="done", scope=scope, **body)
     count("Purges", provider=provider)
-    return rest.reply(200, done)
+    return json_response(200, body)
 
 
 @app.post("/v1/connections/<provider>/<connection>/trial")
 def try_connection(provider: str, connection: str) -> Response[str]:
     """Tries the pending or current credentials."""
-    name = rest.connection_name(app, provider, connection)
-    force = rest.query(app, force=rest.flag).get("force", False)
-    result = answers.trial(broker().attempt(name, force=force))
-    rest.record(app, "tried", decision="done", **result)
+    name = requests.connection_name(app, provider, connection)
+    force = requests.query(app, force=requests.flag).get("force", False)
+    body = trial_body(broker().trial(name, force=force))
+    write_audit(app, "trial", decision="done", **body)
     count("Trials", provider=provider)
-    return rest.reply(200, result)
+    return json_response(200, body)
 
 
 @observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its proxy answer out."""
+    """API Gateway's proxy event in, its proxy response out."""
     return app.resolve(event, context)

@@ -1,4 +1,4 @@
-"""Renews one token key per message, and revokes what a purge left over."""
+"""Renews one token key per message, and revokes the tokens that a purge left."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker.adapters.renewal_queue import read_message
+from token_broker.adapters.sqs import read_message
 from token_broker.bootstrap import broker
 from token_broker.errors import BrokerUnavailable
-from token_broker.observability import count, deadlines_ahead, gauge, logger, observed, unexpected
+from token_broker.observability import count, gauge, logger, measure_deadlines, observed, unexpected
 
 
 @observed
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, list[dict[str, str]]]:
-    """An SQS event in; out the messages that are to come back. Only our own faults do."""
+    """An SQS event in; out the messages to deliver again, which are those where our own services failed."""
     failed = [record["messageId"] for record in event["Records"] if not _renew(record["body"])]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
 def _renew(body: str) -> bool:
     try:
-        name, sk = read_message(body)
+        name, scope_id = read_message(body)
     except ValueError as error:
         logger.error("message_unreadable", extra=unexpected(error))
         count("InternalErrors")
         return False
     try:
-        renewal = broker().renew(name, sk)
+        renewal = broker().renew(name, scope_id)
     except BrokerUnavailable as error:
         logger.error("renewal_broken_off", code=error.code, service_code=getattr(error, "service_code", None))
         count("Renewals", provider=name.provider, outcome="broken_off")
         count("RenewalFailures", code=error.code)
         return False
-    except Exception as error:  # noqa: BLE001  # back to the queue, and to the dead letters in the end
+    except Exception as error:  # noqa: BLE001  # delivered again, and in the end a dead letter
         logger.error("renewal_broken_off", extra={"code": "internal_error", **unexpected(error)})
         count("InternalErrors")
         return False
@@ -47,7 +47,7 @@ def _renew(body: str) -> bool:
     count("Renewals", provider=name.provider, outcome=renewal.outcome.value)
     if renewal.code is not None:
         count("RenewalFailures", code=renewal.code)
-    if renewal.in_a_row:
-        gauge("FailuresInARow", renewal.in_a_row, provider=name.provider)
-    deadlines_ahead(name, renewal.deadlines, broker().parts.clock())
+    if renewal.consecutive_failures:
+        gauge("ConsecutiveFailures", renewal.consecutive_failures, provider=name.provider)
+    measure_deadlines(name, renewal.deadlines, broker().now())
     return True

@@ -1,4 +1,4 @@
-"""Hears of changed secrets and makes the tokens of their connections due."""
+"""Makes the tokens of a connection due when its secret changed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker.adapters.secret_vault import connection_of
+from token_broker.adapters.secrets_manager import connection_of
 from token_broker.bootstrap import broker, settings
 from token_broker.observability import count, logger, observed
 
-# Where CloudTrail writes the secret, by kind of event and by who made the call: a name or an ARN.
+# Where CloudTrail names the secret, by kind of event and caller. The value is a name or an ARN.
 PLACES = (
     ("requestParameters", "secretId"),
     ("requestParameters", "sourceArn"),
@@ -24,7 +24,7 @@ PLACES = (
 
 @observed
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, int]:
-    """An EventBridge event from CloudTrail in; out how many token keys are due now."""
+    """An EventBridge event from CloudTrail in; out how many connections and token keys it concerns."""
     detail = event.get("detail")
     ids = _secret_ids(detail) if isinstance(detail, dict) and _changes_current(detail) else ()
     names = {name for secret_id in ids if (name := connection_of(secret_id, settings().secret_prefix)) is not None}
@@ -38,10 +38,10 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, 
 
 
 def _changes_current(detail: dict[str, Any]) -> bool:
-    """Whether the call took effect, and on the version that is used. One without a stage is about the current one."""
-    asked = detail.get("requestParameters")
-    asked = asked if isinstance(asked, dict) else {}
-    stages = asked.get("versionStages") or [asked.get("versionStage") or "AWSCURRENT"]
+    """Whether the call succeeded and concerns the current version. A call without a stage does."""
+    parameters = detail.get("requestParameters")
+    parameters = parameters if isinstance(parameters, dict) else {}
+    stages = parameters.get("versionStages") or [parameters.get("versionStage") or "AWSCURRENT"]
     return "errorCode" not in detail and isinstance(stages, list) and "AWSCURRENT" in stages
 
 

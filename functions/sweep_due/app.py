@@ -1,4 +1,4 @@
-"""Runs each minute: queues the keys that come due."""
+"""Runs each minute: queues the token keys that are due."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.bootstrap import broker
 from token_broker.observability import count, logger, observed
-from token_broker.sweep import sweep
 
-# What is kept of the invocation's time for the last batch and the report.
+# Kept of the invocation's time for the last batch and the report.
 REPORT_TIME = timedelta(seconds=5)
 
 
 @observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """EventBridge Scheduler's input `{"time": "<scheduled time>"}` in, counts out."""
-    parts = broker().parts
-    now = parts.clock()
+    now = broker().now()
     try:
         scheduled_at = datetime.fromisoformat(str(event.get("time")))
     except ValueError:
@@ -27,7 +25,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, i
     if scheduled_at.tzinfo is None:
         scheduled_at = now
     deadline = now + timedelta(milliseconds=context.get_remaining_time_in_millis()) - REPORT_TIME
-    report = sweep(parts, scheduled_at=scheduled_at, deadline=deadline)
+    report = broker().sweep(scheduled_at=scheduled_at, deadline=deadline)
     counts = {
         "due": report.due,
         "queued": report.queued,

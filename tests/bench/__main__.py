@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from local.process import ROOT
 from tests.bench.figure import Finding, machine, table
 from tests.bench.scale import QUICK, Scale
 from tests.bench.sections import SECTIONS, measure
 from tests.e2e.built import NotBuilt
-from tests.local.process import ROOT
 
 OUTPUT = ROOT / "build" / "bench.json"
 

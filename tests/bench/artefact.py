@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from local.environments import Function
 from tests.bench.figure import Amount, Finding, paired
 from tests.bench.ground import FLOORS, GET_TOKEN, Ground, event, running
 from tests.bench.scale import Progress, Scale
 from tests.e2e.built import BUILD, Code, built_functions
 from tests.e2e.emulator import Emulator
-from tests.local.environments import Function
 
 COLD_BAR: Final = 1.25
 LAYERS_BAR_MB: Final = 45

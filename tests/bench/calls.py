@@ -7,13 +7,13 @@ from typing import Final
 
 import pytest
 
+from local.aws import start_aws
+from local.providers import start_providers
+from local.resources import create_resources
 from tests.bench.figure import Amount, Finding
 from tests.bench.scale import Progress, Scale
 from tests.cost.counting import Use
 from tests.cost.courses import Bench, Counted, count_all
-from tests.local.aws import start_aws
-from tests.local.providers import start_providers
-from tests.local.resources import create_resources
 
 WITH_REFRESH_TOKEN: Final = "ucommerce"
 

@@ -21,7 +21,7 @@ from tests.bench.canned import Canned
 from tests.bench.floors import powertools
 from token_broker.bootstrap import broker
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
 from token_broker.ports import StoredSettings
 
 Handler = Callable[[Any, Any], Any]
@@ -64,18 +64,18 @@ class Memory:
 
     def __init__(self, name: str) -> None:
         self._name = ConnectionName(*name.split("/"))
-        self._memory = broker()._handing_out._memory
+        self._memory = broker()._get_token._memory
 
     def forget(self) -> None:
         """The token, and not the settings."""
-        broker()._handing_out.forget(self._name)
+        broker()._get_token.forget(self._name)
 
     def grow_old(self) -> None:
         """The token has been opened, and the table must be asked again."""
-        key = TokenKey(self._name, self._memory.own_scope(self._name))
-        entry = self._memory.recall(key)
+        key = TokenKey(self._name, self._memory.default_scope(self._name))
+        entry = self._memory.get(key)
         if entry is not None:
-            self._memory.remember(replace(entry, read_at=entry.read_at - OLDER_THAN_MEMORY))
+            self._memory.put(replace(entry, read_at=entry.read_at - OLDER_THAN_MEMORY))
 
 
 def hits(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def many_keys(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """
     get_token.lambda_handler(event["ask"], context)
     name = ConnectionName(*event["name"].split("/"))
-    parts = broker().parts
-    stored, record = parts.tokens.read(TokenKey(name, broker()._handing_out._memory.own_scope(name)))
+    parts = broker().context
+    stored, record = parts.tokens.read(TokenKey(name, broker()._get_token._memory.default_scope(name)))
     assert stored is not None
     object.__setattr__(parts, "tokens", _EveryKey(stored, record))
     object.__setattr__(parts, "sealer", _Opener())
@@ -180,7 +180,7 @@ def many_keys(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
             Side(get_token.lambda_handler, ask, context, '"source": "table"').call(time.process_time)
         gc.collect()
         resident.append(int(STATM.read_text().split()[1]) * PAGE_MB)
-    return {"resident_mb": resident, "remembered": len(broker()._handing_out._memory._entries)}
+    return {"resident_mb": resident, "remembered": len(broker()._get_token._memory._tokens)}
 
 
 class _EveryKey:

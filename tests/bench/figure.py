@@ -205,8 +205,8 @@ def table(findings: Sequence[Finding]) -> str:
     lines = [f"{'figure':>7}  {'bar':>5}  {'':4}  of"]
     for finding in findings:
         bar = "-" if finding.bar is None else f"{finding.bar:g}"
-        verdict = "" if finding.bar is None else "ok" if finding.holds else "OVER"
-        lines.append(f"{finding.number:>7}  {bar:>5}  {verdict:4}  {finding.name}")
+        exchange_failure = "" if finding.bar is None else "ok" if finding.holds else "OVER"
+        lines.append(f"{finding.number:>7}  {bar:>5}  {exchange_failure:4}  {finding.name}")
         conditions = ", ".join(f"{name} {value}" for name, value in finding.conditions.items())
         times = "once" if finding.repetitions == 1 else f"{finding.repetitions} repetitions"
         lines += [f"{'':23}{line}" for line in (*finding.lines(), f"{times}; {conditions}" if conditions else times)]

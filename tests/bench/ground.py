@@ -16,15 +16,15 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.local.aws import AwsProcess
-from tests.local.connections import aws_client
-from tests.local.environments import CODE, Function, MakeEnvironment, ProcessEnvironment, lambda_environment
-from tests.local.events import Event, api_gateway_event
-from tests.local.ports import listen
-from tests.local.process import LOGS, ROOT
-from tests.local.providers import DEFAULT_ACCOUNTS, default_settings, start_providers
-from tests.local.resources import create_resources
-from tests.local.sigv4 import LOCAL, ReceivedRequest
+from local.aws import AwsProcess
+from local.connections import aws_client
+from local.environments import CODE, Function, MakeEnvironment, ProcessEnvironment, lambda_environment
+from local.events import Event, api_gateway_event
+from local.ports import listen
+from local.process import LOGS, ROOT
+from local.providers import DEFAULT_ACCOUNTS, default_settings, start_providers
+from local.resources import create_resources
+from local.sigv4 import LOCAL, ReceivedRequest
 
 PROVIDER: Final = "unidy"
 SCOPE: Final = "users:read"

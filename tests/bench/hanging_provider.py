@@ -17,12 +17,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
+from local.client import SignedClient
+from local.connections import DEMO_PROVIDERS, aws_client
+from local.providers import DEFAULT_ACCOUNTS, default_settings
+from local.sigv4 import LOCAL
+from local.stack import Options, Stack
 from tests.bench.figure import Figure, Sample
-from tests.local.client import SignedClient
-from tests.local.connections import DEMO_PROVIDERS, aws_client
-from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
-from tests.local.sigv4 import LOCAL
-from tests.local.stack import Options, Stack
 
 FIFTH: Final = "unidy"
 OTHERS: Final = tuple(provider for provider in DEMO_PROVIDERS if provider != FIFTH)

@@ -11,11 +11,11 @@ import time
 from contextlib import closing
 from typing import Final
 
+from local.client import SignedClient
+from local.stack import Options, Stack
 from tests.bench.figure import Amount, Finding
 from tests.bench.scale import Progress, Scale
 from tests.bench.stampede import connect
-from tests.local.client import SignedClient
-from tests.local.stack import Options, Stack
 
 MEMORY_S: Final = 30.0
 GIVE_UP: Final = 2  # times the memory's time

@@ -7,8 +7,8 @@ import tomllib
 from collections.abc import Sequence
 from typing import Final
 
+from local.process import ROOT
 from tests.bench.figure import Finding, Sample
-from tests.local.process import ROOT
 
 PRICES: Final = ROOT / "tests" / "cost" / "prices.toml"
 SIZES_MB: Final = (256, 512, 1024, 1769, 3008)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from local.process import ROOT
 from tests.bench import memory_choice
 from tests.bench.figure import Amount, Finding, Sample, read
-from tests.local.process import ROOT
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 CHART: Final = ROOT / "docs" / "latency.svg"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from local.events import Event, queue_event
 from tests.bench.figure import Finding, timed
 from tests.bench.ground import GET_TOKEN, Ground, event
 from tests.bench.scale import Progress, Scale
-from tests.local.events import Event, queue_event
-from token_broker.adapters.renewal_queue import write_message
+from token_broker.adapters.sqs import write_message
 from token_broker.ports import RenewalMessage
 
 QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"

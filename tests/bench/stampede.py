@@ -16,14 +16,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
+from local.client import SignedClient
+from local.connections import aws_client
+from local.providers import DEFAULT_ACCOUNTS, default_settings
+from local.sigv4 import LOCAL
+from local.stack import Options, Stack
 from tests.bench.figure import Amount, Figure, Finding, Sample
 from tests.bench.ground import PROVIDER
 from tests.bench.scale import Progress, Scale
-from tests.local.client import SignedClient
-from tests.local.connections import aws_client
-from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
-from tests.local.sigv4 import LOCAL
-from tests.local.stack import Options, Stack
 
 BAR: Final = 1.5  # for the longest of the latencies
 ANSWER_S: Final = 60.0

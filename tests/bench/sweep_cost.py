@@ -13,9 +13,9 @@ from typing import Any, Final
 from tests.bench.figure import Figure, Tally
 from tests.fakes.world import make_broker
 from tests.simulation.over_dynamodb import dynamodb
-from token_broker.adapters.token_table import due_attributes
+from token_broker.adapters.dynamodb.token_table import due_attributes
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.sweep import SWEEP_INTERVAL, sweep
+from token_broker.service.sweep import SWEEP_INTERVAL, sweep
 
 SIZES: Final = (1_000, 10_000, 100_000)
 DUE: Final = 50
@@ -58,7 +58,7 @@ def _sweep(stored: int, due: int) -> Tally:
             requests = [_put(number, now if number < due else now + timedelta(hours=6)) for number in numbers]
             client.batch_write_item(RequestItems={"TokenTable": requests})
         client.meta.events.register("after-call.dynamodb.Query", count)
-        parts = make_broker(tokens=tokens, connections=connections, clock=lambda: now).parts
+        parts = make_broker(tokens=tokens, connections=connections, clock=lambda: now).context
         report = sweep(parts, scheduled_at=now, deadline=now + SWEEP_INTERVAL, hands=1)
     assert report.queued == due, report
     return Tally(read=sum(read), queries=len(read), stored=stored)

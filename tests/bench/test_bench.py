@@ -14,6 +14,9 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
 
+from local.aws import REGION, AwsServer
+from local.connections import aws_client
+from local.resources import LocalStack
 from tests.bench import courses, memory_choice, page, sweep_cost
 from tests.bench.__main__ import main
 from tests.bench.canned import Canned
@@ -40,9 +43,6 @@ from tests.bench.sections import SECTIONS
 from tests.e2e.built import built_functions
 from tests.e2e.emulator import PYTHON
 from tests.integration.handlers.functions import Context
-from tests.local.aws import REGION, AwsServer
-from tests.local.connections import aws_client
-from tests.local.resources import LocalStack
 
 APART = ("cold", "layers", "hanging_provider")
 SIDES = {
@@ -116,7 +116,7 @@ def test_cold_starts_run_on_the_runtime(tmp_path: Path) -> None:
 def test_the_floor_of_a_cold_start_imports_what_a_hit_from_the_table_imports() -> None:
     """All but the broker's own modules, and what reads its catalogue."""
     code = built_functions()[GET_TOKEN]
-    broker = _imported(code.task_root, code.layers, "get_token.app", "token_broker.adapters.sealing")
+    broker = _imported(code.task_root, code.layers, "get_token.app", "token_broker.adapters.kms")
     floor = _imported(FLOORS, code.layers, "powertools")
     own = {name for name in broker if name.partition(".")[0] in ("token_broker", "get_token", "tomllib")}
     assert own

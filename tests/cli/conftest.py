@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.local.aws import REGION
-from tests.local.client import Answer, SignedClient
-from tests.local.connections import NAME, aws_client
-from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
-from tests.local.resources import STACK_NAME
-from tests.local.sigv4 import LOCAL
-from tests.local.stack import Options, Stack
-from token_broker_client.cli.app import main
+from local.aws import REGION
+from local.client import BrokerResponse, SignedClient
+from local.connections import NAME, aws_client
+from local.providers import DEFAULT_ACCOUNTS, default_settings
+from local.resources import STACK_NAME
+from local.sigv4 import LOCAL
+from local.stack import Options, Stack
+from token_broker_cli.app import main
 
 from .terminal import Terminal
 
@@ -70,11 +70,11 @@ class Cli:
 
     # What the broker and Secrets Manager hold, past the command line
 
-    def ask(self, method: str, path: str, body: Any = None) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None) -> BrokerResponse:
         with closing(SignedClient(self.running.url)) as client:
             return client.call(method, path, body=body)
 
-    def token(self, provider: str, name: str) -> Answer:
+    def token(self, provider: str, name: str) -> BrokerResponse:
         return self.ask("GET", f"/v1/tokens/{provider}/{name}")
 
     def settings(self, provider: str, name: str) -> Any:

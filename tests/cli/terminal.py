@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
-from tests.local.process import ROOT
+from local.process import ROOT
 
 QUIET_S: Final = 90.0
 ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -25,7 +25,7 @@ ON_ITS_TERMINAL: Final = """
 import fcntl, runpy, signal, termios
 signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-runpy.run_module("token_broker_client.cli", run_name="__main__")
+runpy.run_module("token_broker_cli", run_name="__main__")
 """
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS
-from tests.local.sigv4 import LOCAL
+from local.providers import DEFAULT_ACCOUNTS
+from local.sigv4 import LOCAL
 
 from .conftest import Cli, new_name
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings, start_providers
-from token_broker import catalogue
 from token_broker.catalogue.__main__ import main
+
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings, start_providers
+from token_broker import catalogue
 
 SHIPPED = sorted(Path(catalogue.__file__).parent.glob("*.toml"))
 FAULTY = """

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.local.connections import aws_client
-from tests.local.sigv4 import LOCAL
+from local.connections import aws_client
+from local.sigv4 import LOCAL
 
 from .conftest import Cli, physical
 

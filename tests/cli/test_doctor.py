@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.local.aws import AwsProcess
-from tests.local.connections import aws_client
-from tests.local.ports import listen
-from tests.local.providers import DEFAULT_ACCOUNTS
-from tests.local.resources import create_resources
+from local.aws import AwsProcess
+from local.connections import aws_client
+from local.ports import listen
+from local.providers import DEFAULT_ACCOUNTS
+from local.resources import create_resources
 
 from .conftest import Cli, physical
 

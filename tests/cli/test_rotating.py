@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS
-from token_broker_client.cli.problems import Problem
-from token_broker_client.cli.vault import ConnectionSecret
+from local.providers import DEFAULT_ACCOUNTS
+from token_broker_cli.problems import Problem
+from token_broker_cli.vault import ConnectionSecret
 
 from .conftest import Cli
 

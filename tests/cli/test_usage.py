@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.process import ROOT
-from token_broker_client.cli.app import main
-from token_broker_client.cli.problems import ADVICE, Exit
-from token_broker_client.cli.usage import OVERVIEW, PROG, Parser, completion, parse, parser
+from local.process import ROOT
+from token_broker_cli.app import main
+from token_broker_cli.problems import ADVICE, Exit
+from token_broker_cli.usage import OVERVIEW, PROG, Parser, completion, parse, parser
 
 WRITTEN = [ROOT / "docs" / "platform-engineers.md"]
 # From the program's name to where the shell goes on: a quote, a pipe, a redirection, a closing parenthesis.
@@ -163,7 +163,7 @@ def test_without_a_broker_and_credentials_it_says_what_is_missing(
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['rich'] = None; from token_broker_client.cli.__main__ import main; sys.exit(main())"
+    code = "import sys; sys.modules['rich'] = None; from token_broker_cli.__main__ import main; sys.exit(main())"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT / "layers" / "client")},

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.local.front import Front, Gateway
-from tests.local.ports import listen
-from tests.local.sigv4 import LOCAL, ReceivedRequest
+from local.front import Front, Gateway
+from local.ports import listen
+from local.sigv4 import LOCAL, ReceivedRequest
 
 Reply = tuple[int, dict[str, str], bytes]
 OK: Reply = (200, {}, b"ok")

@@ -43,7 +43,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
-class Answer:
+class BrokerResponse:
     """What came back, whichever library asked."""
 
     status: int
@@ -51,23 +51,25 @@ class Answer:
     statuses: list[int]  # of the answers before it, redirects and replays
 
 
-Call = Callable[..., Answer]
+Call = Callable[..., BrokerResponse]
 
 
-def with_requests(method: str, url: str, auth: BrokerAuth, **more: Any) -> Answer:
+def with_requests(method: str, url: str, auth: BrokerAuth, **more: Any) -> BrokerResponse:
     with requests.Session() as session:
         session.trust_env = False
         response = session.request(method, url, auth=auth, timeout=10, **more)
-        return Answer(response.status_code, response.text, [earlier.status_code for earlier in response.history])
+        return BrokerResponse(
+            response.status_code, response.text, [earlier.status_code for earlier in response.history]
+        )
 
 
-def with_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> Answer:
+def with_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> BrokerResponse:
     with httpx.Client(verify=NO_TLS, trust_env=False, follow_redirects=True) as client:
         return _answer(client.request(method, url, auth=auth, **_httpx(more)))
 
 
-def with_async_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> Answer:
-    async def call() -> Answer:
+def with_async_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> BrokerResponse:
+    async def call() -> BrokerResponse:
         async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, follow_redirects=True) as client:
             return _answer(await client.request(method, url, auth=auth, **_httpx(more)))
 
@@ -78,8 +80,8 @@ def _httpx(more: dict[str, Any]) -> dict[str, Any]:
     return {{"data": "content"}.get(name, name): value for name, value in more.items()}
 
 
-def _answer(response: httpx.Response) -> Answer:
-    return Answer(response.status_code, response.text, [earlier.status_code for earlier in response.history])
+def _answer(response: httpx.Response) -> BrokerResponse:
+    return BrokerResponse(response.status_code, response.text, [earlier.status_code for earlier in response.history])
 
 
 @pytest.fixture(params=[with_requests, with_httpx, with_async_httpx], ids=["requests", "httpx", "async httpx"])

@@ -10,12 +10,12 @@ import boto3
 import pytest
 import urllib3
 
-from tests.local.aws import REGION
-from tests.local.front import Front, Gateway, Route
-from tests.local.ports import LOOPBACK, listen, port_of
-from tests.local.resources import GatewayResponse
-from tests.local.sigv4 import LOCAL, SignatureVerifier
-from token_broker import rest
+from local.aws import REGION
+from local.front import Front, Gateway, Route
+from local.ports import LOOPBACK, listen, port_of
+from local.resources import GatewayResponse
+from local.sigv4 import LOCAL, SignatureVerifier
+from token_broker.http import problems
 from token_broker_client import BrokerRefused, BrokerUnreachable, ClientNotConfigured, TokenBroker, TryLater, errors
 from token_broker_client.client import shared_broker
 from token_broker_client.endpoint import REGION_IN_HOST, Endpoint
@@ -243,7 +243,7 @@ def test_a_forked_child_starts_without_the_parents_connections_and_locks(client:
 
 def test_every_code_that_a_token_request_can_get_has_its_class() -> None:
     of_other_routes = {"would_revoke", "version_conflict", "too_many_trials"}
-    ours = {kind.code: (kind.__name__, status) for kind, status in rest.STATUS.items()}
+    ours = {kind.code: (kind.__name__, status) for kind, status in problems.STATUS.items()}
     gateways = {"access_denied": ("AccessDenied", 403), "throttled": ("Throttled", 429)}
     further = {"gateway_timeout": ("GatewayTimeout", 504), "internal_error": ("InternalError", 500)}
     expected = {code: it for code, it in (ours | gateways | further).items() if code not in of_other_routes}

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import requests
 
-from tests.local.aws import REGION
-from tests.local.client import SignedClient
-from tests.local.connections import DEMO_PROVIDERS, aws_client
-from tests.local.front import Front, Gateway, Route
-from tests.local.ports import listen
-from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
-from tests.local.providers.simulator import Simulator
-from tests.local.sigv4 import LOCAL, SignatureVerifier
-from tests.local.stack import STAGE, Options, Stack
+from local.aws import REGION
+from local.client import SignedClient
+from local.connections import DEMO_PROVIDERS, aws_client
+from local.front import Front, Gateway, Route
+from local.ports import listen
+from local.providers import DEFAULT_ACCOUNTS, default_settings
+from local.providers.simulator import Simulator
+from local.sigv4 import LOCAL, SignatureVerifier
+from local.stack import STAGE, Options, Stack
 from token_broker_client import BrokerAuth, BrokerRefused, TokenBroker, client
 
 from .conftest import Call

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import World
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
+from token_broker.service import Broker
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from token_broker.core.names import ConnectionName
-from token_broker.ports import ConnectionStore, StoredSettings, Unclaimed
+from token_broker.ports import ConditionFailed, ConnectionStore, StoredSettings
 
 SETTINGS: dict[str, Any] = {"allowed_callers": ["*"], "params": {"audience": "ünïcode"}, "lifetime_s": 60}
 
@@ -46,21 +46,21 @@ class ConnectionStoreContract:
     def test_a_put_over_another_version_is_refused(self, connections: ConnectionStore) -> None:
         name = new_name()
         put(connections, name)
-        with pytest.raises(Unclaimed):
+        with pytest.raises(ConditionFailed):
             put(connections, name, "s2", expected="s0")
         assert put(connections, name, "s2", expected="s1") is not None
         assert connections.get(name) == StoredSettings(name, SETTINGS, "s2")
 
     def test_a_put_over_a_version_is_refused_where_there_is_none(self, connections: ConnectionStore) -> None:
         name = new_name()
-        with pytest.raises(Unclaimed):
+        with pytest.raises(ConditionFailed):
             put(connections, name, expected="s1")
         assert connections.get(name) is None
 
     def test_a_put_of_something_new_is_refused_where_something_stands(self, connections: ConnectionStore) -> None:
         name = new_name()
         assert put(connections, name, absent=True) is None
-        with pytest.raises(Unclaimed):
+        with pytest.raises(ConditionFailed):
             put(connections, name, "s2", absent=True)
         assert connections.get(name) == StoredSettings(name, SETTINGS, "s1")
 
@@ -74,7 +74,7 @@ class ConnectionStoreContract:
     def test_a_delete_of_another_version_is_refused(self, connections: ConnectionStore) -> None:
         name = new_name()
         put(connections, name)
-        with pytest.raises(Unclaimed):
+        with pytest.raises(ConditionFailed):
             connections.delete(name, expected="s0")
         assert connections.get(name) is not None
         assert connections.delete(name, expected="s1")

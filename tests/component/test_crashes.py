@@ -13,11 +13,12 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.fakes import World, issuing
-from token_broker.broker import Broker
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, fingerprint
-from token_broker.core.tokens import CLOCK_TOLERANCE
-from token_broker.sweep import sweep
+from token_broker.core.records import CLOCK_TOLERANCE
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
+from token_broker.service import Broker
+from token_broker.service.sweep import sweep
 
 LEASE = timedelta(seconds=17)
 SWEEP_INTERVAL = timedelta(seconds=60)
@@ -75,7 +76,7 @@ class Journey:
                     raise Crash
                 self._world.faults.after(name, _crash)
 
-    def _send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def _send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         self.calls.append("send")
         if self._is_last() and not self._after:
             raise Crash
@@ -94,10 +95,10 @@ def _crash() -> None:
 
 def sweeps(world: World, broker: Broker) -> None:
     """One sweep, and the worker on each of its messages in time."""
-    sweep(broker.parts, scheduled_at=world.clock(), deadline=world.clock() + SWEEP_INTERVAL, hands=1)
+    sweep(broker.context, scheduled_at=world.clock(), deadline=world.clock() + SWEEP_INTERVAL, threads=1)
     for message in sorted(world.queue.take(), key=lambda message: message.delay):
         world.clock.advance(message.delay.total_seconds())
-        broker.renew(ConnectionName(*message.pk.removeprefix("C#").split("/")), message.sk)
+        broker.renew(message.name, message.scope_id)
 
 
 def sent(world: World) -> list[str]:
@@ -130,7 +131,7 @@ def is_renewed(world: World, name: ConnectionName) -> bool:
     """Whether the pair that stands is new, and its refresh token fit to be sent."""
     record = world.record(name)
     is_new = record.token is not None and record.token.renew_at > world.clock()
-    return is_new and record.refresh is not None and not record.refresh.sent
+    return is_new and record.refresh_token is not None and not record.refresh_token.sent
 
 
 Entry = Callable[[World, Broker, ConnectionName], None]
@@ -189,6 +190,6 @@ def test_a_crash_after_the_commit_keeps_the_pair(world: World, broker: Broker, s
     with pytest.raises(Crash):
         world.renew(broker, store_front)
     journey.heal()
-    refresh = world.record(store_front).refresh
+    refresh = world.record(store_front).refresh_token
     assert refresh is not None
     assert (refresh.refresh_id, refresh.sent) == (fingerprint("refresh-2"), False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.fakes import World, answering, issuing
-from tests.unit.orders import jwt
-from token_broker.answers import timestamp
-from token_broker.broker import Broker
-from token_broker.broker.renewal import Outcome
+from tests.unit.grant_requests import jwt
 from token_broker.core.deadlines import Deadline
 from token_broker.core.names import ConnectionName
+from token_broker.http.responses import timestamp
+from token_broker.service import Broker
+from token_broker.service.renew import RenewalOutcome
 
 DAY = timedelta(days=1)
 
@@ -25,11 +25,11 @@ def test_credentials_that_end_show_in_the_state_and_at_each_renewal(world: World
     world.ask(broker, name)
     world.clock.advance(3000)
     renewal = world.renew(broker, name)
-    assert renewal.outcome is Outcome.RENEWED
-    assert days_left(world, renewal.deadlines) == days_left(world, broker.registry.show(name).deadlines)
+    assert renewal.outcome is RenewalOutcome.RENEWED
+    assert days_left(world, renewal.deadlines) == days_left(world, broker.connections.show(name).deadlines)
     assert days_left(world, renewal.deadlines) == {"credentials": 20}
     world.clock.advance(DAY.total_seconds() * 25)
-    assert days_left(world, broker.registry.show(name).deadlines) == {"credentials": -5}
+    assert days_left(world, broker.connections.show(name).deadlines) == {"credentials": -5}
 
 
 def test_a_refresh_tokens_own_end_shows_until_it_was_sent(world: World, broker: Broker) -> None:
@@ -37,27 +37,27 @@ def test_a_refresh_tokens_own_end_shows_until_it_was_sent(world: World, broker: 
     name = world.connection("ucommerce")
     world.provider.to = issuing(expires_in=300, refresh_token=jwt(exp=end.timestamp()))
     world.ask(broker, name)
-    (deadline,) = broker.registry.show(name).deadlines
+    (deadline,) = broker.connections.show(name).deadlines
     assert (deadline.what, deadline.scope, deadline.at) == ("refresh_token", "", end)
     world.clock.advance(250)
     world.provider.to = answering(503)
     world.renew(broker, name)
-    assert broker.registry.show(name).deadlines == ()
+    assert broker.connections.show(name).deadlines == ()
 
 
 def test_what_has_no_end_has_no_deadline(world: World, broker: Broker, name: ConnectionName) -> None:
     world.ask(broker, name)
-    assert broker.registry.show(name).deadlines == ()
+    assert broker.connections.show(name).deadlines == ()
 
 
 def test_a_renewal_says_how_often_the_provider_failed(world: World, broker: Broker, name: ConnectionName) -> None:
     world.ask(broker, name)
     world.provider.to = answering(503)
     world.clock.advance(3000)
-    failed = [world.renew(broker, name).in_a_row]
+    failed = [world.renew(broker, name).consecutive_failures]
     for _ in range(3):
         world.clock.advance(600)
-        failed.append(world.renew(broker, name).in_a_row)
+        failed.append(world.renew(broker, name).consecutive_failures)
     assert failed[:1] == [1]
     assert failed == sorted(failed)
     assert failed[-1] > 1

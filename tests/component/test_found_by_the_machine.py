@@ -8,7 +8,6 @@ import pytest
 
 from tests.fakes import CALLER, World, answering, hanging, in_turn, issuing
 from tests.fakes.world import OAUTH_CREDENTIALS
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
 from token_broker.errors import (
     BrokerError,
@@ -18,6 +17,7 @@ from token_broker.errors import (
     ProviderUnavailable,
 )
 from token_broker.ports import Send
+from token_broker.service import Broker
 
 FAILED = answering(200, {"status": "FAILED"})
 LOGIN = {"field": "accessToken", "status": "SUCCESS", "expires_in": None}
@@ -65,7 +65,7 @@ def test_p9_logins_of_unknown_outcome_do_not_count_against_a_new_secret(
             world.ask(world.instance(), seller)
         world.clock.advance(3_600)
     world.provider.to = working
-    world.vault.put(seller, {"username": "seller", "password": "new"})
+    world.secrets.put(seller, {"username": "seller", "password": "new"})
     broker.secret_changed(seller)
     assert world.ask(broker, seller).source == "provider"
 
@@ -81,7 +81,7 @@ def test_p4_the_first_refusal_of_another_secret_rests_as_a_first_one(
         assert error.retry_after is not None
         assert error.retry_after.total_seconds() == rest_s
         world.clock.advance(rest_s)
-    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "another"})
+    world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": "another"})
     error = refused(world, world.instance(), name)
     assert error.retry_after is not None
     assert error.retry_after.total_seconds() == 900
@@ -153,7 +153,7 @@ def test_p4_a_trial_does_not_shorten_the_rest_that_a_provider_asked_for(
     refused(world, broker, name)
     world.provider.to = answering(503)
     with pytest.raises(ProviderUnavailable):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.provider.requests.clear()
     world.clock.advance(60)
     refused(world, broker, name)
@@ -164,7 +164,7 @@ def test_p4_new_secrets_are_counted_behind_outages_too(world: World, broker: Bro
     """At most three new versions in an hour: what came of one may have been lost, and counted towards the lock."""
     world.provider.to = in_turn(*[FAILED, hanging()] * 10)
     for number in range(10):
-        world.vault.put(seller, {"username": "seller", "password": f"wrong-{number}"})
+        world.secrets.put(seller, {"username": "seller", "password": f"wrong-{number}"})
         refused(world, broker, seller)
         world.clock.advance(31)
     assert len(world.provider) <= 1 + 3
@@ -176,10 +176,10 @@ def test_p4_a_limit_that_a_pending_secret_meets_does_not_end_the_refusal_of_the_
     """Both hold: the wish to be left alone for every secret, the refusal for the one that was refused."""
     world.provider.to = answering(401, {"error": "invalid_client"})
     refused(world, broker, name)
-    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"}, stage="AWSPENDING")
+    world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"}, stage="AWSPENDING")
     world.provider.to = answering(429, {}, {"retry-after": "90"})
     with pytest.raises(ProviderRateLimited):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.provider.requests.clear()
     world.provider.to = issuing()
     world.clock.advance(600)
@@ -191,10 +191,10 @@ def test_p4_a_limit_holds_for_the_secret_that_is_promoted_meanwhile(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
     world.provider.to = answering(429, {}, {"retry-after": "90"})
-    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"}, stage="AWSPENDING")
+    world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"}, stage="AWSPENDING")
     with pytest.raises(ProviderRateLimited):
-        broker.attempt(name, force=False)
-    world.vault.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"})
+        broker.trial(name, force=False)
+    world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": "next"})
     world.provider.requests.clear()
     world.provider.to = issuing()
     world.clock.advance(80)
@@ -212,7 +212,7 @@ def test_p4_an_outage_that_a_trial_meets_does_not_shorten_the_rest_of_a_doubted_
     world.provider.to = in_turn(FAILED, answering(503))
     refused(world, broker, seller)
     with pytest.raises(ProviderUnavailable):
-        broker.attempt(seller, force=False)
+        broker.trial(seller, force=False)
     world.provider.requests.clear()
     world.clock.advance(50)
     refused(world, broker, seller)

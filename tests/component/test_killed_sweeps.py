@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World
-from token_broker.broker import Broker
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.sweep import SWEEP_INTERVAL, sweep
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
+from token_broker.service import Broker
+from token_broker.service.sweep import SWEEP_INTERVAL, sweep
 
 KEYS = 25
 # A killed sweep's claim: its delay of up to a minute, two intervals, a lease.
@@ -47,7 +48,7 @@ class Death:
                 raise Crash
             self._world.faults.after(name, self._crash)
 
-    def _send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def _send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         is_now = self._is_now()
         if is_now and not self._after:
             self._crash()
@@ -78,11 +79,11 @@ def run(world: World, broker: Broker) -> None:
     """One sweep, and the worker on each message in its time. Who is killed leaves what he had not begun."""
     deadline = world.clock() + SWEEP_INTERVAL
     with contextlib.suppress(Crash):
-        sweep(broker.parts, scheduled_at=world.clock(), deadline=deadline, hands=1)
+        sweep(broker.context, scheduled_at=world.clock(), deadline=deadline, threads=1)
     for message in sorted(world.queue.take(), key=lambda message: message.delay):
-        name = ConnectionName(*message.pk.removeprefix("C#").split("/"))
+        name = message.name
         try:
-            broker.renew(name, message.sk)
+            broker.renew(name, message.scope_id)
         except Crash:
             # Not deleted from the queue: it comes again when its visibility ends.
             world.queue.messages.append(message)
@@ -119,9 +120,9 @@ def test_ten_thousand_due_keys_are_queued_within_one_sweep(world: World) -> None
         world.tokens.make_due(TokenKey(name, "users:read"), world.clock() + number * SWEEP_INTERVAL / keys)
     world.faults.every = lambda _name: world.clock.advance(trip_s / hands)
     started = world.clock()
-    report = sweep(broker.parts, scheduled_at=started, deadline=started + timedelta(seconds=45), hands=1)
+    report = sweep(broker.context, scheduled_at=started, deadline=started + timedelta(seconds=45), threads=1)
     assert (report.due, report.queued, report.deferred) == (keys, keys, 0)
-    assert set(Counter((message.pk, message.sk) for message in world.queue.messages).values()) == {1}
+    assert set(Counter((message.name, message.scope_id) for message in world.queue.messages).values()) == {1}
     assert world.clock() - started < timedelta(seconds=15)
     delays = [message.delay for message in world.queue.messages]
     assert max(delays) <= SWEEP_INTERVAL

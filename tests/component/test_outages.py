@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, answering, failing_first, hanging, issuing, refusing, unreachable
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
 from token_broker.errors import (
     ConnectionMisconfigured,
@@ -18,6 +17,7 @@ from token_broker.errors import (
     ProviderUnavailable,
 )
 from token_broker.ports import Send
+from token_broker.service import Broker
 
 DENIED = refusing("invalid_client", 401)
 
@@ -154,7 +154,7 @@ def test_p9_a_new_version_of_the_secret_ends_a_refusal(world: World, broker: Bro
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
     world.provider.to = issuing()
-    world.vault.put(name, {"client_id": "id", "client_secret": "new"})
+    world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
     assert world.ask(world.instance(), name).access_token == "tok-1"
     assert world.record(name).failures() == ()
 
@@ -187,7 +187,7 @@ def test_at_most_three_new_versions_of_a_secret_are_tried_in_an_hour(
     for _ in range(8):
         with pytest.raises(ProviderError):
             world.ask(broker, name)
-        world.vault.put(name, {"client_id": "id", "client_secret": "guess"})
+        world.secrets.put(name, {"client_id": "id", "client_secret": "guess"})
         world.clock.advance(31)
     assert len(world.provider) == 1 + 3
     with pytest.raises(ProviderRateLimited) as caught:
@@ -236,7 +236,7 @@ def test_a_limit_per_connection_rests_the_connection_only(world: World, broker: 
 
 def test_a_limit_per_host_rests_every_connection_there(world: World, broker: Broker) -> None:
     one, two = (world.connection("commerce-layer", c, scope="market:id:1") for c in ("one", "two"))
-    elsewhere = world.connection(
+    wrong_redirect = world.connection(
         "commerce-layer", "elsewhere", scope="market:id:1", token_url="https://auth.other.example/token"
     )
     world.provider.to = answering(429, headers={"retry-after": "120"})
@@ -247,7 +247,7 @@ def test_a_limit_per_host_rests_every_connection_there(world: World, broker: Bro
         with pytest.raises(ProviderRateLimited) as caught:
             world.ask(world.instance(), name)
         assert caught.value.retry_after == timedelta(seconds=120)
-    assert world.ask(broker, elsewhere).access_token == "tok-1"
+    assert world.ask(broker, wrong_redirect).access_token == "tok-1"
     world.clock.advance(120)
     assert world.ask(broker, two).access_token == "tok-2"
 
@@ -264,13 +264,13 @@ def test_a_limit_per_host_rests_every_connection_there(world: World, broker: Bro
 def test_a_secret_that_will_not_do_is_named_and_not_sent(
     world: World, broker: Broker, name: ConnectionName, secret: dict[str, object] | str | None, named: str
 ) -> None:
-    world.vault.delete(name)
+    world.secrets.delete(name)
     if secret is not None:
-        world.vault.put(name, secret)
+        world.secrets.put(name, secret)
     with pytest.raises(ConnectionMisconfigured, match=named):
         world.ask(broker, name)
     assert len(world.provider) == 0
-    world.vault.put(name, {"client_id": "id", "client_secret": "secret"})
+    world.secrets.put(name, {"client_id": "id", "client_secret": "secret"})
     assert world.ask(broker, name).access_token == "tok-1"
 
 
@@ -296,7 +296,7 @@ def test_two_logins_with_an_unknown_outcome_count_as_a_refusal(world: World, bro
 def test_logins_whose_sender_died_are_counted(world: World, broker: Broker) -> None:
     """The attempt is written before the request goes out: a crash after it is an unknown outcome."""
     name = unicommerce(world)
-    world.tokens.begin_attempt(name, "dead", "v1")
+    world.tokens.begin_login(name, "dead", "v1")
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
     assert len(world.provider) == 1
@@ -309,7 +309,7 @@ def test_a_login_that_is_answered_settles_the_attempts(world: World, broker: Bro
     world.clock.advance(2)
     world.provider.to = issuing(field="accessToken", status="SUCCESS")
     assert world.ask(broker, name).access_token == "tok-1"
-    assert world.record(name).guard.unresolved == 0
+    assert world.record(name).health.unresolved_logins == 0
 
 
 def test_a_failed_login_is_believed_the_second_time_where_it_worked_before(world: World, broker: Broker) -> None:

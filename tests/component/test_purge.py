@@ -7,19 +7,19 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, answering, calling_back, issuing, unreachable
-from token_broker.broker import Broker, Purge
-from token_broker.broker.renewal import Outcome
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.errors import BrokerError, ConnectionSuspended, UnknownConnection
+from token_broker.service import Broker, PurgeResult
+from token_broker.service.renew import RenewalOutcome
 
 FIRST, SECOND = fingerprint("tok-1"), fingerprint("tok-2")
 
 
-def purge(world: World, broker: Broker, name: ConnectionName, scope: str | None = None) -> Purge:
+def purge(world: World, broker: Broker, name: ConnectionName, scope: str | None = None) -> PurgeResult:
     return broker.purge(name, scope, deadline=world.clock() + timedelta(seconds=26))
 
 
-def reasons(done: Purge) -> dict[str, str]:
+def reasons(done: PurgeResult) -> dict[str, str]:
     return {item.token_id: item.reason for item in done.not_revoked}
 
 
@@ -29,7 +29,7 @@ def test_a_purge_drops_and_revokes(world: World, broker: Broker, name: Connectio
     assert (done.dropped, done.revoked, done.not_revoked) == (1, (FIRST,), ())
     assert "token=tok-1" in world.revoker.bodies()[0]
     record = world.record(name)
-    assert (record.token, record.retired, record.refresh) == (None, (), None)
+    assert (record.token, record.retired, record.refresh_token) == (None, (), None)
 
 
 def test_every_instance_stops_within_thirty_seconds(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -69,7 +69,7 @@ def test_one_scope_set_or_all_of_them(world: World, broker: Broker, name: Connec
 
 def test_the_tokens_go_although_the_secret_is_gone(world: World, broker: Broker, name: ConnectionName) -> None:
     world.ask(broker, name)
-    world.vault.delete(name)
+    world.secrets.delete(name)
     done = purge(world, broker, name)
     assert (done.dropped, reasons(done)) == (1, {FIRST: "credentials_missing"})
     assert world.record(name).token is None
@@ -134,9 +134,9 @@ def test_p8_the_worker_sends_nothing_to_an_address_that_stands_beside_a_token(
     world.revoker.to = answering(503)
     purge(world, broker, name)
     record = world.record(name)
-    assert record.revoke_with is not None
-    elsewhere = {**record.revoke_with, "revocation_url": "https://elsewhere.example/revoke"}
-    world.tokens._change(record.key, revoke_with=elsewhere)
+    assert record.revocation_settings is not None
+    wrong_redirect = {**record.revocation_settings, "revocation_url": "https://elsewhere.example/revoke"}
+    world.tokens._change(record.key, revocation_settings=wrong_redirect)
     if is_gone:
         world.connections.delete(name, expected=None)
     world.revoker.requests.clear()
@@ -156,7 +156,7 @@ def test_the_worker_revokes_for_a_deleted_connection_where_its_token_says(
     world.revoker.to = answering(200, {})
     world.revoker.requests.clear()
     world.clock.advance(60)
-    assert world.renew(broker, name).outcome is Outcome.REVOKED
+    assert world.renew(broker, name).outcome is RenewalOutcome.REVOKED
     assert "token=tok-1" in world.revoker.bodies()[0]
 
 
@@ -169,7 +169,7 @@ def test_the_worker_revokes_where_the_settings_say_by_now(world: World, broker: 
     purge(world, broker, name)
     world.revoker.to = answering(200, {})
     world.clock.advance(60)
-    assert world.renew(broker, name).outcome is Outcome.REVOKED
+    assert world.renew(broker, name).outcome is RenewalOutcome.REVOKED
 
 
 def test_the_worker_issues_nothing_anew_after_a_purge(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -177,7 +177,7 @@ def test_the_worker_issues_nothing_anew_after_a_purge(world: World, broker: Brok
     world.ask(broker, name)
     purge(world, broker, name)
     world.clock.advance(60)
-    assert world.renew(broker, name).outcome is not Outcome.RENEWED
+    assert world.renew(broker, name).outcome is not RenewalOutcome.RENEWED
     assert len(world.provider) == 1
 
 
@@ -213,10 +213,10 @@ def test_the_worker_revokes_for_a_suspended_connection(world: World, broker: Bro
     world.revoker.to = answering(503)
     purge(world, broker, name)
     world.settings(name, suspended=True)
-    assert world.renew(broker, name).outcome is Outcome.IDLE
+    assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
     assert world.record(name).due_at is not None
     world.revoker.to = answering(200, {})
-    assert world.renew(broker, name).outcome is Outcome.REVOKED
+    assert world.renew(broker, name).outcome is RenewalOutcome.REVOKED
 
 
 def test_a_purge_wins_over_an_acquisition_in_flight(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -303,7 +303,7 @@ def test_a_first_request_under_way_does_not_outlive_a_purge(
             world.settings(name, suspended=True)
             purge(world, other, name)
         else:
-            other.registry.delete(name, expected=None)
+            other.connections.delete(name, expected=None)
 
     world.faults.before("tokens.take_lease", end)
     with pytest.raises(error):

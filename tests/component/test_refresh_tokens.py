@@ -8,10 +8,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.fakes import World, answering, calling_back, dying, hanging, in_turn, issuing, refusing, unreachable
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
 from token_broker.errors import BrokerError, BrokerUnavailable
 from token_broker.ports import Send
+from token_broker.service import Broker
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_renewal_refreshes_and_keeps_the_new_pair(world: World, broker: Broker
         renew(world, broker, store_front)
     assert sent(world) == ["refresh-1", "refresh-2", "refresh-3"]
     assert len(world.connect) == 1
-    refresh = world.record(store_front).refresh
+    refresh = world.record(store_front).refresh_token
     assert refresh is not None
     assert (refresh.refresh_id, refresh.sent) == (fingerprint("refresh-4"), False)
 
@@ -55,7 +55,7 @@ def test_a_renewal_with_a_refresh_token_takes_at_most_nine_calls(
 def test_a_refresh_token_is_marked_before_it_is_sent(world: World, broker: Broker, store_front: ConnectionName) -> None:
     world.ask(broker, store_front)
     seen = []
-    world.provider.to = calling_back(lambda: seen.append(world.record(store_front).refresh), world.provider.to)
+    world.provider.to = calling_back(lambda: seen.append(world.record(store_front).refresh_token), world.provider.to)
     renew(world, broker, store_front)
     (refresh,) = seen
     assert refresh is not None
@@ -233,7 +233,7 @@ def test_a_late_pair_does_not_overwrite_a_newer_one(world: World, broker: Broker
     world.clock.advance(250)
     world.faults.before("tokens.commit", lambda: (world.clock.advance(60), world.ask(world.instance(), store_front)))
     world.renew(broker, store_front)
-    refresh = world.record(store_front).refresh
+    refresh = world.record(store_front).refresh_token
     assert refresh is not None
     assert refresh.refresh_id == fingerprint("refresh-3")
 
@@ -242,9 +242,9 @@ def test_the_whole_of_it_is_sealed(world: World, broker: Broker, store_front: Co
     world.ask(broker, store_front)
     record = world.tokens.read(TokenKey(store_front, ""))[1]
     assert record.token is not None
-    assert record.refresh is not None
+    assert record.refresh_token is not None
     assert b"tok-1" not in record.token.sealed
-    assert b"refresh-1" not in record.refresh.sealed
+    assert b"refresh-1" not in record.refresh_token.sealed
     assert "refresh-1" not in repr(record)
 
 

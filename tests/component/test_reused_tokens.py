@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, calling_back, issuing
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.errors import AcquisitionInProgress
+from token_broker.service import Broker
 
 
 def test_a_token_that_the_next_holder_may_be_given_too_is_not_revoked(
@@ -40,5 +40,5 @@ def test_a_trial_that_is_given_the_live_token_lets_it_live(world: World, broker:
     """It was committed while the trial was reading the secret: the trial looks under its own lease."""
     world.provider.to = issuing("same")
     world.faults.before("vault.read", lambda: world.ask(world.instance(), name))
-    assert broker.attempt(name, force=False).token_id == fingerprint("same")
+    assert broker.trial(name, force=False).token_id == fingerprint("same")
     assert len(world.revoker) == 0

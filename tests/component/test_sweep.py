@@ -6,10 +6,10 @@ from datetime import timedelta
 from itertools import pairwise
 
 from tests.fakes import World, answering
-from token_broker.broker import Broker
-from token_broker.broker.renewal import Outcome
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.sweep import SweepReport, sweep
+from token_broker.service import Broker
+from token_broker.service.renew import RenewalOutcome
+from token_broker.service.sweep import SweepReport, sweep
 
 NAME = ConnectionName("oauth2", "many")
 INTERVAL = timedelta(seconds=60)
@@ -25,13 +25,13 @@ def due_in(world: World, *seconds: float) -> list[TokenKey]:
 
 def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
     now = world.clock()
-    return sweep(broker.parts, scheduled_at=now, deadline=now + timedelta(seconds=time), hands=1)
+    return sweep(broker.context, scheduled_at=now, deadline=now + timedelta(seconds=time), threads=1)
 
 
 def delays(world: World) -> dict[str, float]:
     """What was queued, by scope: in how many seconds it is delivered."""
     scopes = {record.key.sk: record.key.scope for record in world.tokens.records(NAME)}
-    return {scopes[message.sk]: message.delay.total_seconds() for message in world.queue.messages}
+    return {scopes[message.scope_id]: message.delay.total_seconds() for message in world.queue.messages}
 
 
 def test_nothing_due_is_nothing_done(world: World, broker: Broker) -> None:
@@ -117,7 +117,7 @@ def test_a_message_carries_a_key_and_nothing_else(world: World, broker: Broker, 
     world.clock.advance(3000)
     run(world, broker)
     (message,) = world.queue.take()
-    assert (message.pk, message.sk) == (name.pk, TokenKey(name, "").sk)
+    assert (message.name, message.scope_id) == (name, TokenKey(name, "").scope_id)
     assert "tok-1" not in repr(message)
 
 
@@ -130,7 +130,7 @@ def test_sweep_and_worker_renew_a_key_in_time(world: World, broker: Broker, name
         minute_ends_at = world.clock() + INTERVAL
         for message in world.queue.take():
             world.clock.advance(to=world.clock() + message.delay)
-            if broker.renew(name, message.sk).outcome is Outcome.RENEWED:
+            if broker.renew(name, message.scope_id).outcome is RenewalOutcome.RENEWED:
                 renewed_at = world.clock()
         world.clock.advance(to=minute_ends_at)
     assert token.renew_at <= renewed_at < token.expires_at
@@ -143,6 +143,6 @@ def test_a_resting_key_is_swept_again_after_its_rest(world: World, broker: Broke
     for _ in range(10):
         run(world, broker)
         for message in world.queue.take():
-            broker.renew(name, message.sk)
+            broker.renew(name, message.scope_id)
         world.clock.advance(60)
     assert 2 <= len(world.provider) <= 10

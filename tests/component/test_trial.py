@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, answering, calling_back, hanging, issuing, refusing
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
 from token_broker.errors import (
     AcquisitionInProgress,
@@ -19,6 +18,7 @@ from token_broker.errors import (
     TooManyTrials,
     WouldRevoke,
 )
+from token_broker.service import Broker
 
 NEW = {"client_id": "id", "client_secret": "new"}
 
@@ -26,7 +26,7 @@ NEW = {"client_id": "id", "client_secret": "new"}
 def test_a_trial_tells_what_the_credentials_bring_and_keeps_nothing(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    result = broker.attempt(name, force=False)
+    result = broker.trial(name, force=False)
     assert (result.token_id, result.expires_in, result.stage) == (
         fingerprint("tok-1"),
         timedelta(hours=1),
@@ -40,34 +40,34 @@ def test_a_trial_tells_what_the_credentials_bring_and_keeps_nothing(
 def test_a_trial_takes_the_pending_version_where_there_is_one(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.vault.put(name, NEW, stage="AWSPENDING")
-    assert broker.attempt(name, force=False).stage == "AWSPENDING"
+    world.secrets.put(name, NEW, stage="AWSPENDING")
+    assert broker.trial(name, force=False).stage == "AWSPENDING"
 
 
 def test_a_pending_label_on_the_current_version_means_the_current_one(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.vault.put(name, NEW, stage="AWSPENDING")
-    world.vault.promote(name)
-    assert broker.attempt(name, force=False).stage == "AWSCURRENT"
+    world.secrets.put(name, NEW, stage="AWSPENDING")
+    world.secrets.promote(name)
+    assert broker.trial(name, force=False).stage == "AWSCURRENT"
 
 
 def test_a_pending_version_can_be_tried_before_there_is_a_current_one(world: World, broker: Broker) -> None:
     name = world.connection()
-    world.vault.delete(name)
-    world.vault.put(name, NEW, stage="AWSPENDING")
-    assert broker.attempt(name, force=False).stage == "AWSPENDING"
+    world.secrets.delete(name)
+    world.secrets.put(name, NEW, stage="AWSPENDING")
+    assert broker.trial(name, force=False).stage == "AWSPENDING"
 
 
 def test_a_connection_is_tried_once_in_five_minutes(world: World, broker: Broker, name: ConnectionName) -> None:
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     world.clock.advance(299)
     with pytest.raises(TooManyTrials) as caught:
-        world.instance().attempt(name, force=True)
+        world.instance().trial(name, force=True)
     assert caught.value.retry_after is not None
     assert len(world.provider) == 1
     world.clock.advance(1)
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
 
 
 def test_a_trial_that_could_not_begin_is_none(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -76,15 +76,15 @@ def test_a_trial_that_could_not_begin_is_none(world: World, broker: Broker, name
     seen = world.record(name)
     world.tokens.take_lease(seen, "other", now=now, until=now + timedelta(seconds=17), mark_refresh=False)
     with pytest.raises(AcquisitionInProgress):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.tokens.end_lease(TokenKey(name, ""), "other")
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
 
 
 def test_a_trial_holds_the_keys_lease(world: World, broker: Broker, name: ConnectionName) -> None:
     seen = []
     world.provider.to = calling_back(lambda: seen.append(world.record(name).lease), issuing())
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     assert seen[0] is not None
     assert world.record(name).lease is None
 
@@ -96,11 +96,11 @@ def test_a_trial_gives_the_lease_back_however_it_ends(
     if failing == "refused":
         world.provider.to = refusing("invalid_client")
         with pytest.raises(ProviderRefused):
-            broker.attempt(name, force=False)
+            broker.trial(name, force=False)
     else:
         world.provider.to = hanging()
         with pytest.raises(ProviderUnavailable):
-            broker.attempt(name, force=False)
+            broker.trial(name, force=False)
     assert world.record(name).lease is None
 
 
@@ -109,7 +109,7 @@ def test_a_trial_holds_the_budget(world: World, broker: Broker) -> None:
     for name in names[:15]:
         world.ask(broker, name)
     with pytest.raises(ProviderRateLimited):
-        broker.attempt(names[15], force=False)
+        broker.trial(names[15], force=False)
     assert len(world.provider) == 15
 
 
@@ -118,7 +118,7 @@ def test_a_trial_leaves_the_live_token_and_its_renewal_alone(
 ) -> None:
     world.ask(broker, name)
     before = world.record(name)
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     record = world.record(name)
     assert (record.token, record.due_at) == (before.token, before.due_at)
 
@@ -126,7 +126,7 @@ def test_a_trial_leaves_the_live_token_and_its_renewal_alone(
 def test_a_live_token_that_comes_again_is_not_revoked(world: World, broker: Broker, name: ConnectionName) -> None:
     world.provider.to = issuing("same")
     world.ask(broker, name)
-    assert broker.attempt(name, force=False).token_id == fingerprint("same")
+    assert broker.trial(name, force=False).token_id == fingerprint("same")
     assert len(world.revoker) == 0
 
 
@@ -137,7 +137,7 @@ def test_a_success_with_the_current_version_ends_the_connections_rests(
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
     world.provider.to = issuing()
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     assert world.ask(broker, name).source == "provider"
 
 
@@ -149,7 +149,7 @@ def test_a_success_with_the_current_version_ends_the_rests_of_its_keys_too(
         with pytest.raises(ProviderRefused):
             world.ask(broker, name, scope=scope)
     world.provider.to = issuing()
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     assert world.ask(broker, name, scope="a").source == "provider"
     assert world.ask(broker, name).source == "provider"
 
@@ -158,9 +158,9 @@ def test_a_success_with_the_pending_version_ends_no_rest(world: World, broker: B
     world.provider.to = refusing("invalid_client")
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
-    world.vault.put(name, NEW, stage="AWSPENDING")
+    world.secrets.put(name, NEW, stage="AWSPENDING")
     world.provider.to = issuing()
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
 
@@ -170,7 +170,7 @@ def test_a_refusal_of_the_current_version_rests_the_connection(
 ) -> None:
     world.provider.to = refusing("invalid_client")
     with pytest.raises(ProviderRefused) as caught:
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     assert caught.value.provider_error == "invalid_client"
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
@@ -178,10 +178,10 @@ def test_a_refusal_of_the_current_version_rests_the_connection(
 
 
 def test_a_refusal_of_the_pending_version_rests_nothing(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.vault.put(name, NEW, stage="AWSPENDING")
+    world.secrets.put(name, NEW, stage="AWSPENDING")
     world.provider.to = refusing("invalid_client")
     with pytest.raises(ProviderRefused):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.provider.to = issuing()
     assert world.ask(broker, name).source == "provider"
 
@@ -193,11 +193,11 @@ def test_a_refused_trial_does_not_shorten_the_rests(world: World, broker: Broker
         with pytest.raises(ProviderRefused):
             world.ask(broker, name)
         world.clock.advance(seconds)
-    failure = world.record(name).guard.failure
+    failure = world.record(name).health.failure
     assert failure is not None
     with pytest.raises(ProviderRefused):
-        broker.attempt(name, force=False)
-    after = world.record(name).guard.failure
+        broker.trial(name, force=False)
+    after = world.record(name).health.failure
     assert after is not None
     assert after.retry_at >= failure.retry_at
 
@@ -205,7 +205,7 @@ def test_a_refused_trial_does_not_shorten_the_rests(world: World, broker: Broker
 def test_a_refused_scope_in_a_trial_rests_its_key_only(world: World, broker: Broker, name: ConnectionName) -> None:
     world.provider.to = refusing("invalid_scope")
     with pytest.raises(ProviderRefused):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.provider.to = issuing()
     assert world.ask(broker, name, scope="another").source == "provider"
 
@@ -214,7 +214,7 @@ def test_a_limit_met_by_a_trial_rests_the_host(world: World, broker: Broker) -> 
     one, two = (world.connection("commerce-layer", c, scope="market:id:1") for c in ("one", "two"))
     world.provider.to = answering(429, headers={"retry-after": "120"})
     with pytest.raises(ProviderRateLimited):
-        broker.attempt(one, force=False)
+        broker.trial(one, force=False)
     world.provider.to = issuing()
     with pytest.raises(ProviderRateLimited):
         world.ask(broker, two)
@@ -227,9 +227,9 @@ def test_logins_of_a_trial_with_an_unknown_outcome_are_counted(world: World, bro
     world.provider.to = calling_back(lambda: None, hanging())
     world.faults.before("tokens.begin_attempt", lambda: seen.append(len(world.provider)))
     with pytest.raises(ProviderUnavailable):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     assert seen == [0]
-    assert world.record(name).guard.unresolved == 1
+    assert world.record(name).health.unresolved_logins == 1
 
 
 def test_a_trial_does_not_forget_an_open_login(world: World, broker: Broker) -> None:
@@ -239,7 +239,7 @@ def test_a_trial_does_not_forget_an_open_login(world: World, broker: Broker) -> 
         world.ask(broker, name)
     world.clock.advance(2)
     with pytest.raises((ProviderUnavailable, ProviderRefused)):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.clock.advance(30)
     with pytest.raises(ProviderRefused):
         world.ask(broker, name)
@@ -250,29 +250,29 @@ def test_a_trial_would_revoke_the_live_token_of_some_servers(world: World, broke
     name = world.connection(issue_revokes_previous=True)
     world.ask(broker, name)
     with pytest.raises(WouldRevoke):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     assert len(world.provider) == 1
-    broker.attempt(name, force=True)
+    broker.trial(name, force=True)
     assert len(world.provider) == 2
 
 
 def test_without_a_live_token_a_trial_revokes_nothing_of_anybodys(world: World, broker: Broker) -> None:
     name = world.connection(issue_revokes_previous=True)
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     assert len(world.provider) == 1
 
 
 def test_what_a_trial_got_is_revoked_on_such_servers_too(world: World, broker: Broker) -> None:
     name = world.connection(issue_revokes_previous=True)
-    broker.attempt(name, force=False)
+    broker.trial(name, force=False)
     assert "token=tok-1" in "".join(world.revoker.bodies())
 
 
 def test_a_suspended_or_incomplete_connection_is_not_tried(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.vault.put(name, "{}")
+    world.secrets.put(name, "{}")
     with pytest.raises(ConnectionMisconfigured, match="client_id"):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     world.settings(name, suspended=True)
     with pytest.raises(ConnectionSuspended):
-        broker.attempt(name, force=False)
+        broker.trial(name, force=False)
     assert len(world.provider) == 0

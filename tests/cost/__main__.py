@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from local.aws import start_aws
+from local.providers import start_providers
+from local.resources import create_resources
 from tests.cost import speed
 from tests.cost.courses import Bench, count_all
 from tests.cost.money import Tariff, steadied
 from tests.cost.page import PAGE, render
-from tests.local.aws import start_aws
-from tests.local.providers import start_providers
-from tests.local.resources import create_resources
 
 if __name__ == "__main__":
     with start_aws() as aws, start_providers() as providers, pytest.MonkeyPatch.context() as monkeypatch:

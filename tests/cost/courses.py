@@ -14,17 +14,17 @@ from typing import Final
 
 import pytest
 
+from local.aws import AwsServer
+from local.connections import aws_client
+from local.providers import ProvidersServer
+from local.resources import LocalStack
 from tests.cost.counting import Item, Meter, Use, item_size
 from tests.integration.conftest import LocalSession
 from tests.integration.handlers.functions import Clients
 from tests.integration.handlers.world import Aws, World
-from tests.local.aws import AwsServer
-from tests.local.connections import aws_client
-from tests.local.providers import ProvidersServer
-from tests.local.resources import LocalStack
 from tests.openapi.recording import fresh
 from token_broker import bootstrap, observability
-from token_broker.adapters.renewal_queue import write_message
+from token_broker.adapters.sqs import write_message
 from token_broker.core.names import ConnectionName
 from token_broker.ports import RenewalMessage
 
@@ -126,7 +126,7 @@ def count_all(bench: Bench) -> Counted:
 
 def put_clock_on(by: timedelta) -> None:
     """Lets the running environment's memory grow old: its clock, and nobody else's, goes ahead from here on."""
-    object.__setattr__(bootstrap.broker().parts, "clock", lambda: bootstrap.utc_now() + by)
+    object.__setattr__(bootstrap.broker().context, "clock", lambda: bootstrap.utc_now() + by)
 
 
 def _hand_outs(bench: Bench) -> dict[str, Use]:
@@ -208,7 +208,7 @@ def _kept(bench: Bench, provider: str) -> Kept:
     (item,) = world.aws.token_items(name)
     # What `expires_in` loses on its way is no part of a life.
     life = timedelta(seconds=10 * round((_moment(item, "expires_at") - _moment(item, "issued_at")) / 10_000))
-    parts = bootstrap.broker().parts
+    parts = bootstrap.broker().context
     connection = parts.connection(_read_name(name), parts.tokens.read_due(_read_name(name), item["sk"]["S"])[0])
     return Kept(
         first=acquisition,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from local.resources import Document, load_template
 from tests.cost.counting import Use, write_units
 from tests.cost.courses import DUE_KEYS, Counted, Kept
-from tests.local.resources import Document, load_template
 
 PRICES: Final = Path(__file__).with_name("prices.toml")
 GB: Final = 2**30

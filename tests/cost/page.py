@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from local.process import ROOT
 from tests.cost.counting import Use, read_units, write_units
 from tests.cost.courses import DUE_KEYS, Counted, Kept
 from tests.cost.money import COLUMNS, CONNECTIONS, GB, MILLION, MONTH_S, Bill, Tariff
-from tests.local.process import ROOT
 
 TEMPLATE: Final = Path(__file__).with_name("cost.md.in")
 PAGE: Final = ROOT / "docs" / "cost.md"
@@ -67,7 +67,7 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
         "unidy_renewals": _cents(CONNECTIONS * renewals(tariff, unidy, counted)),
         "ucommerce_renewals": _cents(CONNECTIONS * renewals(tariff, ucommerce, counted)),
         "hand_out_rows": rows(
-            _counted(label, counted.courses[name], hand_out=True) for name, label in HAND_OUTS.items()
+            _counted(label, counted.courses[name], get_token=True) for name, label in HAND_OUTS.items()
         ),
         "first_calls": _range(kept.first for kept in counted.kept.values()),
         "renewal_calls": _range(kept.renewal for kept in counted.kept.values()),
@@ -128,11 +128,11 @@ def renewals(tariff: Tariff, kept: Kept, counted: Counted) -> float:
     return MONTH_S / kept.interval_s * (total(tariff.renewal(kept, counted)) + tariff.uses_noted(kept))
 
 
-def _counted(label: str, use: Use, *, hand_out: bool = False) -> str:
+def _counted(label: str, use: Use, *, get_token: bool = False) -> str:
     calls = use.calls
-    first = [calls["dynamodb:BatchGetItem"], calls["dynamodb:GetItem" if hand_out else "dynamodb:Query"]]
-    units: list[float] = [use.read_units, use.write_units, *([] if hand_out else [use.index_units])]
-    last = [use.log_bytes, use.answer_bytes] if hand_out else [use.of("sqs"), use.log_bytes]
+    first = [calls["dynamodb:BatchGetItem"], calls["dynamodb:GetItem" if get_token else "dynamodb:Query"]]
+    units: list[float] = [use.read_units, use.write_units, *([] if get_token else [use.index_units])]
+    last = [use.log_bytes, use.answer_bytes] if get_token else [use.of("sqs"), use.log_bytes]
     cells = [*first, calls["dynamodb:UpdateItem"], *units, use.of("kms"), use.of("secretsmanager"), *last]
     return f"| {label} | " + " | ".join(f"{cell:g}" for cell in cells) + " |"
 

@@ -26,7 +26,7 @@ def measure(bench: Bench) -> str:
         world.functions.invoke(function, event)
 
     def forget() -> None:
-        bootstrap.broker()._handing_out.forget(ConnectionName(*name.split("/")))
+        bootstrap.broker()._get_token.forget(ConnectionName(*name.split("/")))
 
     turns = iter(range(1, REPETITIONS + 1))
     with quiet():

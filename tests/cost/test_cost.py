@@ -7,13 +7,13 @@ from difflib import unified_diff
 
 import pytest
 
+from local.aws import AwsServer
+from local.providers import start_providers
+from local.resources import LocalStack
 from tests.cost.counting import index_units, item_size, read_units, write_units
 from tests.cost.courses import Bench, Counted, count_all
 from tests.cost.money import Tariff, steadied
 from tests.cost.page import PAGE, cpu_of, render
-from tests.local.aws import AwsServer
-from tests.local.providers import start_providers
-from tests.local.resources import LocalStack
 
 
 @pytest.fixture(scope="module")

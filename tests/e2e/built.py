@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.local.process import ROOT
+from local.process import ROOT
 
 BUILD: Final = ROOT / ".aws-sam" / "build"
 

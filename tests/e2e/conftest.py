@@ -8,15 +8,15 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from local.client import SignedClient
+from local.environments import EnvironmentPool
+from local.front import Front
+from local.ports import listen
+from local.process import LOGS
+from local.stack import Options, Stack
 from tests.e2e.built import Code, built_functions, digest
 from tests.e2e.courses import LIFETIME_S, TIME_SCALE
 from tests.e2e.emulator import emulators
-from tests.local.client import SignedClient
-from tests.local.environments import EnvironmentPool
-from tests.local.front import Front
-from tests.local.ports import listen
-from tests.local.process import LOGS
-from tests.local.stack import Options, Stack
 
 MakeClient = Callable[..., SignedClient]
 

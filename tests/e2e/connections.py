@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from local.client import BrokerResponse, SignedClient
+from local.providers import DEFAULT_ACCOUNTS
+from local.providers.accounts import default_settings
+from local.stack import Stack
 from tests.integration.handlers.world import Aws
-from tests.local.client import Answer, SignedClient
-from tests.local.providers import DEFAULT_ACCOUNTS
-from tests.local.providers.accounts import default_settings
-from tests.local.stack import Stack
 
 
 def connect(stack: Stack, client: SignedClient, provider: str, name: str) -> str:
@@ -17,7 +17,7 @@ def connect(stack: Stack, client: SignedClient, provider: str, name: str) -> str
     return f"/v1/tokens/{provider}/{name}"
 
 
-def put(stack: Stack, client: SignedClient, provider: str, name: str, **headers: str) -> Answer:
+def put(stack: Stack, client: SignedClient, provider: str, name: str, **headers: str) -> BrokerResponse:
     """PUT of the provider's default settings, open to the stack's caller; header names with _ for -."""
     settings = {"allowed_callers": [stack.options.caller.arn], **default_settings(provider, stack.providers_url)}
     named = {header.replace("_", "-"): value for header, value in headers.items()}

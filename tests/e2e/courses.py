@@ -10,11 +10,11 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any, Final
 
+from local.client import BrokerResponse, SignedClient
+from local.connections import DEMO_PROVIDERS, NAME
+from local.demo_course import CACHED, Course
+from local.stack import Stack
 from tests.integration.handlers.world import Aws
-from tests.local.client import Answer, SignedClient
-from tests.local.connections import DEMO_PROVIDERS, NAME
-from tests.local.demo_course import CACHED, Course
-from tests.local.stack import Stack
 
 TIME_SCALE: Final = 1 / 10
 LIFETIME_S: Final = 600.0  # no token ends while the tests run, however slow the machine
@@ -47,7 +47,7 @@ def _run(stack: Stack, course: Course) -> None:
     course._use(course.renewed)
 
 
-def handed_out_after(client: SignedClient, connection: str, token_id: str) -> Answer:
+def handed_out_after(client: SignedClient, connection: str, token_id: str) -> BrokerResponse:
     """The hand-out of the token that comes after this one. An environment that knows the old one, still valid, may give
     it from memory for 30 s."""
     shown = asked_until(client, f"/v1/connections/{connection}", lambda body: body["tokens"][0]["token_id"] != token_id)
@@ -55,7 +55,7 @@ def handed_out_after(client: SignedClient, connection: str, token_id: str) -> An
     return asked_until(client, f"/v1/tokens/{connection}", lambda body: body["token_id"] == new)
 
 
-def asked_until(client: SignedClient, path: str, enough: Callable[[Any], bool]) -> Answer:
+def asked_until(client: SignedClient, path: str, enough: Callable[[Any], bool]) -> BrokerResponse:
     """GET until a success has the body wanted. A refusal is asked again, as callers would."""
     give_up, pause = time.monotonic() + PATIENCE_S, threading.Event()
     while True:

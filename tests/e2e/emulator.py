@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from local import process
+from local.environments import Function, FunctionError, FunctionTimeout, MakeEnvironment
+from local.ports import LOOPBACK, listen, port_of
 from tests.e2e.built import Code
-from tests.local import process
-from tests.local.environments import Function, FunctionError, FunctionTimeout, MakeEnvironment
-from tests.local.ports import LOOPBACK, listen, port_of
 
 VENV: Final = process.ROOT / ".venv"
 PYTHON: Final = VENV / "e2e" / "bin" / "python"
@@ -34,7 +34,7 @@ END_S: Final = 5.0
 
 
 class Emulator:
-    """A place in a pool of environments, as tests.local.environments.Environment asks for it."""
+    """A place in a pool of environments, as local.environments.Environment asks for it."""
 
     def __init__(self, code: Code, function: Function, variables: Mapping[str, str], log: Path | None) -> None:
         self._code = code

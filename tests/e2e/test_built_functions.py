@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from local.client import SignedClient
+from local.demo_course import CACHED, Course
+from local.providers import DEFAULT_ACCOUNTS
+from local.stack import Stack
 from tests.e2e.built import digest
 from tests.e2e.connections import connect, put
 from tests.e2e.courses import PATIENCE_S, handed_out_after, run_courses, secrets_of, told
 from tests.integration.handlers.world import Aws
-from tests.local.client import SignedClient
-from tests.local.demo_course import CACHED, Course
-from tests.local.providers import DEFAULT_ACCOUNTS
-from tests.local.stack import Stack
 from tests.security.leak_search import leaks
 
 pytestmark = pytest.mark.e2e

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from local.client import BrokerResponse, SignedClient
+from local.environments import EnvironmentPool
+from local.stack import Stack
 from tests.e2e.connections import connect
 from tests.e2e.emulator import Emulator
-from tests.local.client import Answer, SignedClient
-from tests.local.environments import EnvironmentPool
-from tests.local.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +84,7 @@ def stop(pool: EnvironmentPool) -> None:
     os.kill(emulator.runtime_pid, signal.SIGSTOP)
 
 
-def patiently(client: SignedClient, path: str) -> Answer:
+def patiently(client: SignedClient, path: str) -> BrokerResponse:
     """The first answer that is not told to wait."""
     pause = threading.Event()
     for _ in range(PATIENCE):

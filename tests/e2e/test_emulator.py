@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from local.environments import EnvironmentPool, Function, FunctionError, FunctionTimeout
 from tests.e2e.built import Code
 from tests.e2e.emulator import Emulator, emulators, gone
-from tests.local.environments import EnvironmentPool, Function, FunctionError, FunctionTimeout
 
 pytestmark = pytest.mark.e2e
 

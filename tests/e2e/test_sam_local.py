@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.process import ROOT
+from local.sam_local import BUILT, HOST, write
+from local.stack import Stack
 from tests.e2e.emulator import VENV
-from tests.local.process import ROOT
-from tests.local.sam_local import BUILT, HOST, write
-from tests.local.stack import Stack
 
 pytestmark = pytest.mark.e2e
 FUNCTION = "GetTokenFunction"

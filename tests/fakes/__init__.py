@@ -5,6 +5,7 @@ from tests.fakes.connection_store import InMemoryConnectionStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
 from tests.fakes.sealing import FakeSealer
+from tests.fakes.secret_store import FakeSecretStore
 from tests.fakes.senders import (
     Recorder,
     answering,
@@ -22,14 +23,13 @@ from tests.fakes.senders import (
 )
 from tests.fakes.simulation import Simulation
 from tests.fakes.token_store import InMemoryTokenStore
-from tests.fakes.vault import FakeVault
 from tests.fakes.world import CALLER, World, make_broker
 
 __all__ = [
     "CALLER",
     "FakeQueue",
     "FakeSealer",
-    "FakeVault",
+    "FakeSecretStore",
     "Faults",
     "HandClock",
     "InMemoryConnectionStore",

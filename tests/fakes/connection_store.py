@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from token_broker.core.names import ConnectionName
-from token_broker.ports import ANY_VERSION, StoredSettings, Unclaimed
+from token_broker.ports import ANY_VERSION, ConditionFailed, StoredSettings
 
 
 class InMemoryConnectionStore:
@@ -23,14 +23,14 @@ class InMemoryConnectionStore:
     ) -> StoredSettings | None:
         before = self._stored.get(name)
         if (absent and before is not None) or (expected is not None and not _has_version(before, expected)):
-            raise Unclaimed
+            raise ConditionFailed
         self._stored[name] = StoredSettings(name, dict(settings), version)
         return before
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> bool:
         before = self._stored.get(name)
         if expected is not None and not _has_version(before, expected):
-            raise Unclaimed
+            raise ConditionFailed
         return self._stored.pop(name, None) is not None
 
     def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.fakes.clock import HandClock
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network, OutcomeUnknown, Unreachable
+from token_broker.core.connections import NetworkOptions
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
 from token_broker.ports import Send
 
 JSON = {"content-type": "application/json"}
@@ -20,7 +21,7 @@ def issuing(pattern: str = "tok-{n}", *, expires_in: object = 3600, field: str =
     """A new token for each request, `{n}` counted from 1. Text fields may hold `{n}` too; None leaves a field out."""
     numbers = count(1)
 
-    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+    def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         n = next(numbers)
         body = {field: pattern, "token_type": "Bearer", "expires_in": expires_in, **fields}
         filled = {
@@ -49,7 +50,7 @@ def redirecting(redirect_uri: str, code: str = "code-{n}") -> Send:
     """Ucommerce's connect: a redirect that carries a new code each time."""
     numbers = count(1)
 
-    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+    def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         return HttpResponse(302, {"location": f"{redirect_uri}?code={quote(code.format(n=next(numbers)))}"})
 
     return send
@@ -64,7 +65,7 @@ def in_turn(*senders: Send) -> Send:
     """One sender per request; the last one stays."""
     left = list(senders)
 
-    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         sender = left.pop(0) if len(left) > 1 else left[0]
         return sender(request, network, timeout)
 
@@ -74,7 +75,7 @@ def in_turn(*senders: Send) -> Send:
 def hanging(clock: HandClock | None = None) -> Send:
     """Never answers: the time given passes on `clock`, and nobody knows what became of the request."""
 
-    def send(_request: HttpRequest, _network: Network, timeout: timedelta) -> HttpResponse:
+    def send(_request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         if clock is not None:
             clock.advance(timeout.total_seconds())
         raise OutcomeUnknown("no answer in time")
@@ -85,7 +86,7 @@ def hanging(clock: HandClock | None = None) -> Send:
 def dying() -> Send:
     """The process is killed with the request out: nothing that it would do afterwards is done."""
 
-    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+    def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         raise KeyboardInterrupt
 
     return send
@@ -94,7 +95,7 @@ def dying() -> Send:
 def unreachable(*, bad_certificate: bool = False) -> Send:
     """Nothing gets out."""
 
-    def send(_request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+    def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         raise Unreachable("nobody listens", bad_certificate=bad_certificate)
 
     return send
@@ -103,7 +104,7 @@ def unreachable(*, bad_certificate: bool = False) -> Send:
 def slow(sleep: Callable[[float], object], seconds: float, then: Send) -> Send:
     """Answers as `then` does, after some time on `sleep`."""
 
-    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         sleep(seconds)
         return then(request, network, timeout)
 
@@ -114,7 +115,7 @@ def calling_back(action: Callable[[], object], then: Send) -> Send:
     """Answers as `then` does; while the first request is under way, something else happens."""
     actions = [action]
 
-    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         response = then(request, network, timeout)
         if actions:
             actions.pop()()
@@ -131,7 +132,7 @@ class Recorder:
         self.requests: list[HttpRequest] = []
         self.timeouts: list[timedelta] = []
 
-    def __call__(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def __call__(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         self.requests.append(request)
         self.timeouts.append(timeout)
         return self.to(request, network, timeout)

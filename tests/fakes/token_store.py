@@ -13,9 +13,10 @@ from typing import Any
 from tests.fakes.connection_store import InMemoryConnectionStore
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import CLOCK_TOLERANCE, Guard, Lease, Retired, TokenRecord
+from token_broker.core.records import CLOCK_TOLERANCE, ConnectionHealth, Lease, RetiredToken, TokenRecord
+from token_broker.core.schedule import SHARDS
 from token_broker.ports import Commit, ConnectionStore, DueKey, StoredSettings
-from token_broker.sweep import SHARDS, shard_of
+from token_broker.service.sweep import shard_of
 
 MINUTE = timedelta(minutes=1)
 
@@ -24,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 class _Budget:
     minute_at: datetime
     taken: int = 0
-    rest_until: datetime | None = None
+    cooldown_until: datetime | None = None
 
 
 class InMemoryTokenStore:
@@ -37,7 +38,7 @@ class InMemoryTokenStore:
         # The due index: each shard's entries (due_at, pk, sk) in their order.
         self._due: list[list[tuple[datetime, str, str]]] = [[] for _ in range(SHARDS)]
         self._by_place: dict[tuple[str, str], TokenKey] = {}
-        self._guards: dict[ConnectionName, Guard] = {}
+        self._guards: dict[ConnectionName, ConnectionHealth] = {}
         self._purges = itertools.count(1)
         self._attempts: dict[ConnectionName, tuple[str, str]] = {}
         self._budgets: dict[str, _Budget] = {}
@@ -59,13 +60,13 @@ class InMemoryTokenStore:
         is_held = before.lease is not None and before.lease.until > now - CLOCK_TOLERANCE
         if before.last_owner != owner and (is_held or before.last_owner != seen.last_owner):
             return False, before
-        refresh = before.refresh
+        refresh = before.refresh_token
         if mark_refresh and refresh is not None:
             refresh = replace(refresh, sent=True)
         self._put(replace(before, exists=True, last_owner=owner, lease=Lease(owner, until), refresh=refresh))
         return True, before
 
-    def note_rejection(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
+    def note_report(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
         if self._leads(key, owner):
             self._change(key, rejections=count, rejected_until=until)
 
@@ -73,11 +74,11 @@ class InMemoryTokenStore:
         record = self._seen(key)
         if not self._leads(key, owner):
             return record
-        is_fresh, commit = record.stale_at == commit.seen.stale_at, commit.after(record)
+        is_fresh, commit = record.stale_at == commit.from_event.stale_at, commit.over(record)
         self._change(
             key,
             token=commit.token,
-            refresh=commit.refresh,
+            refresh=commit.refresh_token,
             retired=commit.retired,
             lease=None,
             failure=None,
@@ -91,7 +92,7 @@ class InMemoryTokenStore:
 
     def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
         if self._leads(key, owner):
-            refresh = self._seen(key).refresh
+            refresh = self._seen(key).refresh_token
             if unmark_refresh and refresh is not None:
                 refresh = replace(refresh, sent=False)
             self._change(key, lease=None, refresh=refresh)
@@ -113,51 +114,51 @@ class InMemoryTokenStore:
             due_at = due_at if record.stale_at == seen.stale_at else now
             self._change(key, failure=failure or record.failure, due_at=due_at)
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
-        guard = self._guard(name)
-        found = guard.limited if failure.limited else guard.failure
+    def put_health(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
+        health = self._health(name)
+        found = health.rate_limited if failure.rate_limited else health.failure
         if found is not None and found.retry_at > failure.retry_at and (seen is None or seen.at != found.at):
             failure = found
-        guard = replace(guard, limited=failure) if failure.limited else replace(guard, failure=failure)
-        self._guards[name] = replace(guard, unresolved=0) if settled else guard
+        health = replace(health, limited=failure) if failure.rate_limited else replace(health, failure=failure)
+        self._guards[name] = replace(health, unresolved_logins=0) if settled else health
 
-    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
-        guard = self._guard(name)
-        if seen.failure is None and seen.limited is None:
-            self._guards[name] = replace(guard, unresolved=0)
+    def clear_health(self, name: ConnectionName, seen: ConnectionHealth) -> None:
+        health = self._health(name)
+        if seen.failure is None and seen.rate_limit is None:
+            self._guards[name] = replace(health, unresolved_logins=0)
             return
-        if guard.failure is not None and seen.failure is not None and guard.failure.at == seen.failure.at:
-            guard = replace(guard, failure=None, unresolved=0, tried=())
-        if guard.limited is not None and seen.limited is not None and guard.limited.at == seen.limited.at:
-            guard = replace(guard, limited=None, unresolved=0, tried=())
-        self._guards[name] = guard
+        if health.failure is not None and seen.failure is not None and health.failure.at == seen.failure.at:
+            health = replace(health, failure=None, unresolved_logins=0, new_versions=())
+        if health.rate_limit is not None and seen.rate_limit is not None and health.rate_limit.at == seen.rate_limit.at:
+            health = replace(health, limited=None, unresolved_logins=0, new_versions=())
+        self._guards[name] = health
 
-    def settle_attempt(self, name: ConnectionName) -> None:
-        guard = self._guard(name)
-        self._guards[name] = replace(guard, unresolved=max(guard.unresolved - 1, 0))
+    def settle_login(self, name: ConnectionName) -> None:
+        health = self._health(name)
+        self._guards[name] = replace(health, unresolved_logins=max(health.unresolved_logins - 1, 0))
 
-    def end_rests(self, name: ConnectionName) -> None:
-        self._guards[name] = replace(self._guard(name), failure=None, limited=None, unresolved=0, tried=())
+    def end_cooldowns(self, name: ConnectionName) -> None:
+        self._guards[name] = replace(self._health(name), failure=None, limited=None, unresolved_logins=0, new_versions=())
         for record in self.records(name):
             self._change(record.key, failure=None)
 
-    def begin_attempt(self, name: ConnectionName, owner: str, version: str) -> int:
-        guard, (last_owner, last_version) = self._guard(name), self._attempts.get(name, ("", version))
+    def begin_login(self, name: ConnectionName, owner: str, version: str) -> int:
+        health, (last_owner, last_version) = self._health(name), self._attempts.get(name, ("", version))
         if last_version != version:
-            guard = replace(guard, unresolved=0)
+            health = replace(health, unresolved_logins=0)
         if last_owner != owner:
-            guard = replace(guard, unresolved=guard.unresolved + 1)
-        self._guards[name], self._attempts[name] = guard, (owner, version)
-        return guard.unresolved
+            health = replace(health, unresolved_logins=health.unresolved_logins + 1)
+        self._guards[name], self._attempts[name] = health, (owner, version)
+        return health.unresolved_logins
 
     def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
-        self._guards[name] = replace(self._guard(name), tried=tuple(tried))
+        self._guards[name] = replace(self._health(name), tried=tuple(tried))
 
     def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
-        guard = self._guard(name)
-        if guard.trial_at is not None and guard.trial_at > not_after:
-            return guard.trial_at == now
-        self._guards[name] = replace(guard, trial_at=now)
+        health = self._health(name)
+        if health.trial_at is not None and health.trial_at > not_after:
+            return health.trial_at == now
+        self._guards[name] = replace(health, trial_at=now)
         return True
 
     def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
@@ -178,7 +179,7 @@ class InMemoryTokenStore:
             self._change(record.key, stale_at=now, due_at=now)
         return len(records)
 
-    def purge(self, record: TokenRecord, revoke_with: Mapping[str, Any], now: datetime) -> TokenRecord:
+    def purge(self, record: TokenRecord, revocation_settings: Mapping[str, Any], now: datetime) -> TokenRecord:
         key = record.key
         before = self._guarded(self._seen(key))
         if key not in self._items:
@@ -187,23 +188,27 @@ class InMemoryTokenStore:
             TokenRecord(
                 key,
                 last_owner=f"purge-{next(self._purges)}",
-                retired=before.outstanding(now),
-                revoke_with=dict(revoke_with),
+                retired=before.tokens_to_revoke(now),
+                revocation_settings=dict(revocation_settings),
                 due_at=now + MINUTE,
                 exists=True,
             )
         )
         return before
 
-    def retire(self, key: TokenKey, token: Retired, revoke_with: Mapping[str, Any], due_at: datetime) -> None:
+    def retire(
+        self, key: TokenKey, token: RetiredToken, revocation_settings: Mapping[str, Any], due_at: datetime
+    ) -> None:
         record = self._seen(key)
-        with_settings = record.revoke_with if record.revoke_with is not None else dict(revoke_with)
-        self._change(key, retired=(*record.retired, token), revoke_with=with_settings, due_at=due_at)
+        with_settings = (
+            record.revocation_settings if record.revocation_settings is not None else dict(revocation_settings)
+        )
+        self._change(key, retired=(*record.retired, token), revocation_settings=with_settings, due_at=due_at)
 
     def forget_retired(self, key: TokenKey, token_ids: Sequence[str]) -> None:
         record = self._seen(key)
         kept = tuple(item for item in record.retired if item.token_id not in token_ids)
-        self._change(key, retired=kept, revoke_with=record.revoke_with if kept else None)
+        self._change(key, retired=kept, revocation_settings=record.revocation_settings if kept else None)
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
         entries = self._due[shard]
@@ -220,8 +225,8 @@ class InMemoryTokenStore:
     def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         minute = now.replace(second=0, microsecond=0)
         budget = self._budgets.setdefault(host, _Budget(minute))
-        if budget.rest_until is not None and budget.rest_until > now:
-            return budget.rest_until
+        if budget.cooldown_until is not None and budget.cooldown_until > now:
+            return budget.cooldown_until
         if budget.minute_at < minute:
             budget.minute_at, budget.taken = minute, 0
         # Whoever comes with a minute that is over had his chance then.
@@ -230,18 +235,18 @@ class InMemoryTokenStore:
         budget.taken += 1
         return None
 
-    def rest_host(self, host: str, until: datetime) -> None:
+    def cool_down_host(self, host: str, until: datetime) -> None:
         budget = self._budgets.setdefault(host, _Budget(datetime.min.replace(tzinfo=until.tzinfo)))
-        budget.rest_until = max(budget.rest_until or until, until)
+        budget.cooldown_until = max(budget.cooldown_until or until, until)
 
     def _seen(self, key: TokenKey) -> TokenRecord:
         return self._items.get(key) or TokenRecord(key)
 
-    def _guard(self, name: ConnectionName) -> Guard:
-        return self._guards.get(name, Guard())
+    def _health(self, name: ConnectionName) -> ConnectionHealth:
+        return self._guards.get(name, ConnectionHealth())
 
     def _guarded(self, record: TokenRecord) -> TokenRecord:
-        return replace(record, guard=self._guard(record.key.name))
+        return replace(record, health=self._health(record.key.name))
 
     def _leads(self, key: TokenKey, owner: str) -> bool:
         record = self._items.get(key)

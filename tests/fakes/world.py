@@ -12,17 +12,18 @@ from tests.fakes.connection_store import InMemoryConnectionStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
 from tests.fakes.sealing import FakeSealer
+from tests.fakes.secret_store import FakeSecretStore
 from tests.fakes.senders import Recorder, answering, issuing, recording, redirecting
 from tests.fakes.token_store import InMemoryTokenStore
-from tests.fakes.vault import FakeVault
-from token_broker.broker import Ask, Broker, Handout
-from token_broker.broker.parts import Parts, Switches
-from token_broker.broker.renewal import Renewal
 from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
+from token_broker.service import Broker, TokenRequest, TokenResponse
+from token_broker.service.context import BrokerContext, Deployment
+from token_broker.service.renew import Renewal
 
 CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
@@ -51,15 +52,15 @@ def make_broker(**overrides: Any) -> Broker:
     defaults: dict[str, Any] = {
         "catalogue": load_catalogue(),
         "tokens": InMemoryTokenStore(connections),
-        "vault": FakeVault(),
+        "vault": FakeSecretStore(),
         "sealer": FakeSealer(),
         "queue": FakeQueue(),
         "send": issuing(),
         "sleep": getattr(clock, "sleep", lambda _seconds: None),
         "new_id": lambda: f"id-{next(numbers)}",
-        "switches": Switches(),
+        "switches": Deployment(),
     }
-    return Broker(Parts(**defaults | overrides))
+    return Broker(BrokerContext(**defaults | overrides))
 
 
 class World:
@@ -74,7 +75,7 @@ class World:
         self.faults = Faults()
         self.connections = InMemoryConnectionStore()
         self.tokens = InMemoryTokenStore(self.connections)
-        self.vault = FakeVault()
+        self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
         self.queue = FakeQueue()
         self.connect = recording(redirecting(REDIRECT_URI))
@@ -91,7 +92,7 @@ class World:
         shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
         return make_broker(**{**ports, **shared, **overrides})
 
-    def send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         return self._endpoint(request.url)(request, network, timeout)
 
     def _endpoint(self, url: str) -> Recorder:
@@ -102,7 +103,7 @@ class World:
     def connection(self, provider: str = "oauth2", connection: str = "main", **settings: Any) -> ConnectionName:
         """A connection with its secret. Settings add to the least it needs; None leaves one out."""
         name = ConnectionName(provider, connection)
-        self.vault.put(name, CREDENTIALS.get(provider, OAUTH_CREDENTIALS))
+        self.secrets.put(name, CREDENTIALS.get(provider, OAUTH_CREDENTIALS))
         self.settings(name, **settings)
         return name
 
@@ -124,11 +125,11 @@ class World:
         rejected: str | None = None,
         caller: str = CALLER,
         within: timedelta = REQUEST_TIME,
-    ) -> Handout:
+    ) -> TokenResponse:
         """A caller's GET."""
-        return broker.hand_out(
-            Ask(
-                caller=Caller.seen(caller),
+        return broker.get_token(
+            TokenRequest(
+                caller=Caller.from_event(caller),
                 name=name,
                 deadline=self.clock() + within,
                 scope=scope,

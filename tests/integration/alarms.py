@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.local.resources import LocalStack, load_template, translate
+from local.resources import LocalStack, load_template, translate
 from tests.template.intrinsics import Resolver
 
 COMPARISONS: Final = {

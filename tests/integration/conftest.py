@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.local.aws import REGION
-from tests.local.resources import LocalStack
+from local.aws import REGION
+from local.resources import LocalStack
 from tests.security.leak_hunt import Hunt, hunting, listening_to_output
 from tests.security.least_privilege import Roles, note_call, recording
 

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from moto.backends import get_backend
 
-from tests.local.aws import ACCOUNT_ID, REGION
-from tests.local.environments import EnvironmentPool, Function, NoFreeEnvironment
-from tests.local.resources import LocalStack
-from token_broker.answers import timestamp
+from local.aws import ACCOUNT_ID, REGION
+from local.environments import EnvironmentPool, Function, NoFreeEnvironment
+from local.resources import LocalStack
 from token_broker.errors import BrokerUnavailable
+from token_broker.http.responses import timestamp
 
 from .alarms import Alarm, Point, alarms_of_template, embedded
 from .handlers.world import World
@@ -61,7 +61,7 @@ def queue_metric(metric: str, url: str, value: float) -> Point:
     return Point("AWS/SQS", metric, {"QueueName": url.rpartition("/")[2]}, value)
 
 
-def end_rests(world: World) -> None:
+def end_cooldowns(world: World) -> None:
     """What is remembered of failures rests no more."""
     table = world.stack.token_table
     for item in world.aws.items(table):
@@ -100,7 +100,7 @@ def test_an_unexpected_failure_of_a_request(
 ) -> None:
     name = world.connect("unidy")
     world.api.token(name)
-    monkeypatch.setattr("token_broker.answers.handout", lambda _: 1 / 0)
+    monkeypatch.setattr("token_broker.http.responses.handout", lambda _: 1 / 0)
     assert world.api.token(name).code == "internal_error"
     assert ringing() == {"InternalErrorsAlarm"}
 
@@ -209,7 +209,7 @@ def test_renewals_fail_while_callers_are_served(world: World, ringing: Callable[
     world.simulator("unidy").fail("status", status=503, times=3)
     for failures in (1, 2, 3):
         ringing()
-        end_rests(world)
+        end_cooldowns(world)
         assert world.work(message()) == DONE
         assert ringing() == ({"ProviderFailuresAlarm"} if failures == 3 else set())
     world.functions.restart()

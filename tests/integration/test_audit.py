@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from local.process import ROOT
+from local.sigv4 import LOCAL, Caller
 from tests.integration.handlers.world import World
-from tests.local.process import ROOT
-from tests.local.sigv4 import LOCAL, Caller
 from token_broker import observability
 
 Lines = Callable[[], list[dict[str, Any]]]

@@ -8,11 +8,11 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
+from local.resources import LocalStack
 from tests.component.connection_store_contract import SETTINGS, ConnectionStoreContract, new_name, put
 from tests.integration.conftest import LocalSession
-from tests.local.resources import LocalStack
 from token_broker.adapters.aws import CLIENT_CONFIG
-from token_broker.adapters.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
 from token_broker.errors import BrokerUnavailable
 
 

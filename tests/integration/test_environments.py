@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.environments import (
+from local.environments import (
     EnvironmentPool,
     Function,
     FunctionError,

@@ -14,12 +14,12 @@ from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.local.client import SignedClient
-from tests.local.environments import EnvironmentPool, Function
-from tests.local.front import HEALTH_PATH, Front, Gateway, Route
-from tests.local.ports import listen
-from tests.local.resources import GatewayResponse
-from tests.local.sigv4 import (
+from local.client import SignedClient
+from local.environments import EnvironmentPool, Function
+from local.front import HEALTH_PATH, Front, Gateway, Route
+from local.ports import listen
+from local.resources import GatewayResponse
+from local.sigv4 import (
     LOCAL,
     SERVICE,
     STRANGER,

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS
+from local.providers import DEFAULT_ACCOUNTS
 from tests.security.leak_hunt import KNOWN, Hunt
-from token_broker.adapters.renewal_queue import write_message
+from token_broker.adapters.sqs import write_message
 from token_broker.ports import RenewalMessage
 
 from .handlers.world import PROVIDERS, World
@@ -35,7 +35,7 @@ def renew(world: World, *, by_sweep: bool = False) -> None:
     world.work(message)
 
 
-def end_rests(world: World) -> None:
+def end_cooldowns(world: World) -> None:
     """As after the longest rest."""
     for item in world.aws.items(world.stack.token_table):
         world.aws.dynamodb.update_item(
@@ -79,7 +79,7 @@ def outage(world: World, name: str) -> None:
     for fault in faults:
         simulator.fail(**fault)
         renew(world)
-        end_rests(world)
+        end_cooldowns(world)
     simulator.fail("status", status=500, body=first.text, times=None)
     world.functions.restart()
     world.api.token(name, rejected=first.body["token_id"])

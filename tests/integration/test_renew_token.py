@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from token_broker.adapters.renewal_queue import write_message
+from token_broker.adapters.sqs import write_message
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.ports import RenewalMessage
 
@@ -20,7 +20,7 @@ KEY = TokenKey(ConnectionName("unidy", "demo"), "users:read")
 
 def message(body: str | None = None) -> dict[str, Any]:
     """As SQS delivers it."""
-    text = write_message(RenewalMessage(KEY.pk, KEY.sk)) if body is None else body
+    text = write_message(RenewalMessage(KEY.name, KEY.scope_id)) if body is None else body
     return {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": text, "MD5OfBody": "0" * 32}
 
 
@@ -131,7 +131,7 @@ def test_a_rotated_pair_of_tokens_is_used_once_each(world: World) -> None:
     key = TokenKey(ConnectionName("ucommerce", "demo"), "")
     for _ in range(3):
         world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
-        assert world.work(message(write_message(RenewalMessage(key.pk, key.sk)))) == DONE
+        assert world.work(message(write_message(RenewalMessage(key.name, key.scope_id)))) == DONE
         (item,) = world.aws.token_items(name)
         seen.add(item["token_id"]["S"])
     assert len(seen) == 4
@@ -143,13 +143,13 @@ def test_a_refresh_token_whose_outcome_is_unknown_is_never_sent_again(world: Wor
     name = world.connect("ucommerce")
     world.api.token(name)
     key = TokenKey(ConnectionName("ucommerce", "demo"), "")
-    body = write_message(RenewalMessage(key.pk, key.sk))
+    body = write_message(RenewalMessage(key.name, key.scope_id))
     world.simulator("ucommerce").fail("reset", when="after")
     world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
     assert world.work(message(body)) == DONE
-    (guard,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
+    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
     world.aws.dynamodb.delete_item(
-        TableName=world.stack.token_table, Key={"pk": guard["pk"], "sk": guard["sk"]}
+        TableName=world.stack.token_table, Key={"pk": health["pk"], "sk": health["sk"]}
     )  # the rest is over
     assert world.work(message(body)) == DONE
     report = world.report("ucommerce")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.events import secret_event
+from local.events import secret_event
 
 from .handlers.world import World
 

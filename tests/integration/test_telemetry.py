@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tests.integration.handlers.functions import Context
 from tests.integration.handlers.world import World
-from token_broker.answers import timestamp
+from token_broker.http.responses import timestamp
 from token_broker.observability import observed
 
 from .test_renew_token import DONE, message, used
@@ -46,7 +46,7 @@ def test_a_hand_out_counts_by_provider_and_source(world: World, metrics: Metrics
         world.functions.restart()
         metrics()
         assert world.api.token(name).body["source"] == source
-        assert metrics()["HandOuts"] == [{**SERVICE, "provider": "unidy", "source": source, "value": 1}]
+        assert metrics()["TokensReturned"] == [{**SERVICE, "provider": "unidy", "source": source, "value": 1}]
 
 
 def test_an_environments_first_invocation_counts_as_a_cold_start(
@@ -66,7 +66,7 @@ def test_failures_in_a_row_count_by_provider(world: World, metrics: Metrics) -> 
     for _ in ("it fails", "it rests"):
         metrics()
         assert world.work(message()) == DONE
-        assert metrics()["FailuresInARow"] == [{**SERVICE, "provider": "unidy", "value": 1}]
+        assert metrics()["ConsecutiveFailures"] == [{**SERVICE, "provider": "unidy", "value": 1}]
 
 
 @pytest.mark.parametrize(("days", "warned"), [(13, True), (60, False)])

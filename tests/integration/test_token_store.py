@@ -14,6 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.stub import Stubber
 
+from local.resources import LocalStack
 from tests.component.token_store_contract import TokenStoreContract
 from tests.component.token_store_contract.records import (
     NOW,
@@ -29,11 +30,10 @@ from tests.component.token_store_contract.records import (
     stored,
 )
 from tests.integration.conftest import LocalSession
-from tests.local.resources import LocalStack
 from token_broker.adapters.aws import CLIENT_CONFIG
-from token_broker.adapters.connection_store import DynamoConnectionStore
-from token_broker.adapters.token_store import DynamoTokenStore
-from token_broker.core.tokens import TokenRecord
+from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
+from token_broker.core.records import TokenRecord
 from token_broker.errors import BrokerUnavailable
 
 
@@ -184,7 +184,7 @@ class TestItems:
     ) -> None:
         key = new_key()
         stored(store, key)
-        store.put_guard(key.name, a_failure(), settled=True)
+        store.put_health(key.name, a_failure(), settled=True)
         store.take_budget(key.name.connection, now=NOW, limit=1)
         for pk, sk in ((key.pk, key.sk), (key.pk, "GUARD"), (f"H#{key.name.connection}", "BUDGET")):
             item = item_of(dynamodb, stack, pk, sk)
@@ -281,7 +281,7 @@ class TestFailures:
         with answers_lost(dynamodb, "UpdateItem") as lost:
             before = store.purge(record, SETTINGS, after(60))
         assert lost["UpdateItem"] == 1
-        assert [item.token_id for item in before.outstanding(after(60))] == [a_token().token_id]
+        assert [item.token_id for item in before.tokens_to_revoke(after(60))] == [a_token().token_id]
         assert [item.token_id for item in read(store, key).retired] == [a_token().token_id]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from token_broker.broker.trial import CURRENT, PENDING
 from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN
 from token_broker.core.names import NAME, TOKEN_ID
 from token_broker.core.providers import GRANTS
-from token_broker.core.replies import KNOWN_ERRORS
 from token_broker.errors import PROVIDER_ERRORS, BrokerUnavailable, ConnectionMisconfigured
+from token_broker.oauth.responses import KNOWN_ERRORS
+from token_broker.service.trial import CURRENT, PENDING
 
 Schema = dict[str, Any]
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from local.providers import ProvidersServer
 from tests.integration.handlers.fixtures import (  # noqa: F401  # fixtures
     clients,
     deployed,
@@ -14,7 +15,6 @@ from tests.integration.handlers.fixtures import (  # noqa: F401  # fixtures
 )
 from tests.integration.handlers.functions import Clients
 from tests.integration.handlers.world import Aws
-from tests.local.providers import ProvidersServer
 from tests.openapi.conformance import Documented, Schema
 from tests.openapi.document import DOCUMENT
 from tests.openapi.recording import NewWorld, fresh

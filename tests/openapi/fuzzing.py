@@ -14,10 +14,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import unregister
 
-from tests.local.client import SignedClient
-from tests.local.connections import DEMO_PROVIDERS, NAME, aws_client
-from tests.local.providers import DEFAULT_ACCOUNTS, default_settings
-from tests.local.stack import Stack
+from local.client import SignedClient
+from local.connections import DEMO_PROVIDERS, NAME, aws_client
+from local.providers import DEFAULT_ACCOUNTS, default_settings
+from local.stack import Stack
 
 Schema = dict[str, Any]
 Names = tuple[str, str]

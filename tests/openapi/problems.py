@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tests.local.resources import load_template
-from token_broker import rest
-from token_broker.core.replies import KNOWN_ERRORS
+from local.resources import load_template
 from token_broker.errors import BrokerError
+from token_broker.http import problems as http_problems
+from token_broker.oauth.responses import KNOWN_ERRORS
 
 Schema = dict[str, Any]
 
@@ -46,12 +46,12 @@ def gateway_codes() -> dict[int, dict[str, Mapping[str, Any]]]:
 
 def own_statuses() -> dict[str, int]:
     """The broker's own codes and their statuses."""
-    return {error.code: status for error, status in rest.STATUS.items()} | {INTERNAL_ERROR: 500}
+    return {error.code: status for error, status in http_problems.STATUS.items()} | {INTERNAL_ERROR: 500}
 
 
 def meanings() -> dict[str, str]:
     """When each code is met, in a sentence. Raises LookupError for a code that nobody explains."""
-    found = {error.code: _sentence(error) for error in rest.STATUS} | WHEN
+    found = {error.code: _sentence(error) for error in http_problems.STATUS} | WHEN
     gateway = {code for codes in gateway_codes().values() for code in codes}
     if unexplained := gateway - set(found):
         raise LookupError(f"API Gateway's codes without an explanation: {sorted(unexplained)}")

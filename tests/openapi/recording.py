@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pytest
 
+from local.aws import start_aws
+from local.providers import ProvidersServer, start_providers
+from local.resources import create_resources
 from tests.integration.conftest import LocalSession
-from tests.integration.handlers.functions import Answer, Clients, Functions
+from tests.integration.handlers.functions import BrokerResponse, Clients, Functions
 from tests.integration.handlers.test_error_codes import CASES
 from tests.integration.handlers.world import PROVIDERS, Aws, World
-from tests.local.aws import start_aws
-from tests.local.providers import ProvidersServer, start_providers
-from tests.local.resources import create_resources
 from token_broker.core.names import TOKEN_ID, fingerprint
 
 NewWorld = Callable[[], World]
@@ -103,7 +103,7 @@ def _answer(world: World, method: str, path: str, status: int = 200, **request: 
     return _body(world.api.call(method, path, **request), status)
 
 
-def _body(answer: Answer, status: int = 200) -> Any:
+def _body(answer: BrokerResponse, status: int = 200) -> Any:
     if answer.status != status:
         raise AssertionError(answer)
     return plain(answer.body)

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.integration.handlers.functions import Answer, Functions
+from local.events import Event
+from tests.integration.handlers.functions import BrokerResponse, Functions
 from tests.integration.handlers.test_error_codes import CASES, Case
 from tests.integration.handlers.world import World
-from tests.local.events import Event
 from tests.openapi.conformance import Documented
 from tests.openapi.document import EXAMPLES
 from tests.openapi.recording import NewWorld, record
 
-Exchange = tuple[Event, Answer]
+Exchange = tuple[Event, BrokerResponse]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
 
     def watched(functions: Functions, function: str, event: Event) -> Any:
         result = invoke(functions, function, event)
-        seen.append((event, Answer.of(result)))
+        seen.append((event, BrokerResponse.of(result)))
         return result
 
     monkeypatch.setattr(Functions, "invoke", watched)

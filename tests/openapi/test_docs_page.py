@@ -11,12 +11,12 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.local.docs_page import pages
-from tests.local.front import Front
-from tests.local.ports import listen
-from tests.local.process import ROOT
-from tests.local.sigv4 import LOCAL
-from tests.local.stack import Options, Stack
+from local.docs_page import pages
+from local.front import Front
+from local.ports import listen
+from local.process import ROOT
+from local.sigv4 import LOCAL
+from local.stack import Options, Stack
 
 SCREENSHOT: Final = ROOT / "build" / "docs.png"
 TOKEN_OF_UNIDY: Final = "/v1/tokens/unidy/demo"

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from tests.local.aws import REGION
-from tests.local.resources import load_template, routes_of, translate
+from local.aws import REGION
+from local.resources import load_template, routes_of, translate
 from tests.openapi import problems, settings
 from tests.openapi.conformance import Documented, Schema
 from tests.openapi.document import DOCUMENT, RESOLVERS, Undescribed, document, render
 from tests.openapi.operations import OPERATIONS, PARAMETERS
-from token_broker import rest
 from token_broker.catalogue import load_catalogue
+from token_broker.http import problems as http_problems
 
 EXAMPLES: dict[str, Any] = {"operations": {}, "problems": {}}
 
@@ -35,7 +35,7 @@ def test_its_routes_are_the_templates(checked_in: Schema) -> None:
 
 
 def test_a_route_that_nobody_described_stops_it() -> None:
-    resolver = rest.new_resolver()
+    resolver = http_problems.new_resolver()
 
     @resolver.get("/v1/surprise")
     def surprise() -> None:
@@ -52,7 +52,7 @@ def test_a_description_without_a_route_stops_it() -> None:
 
 def test_every_code_is_raised_by_some_operation_and_explained(checked_in: Schema) -> None:
     told = {code for operation in OPERATIONS.values() for code in operation.codes} | {problems.INTERNAL_ERROR}
-    assert told == {error.code for error in rest.STATUS} | {problems.INTERNAL_ERROR}
+    assert told == {error.code for error in http_problems.STATUS} | {problems.INTERNAL_ERROR}
     schema = checked_in["components"]["schemas"]["Problem"]["properties"]["code"]
     assert {"access_denied", "throttled", "gateway_timeout"} | told == set(schema["enum"])
     assert all(f"| `{code}` |" in schema["description"] for code in schema["enum"])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.client import SignedClient
-from tests.local.stack import Options, Stack
+from local.client import SignedClient
+from local.stack import Options, Stack
 from tests.openapi.conformance import Schema, closed
 from tests.openapi.fuzzing import Ground
 from tests.security.leak_hunt import hunting

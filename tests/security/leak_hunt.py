@@ -23,18 +23,18 @@ from urllib.parse import parse_qs, unquote
 import pytest
 from aws_lambda_powertools import Logger
 
-from tests.fakes import FakeVault
+from local import aws, environments, process
+from local.providers import DEFAULT_ACCOUNTS
+from local.providers.simulator import Simulator
+from local.providers.ucommerce import Ucommerce
+from tests.fakes import FakeSecretStore
 from tests.integration.handlers.functions import Functions
-from tests.local import aws, environments, process
-from tests.local.providers import DEFAULT_ACCOUNTS
-from tests.local.providers.simulator import Simulator
-from tests.local.providers.ucommerce import Ucommerce
 from tests.security.leak_search import SHORTEST, leaks
 from token_broker import observability
-from token_broker.core.exchange import TransportError
-from token_broker.core.grants import Refusal
-from token_broker.core.replies import Unusable
 from token_broker.errors import BrokerError
+from token_broker.oauth.exchange import TransportError
+from token_broker.oauth.grants import GrantFailed
+from token_broker.oauth.responses import UnusableResponse
 from token_broker.ports import SealBroken
 
 # The AWS of the tests runs in this process and is no part of what is tested.
@@ -157,7 +157,7 @@ def hunting() -> Iterator[Hunt]:
         _listen_to_providers(hunt, patch)
         _listen_to_functions(hunt, patch)
         _listen_to_aws(hunt, patch)
-        for kind in (BrokerError, TransportError, Refusal, Unusable, SealBroken):
+        for kind in (BrokerError, TransportError, GrantFailed, UnusableResponse, SealBroken):
             _listen_to_errors(hunt, patch, kind)
         for handler in {handler for found in ours for handler in found.handlers}:
             assert isinstance(handler, logging.StreamHandler)
@@ -187,7 +187,7 @@ def listening_to_output(hunt: Hunt) -> Iterator[None]:
 
 
 def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
-    reply, redirect, put = Simulator.token_reply, Ucommerce._redirect, FakeVault.put
+    reply, redirect, put = Simulator.token_reply, Ucommerce._redirect, FakeSecretStore.put
 
     def token_reply(self: Simulator, *arguments: Any) -> Any:
         answer = reply(self, *arguments)
@@ -202,13 +202,13 @@ def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
             hunt.secret(unquote(code))
         return redirect(self, uri, query, outcome)
 
-    def put_secret(self: FakeVault, name: Any, value: Any, **named: Any) -> str:
+    def put_secret(self: FakeSecretStore, name: Any, value: Any, **named: Any) -> str:
         hunt.credentials(value if isinstance(value, str) else json.dumps(dict(value)))
         return put(self, name, value, **named)
 
     patch.setattr(Simulator, "token_reply", token_reply)
     patch.setattr(Ucommerce, "_redirect", redirected)
-    patch.setattr(FakeVault, "put", put_secret)
+    patch.setattr(FakeSecretStore, "put", put_secret)
 
 
 def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:

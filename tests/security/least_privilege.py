@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
+from local.resources import Document, LocalStack, load_template, translate
 from tests.integration.handlers.functions import Functions
-from tests.local.resources import Document, LocalStack, load_template, translate
 
 # Two calls of the API that IAM knows by one action.
 ACTIONS: Final = {"sqs:SendMessageBatch": "sqs:SendMessage"}

@@ -14,9 +14,9 @@ from typing import Any, Final
 import pytest
 from hypothesis import strategies as st
 
+from local.resources import Route, load_template, routes_of, translate
 from tests.fakes import World
-from tests.integration.handlers.functions import Answer, Context
-from tests.local.resources import Route, load_template, routes_of, translate
+from tests.integration.handlers.functions import BrokerResponse, Context
 from token_broker import bootstrap
 
 README: Final = Path(__file__).parents[2] / "README.md"
@@ -63,10 +63,10 @@ class Playground:
         handler = importlib.import_module(HANDLERS[function]).lambda_handler
         return handler(event, Context(function))
 
-    def send(self, route: Route, event: Mapping[str, Any]) -> Answer:
+    def send(self, route: Route, event: Mapping[str, Any]) -> BrokerResponse:
         """What a caller is answered, after a look that it is what the interface promises."""
         before = self.world.clock()
-        answer = Answer.of(self.invoke(route.function, event))
+        answer = BrokerResponse.of(self.invoke(route.function, event))
         # 28 s has the function, of which two are kept for the answer.
         assert (self.world.clock() - before).total_seconds() <= 26, answer
         assert answer.headers["cache-control"] == "no-store"
@@ -131,7 +131,7 @@ def event(
     }
 
 
-def text_of(answer: Answer) -> bytes:
+def text_of(answer: BrokerResponse) -> bytes:
     """All of an answer."""
     return (json.dumps(answer.headers) + answer.text + json.dumps(answer.body, ensure_ascii=False)).encode()
 

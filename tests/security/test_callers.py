@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import World
-from tests.integration.handlers.functions import Answer
+from tests.integration.handlers.functions import BrokerResponse
 from tests.security.playground import Playground, event, playground, routes
 from token_broker.core.names import ConnectionName
 
@@ -19,7 +19,7 @@ GET = next(route for route in routes() if route.path.startswith("/v1/tokens") an
 NAME = ConnectionName("oauth2", "main")
 
 
-def ask(place: Playground, user_arn: str | None, **query: list[str]) -> Answer:
+def ask(place: Playground, user_arn: str | None, **query: list[str]) -> BrokerResponse:
     names = {"provider": NAME.provider, "connection": NAME.connection}
     return place.send(GET, event(GET, names, query=query, identity={"userArn": user_arn}))
 

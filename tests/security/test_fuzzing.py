@@ -19,15 +19,15 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import World, answering
-from tests.integration.handlers.functions import Answer
+from tests.integration.handlers.functions import BrokerResponse
 from tests.security.leak_hunt import Hunt, hunting
 from tests.security.playground import Playground, documented, event, playground, rarely, routes
 from token_broker.catalogue import __file__ as catalogue_file
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import COMMON_SETTINGS
-from token_broker.core.exchange import MAX_BODY_BYTES, OutcomeUnknown, Unreachable
 from token_broker.core.names import ConnectionName
 from token_broker.core.providers import CatalogueError, Provider, parse_provider
+from token_broker.oauth.exchange import MAX_BODY_BYTES, OutcomeUnknown, Unreachable
 
 pytestmark = pytest.mark.soak
 
@@ -88,11 +88,11 @@ def fresh_world(**settings_of_all: Any) -> World:
     world.provider.to = answering(200, {**fields, "token_type": "Bearer", "refresh_token": TOKEN})
     for slug in SLUGS:
         name = world.connection(slug, **settings_of_all)
-        world.vault.put(name, CREDENTIALS)
+        world.secrets.put(name, CREDENTIALS)
     return world
 
 
-def judge(hunt: Hunt, answer: Answer) -> None:
+def judge(hunt: Hunt, answer: BrokerResponse) -> None:
     """Nothing of ours failed, and nothing leaked."""
     assert answer.code != "internal_error", answer
     hunt.answered({"statusCode": answer.status, "headers": answer.headers, "body": answer.text})
@@ -194,7 +194,7 @@ def test_settings_are_stored_or_refused_and_what_is_stored_is_served(
 def test_a_secret_is_used_or_named_as_what_is_wrong(hunt: Hunt, slug: str, secret: str, field: str) -> None:
     for text in (secret, json.dumps({**CREDENTIALS, "client_secret": field, "password": field})):
         world = fresh_world()
-        world.vault.put(ConnectionName(slug, "main"), text)
+        world.secrets.put(ConnectionName(slug, "main"), text)
         with playground(world) as place:
             answer = place.send(GET, event(GET, {"provider": slug, "connection": "main"}))
             judge_but_drawn(hunt, answer)
@@ -270,7 +270,7 @@ def test_a_providers_answer_becomes_a_token_or_a_documented_error(hunt: Hunt, sl
                 judge_but_drawn(hunt, place.send(route, event(route, names)))
 
 
-def judge_but_drawn(hunt: Hunt, answer: Answer) -> None:
+def judge_but_drawn(hunt: Hunt, answer: BrokerResponse) -> None:
     """As `judge`; a token or password that was drawn can be a word that stands in any answer."""
     hunt.secrets -= {secret for secret in hunt.secrets if secret not in (CANARY, TOKEN)}
     judge(hunt, answer)
@@ -280,7 +280,7 @@ def work_off(place: Playground) -> None:
     place.invoke("SweepDueFunction", {"time": place.world.clock().isoformat()})
     for message in place.world.queue.take():
         body = json.dumps(
-            {"version": 1, "provider": message.pk[2:].partition("/")[0], "connection": "main", "key": message.sk}
+            {"version": 1, "provider": message.pk[2:].partition("/")[0], "connection": "main", "key": message.scope_id}
         )
         result = place.invoke("RenewTokenFunction", {"Records": [{"messageId": "m", "body": body}]})
         assert result == {"batchItemFailures": []}

@@ -14,14 +14,14 @@ from urllib.parse import quote, quote_plus
 import boto3
 import pytest
 
+from local.environments import EnvironmentPool, Function
+from local.providers import DEFAULT_ACCOUNTS
 from tests.integration.handlers.world import World
-from tests.local.environments import EnvironmentPool, Function
-from tests.local.providers import DEFAULT_ACCOUNTS
 from tests.security.leak_hunt import KNOWN, Hunt, hunting, listening_to_output
 from tests.security.leak_search import leaks
 from token_broker import observability
-from token_broker.core.exchange import Unreachable
 from token_broker.errors import ProviderRefused
+from token_broker.oauth.exchange import Unreachable
 
 SECRET = "fake:s3cret+100%2B/é&=not-real"
 PRINTING = """
@@ -56,7 +56,7 @@ def out(text: object) -> None:
         lambda text: out(base64.b64encode(f"fake-id:{text}".encode()).decode()),
         lambda text: out(base64.urlsafe_b64encode(f"id:{text}:".encode("iso-8859-1"))),
         lambda text: out(repr(f"https://vendor.example/authToken?password={quote(text)}")),
-        lambda text: observability.count("HandOuts", provider=text),
+        lambda text: observability.count("TokensReturned", provider=text),
     ],
 )
 def test_a_leak_in_the_output_is_found(

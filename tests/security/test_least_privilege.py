@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import token_broker.adapters
+from local.events import secret_event
+from local.resources import LocalStack
 from tests.integration.handlers.functions import Functions
 from tests.integration.handlers.world import World
-from tests.local.events import secret_event
-from tests.local.resources import LocalStack
 from tests.security.aws_needs import INTERFACES, NEEDS
 from tests.security.least_privilege import Call, Roles, recording
-from token_broker.adapters.renewal_queue import write_message
+from token_broker.adapters.sqs import write_message
 from token_broker.ports import RenewalMessage
 
 GET, RENEW, MANAGE = "GetTokenFunction", "RenewTokenFunction", "ManageConnectionsFunction"

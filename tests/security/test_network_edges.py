@@ -23,11 +23,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from local.ports import LoopbackServer, listen
 from tests.fakes import World
-from tests.local.ports import LoopbackServer, listen
-from token_broker.adapters.sender import HttpSender
-from token_broker.broker.parts import Switches
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network, OutcomeUnknown, TransportError, Unreachable
+from token_broker.adapters.provider_http import ProviderHttp
+from token_broker.core.connections import NetworkOptions
+from token_broker.oauth.exchange import (
+    HttpRequest,
+    HttpResponse,
+    OutcomeUnknown,
+    TransportError,
+    Unreachable,
+)
+from token_broker.service.context import Deployment
 
 TIME = timedelta(seconds=5)
 LOOPBACK = "127.0.0.1"
@@ -59,9 +66,9 @@ def dialling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return dialled
 
 
-def refused(url: str, network: Network | None = None, *, loopback: bool = False) -> TransportError:
+def refused(url: str, network: NetworkOptions | None = None, *, loopback: bool = False) -> TransportError:
     with pytest.raises(TransportError) as caught:
-        HttpSender(loopback=loopback)(HttpRequest("POST", url, body=b"{}"), network or Network(), TIME)
+        ProviderHttp(loopback=loopback)(HttpRequest("POST", url, body=b"{}"), network or NetworkOptions(), TIME)
     return caught.value
 
 
@@ -78,7 +85,7 @@ class TestNames:
         refused("https://vendor.example/token")
         error = refused("https://vendor.example/token")
         assert isinstance(error, Unreachable)
-        assert error.refused_address
+        assert error.private_address
         assert dialled == ["1.1.1.1"]
 
     def test_where_one_address_does_not_answer_the_next_checked_one_is_dialled(
@@ -95,7 +102,7 @@ class TestNames:
         dialled = dialling(monkeypatch)
         error = refused(f"https://{host}/token")
         assert isinstance(error, Unreachable)
-        assert error.refused_address
+        assert error.private_address
         assert dialled == []
 
     @pytest.mark.parametrize(
@@ -110,7 +117,7 @@ class TestNames:
     def test_no_spelling_of_an_inner_address_is_dialled(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """With the system's own resolver, which reads numbers in every notation."""
         dialled = dialling(monkeypatch)
-        assert isinstance(refused(f"https://{host}/token", Network(private=True)), Unreachable)
+        assert isinstance(refused(f"https://{host}/token", NetworkOptions(private=True)), Unreachable)
         assert dialled == []
 
 
@@ -119,12 +126,12 @@ class TestPrivateNetworks:
     def test_a_private_address_takes_the_setting_and_the_deployments_switch(self, setting: bool, switch: bool) -> None:
         world, seen = World(), []
 
-        def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+        def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
             seen.append(network.private)
             return world.provider(request, network, timeout)
 
         name = world.connection("oauth2", private_network=setting)
-        world.ask(world.instance(send=send, switches=Switches(private_networks=switch)), name)
+        world.ask(world.instance(send=send, deployment=Deployment(private_networks=switch)), name)
         assert seen == [setting and switch]
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"])  # noqa: S104
@@ -133,7 +140,7 @@ class TestPrivateNetworks:
     ) -> None:
         resolving(monkeypatch, [address])
         dialled = dialling(monkeypatch)
-        refused("https://vendor.example/token", Network(private=True))
+        refused("https://vendor.example/token", NetworkOptions(private=True))
         assert dialled == []
 
     @pytest.mark.parametrize(("private", "dials"), [(True, ["10.1.2.3"]), (False, [])])
@@ -142,7 +149,7 @@ class TestPrivateNetworks:
     ) -> None:
         resolving(monkeypatch, ["10.1.2.3"])
         dialled = dialling(monkeypatch)
-        refused("https://vendor.example/token", Network(private=private))
+        refused("https://vendor.example/token", NetworkOptions(private=private))
         assert dialled == dials
 
 
@@ -231,8 +238,8 @@ def serving(
         thread.join()
 
 
-def send(url: str, network: Network) -> HttpResponse:
-    return HttpSender(loopback=True)(HttpRequest("POST", url, body=b"{}"), network, TIME)
+def send(url: str, network: NetworkOptions) -> HttpResponse:
+    return ProviderHttp(loopback=True)(HttpRequest("POST", url, body=b"{}"), network, TIME)
 
 
 class TestTls:
@@ -244,7 +251,7 @@ class TestTls:
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, hosts):
             for host in ("vendor.example", "vendor.example."):
-                assert send(f"https://{host}:{port}/token", Network(ca_bundle=vendor.pem)).status == 200
+                assert send(f"https://{host}:{port}/token", NetworkOptions(ca_bundle=vendor.pem)).status == 200
         assert vendor.called == ["vendor.example"] * 2
         assert hosts[0] == f"vendor.example:{port}"
 
@@ -254,8 +261,8 @@ class TestTls:
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, _):
             url = f"HTTPS://vendor.example:{port}/token"
-            assert send(url, Network(ca_bundle=vendor.pem)).status == 200
-            error = refused(url, Network(), loopback=True)
+            assert send(url, NetworkOptions(ca_bundle=vendor.pem)).status == 200
+            error = refused(url, NetworkOptions(), loopback=True)
         assert isinstance(error, Unreachable)
         assert error.bad_certificate
 
@@ -263,7 +270,7 @@ class TestTls:
         vendor = Vendor(tmp_path)
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, hosts):
-            error = refused(f"https://other.example:{port}/token", Network(ca_bundle=vendor.pem), loopback=True)
+            error = refused(f"https://other.example:{port}/token", NetworkOptions(ca_bundle=vendor.pem), loopback=True)
         assert isinstance(error, Unreachable)
         assert error.bad_certificate
         assert hosts == []
@@ -275,8 +282,8 @@ class TestTls:
         with serving(vendor.context()) as (port, _):
             url = f"https://vendor.example:{port}/token"
             for _ in range(2):
-                assert send(url, Network(ca_bundle=vendor.pem)).status == 200
-                for network in (Network(), Network(ca_bundle=other.pem)):
+                assert send(url, NetworkOptions(ca_bundle=vendor.pem)).status == 200
+                for network in (NetworkOptions(), NetworkOptions(ca_bundle=other.pem)):
                     error = refused(url, network, loopback=True)
                     assert isinstance(error, Unreachable)
                     assert error.bad_certificate
@@ -303,9 +310,11 @@ class TestTls:
                 assert sock.version() == newest.replace("_", ".")
             resolving(monkeypatch, [LOOPBACK])
             if accepted:
-                assert send(f"https://vendor.example:{port}/token", Network(ca_bundle=vendor.pem)).status == 200
+                assert send(f"https://vendor.example:{port}/token", NetworkOptions(ca_bundle=vendor.pem)).status == 200
             else:
-                error = refused(f"https://vendor.example:{port}/token", Network(ca_bundle=vendor.pem), loopback=True)
+                error = refused(
+                    f"https://vendor.example:{port}/token", NetworkOptions(ca_bundle=vendor.pem), loopback=True
+                )
                 assert isinstance(error, Unreachable)
                 assert hosts == []
 

@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 
 from tests.fakes import World
 from tests.fakes.world import REDIRECT_URI
-from tests.integration.handlers.functions import Answer
+from tests.integration.handlers.functions import BrokerResponse
 from tests.security.leak_search import forms, leaks
 from tests.security.playground import event, playground, rarely, routes, text_of
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 pytestmark = pytest.mark.soak
 
@@ -78,7 +79,7 @@ class Providers:
         self.wrong: list[str] = []
         self._numbers = count(1)
 
-    def __call__(self, request: HttpRequest, _network: Network, _timeout: timedelta) -> HttpResponse:
+    def __call__(self, request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         sent = "\n".join([request.url, repr(request.query), repr(dict(request.headers))]).encode() + (
             request.body or b""
         )
@@ -134,7 +135,7 @@ def connect(world: World, account: Account, **changes: Any) -> None:
         named["revocation_url"] = f"{host}/revoke"
         account.urls.add(f"{host}/revoke")
     world.settings(account.name, **named)
-    world.vault.put(account.name, account.secret)
+    world.secrets.put(account.name, account.secret)
 
 
 @st.composite
@@ -187,7 +188,7 @@ def requests(draw: st.DrawFn, mine: Account, theirs: Account) -> tuple[Any, dict
     return route, event(route, names, path=raw, query=query, headers=headers, body=body, identity=identity)
 
 
-def look(answer: Answer, providers: Providers, mine: Account, theirs: Account) -> None:
+def look(answer: BrokerResponse, providers: Providers, mine: Account, theirs: Account) -> None:
     """No secret of anybody, nothing of the other's, and of one's own at most the access token."""
     everybodys = mine.secrets | theirs.secrets | providers.issued["theirs"]
     own = {value for value in providers.issued["mine"] if "-token-" not in value}
@@ -267,7 +268,7 @@ def test_only_addresses_that_the_settings_name_are_called(
     providers = Providers([mine, theirs])
     world.connect.to = world.provider.to = world.revoker.to = providers
     connect(world, theirs)
-    world.vault.put(mine.name, mine.secret)
+    world.secrets.put(mine.name, mine.secret)
     whole = {"token_url": token_url, "revocation_url": revocation_url, "params": params, "allowed_callers": [mine.role]}
     with playground(world) as place:
         put = event(PUT, names_of(mine), body=json.dumps(whole), identity={"userArn": mine.session})
@@ -286,7 +287,7 @@ def test_a_request_to_another_address_would_be_seen() -> None:
     mine, theirs = account_of("mine", "oauth2", "main"), account_of("theirs", "oauth2", "other")
     providers = Providers([mine, theirs])
     body = mine.secret["client_secret"].encode()
-    providers(HttpRequest("POST", "https://elsewhere.example/token", body=body), Network(), timedelta(seconds=1))
+    providers(HttpRequest("POST", "https://elsewhere.example/token", body=body), NetworkOptions(), timedelta(seconds=1))
     both = body + theirs.secret["client_secret"].encode()
-    providers(HttpRequest("POST", "https://mine.example/token", body=both), Network(), timedelta(seconds=1))
+    providers(HttpRequest("POST", "https://mine.example/token", body=both), NetworkOptions(), timedelta(seconds=1))
     assert providers.wrong == ["mine at elsewhere.example", "2 accounts in one request"]

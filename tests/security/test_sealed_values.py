@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.handlers.functions import Answer
+from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.world import World
 
 Item = dict[str, Any]
@@ -69,7 +69,7 @@ def test_a_value_that_does_not_belong_is_counted_and_replaced(
     assert world.api.token(name).body["access_token"] == second.body["access_token"]
 
 
-def is_served(world: World, answer: Answer, *, source: str) -> bool:
+def is_served(world: World, answer: BrokerResponse, *, source: str) -> bool:
     """A token that the provider takes, and whose it is."""
     assert (answer.status, answer.body["source"]) == (200, source)
     return bool(world.resource(answer).status_code == 200)

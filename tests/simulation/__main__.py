@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.local.process import ROOT
+from local.process import ROOT
 from tests.simulation import over_dynamodb, report
 from tests.simulation.scenarios import FULL_SIZE, Finding, scenarios, simulate
 

@@ -12,19 +12,19 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from tests.fakes import CALLER, FakeSealer, FakeVault, InMemoryConnectionStore, InMemoryTokenStore, make_broker
+from tests.fakes import CALLER, FakeSealer, FakeSecretStore, InMemoryConnectionStore, InMemoryTokenStore, make_broker
 from tests.fakes.world import REQUEST_TIME
 from tests.simulation.loop import Loop
 from tests.simulation.population import Key
 from tests.simulation.vendors import Exchange, Trouble, Vendors
 from tests.simulation.worked_queue import WorkedQueue
-from token_broker.broker import Ask, Broker
 from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.errors import BrokerError
 from token_broker.ports import Commit
-from token_broker.sweep import sweep
+from token_broker.service import Broker, TokenRequest
+from token_broker.service.sweep import sweep
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 DAY_S = 86_400.0
@@ -149,7 +149,7 @@ class _Day:
         self.loop = Loop(START)
         self.random = random.Random(plan.seed)  # noqa: S311  # arrivals protect nothing
         self.vendors = Vendors(self.loop, plan.keys, plan.troubles, plan.seed)
-        self.vault = FakeVault()
+        self.secrets = FakeSecretStore()
         self.queue = WorkedQueue(self.loop)
         self.courses = {key.name: Course(key) for key in plan.keys}
         tokens, connections = stores()
@@ -160,7 +160,7 @@ class _Day:
             "sleep": self.loop.sleep,
             "tokens": _Watched(tokens, self.loop, self.courses),
             "connections": connections,
-            "vault": self.vault,
+            "vault": self.secrets,
             "sealer": FakeSealer(),
             "queue": self.queue,
             "send": self.vendors.send,
@@ -171,7 +171,7 @@ class _Day:
         # A renewal needs no memory, so one stands for all environments of the worker.
         self.backstage = self._instance()
         self.queue.broker = lambda: self.backstage
-        self.caller = Caller.seen(CALLER)
+        self.caller = Caller.from_event(CALLER)
         self.broken = 0
         self.deferred = 0
 
@@ -203,14 +203,14 @@ class _Day:
         return make_broker(**self._ports)
 
     def _put(self, key: Key) -> None:
-        self.vault.put(key.name, key.secret(1))
-        self.backstage.registry.put(key.name, key.settings, expected=None, absent=True)
+        self.secrets.put(key.name, key.secret(1))
+        self.backstage.connections.put(key.name, key.settings, expected=None, absent=True)
 
     def _sweep(self) -> None:
         self.loop.after(MINUTE_S, self._sweep)
         now = self.loop()
         # One batch at a time: claims take no time here, and their order is to be the same in every run.
-        report = sweep(self.backstage.parts, scheduled_at=now, deadline=now + SWEEP_TIME, hands=1)
+        report = sweep(self.backstage.context, scheduled_at=now, deadline=now + SWEEP_TIME, threads=1)
         self.deferred += report.deferred
 
     def _plan_rotation(self, rotation: Rotation) -> None:
@@ -222,7 +222,7 @@ class _Day:
 
     def _rotate(self, key: Key) -> None:
         self.vendors.rotate(key, 2)
-        self.vault.put(key.name, key.secret(2))
+        self.secrets.put(key.name, key.secret(2))
 
     def _plan_call(self, key: Key, from_s: float = 0) -> None:
         draw, every_s = self.random, key.every_s
@@ -257,8 +257,8 @@ class _Day:
             course.waits.append(Wait(began_s, ended_s - began_s))
 
     def _hand_out(self, instance: Broker, key: Key) -> None:
-        ask = Ask(self.caller, key.name, self.loop() + REQUEST_TIME, min_ttl=key.min_ttl)
-        handout = instance.hand_out(ask)
+        ask = TokenRequest(self.caller, key.name, self.loop() + REQUEST_TIME, min_ttl=key.min_ttl)
+        handout = instance.get_token(ask)
         now = self.loop()
         if handout.token.expires_at <= now or not self.vendors.takes(key.name, handout.access_token):
             self.broken += 1

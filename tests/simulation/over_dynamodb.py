@@ -10,13 +10,13 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from tests.local.resources import load_template
+from local.resources import load_template
 from tests.simulation.day import Outcome, Plan, Rotation, Stores, in_memory, run
 from tests.simulation.population import HOUR, PROVIDERS, crowd
 from tests.simulation.scenarios import Line
 from tests.simulation.vendors import Trouble
-from token_broker.adapters.connection_store import DynamoConnectionStore
-from token_broker.adapters.token_store import DynamoTokenStore
+from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 
 TABLE_PROPERTIES = ("AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema")
 

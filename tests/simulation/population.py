@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from local.providers.accounts import REDIRECT_URI
 from tests.fakes import CALLER
-from tests.local.providers.accounts import REDIRECT_URI
 from token_broker.core.names import ConnectionName
 
 HOUR = 3600.0

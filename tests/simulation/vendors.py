@@ -12,14 +12,21 @@ from email.utils import formatdate
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tests.local.providers.accounts import Account
-from tests.local.providers.server import SIMULATORS
-from tests.local.providers.simulator import Simulator
-from tests.local.providers.wire import Request
+from local.providers.accounts import Account
+from local.providers.server import SIMULATORS
+from local.providers.simulator import Simulator
+from local.providers.wire import Request
 from tests.simulation.loop import Loop
 from tests.simulation.population import HOSTS, Key
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network, OutcomeUnknown, Unreachable, quoted_query
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName
+from token_broker.oauth.exchange import (
+    HttpRequest,
+    HttpResponse,
+    OutcomeUnknown,
+    Unreachable,
+    quoted_query,
+)
 
 LATENCY_S = (0.15, 0.6)
 # What the broker's own calls to AWS take around each exchange. The stores of a day answer at once.
@@ -75,7 +82,7 @@ class Vendors:
             simulator.accounts[key.name.connection] = Account(key.name.connection, key.secret(1))
             self._simulators[key.name] = simulator
 
-    def send(self, request: HttpRequest, _network: Network, timeout: timedelta) -> HttpResponse:
+    def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request takes effect when it arrives; its answer comes after the vendor's latency, or too late."""
         loop, time_left = self._loop, timeout.total_seconds()
         loop.sleep(OWN_TIME_S)

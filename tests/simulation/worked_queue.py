@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
-from tests.local.resources import load_template
+from local.resources import load_template
 from tests.simulation.loop import Loop
-from token_broker.broker import Broker
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable
 from token_broker.ports import RenewalMessage
+from token_broker.service import Broker
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class WorkedQueue:
     def _work(self, message: RenewalMessage, receives: int) -> None:
         provider, _, connection = message.pk.removeprefix("C#").partition("/")
         try:
-            renewal = self.broker().renew(ConnectionName(provider, connection), message.sk)
+            renewal = self.broker().renew(ConnectionName(provider, connection), message.scope_id)
             self.outcomes[provider, renewal.outcome.value] += 1
         except BrokerUnavailable:
             if receives < self._bounds.most_receives:

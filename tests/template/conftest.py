@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from tests.local.aws import AwsProcess
-from tests.local.ports import listen
-from tests.local.resources import Document, LocalStack, create_resources, load_template, translate
+from local.aws import AwsProcess
+from local.ports import listen
+from local.resources import Document, LocalStack, create_resources, load_template, translate
 
 REGION = "eu-west-1"
 

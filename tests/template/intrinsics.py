@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tests.local.resources import Document
+from local.resources import Document
 
 NO_VALUE: Final = "AWS::NoValue"
 PSEUDO: Final = {

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.local.resources import Document, gateway_responses_of, routes_of
+from local.resources import Document, gateway_responses_of, routes_of
 
 GET_TOKEN = "GetTokenFunction"
 MANAGE = "ManageConnectionsFunction"

@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.local.resources import Document, load_template, translate
+from local.resources import Document, load_template, translate
 
 from .intrinsics import Resolver
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.resources import TEMPLATE, Document
+from local.resources import TEMPLATE, Document
 
 pytestmark = pytest.mark.built
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.resources import Document
+from local.resources import Document
 
 FUNCTIONS = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged"]
 API_FUNCTIONS = ["GetToken", "ManageConnections"]

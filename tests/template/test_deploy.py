@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.process import ROOT
-from tests.local.resources import Document
+from local.process import ROOT
+from local.resources import Document
 
 from .intrinsics import Resolver
 

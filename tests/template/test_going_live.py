@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.local.resources import Document, load_template, translate
+from local.resources import Document, load_template, translate
 
 from .intrinsics import Resolver
 

@@ -3,8 +3,8 @@
 import boto3
 import pytest
 
-from tests.local import resources
-from tests.local.resources import LocalStack, create_resources, load_template
+from local import resources
+from local.resources import LocalStack, create_resources, load_template
 
 EVERYWHERE = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL", "TOKEN_TABLE"}
 ACQUIRERS = EVERYWHERE | {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.local.process import ROOT
-from tests.local.resources import Document
+from local.process import ROOT
+from local.resources import Document
 
 from .intrinsics import Resolver
 
@@ -75,7 +75,14 @@ def dashboard(translated: Document) -> dict[str, Any]:
 
 def test_the_dashboard_shows_what_is_asked_for_at_night(dashboard: dict[str, Any]) -> None:
     shown = json.dumps(dashboard)
-    for part in ("HandOuts", "GROUP BY source", "Latency", "Renewals", "FailuresInARow", "CredentialsDaysLeft"):
+    for part in (
+        "TokensReturned",
+        "GROUP BY source",
+        "Latency",
+        "Renewals",
+        "ConsecutiveFailures",
+        "CredentialsDaysLeft",
+    ):
         assert part in shown
     assert "credentials_end" in shown
 

@@ -5,7 +5,7 @@ That roles grant what is called and no more: tests/security/test_least_privilege
 
 from collections.abc import Iterator
 
-from tests.local.resources import TEMPLATE, Document
+from local.resources import TEMPLATE, Document
 
 
 def actions(statement: Document) -> list[str]:

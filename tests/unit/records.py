@@ -7,8 +7,8 @@ from typing import Any
 
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.policy import RenewalPolicy, TokenRequest
-from token_broker.core.tokens import Guard, Lease, Token, TokenRecord
+from token_broker.core.policy import RenewalPolicy, TokenCriteria
+from token_broker.core.records import ConnectionHealth, Lease, Token, TokenRecord
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 KEY = TokenKey(ConnectionName("unidy", "main"), "users:read")
@@ -67,12 +67,12 @@ def record(found: Token | None = None, **changes: Any) -> TokenRecord:
 
 def guarded(by: Failure, found: Token | None = None, **changes: Any) -> TokenRecord:
     """A record whose connection rests."""
-    return record(found, guard=Guard(failure=by), **changes)
+    return record(found, health=ConnectionHealth(failure=by), **changes)
 
 
 def lease(until: float = 17) -> Lease:
     return Lease("another", NOW + seconds(until))
 
 
-def asked(**changes: Any) -> TokenRequest:
-    return TokenRequest(**{"asked_at": NOW, "min_ttl": seconds(30), **changes})
+def asked(**changes: Any) -> TokenCriteria:
+    return TokenCriteria(**{"asked_at": NOW, "min_ttl": seconds(30), **changes})

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders import REDIRECT_URI, answer, basic, bearer, form, order, redirect, run
-from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
-from token_broker.core.failures import Kind, Where
-from token_broker.core.grants import flow_for, leads_to
+from tests.unit.grant_requests import REDIRECT_URI, answer, basic, bearer, form, order, redirect, run
+from token_broker.core.failures import FailureKind, FailureLevel
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
+from token_broker.oauth.grants import flow_for, leads_to
 
 CONNECT = "https://store.example.com/shop/api/v1/oauth/connect"
 TOKEN = "https://store.example.com/shop/api/v1/oauth/token"
@@ -110,9 +110,9 @@ def test_a_redirect_uri_with_a_query_of_its_own_matches() -> None:
     ],
 )
 def test_a_redirect_to_elsewhere_is_no_answer(location: str) -> None:
-    verdict = run(flow_for(order("ucommerce")), redirect(location)).verdict
-    assert (verdict.row, verdict.kind) == (3, Kind.INVALID)
-    assert location == "" or location not in verdict.detail
+    exchange_failure = run(flow_for(order("ucommerce")), redirect(location)).failure
+    assert (exchange_failure.row, exchange_failure.kind) == (3, FailureKind.INVALID)
+    assert location == "" or location not in exchange_failure.detail
 
 
 @pytest.mark.parametrize(
@@ -132,40 +132,45 @@ def test_the_same_uri_in_another_spelling_is_the_same(location: str, redirect_ur
 @pytest.mark.parametrize(
     ("error", "row", "kind", "code"),
     [
-        ("server_error", 4, Kind.TRANSIENT, "server_error"),
-        ("temporarily_unavailable", 4, Kind.TRANSIENT, "temporarily_unavailable"),
-        ("access_denied", 4, Kind.REFUSED, "access_denied"),
-        ("unauthorized_client", 4, Kind.REFUSED, "unauthorized_client"),
-        ("of_its_own%0d%0a", 4, Kind.REFUSED, "unrecognised"),
+        ("server_error", 4, FailureKind.TRANSIENT, "server_error"),
+        ("temporarily_unavailable", 4, FailureKind.TRANSIENT, "temporarily_unavailable"),
+        ("access_denied", 4, FailureKind.REFUSED, "access_denied"),
+        ("unauthorized_client", 4, FailureKind.REFUSED, "unauthorized_client"),
+        ("of_its_own%0d%0a", 4, FailureKind.REFUSED, "unrecognised"),
     ],
 )
-def test_an_error_in_the_redirect_is_an_answer_too(error: str, row: int, kind: Kind, code: str) -> None:
-    verdict = run(flow_for(order("ucommerce")), redirect(f"{REDIRECT_URI}?error={error}")).verdict
-    assert (verdict.row, verdict.kind, verdict.provider_error, verdict.where) == (row, kind, code, Where.CONNECTION)
+def test_an_error_in_the_redirect_is_an_answer_too(error: str, row: int, kind: FailureKind, code: str) -> None:
+    exchange_failure = run(flow_for(order("ucommerce")), redirect(f"{REDIRECT_URI}?error={error}")).failure
+    assert (exchange_failure.row, exchange_failure.kind, exchange_failure.provider_error, exchange_failure.where) == (
+        row,
+        kind,
+        code,
+        FailureLevel.CONNECTION,
+    )
 
 
 def test_a_redirect_with_neither_code_nor_error_is_no_usable_answer() -> None:
     for query in ("", "?", "?code=", "?other=1"):
-        verdict = run(flow_for(order("ucommerce")), redirect(REDIRECT_URI + query)).verdict
-        assert (verdict.row, verdict.kind) == (16, Kind.INVALID)
+        exchange_failure = run(flow_for(order("ucommerce")), redirect(REDIRECT_URI + query)).failure
+        assert (exchange_failure.row, exchange_failure.kind) == (16, FailureKind.INVALID)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404])
 def test_no_redirect_points_at_the_whitelist(status: int) -> None:
     reply = HttpResponse(status, {"content-type": "text/html"}, b"<html>no</html>")
-    verdict = run(flow_for(order("ucommerce", proven=True)), reply).verdict
-    assert (verdict.row, verdict.kind) == (5, Kind.REFUSED)
-    assert "whitelist" in verdict.detail
+    exchange_failure = run(flow_for(order("ucommerce", worked_before=True)), reply).failure
+    assert (exchange_failure.row, exchange_failure.kind) == (5, FailureKind.REFUSED)
+    assert "whitelist" in exchange_failure.detail
 
 
 def test_connect_can_refuse_the_client_with_a_code() -> None:
     reply = answer({"errors": [{"error": "invalid_client"}]}, 401)
-    assert run(flow_for(order("ucommerce")), reply).verdict.row == 7
+    assert run(flow_for(order("ucommerce")), reply).failure.row == 7
 
 
 def test_a_connect_without_an_answer_has_spent_nothing_but_time() -> None:
-    assert run(flow_for(order("ucommerce")), Unreachable("x")).verdict.row == 1
-    assert run(flow_for(order("ucommerce")), OutcomeUnknown("x")).verdict.row == 2
+    assert run(flow_for(order("ucommerce")), Unreachable("x")).failure.row == 1
+    assert run(flow_for(order("ucommerce")), OutcomeUnknown("x")).failure.row == 2
 
 
 # ------------------------------------------------------------------ a refused code
@@ -179,7 +184,7 @@ def test_a_refused_code_gets_one_new_one() -> None:
 def test_there_is_no_third_code() -> None:
     ran = run(flow_for(order("ucommerce")), code("c-1"), INVALID_GRANT, code("c-2"), INVALID_GRANT)
     assert sent(ran.requests, "code") == ["c-1", "c-2"]
-    assert (ran.verdict.row, ran.verdict.kind) == (10, Kind.TRANSIENT)
+    assert (ran.failure.row, ran.failure.kind) == (10, FailureKind.TRANSIENT)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_there_is_no_third_code() -> None:
 def test_a_code_that_went_out_is_not_sent_again(reply: HttpResponse | OutcomeUnknown, row: int) -> None:
     ran = run(flow_for(order("ucommerce")), code("c-1"), reply)
     assert sent(ran.requests, "code") == ["c-1"]
-    assert ran.verdict.row == row
+    assert ran.failure.row == row
 
 
 # ------------------------------------------------------------------ refresh
@@ -231,7 +236,7 @@ def test_a_refused_refresh_and_two_refused_codes_end_it() -> None:
     answers = (INVALID_GRANT, code("c-1"), INVALID_GRANT, code("c-2"), INVALID_GRANT)
     ran = run(flow_for(order("ucommerce", refresh_token="r-1")), *answers)
     assert sent(ran.requests, "refresh_token") == ["r-1"]
-    assert ran.verdict.row == 10
+    assert ran.failure.row == 10
 
 
 def test_client_credentials_with_a_refresh_token_start_anew_likewise() -> None:
@@ -254,4 +259,4 @@ def test_client_credentials_with_a_refresh_token_start_anew_likewise() -> None:
 def test_a_refresh_token_goes_out_once(reply: HttpResponse | OutcomeUnknown | Unreachable, row: int) -> None:
     ran = run(flow_for(order("ucommerce", refresh_token="r-1")), reply)
     assert sent(ran.requests, "refresh_token") == ["r-1"]
-    assert ran.verdict.row == row
+    assert ran.failure.row == row

@@ -30,7 +30,7 @@ STS = f"arn:aws:sts::{ACCOUNT}:assumed-role"
     ],
 )
 def test_a_caller_is_seen_without_path_and_session(seen: str, arn: str) -> None:
-    assert Caller.seen(seen) == Caller(arn)
+    assert Caller.from_event(seen) == Caller(arn)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_a_denial_wins_and_no_entry_means_nobody(
 ) -> None:
     entries = [allow_entry(entry) for entry in allowed]
     refused = [allow_entry(entry) for entry in denied]
-    assert is_admitted(Caller.seen(seen), entries, refused) is admitted
+    assert is_admitted(Caller.from_event(seen), entries, refused) is admitted
 
 
 @given(st.text(max_size=40), st.text(max_size=20))
 def test_no_arn_of_another_account_matches_a_wildcard(seen: str, session: str) -> None:
     entry = allow_entry(f"{ROLE}/*")
     for arn in (seen, f"arn:aws:sts::210987654321:assumed-role/{seen}/{session}"):
-        assert not is_admitted(Caller.seen(arn), [entry], [])
+        assert not is_admitted(Caller.from_event(arn), [entry], [])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import token_broker.catalogue
-from tests.unit.orders import CATALOGUE
+from tests.unit.grant_requests import CATALOGUE
 from token_broker.catalogue import read_provider
 from token_broker.core.providers import CatalogueError, parse_provider
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders import CATALOGUE, SETTINGS, connection
+from tests.unit.grant_requests import CATALOGUE, SETTINGS, connection
 from token_broker.core.callers import Caller
 from token_broker.core.connections import COMMON_SETTINGS, OAUTH_FIELDS, Connection, parse_connection
 from token_broker.core.names import ConnectionName
@@ -128,11 +128,11 @@ def test_each_setting_has_its_bounds(name: str, good: list[Any], bad: list[Any])
 
 
 def test_lifetimes_are_durations() -> None:
-    assert connection("unicommerce").untold_lifetime == timedelta(hours=20)
+    assert connection("unicommerce").default_lifetime == timedelta(hours=20)
     assert connection("unicommerce").lifetime_cap is None
-    assert connection("unicommerce", lifetime_s=60).untold_lifetime == timedelta(minutes=1)
+    assert connection("unicommerce", lifetime_s=60).default_lifetime == timedelta(minutes=1)
     assert connection("unidy", lifetime_s=60).lifetime_cap == timedelta(minutes=1)
-    assert connection("unidy").untold_lifetime is None
+    assert connection("unidy").default_lifetime is None
 
 
 def test_the_end_of_the_credentials_is_a_moment() -> None:
@@ -294,15 +294,15 @@ def test_what_is_no_scope_of_commerce_layer(scope: str) -> None:
 # ------------------------------------------------------------------ who may have which scope
 def test_a_caller_who_is_not_on_the_list_is_named() -> None:
     found = connection("unidy", allowed_callers=[SHOP])
-    found.admit(Caller(SHOP))
+    found.check_caller(Caller(SHOP))
     with pytest.raises(CallerNotAllowed, match="role/other"):
-        found.admit(Caller(SHOP.replace("shop", "other")))
+        found.check_caller(Caller(SHOP.replace("shop", "other")))
 
 
 def asked(found: Connection, scope: str | None) -> str:
     """The scope set that a request stands for, or the code of the refusal."""
     try:
-        return found.scope_for(scope)
+        return found.scope_set_for(scope)
     except BrokerError as error:
         return error.code
 
@@ -330,12 +330,12 @@ def test_a_scope_outside_the_list_is_refused(settings: dict[str, Any], scope: st
 def test_a_connections_own_scope_is_no_way_around_its_list(allowed: list[str]) -> None:
     """P8: scopes outside the list are refused, whether a caller writes them or leaves them out."""
     with pytest.raises((InvalidRequest, ScopeNotAllowed)):
-        connection("oauth2", scope="a", allowed_scopes=allowed).scope_for(None)
+        connection("oauth2", scope="a", allowed_scopes=allowed).scope_set_for(None)
 
 
 def test_what_is_not_allowed_is_named() -> None:
     with pytest.raises(ScopeNotAllowed, match="users:write"):
-        connection("unidy").scope_for("users:read users:write")
+        connection("unidy").scope_set_for("users:read users:write")
 
 
 def test_any_scope_of_a_provider_is_still_one_of_its_own() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders import CATALOGUE, CLIENT, LOGIN
-from token_broker.core.credentials import Credentials, Secret, check_scope_of, parse_credentials
+from tests.unit.grant_requests import CATALOGUE, CLIENT, LOGIN
+from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
 from token_broker.core.names import ConnectionName
 from token_broker.errors import ConnectionMisconfigured
 
@@ -83,12 +83,12 @@ def test_no_repr_shows_a_value() -> None:
 @pytest.mark.parametrize("scope", ["market:id:a", "market:all", "stock_location:id:b market:code:a"])
 def test_a_market_lets_a_sales_channel_ask(scope: str) -> None:
     channel = parsed("commerce-layer", '{"client_id": "c"}')
-    check_scope_of(ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"], channel, scope)
+    check_scope_without_secret(ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"], channel, scope)
 
 
 @pytest.mark.parametrize("scope", ["", "stock_location:id:b", "store:id:market"])
 def test_without_a_market_a_sales_channel_does_not_ask(scope: str) -> None:
     name, provider = ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"]
     with pytest.raises(ConnectionMisconfigured, match="market:"):
-        check_scope_of(name, provider, parsed("commerce-layer", '{"client_id": "c"}'), scope)
-    check_scope_of(name, provider, parsed("commerce-layer", json.dumps(CLIENT)), scope)
+        check_scope_without_secret(name, provider, parsed("commerce-layer", '{"client_id": "c"}'), scope)
+    check_scope_without_secret(name, provider, parsed("commerce-layer", json.dumps(CLIENT)), scope)

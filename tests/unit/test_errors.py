@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from token_broker import rest
-from token_broker.core.failures import Kind
+from token_broker.core.failures import FailureKind
 from token_broker.errors import PROVIDER_ERRORS, BrokerError, FieldError, InvalidRequest, ProviderError
+from token_broker.http import problems
 
 # design: code and status of every answer that is the broker's own.
 CODES = {
@@ -44,7 +44,7 @@ def leaves(kind: type[BrokerError] = BrokerError) -> Iterator[type[BrokerError]]
 
 
 def test_every_leaf_has_the_status_of_its_code() -> None:
-    assert {kind.code: rest.STATUS[kind] for kind in leaves()} == CODES
+    assert {kind.code: problems.STATUS[kind] for kind in leaves()} == CODES
 
 
 def test_codes_and_titles_are_unique() -> None:
@@ -53,7 +53,7 @@ def test_codes_and_titles_are_unique() -> None:
 
 
 def test_the_table_has_nothing_but_leaves() -> None:
-    assert set(rest.STATUS) == set(leaves())
+    assert set(problems.STATUS) == set(leaves())
 
 
 @pytest.mark.parametrize("kind", list(leaves()), ids=lambda kind: kind.__name__)
@@ -63,7 +63,7 @@ def test_every_leaf_says_when_it_is_raised(kind: type[BrokerError]) -> None:
 
 
 def test_every_kind_of_failure_has_its_error() -> None:
-    assert set(PROVIDER_ERRORS) == {kind.code for kind in Kind}
+    assert set(PROVIDER_ERRORS) == {kind.code for kind in FailureKind}
     assert all(issubclass(error, ProviderError) for error in PROVIDER_ERRORS.values())
     assert all(error.code == code for code, error in PROVIDER_ERRORS.items())
 

@@ -8,16 +8,16 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.unit.orders import CLIENT, LOGIN, answer, basic, bearer, form, json_body, order, redirect, run
-from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable, quoted_query
-from token_broker.core.failures import Kind, Where
-from token_broker.core.grants import Order, flow_for, revocation
+from tests.unit.grant_requests import CLIENT, LOGIN, answer, basic, bearer, form, json_body, order, redirect, run
+from token_broker.core.failures import FailureKind, FailureLevel
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable, quoted_query
+from token_broker.oauth.grants import GrantRequest, flow_for, revocation_request
 
 AWKWARD = {"client_id": "shop:1/ä", "client_secret": "p+q r%&=ß"}
 CLIENT_CREDENTIALS = ("unified-services", "commerce-layer", "unidy", "oauth2")
 
 
-def first(found: Order) -> HttpRequest:
+def first(found: GrantRequest) -> HttpRequest:
     return next(flow_for(found))
 
 
@@ -172,8 +172,8 @@ def test_the_login_brings_a_token_without_a_lifetime() -> None:
         (HttpResponse(200, {}, b"OK"), False, 16),
     ],
 )
-def test_a_200_of_the_login_is_not_yet_a_success(reply: HttpResponse, proven: bool, row: int) -> None:
-    assert run(flow_for(order("unicommerce", proven=proven)), reply).verdict.row == row
+def test_a_200_of_the_login_is_not_yet_a_success(reply: HttpResponse, worked_before: bool, row: int) -> None:
+    assert run(flow_for(order("unicommerce", worked_before=worked_before)), reply).failure.row == row
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_a_200_of_the_login_is_not_yet_a_success(reply: HttpResponse, proven: bo
     ],
 )
 def test_a_refusal_is_what_the_table_says(reply: HttpResponse, row: int, code: str | None) -> None:
-    verdict = run(flow_for(order("oauth2")), reply).verdict
-    assert verdict.row == row
-    assert code is None or verdict.provider_error == code
+    exchange_failure = run(flow_for(order("oauth2")), reply).failure
+    assert exchange_failure.row == row
+    assert code is None or exchange_failure.provider_error == code
 
 
 @pytest.mark.parametrize(
@@ -210,29 +210,36 @@ def test_a_refusal_is_what_the_table_says(reply: HttpResponse, row: int, code: s
     ],
 )
 def test_no_answer_is_a_transient_failure(error: Exception, row: int, unknown: bool, rests_s: int | None) -> None:
-    verdict = run(flow_for(order("unidy", scope="a")), error).verdict  # type: ignore[arg-type]  # both are TransportErrors
-    assert (verdict.row, verdict.kind, verdict.outcome_unknown) == (row, Kind.TRANSIENT, unknown)
-    assert rests_s is None or verdict.rest is not None
-    assert verdict.rest is None or verdict.rest.total_seconds() == rests_s
+    exchange_failure = run(flow_for(order("unidy", scope="a")), error).failure  # type: ignore[arg-type]  # both are TransportErrors
+    assert (exchange_failure.row, exchange_failure.kind, exchange_failure.outcome_unknown) == (
+        row,
+        FailureKind.TRANSIENT,
+        unknown,
+    )
+    assert rests_s is None or exchange_failure.rest is not None
+    assert exchange_failure.rest is None or exchange_failure.rest.total_seconds() == rests_s
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "Text/HTML", "application/xhtml+xml"])
 def test_an_html_page_after_credentials_that_worked_is_doubted(content_type: str) -> None:
     reply = HttpResponse(403, {"content-type": content_type}, b"<html>blocked</html>")
-    assert run(flow_for(order("unidy", scope="a", proven=True)), reply).verdict.row == 12
-    assert run(flow_for(order("unidy", scope="a")), reply).verdict.row == 13
+    assert run(flow_for(order("unidy", scope="a", worked_before=True)), reply).failure.row == 12
+    assert run(flow_for(order("unidy", scope="a")), reply).failure.row == 13
 
 
 def test_a_limit_rests_as_long_as_the_header_says() -> None:
     reply = HttpResponse(429, {"retry-after": "7"}, b"")
-    verdict = run(flow_for(order("commerce-layer", scope="market:id:a")), reply).verdict
-    assert (verdict.where, verdict.rest is not None and verdict.rest.total_seconds()) == (Where.LIMIT, 7)
+    exchange_failure = run(flow_for(order("commerce-layer", scope="market:id:a")), reply).failure
+    assert (exchange_failure.where, exchange_failure.rest is not None and exchange_failure.rest.total_seconds()) == (
+        FailureLevel.ENDPOINT,
+        7,
+    )
 
 
 @pytest.mark.parametrize("granted", ["market:all", "market:all market:id:a"])
 def test_one_market_asked_and_all_granted_is_no_usable_token(granted: str) -> None:
-    verdict = run(flow_for(order("commerce-layer", scope="market:id:a")), bearer(scope=granted)).verdict
-    assert (verdict.row, verdict.kind) == (16, Kind.INVALID)
+    exchange_failure = run(flow_for(order("commerce-layer", scope="market:id:a")), bearer(scope=granted)).failure
+    assert (exchange_failure.row, exchange_failure.kind) == (16, FailureKind.INVALID)
 
 
 @pytest.mark.parametrize(("asked", "granted"), [("", "market:all"), ("market:all", "market:all")])
@@ -242,21 +249,21 @@ def test_all_markets_are_no_surprise_to_who_asked_for_all(asked: str, granted: s
 
 # ------------------------------------------------------------------ revocation
 def test_commerce_layer_revokes_with_id_secret_and_token() -> None:
-    request = revocation(order("commerce-layer"), "tok-1")
+    request = revocation_request(order("commerce-layer"), "tok-1")
     assert request is not None
     assert (request.method, request.url) == ("POST", "https://auth.commercelayer.io/oauth/revoke")
     assert json_body(request) == {"token": "tok-1", **CLIENT}
 
 
 def test_unidy_revokes_beside_its_token_endpoint() -> None:
-    request = revocation(order("unidy"), "tok-1")
+    request = revocation_request(order("unidy"), "tok-1")
     assert request is not None
     assert request.url == "https://id.example.com/prefix/oauth/revoke"
     assert json_body(request) == {"token": "tok-1", **CLIENT}
 
 
 def test_a_standard_server_revokes_where_its_settings_say() -> None:
-    request = revocation(order("oauth2", params={"audience": "x"}, scope="a"), "tok+1")
+    request = revocation_request(order("oauth2", params={"audience": "x"}, scope="a"), "tok+1")
     assert request is not None
     assert request.url == "https://auth.example.com/revoke"
     assert form(request) == [("token", "tok+1")]
@@ -264,11 +271,11 @@ def test_a_standard_server_revokes_where_its_settings_say() -> None:
 
 
 def test_who_has_no_endpoint_or_no_secret_revokes_nothing() -> None:
-    assert revocation(order("unified-services"), "t") is None
-    assert revocation(order("ucommerce"), "t") is None
-    assert revocation(order("unicommerce"), "t") is None
-    assert revocation(order("oauth2", revocation_url=None), "t") is None
-    assert revocation(order("commerce-layer", {"client_id": "channel"}, scope="market:id:a"), "t") is None
+    assert revocation_request(order("unified-services"), "t") is None
+    assert revocation_request(order("ucommerce"), "t") is None
+    assert revocation_request(order("unicommerce"), "t") is None
+    assert revocation_request(order("oauth2", revocation_url=None), "t") is None
+    assert revocation_request(order("commerce-layer", {"client_id": "channel"}, scope="market:id:a"), "t") is None
 
 
 # ------------------------------------------------------------------ nothing leaks
@@ -295,7 +302,7 @@ def test_no_refusal_quotes_the_provider() -> None:
             ran = run(flow_for(order(slug)), reply)
             refusal = ran.refusal
             assert refusal is not None
-            assert "LEAK" not in str(refusal) + repr(refusal) + repr(refusal.verdict) + repr(reply)
+            assert "LEAK" not in str(refusal) + repr(refusal) + repr(refusal.failure) + repr(reply)
             assert refusal.__cause__ is None
 
 

@@ -9,20 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders import NOW, jwt
+from tests.unit.grant_requests import NOW, jwt
 from tests.unit.records import seconds
-from token_broker.core.lifetimes import Lifetime, lifetime
-from token_broker.core.replies import Issued, Unusable
+from token_broker.oauth.lifetimes import Expiry, expiry_of
+from token_broker.oauth.responses import IssuedToken, UnusableResponse
 
 CENTURY = 3_153_600_000
 
 
-def issued(expires_in: float | None = None, *, token: str = "opaque", provider_now: datetime | None = None) -> Issued:
-    return Issued(token, expires_in, None, None, None, provider_now)
+def issued(
+    expires_in: float | None = None, *, token: str = "opaque", provider_now: datetime | None = None
+) -> IssuedToken:
+    return IssuedToken(token, expires_in, None, None, None, provider_now)
 
 
-def lived(found: Issued, *, cap: float | None = None, untold: float | None = None, **more: Any) -> Lifetime:
-    return lifetime(
+def lived(found: IssuedToken, *, cap: float | None = None, untold: float | None = None, **more: Any) -> Expiry:
+    return expiry_of(
         found,
         sent_at=NOW,
         cap=None if cap is None else seconds(cap),
@@ -59,18 +61,18 @@ def ends_with(left: float) -> str:
     ],
 )
 def test_the_least_of_all_that_is_known(
-    found: Issued, cap: float | None, untold: float | None, life: float, assumed: bool
+    found: IssuedToken, cap: float | None, untold: float | None, life: float, assumed: bool
 ) -> None:
-    assert lived(found, cap=cap, untold=untold) == Lifetime(NOW + seconds(life), assumed, False)
+    assert lived(found, cap=cap, untold=untold) == Expiry(NOW + seconds(life), assumed, False)
 
 
 @pytest.mark.parametrize("past", [0, -1, -3600, -CENTURY / 2])
 def test_a_jwt_that_claims_to_be_past_is_ignored_beside_a_positive_lifetime(past: float) -> None:
-    assert lived(issued(300, token=ends_with(past))) == Lifetime(NOW + seconds(300), assumed=False, disputed=True)
+    assert lived(issued(300, token=ends_with(past))) == Expiry(NOW + seconds(300), assumed=False, disputed=True)
 
 
 def test_a_jwt_that_claims_to_be_past_and_no_lifetime_make_no_token() -> None:
-    with pytest.raises(Unusable, match="expired"):
+    with pytest.raises(UnusableResponse, match="expired"):
         lived(issued(token=ends_with(-1)))
 
 
@@ -83,7 +85,7 @@ def test_a_jwt_is_read_by_the_providers_clock(apart: float) -> None:
 
 def test_a_fast_clock_of_ours_disputes_nothing_where_the_provider_tells_the_time() -> None:
     found = issued(300, token=ends_with(-10), provider_now=NOW - seconds(310))
-    assert lived(found) == Lifetime(NOW + seconds(300), assumed=False, disputed=False)
+    assert lived(found) == Expiry(NOW + seconds(300), assumed=False, disputed=False)
 
 
 def test_the_default_can_be_another_on_the_local_stack() -> None:
@@ -103,7 +105,7 @@ def test_a_life_is_never_nothing_nor_over_48_hours(
     found = issued(expires_in, token="opaque" if exp is None else jwt(exp=exp), provider_now=provider_now)
     try:
         life = lived(found, cap=cap, untold=untold).expires_at - NOW
-    except Unusable:
+    except UnusableResponse:
         return
     assert timedelta() < life <= timedelta(hours=48)
     assert expires_in is None or life <= timedelta(seconds=expires_in)

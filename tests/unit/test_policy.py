@@ -22,19 +22,19 @@ from token_broker.core.failures import Failure
 from token_broker.core.policy import (
     Acquire,
     AwaitOther,
-    Refuse,
+    Deny,
     RenewalPolicy,
     Serve,
-    TokenRequest,
+    TokenCriteria,
+    active_cooldown,
     decide,
-    resting,
 )
-from token_broker.core.tokens import Guard, Lease, TokenRecord
+from token_broker.core.records import ConnectionHealth, Lease, TokenRecord
 
 REISSUING = policy(reissue_window=seconds(900))
 
 
-def decided(found: TokenRecord, request: TokenRequest | None = None, by: RenewalPolicy | None = None) -> object:
+def decided(found: TokenRecord, request: TokenCriteria | None = None, by: RenewalPolicy | None = None) -> object:
     return decide(found, request or asked(), by or policy(), NOW)
 
 
@@ -153,8 +153,8 @@ def test_a_lease_is_taken_over_one_second_after_its_end(until: float, held: bool
 # ------------------------------------------------------------------ rests and refusals
 @pytest.mark.parametrize("found", [failure(), refusal(), failure(code="provider_rate_limited", row=6)])
 def test_while_a_key_rests_without_a_token_it_is_refused(found: Failure) -> None:
-    assert decided(record(failure=found)) == Refuse(found, found.retry_at)
-    assert decided(guarded(found)) == Refuse(found, found.retry_at)
+    assert decided(record(failure=found)) == Deny(found, found.retry_at)
+    assert decided(guarded(found)) == Deny(found, found.retry_at)
 
 
 @pytest.mark.parametrize("found", [failure(), refusal(), failure(code="provider_rate_limited", row=6)])
@@ -171,12 +171,12 @@ def test_after_its_rest_a_caller_asks_again(found: Failure) -> None:
 
 def test_the_longer_of_two_rests_counts() -> None:
     short, long = failure(rests=5), refusal(rests=900)
-    assert decided(record(failure=short, guard=Guard(failure=long))) == Refuse(long, long.retry_at)
-    assert decided(record(failure=long, guard=Guard(failure=short))) == Refuse(long, long.retry_at)
+    assert decided(record(failure=short, health=ConnectionHealth(failure=long))) == Deny(long, long.retry_at)
+    assert decided(record(failure=long, health=ConnectionHealth(failure=short))) == Deny(long, long.retry_at)
 
 
 def test_a_rest_goes_before_a_lease() -> None:
-    assert isinstance(decided(record(failure=failure(), lease=lease())), Refuse)
+    assert isinstance(decided(record(failure=failure(), lease=lease())), Deny)
 
 
 def test_another_version_of_the_secret_lifts_a_refusal() -> None:
@@ -184,30 +184,30 @@ def test_another_version_of_the_secret_lifts_a_refusal() -> None:
 
 
 def test_the_same_version_of_the_secret_lifts_nothing() -> None:
-    assert isinstance(decided(guarded(refusal()), asked(secret_version="v1")), Refuse)
+    assert isinstance(decided(guarded(refusal()), asked(secret_version="v1")), Deny)
 
 
 def test_an_unknown_version_of_the_secret_lifts_nothing() -> None:
-    assert isinstance(decided(guarded(refusal()), asked(secret_version=None)), Refuse)
+    assert isinstance(decided(guarded(refusal()), asked(secret_version=None)), Deny)
 
 
 def test_another_version_of_the_secret_lifts_no_outage() -> None:
-    assert isinstance(decided(guarded(failure()), asked(secret_version="v2")), Refuse)
+    assert isinstance(decided(guarded(failure()), asked(secret_version="v2")), Deny)
 
 
 def test_other_settings_lift_a_refusal() -> None:
-    assert decided(guarded(refusal()), by=policy(settings_version="s2")) == Acquire()
-    assert decided(record(failure=refusal()), by=policy(settings_version="s2")) == Acquire()
+    assert decided(guarded(refusal()), by=policy(settings_digest="s2")) == Acquire()
+    assert decided(record(failure=refusal()), by=policy(settings_digest="s2")) == Acquire()
 
 
 def test_a_lifted_refusal_warns_nobody() -> None:
-    assert decided(guarded(refusal(), token()), by=policy(settings_version="s2")) == Serve(token())
+    assert decided(guarded(refusal(), token()), by=policy(settings_digest="s2")) == Serve(token())
 
 
 def test_a_misconfigured_connection_is_looked_at_again_for_every_caller() -> None:
     found = failure(code="connection_misconfigured", row=0, rests=300)
     assert decided(record(failure=found)) == Acquire()
-    assert isinstance(decided(record(failure=found), asked(renewal=True)), Refuse)
+    assert isinstance(decided(record(failure=found), asked(renewal=True)), Deny)
 
 
 # ------------------------------------------------------------------ reports of refused tokens
@@ -226,7 +226,7 @@ def test_a_report_takes_no_token_from_others() -> None:
 
 def test_reports_over_the_rate_are_refused_with_no_failure() -> None:
     until = NOW + seconds(30)
-    assert decided(record(token(), rejections=1, rejected_until=until), asked(rejected=CURRENT)) == Refuse(None, until)
+    assert decided(record(token(), rejections=1, rejected_until=until), asked(rejected=CURRENT)) == Deny(None, until)
 
 
 def test_a_report_after_its_rest_forces_again() -> None:
@@ -236,7 +236,7 @@ def test_a_report_after_its_rest_forces_again() -> None:
 
 def test_a_report_while_the_provider_rests_is_refused_with_that_failure() -> None:
     found = failure()
-    assert decided(record(token(), failure=found), asked(rejected=CURRENT)) == Refuse(found, found.retry_at)
+    assert decided(record(token(), failure=found), asked(rejected=CURRENT)) == Deny(found, found.retry_at)
 
 
 def test_a_report_of_a_token_that_has_ended_is_a_plain_request() -> None:
@@ -245,7 +245,7 @@ def test_a_report_of_a_token_that_has_ended_is_a_plain_request() -> None:
 
 
 # ------------------------------------------------------------------ the sweep
-def renewal(**changes: object) -> TokenRequest:
+def renewal(**changes: object) -> TokenCriteria:
     return asked(renewal=True, min_ttl=seconds(0), **changes)
 
 
@@ -281,7 +281,7 @@ def test_the_sweep_asks_again_after_an_outage() -> None:
 @pytest.mark.parametrize("rests", [900, 0, -1, -100_000])
 def test_the_sweep_never_repeats_a_refusal(rests: float) -> None:
     refused = refusal(ago=100_900, rests=rests)
-    assert decided(guarded(refused), renewal()) == Refuse(refused, refused.retry_at)
+    assert decided(guarded(refused), renewal()) == Deny(refused, refused.retry_at)
     assert isinstance(decided(guarded(refused, token(renew_at=NOW)), renewal()), Serve)
 
 
@@ -314,4 +314,4 @@ def test_a_disputed_end_warns() -> None:
 
 
 def test_nothing_rests_on_a_key_without_failures() -> None:
-    assert resting(record(), asked(), policy(), NOW) is None
+    assert active_cooldown(record(), asked(), policy(), NOW) is None

@@ -13,18 +13,18 @@ from token_broker.core.policy import (
     Acquire,
     AwaitOther,
     Decision,
-    Refuse,
+    Deny,
     RenewalPolicy,
     Serve,
-    TokenRequest,
+    TokenCriteria,
     decide,
 )
-from token_broker.core.tokens import Guard, Lease, Token, TokenRecord
+from token_broker.core.records import ConnectionHealth, Lease, Token, TokenRecord
 
 MOMENTS = st.integers(-7200, 7200).map(lambda count: NOW + seconds(count))
 FAILURES: st.SearchStrategy[Failure | None] = st.none() | st.builds(
     lambda make, ago, rests, secret, settings: make(
-        ago=ago, rests=rests, secret_version=secret, settings_version=settings
+        ago=ago, rests=rests, secret_version=secret, settings_digest=settings
     ),
     st.sampled_from([failure, refusal]),
     st.integers(0, 90_000),
@@ -43,8 +43,13 @@ TOKENS: st.SearchStrategy[Token | None] = st.none() | st.builds(
     st.sampled_from([ISSUER, "https://elsewhere.example.com"]),
 )
 RECORDS: st.SearchStrategy[TokenRecord] = st.builds(
-    lambda found, lease, own, guard, rejected_until, stale_at: record(
-        found, lease=lease, failure=own, guard=Guard(failure=guard), rejected_until=rejected_until, stale_at=stale_at
+    lambda found, lease, own, health, rejected_until, stale_at: record(
+        found,
+        lease=lease,
+        failure=own,
+        health=ConnectionHealth(failure=health),
+        rejected_until=rejected_until,
+        stale_at=stale_at,
     ),
     TOKENS,
     st.none() | MOMENTS.map(lambda until: Lease("another", until)),
@@ -54,8 +59,8 @@ RECORDS: st.SearchStrategy[TokenRecord] = st.builds(
     st.none() | MOMENTS,
 )
 REQUESTS = st.builds(
-    TokenRequest,
-    asked_at=MOMENTS,
+    TokenCriteria,
+    requested_at=MOMENTS,
     min_ttl=st.integers(0, 3600).map(seconds),
     rejected=st.sampled_from([None, CURRENT, OTHER]),
     renewal=st.booleans(),
@@ -78,7 +83,7 @@ def served(decision: Decision) -> Token | None:
             return None
 
 
-def usable(found: TokenRecord, request: TokenRequest, by: RenewalPolicy, now: datetime) -> Token | None:
+def usable(found: TokenRecord, request: TokenCriteria, by: RenewalPolicy, now: datetime) -> Token | None:
     """The token that may be handed out to anybody, as the promises define it."""
     held = found.token
     if held is None or held.expires_at <= now or held.issuer != by.issuer or held.token_id == request.unreadable:
@@ -88,7 +93,7 @@ def usable(found: TokenRecord, request: TokenRequest, by: RenewalPolicy, now: da
 
 @given(RECORDS, REQUESTS, POLICIES)
 def test_no_token_past_its_end_of_another_issuer_unreadable_or_rejected_is_served(
-    found: TokenRecord, request: TokenRequest, by: RenewalPolicy
+    found: TokenRecord, request: TokenCriteria, by: RenewalPolicy
 ) -> None:
     given_out = served(decide(found, request, by, NOW))
     if given_out is not None:
@@ -98,10 +103,10 @@ def test_no_token_past_its_end_of_another_issuer_unreadable_or_rejected_is_serve
 
 @given(RECORDS, REQUESTS, POLICIES)
 def test_nobody_is_refused_while_there_is_a_valid_token_that_he_did_not_reject(
-    found: TokenRecord, request: TokenRequest, by: RenewalPolicy
+    found: TokenRecord, request: TokenCriteria, by: RenewalPolicy
 ) -> None:
     decision = decide(found, request, by, NOW)
-    if isinstance(decision, Refuse):
+    if isinstance(decision, Deny):
         held = usable(found, request, by, NOW)
         assert held is None or held.token_id == request.rejected
         assert request.renewal or decision.retry_at > NOW
@@ -109,10 +114,10 @@ def test_nobody_is_refused_while_there_is_a_valid_token_that_he_did_not_reject(
 
 @given(RECORDS, REQUESTS, POLICIES)
 def test_the_provider_is_asked_by_force_only_for_the_current_token_and_within_the_rate(
-    found: TokenRecord, request: TokenRequest, by: RenewalPolicy
+    found: TokenRecord, request: TokenCriteria, by: RenewalPolicy
 ) -> None:
     decision = decide(found, request, by, NOW)
-    if isinstance(decision, Acquire) and decision.forced:
+    if isinstance(decision, Acquire) and decision.reported:
         held = usable(found, request, by, NOW)
         assert held is not None
         assert held.token_id == request.rejected
@@ -121,7 +126,7 @@ def test_the_provider_is_asked_by_force_only_for_the_current_token_and_within_th
 
 @given(RECORDS, REQUESTS, POLICIES)
 def test_nobody_asks_beside_the_holder_of_a_lease_nor_waits_for_one_that_ended(
-    found: TokenRecord, request: TokenRequest, by: RenewalPolicy
+    found: TokenRecord, request: TokenCriteria, by: RenewalPolicy
 ) -> None:
     decision = decide(found, request, by, NOW)
     holds = found.lease is not None and found.lease.until + seconds(1) > NOW
@@ -131,11 +136,11 @@ def test_nobody_asks_beside_the_holder_of_a_lease_nor_waits_for_one_that_ended(
 
 @given(RECORDS, REQUESTS, POLICIES)
 def test_nobody_asks_while_what_failed_still_rests_and_the_sweep_takes_no_refusal_up_again(
-    found: TokenRecord, request: TokenRequest, by: RenewalPolicy
+    found: TokenRecord, request: TokenCriteria, by: RenewalPolicy
 ) -> None:
     if isinstance(decide(found, request, by, NOW), Acquire):
         for rest in found.failures():
-            is_lifted = rest.settings_version != by.settings_version or (
+            is_lifted = rest.settings_digest != by.settings_digest or (
                 rest.refused and request.secret_version not in (None, rest.secret_version)
             )
             is_over = rest.retry_at <= NOW and not (request.renewal and rest.refused)
@@ -144,10 +149,10 @@ def test_nobody_asks_while_what_failed_still_rests_and_the_sweep_takes_no_refusa
 
 @given(RECORDS, REQUESTS, POLICIES)
 def test_who_gets_less_than_he_asked_for_is_warned(
-    found: TokenRecord, request: TokenRequest, by: RenewalPolicy
+    found: TokenRecord, request: TokenCriteria, by: RenewalPolicy
 ) -> None:
     decision = decide(found, request, by, NOW)
     if isinstance(decision, Serve):
-        is_short = decision.token.left(NOW) < request.min_ttl
+        is_short = decision.token.remaining(NOW) < request.min_ttl
         assert ("min_ttl_unmet" in decision.warnings) is is_short
         assert len(set(decision.warnings)) == len(decision.warnings)

@@ -103,19 +103,19 @@ def test_a_wish_for_a_renewal_in_ages_breaks_nothing() -> None:
 
 
 @pytest.mark.parametrize(("left", "reissues"), [(901, False), (900, True), (0, True)])
-def test_the_provider_reissues_within_its_window(left: float, reissues: bool) -> None:
-    assert policy(reissue_window=REISSUE).reissues(token(left=left), NOW) is reissues
-    assert policy().reissues(token(left=left), NOW) is True
+def test_the_provider_reissues_within_its_window(left: float, gives_new_token: bool) -> None:
+    assert policy(reissue_window=REISSUE).gives_new_token(token(left=left), NOW) is gives_new_token
+    assert policy().gives_new_token(token(left=left), NOW) is True
 
 
 def test_forced_requests_are_spaced_30_s_doubling_to_15_min() -> None:
-    rests = [policy().rejection_rest(count).total_seconds() for count in range(1, 9)]
+    rests = [policy().report_cooldown(count).total_seconds() for count in range(1, 9)]
     assert rests == [30, 60, 120, 240, 480, 900, 900, 900]
 
 
 @given(st.integers(-5, 10**9))
 def test_forced_requests_are_spaced_whatever_their_number(count: int) -> None:
-    assert seconds(30) <= policy().rejection_rest(count) <= timedelta(minutes=15)
+    assert seconds(30) <= policy().report_cooldown(count) <= timedelta(minutes=15)
 
 
 @given(st.floats(0.001, 1), LIVES)
@@ -127,9 +127,9 @@ def test_a_shrunk_policy_decides_alike(scale: float, life: timedelta) -> None:
         "s",
         reissue_window=REISSUE * scale,
         sweep_interval=plain.sweep_interval * scale,
-        slack=plain.slack * scale,
+        slack=plain.safety_margin * scale,
         lease=plain.lease * scale,
-        widest_window=plain.widest_window * scale,
+        widest_window=plain.max_window * scale,
         reissue_margin=plain.reissue_margin * scale,
     )
     assert abs(shrunk.window(life * scale) - plain.window(life) * scale) < timedelta(milliseconds=1)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from token_broker.broker.parts import Times
+from token_broker.service.context import TimeLimits
 from token_broker.settings import Settings
 
 SCALES = ("TOKEN_BROKER_TIME_SCALE", "TOKEN_BROKER_LEASE_SCALE")
@@ -32,12 +32,12 @@ def test_a_scale_that_makes_no_sense_is_an_error(name: str, value: str) -> None:
 
 
 def test_leases_and_deadlines_shrink_together() -> None:
-    assert Times().scaled(1.0) == Times()
+    assert TimeLimits().scaled(1.0) == TimeLimits()
     second = timedelta(seconds=1)
-    assert Times().scaled(0.1) == Times(0.8 * second, 1.2 * second, 1.7 * second, second)
+    assert TimeLimits().scaled(0.1) == TimeLimits(0.8 * second, 1.2 * second, 1.7 * second, second)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_a_lease_outlives_its_acquisition_and_an_acquisition_its_exchange(scale: float) -> None:
-    times = Times().scaled(scale)
+    times = TimeLimits().scaled(scale)
     assert times.exchange < times.acquisition < times.lease

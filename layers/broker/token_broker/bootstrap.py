@@ -1,7 +1,6 @@
-"""The composition root: the only place that knows which adapter stands behind which port.
+"""The composition root: chooses the adapter for each port.
 
-Everything is made at its first use. What a request does not need (the Encryption SDK, requests, a client) costs a cold
-start nothing.
+Everything is made at its first use, so that a cold start does not pay for what its request does not need.
 """
 
 from __future__ import annotations
@@ -17,24 +16,25 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 
 from token_broker.adapters.aws import CLIENT_CONFIG
-from token_broker.adapters.token_store import DynamoTokenStore
-from token_broker.broker import Broker
-from token_broker.broker.parts import Parts, Switches, Times
+from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.catalogue import load_catalogue
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.connections import NetworkOptions
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.observability import seal_broken
 from token_broker.ports import Clock, Send, Sleep
+from token_broker.service import Broker
+from token_broker.service.context import BrokerContext, Deployment, TimeLimits
 from token_broker.settings import Settings
 
 if TYPE_CHECKING:
-    from token_broker.adapters.connection_store import DynamoConnectionStore
-    from token_broker.adapters.renewal_queue import SqsRenewalQueue
-    from token_broker.adapters.sealing import KmsSealer
-    from token_broker.adapters.secret_vault import SecretsManagerVault
+    from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+    from token_broker.adapters.kms import KmsSealer
+    from token_broker.adapters.secrets_manager import SecretsManagerStore
+    from token_broker.adapters.sqs import SqsRenewalQueue
 
 
 class _Lazy:
-    """Stands for an object until somebody uses it."""
+    """Makes an object when it is first used."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -48,7 +48,7 @@ class _Lazy:
 
 
 def utc_now() -> datetime:
-    """Now, to the millisecond: what the tables keep."""
+    """Now, to the millisecond: the tables hold no finer moments."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -69,61 +69,61 @@ def build_broker(
     clock: Clock = utc_now,
     sleep: Sleep = pause,
 ) -> Broker:
-    """A broker over AWS. `send` is the network, if not the real one."""
+    """A broker over AWS. `send` replaces the real network."""
     dynamodb = session.client("dynamodb", config=CLIENT_CONFIG)
 
     def connections() -> DynamoConnectionStore:
-        from token_broker.adapters.connection_store import DynamoConnectionStore
+        from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
 
         return DynamoConnectionStore(dynamodb, table=settings.connection_table)
 
-    def vault() -> SecretsManagerVault:
-        from token_broker.adapters.secret_vault import SecretsManagerVault
+    def secrets() -> SecretsManagerStore:
+        from token_broker.adapters.secrets_manager import SecretsManagerStore
 
-        return SecretsManagerVault(
+        return SecretsManagerStore(
             session.client("secretsmanager", config=CLIENT_CONFIG), prefix=settings.secret_prefix
         )
 
     def sealer() -> KmsSealer:
-        from token_broker.adapters.sealing import KmsSealer
+        from token_broker.adapters.kms import KmsSealer
 
         client = session.client("kms", config=CLIENT_CONFIG)
         return KmsSealer(client, key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=seal_broken)
 
     def queue() -> SqsRenewalQueue:
-        from token_broker.adapters.renewal_queue import SqsRenewalQueue
+        from token_broker.adapters.sqs import SqsRenewalQueue
 
         return SqsRenewalQueue(session.client("sqs", config=CLIENT_CONFIG), url=settings.renewal_queue_url)
 
     return Broker(
-        Parts(
+        BrokerContext(
             catalogue=load_catalogue(),
             tokens=DynamoTokenStore(
                 dynamodb, token_table=settings.token_table, connection_table=settings.connection_table
             ),
             connections=cast("DynamoConnectionStore", _Lazy(connections)),
-            vault=cast("SecretsManagerVault", _Lazy(vault)),
+            secrets=cast("SecretsManagerStore", _Lazy(secrets)),
             sealer=cast("KmsSealer", _Lazy(sealer)),
             queue=cast("SqsRenewalQueue", _Lazy(queue)),
             send=send or _sender(settings),
             clock=clock,
             sleep=sleep,
             new_id=new_id,
-            switches=Switches(
+            deployment=Deployment(
                 private_networks=settings.allow_private_networks,
                 insecure_urls=settings.local,
                 time_scale=settings.time_scale,
             ),
-            times=Times().scaled(settings.lease_scale),
+            limits=TimeLimits().scaled(settings.lease_scale),
         )
     )
 
 
 def _sender(settings: Settings) -> Send:
-    def send(request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
-        from token_broker.adapters.sender import HttpSender
+    def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
+        from token_broker.adapters.provider_http import ProviderHttp
 
-        return HttpSender(loopback=settings.local)(request, network, timeout)
+        return ProviderHttp(loopback=settings.local)(request, network, timeout)
 
     return send
 
@@ -136,5 +136,5 @@ def settings() -> Settings:
 
 @lru_cache(maxsize=1)
 def broker() -> Broker:
-    """This process's broker, made at its first request."""
+    """This process's broker, made at the first request."""
     return build_broker(settings(), boto3.session.Session())

@@ -1,19 +1,19 @@
-"""Every way in which the broker says no. Each error knows its stable code and nothing secret.
+"""All errors of the broker. Each has a stable code and holds nothing secret.
 
     BrokerError
-    ├── RequestError            the caller can mend it
+    ├── RequestError            the caller can fix it
     │   ├── InvalidRequest · CallerNotAllowed · ScopeNotAllowed
     │   ├── UnknownProvider · UnknownConnection
     │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke · TooManyScopeSets
     │   ├── VersionConflict
     │   └── TooManyRejections · TooManyTrials
-    ├── ProviderError           the provider's answer, or its silence
+    ├── ProviderError           the provider gave no usable token
     │   ├── ProviderRefused · ProviderInvalidResponse
     │   └── ProviderUnavailable · ProviderRateLimited
-    ├── AcquisitionInProgress   somebody else is asking the provider, for longer than we wait
+    ├── AcquisitionInProgress   another instance is asking the provider
     └── BrokerUnavailable       our own DynamoDB, KMS, Secrets Manager or SQS
 
-The HTTP status of each stands in one table at the edge (`token_broker.rest`). An error's text is shown to callers: it
+The HTTP status of each stands in one table at the edge (`token_broker.http.requests`). An error's text is shown to callers: it
 names connections, fields and codes, never a value.
 """
 
@@ -37,7 +37,7 @@ class FieldError:
 
 
 class BrokerError(Exception):
-    """Root of the tree. `retry_after` is set where waiting helps; `errors` where single fields are at fault."""
+    """Root of the tree. `retry_after`: set where waiting helps. `errors`: the faults of single fields."""
 
     code: ClassVar[str]
     title: ClassVar[str]
@@ -58,11 +58,11 @@ class BrokerError(Exception):
 
 
 class RequestError(BrokerError):
-    """What the caller asked for cannot be given; asking the same again gets the same answer."""
+    """The same request will fail again."""
 
 
 class InvalidRequest(RequestError):
-    """The input is not well-formed. `errors` names every fault, not only the first."""
+    """The input is not well-formed. `errors` names every fault."""
 
     code = "invalid_request"
     title = "The request is not well-formed"
@@ -90,28 +90,28 @@ class UnknownProvider(RequestError):
 
 
 class UnknownConnection(RequestError):
-    """No settings are stored under this name."""
+    """No connection has this name."""
 
     code = "unknown_connection"
     title = "Unknown connection"
 
 
 class ConnectionSuspended(RequestError):
-    """Somebody switched the connection off in its settings."""
+    """The settings suspend the connection."""
 
     code = "connection_suspended"
     title = "The connection is suspended"
 
 
 class ConnectionMisconfigured(RequestError):
-    """The secret is missing, no JSON object, or lacks a field; or the stored settings do not hold together."""
+    """The secret is missing, is not a JSON object or lacks a field; or the stored settings are not valid."""
 
     code = "connection_misconfigured"
-    title = "The connection is not complete"
+    title = "The connection is misconfigured"
 
 
 class WouldRevoke(RequestError):
-    """A trial would end the live token of a server whose every issue revokes the token before."""
+    """A trial would revoke the live token, because the provider revokes a token when it issues the next."""
 
     code = "would_revoke"
     title = "This would revoke the live token"
@@ -132,14 +132,14 @@ class VersionConflict(RequestError):
 
 
 class TooManyRejections(RequestError):
-    """Tokens of this key were reported as refused faster than a new one may be asked for."""
+    """Tokens of this key are reported as rejected faster than new ones may be requested."""
 
     code = "too_many_rejections"
-    title = "Too many reports of refused tokens"
+    title = "Too many reports of rejected tokens"
 
 
 class TooManyTrials(RequestError):
-    """A connection's credentials can be tried once in five minutes."""
+    """A connection can have one trial in five minutes."""
 
     code = "too_many_trials"
     title = "Too many trials"
@@ -154,49 +154,49 @@ class ProviderError(BrokerError):
         *,
         retry_after: timedelta | None = None,
         provider_error: str | None = None,
-        in_a_row: int = 0,
+        consecutive_failures: int = 0,
     ) -> None:
         super().__init__(detail, retry_after=retry_after, provider_error=provider_error)
-        self.in_a_row = in_a_row
+        self.consecutive_failures = consecutive_failures
 
 
 class ProviderRefused(ProviderError):
-    """The provider said no for good: credentials, scope or client. Repeating it could lock the account."""
+    """The provider refused credentials, scope or client for good. Repeating that could lock the account."""
 
     code = "provider_refused"
     title = "The provider refused"
 
 
 class ProviderInvalidResponse(ProviderError):
-    """The provider's answer is no usable token."""
+    """The provider's response is not a usable token."""
 
     code = "provider_invalid_response"
-    title = "The provider's answer is no usable token"
+    title = "The provider's response is not a usable token"
 
 
 class ProviderUnavailable(ProviderError):
-    """The provider could not be reached, timed out, or failed on its side."""
+    """The provider could not be reached, timed out or failed."""
 
     code = "provider_unavailable"
     title = "The provider is not available"
 
 
 class ProviderRateLimited(ProviderError):
-    """The provider's limit, or our own budget of half of it, is used up for now."""
+    """The provider's request limit, or our budget of half of it, is used up for now."""
 
     code = "provider_rate_limited"
     title = "The provider's request limit is reached"
 
 
 class AcquisitionInProgress(BrokerError):
-    """Another instance is asking the provider for this token and had no answer while we could wait."""
+    """Another instance is asking the provider for this token, for longer than this caller may wait."""
 
     code = "acquisition_in_progress"
     title = "The token is being acquired"
 
 
 class BrokerUnavailable(BrokerError):
-    """One of our own services fails. The log has the cause."""
+    """DynamoDB, KMS, Secrets Manager or SQS failed. The log has the cause."""
 
     code = "broker_unavailable"
     title = "The broker is not available"

@@ -1,4 +1,4 @@
-"""Logs and metrics. A log line names its fields; nothing dumps an object, a request or an exception's text."""
+"""Logs and metrics. A log line names its fields. No object, request or exception text is ever logged."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN, Deadline
 from token_broker.core.names import ConnectionName, TokenKey
 
-# At DEBUG these print requests, responses and plaintexts by design: pinned, whatever the log level says.
+# At DEBUG these log requests, responses and plaintexts. Their level is fixed, whatever LOG_LEVEL says.
 CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3transfer")
 
 METRICS_OF_DEADLINES = {CREDENTIALS: "CredentialsDaysLeft", REFRESH_TOKEN: "RefreshTokenDaysLeft"}
-FEW_DAYS = 14
+EXPIRY_WARNING_DAYS = 14
 
-# As json.dumps would be called, but made once and not for each line.
+# One encoder for all lines: json.dumps with arguments makes one for each call.
 _serialize = json.JSONEncoder(default=str, separators=(",", ":"), ensure_ascii=False).encode
 
 
 class _AuditFormatter(LambdaPowertoolsFormatter):
-    """The facts of a line as they were given: one dict goes through logging, and not a dozen attributes."""
+    """Audit: pass all fields to the logger as one dict."""
 
     def format(self, record: logging.LogRecord) -> str:
         head = {"level": record.levelname, "message": record.msg, "timestamp": self.formatTime(record)}
@@ -51,7 +51,7 @@ Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
 
 def observed(handler: Handler) -> Handler:
-    """A Lambda handler with the invocation's ids on its log lines. An environment's first invocation is counted."""
+    """A Lambda handler with the invocation's ids in its log lines. Counts an environment's first invocation."""
     is_cold = True
 
     @wraps(handler)
@@ -67,29 +67,28 @@ def observed(handler: Handler) -> Handler:
 
 
 def count(metric: str, value: float = 1, **dimensions: str) -> None:
-    """One value in CloudWatch's embedded format, on a line of its own. Dimensions are few and never name a
-    connection."""
+    """One value in CloudWatch's embedded metric format, on a line of its own. Dimensions never name a connection."""
     _measure(metric, MetricUnit.Count, value, dimensions)
 
 
 def gauge(metric: str, value: float, **dimensions: str) -> None:
-    """One value whose extremes count, such as days left."""
+    """One value of which the minimum or maximum matters, such as days left."""
     _measure(metric, MetricUnit.NoUnit, value, dimensions)
 
 
-def deadlines_ahead(name: ConnectionName, deadlines: Iterable[Deadline], now: datetime) -> None:
-    """Days left as metrics by provider; the log says whose credentials end, once the days are few."""
+def measure_deadlines(name: ConnectionName, deadlines: Iterable[Deadline], now: datetime) -> None:
+    """Days left as metrics by provider. Within 14 days of their expiry, credentials are logged with their connection."""
     for deadline in deadlines:
         days = deadline.days_left(now)
         gauge(METRICS_OF_DEADLINES[deadline.what], days, provider=name.provider)
-        if deadline.what == CREDENTIALS and days <= FEW_DAYS:
+        if deadline.what == CREDENTIALS and days <= EXPIRY_WARNING_DAYS:
             logger.warning(
-                "credentials_end", provider=name.provider, connection=name.connection, days_left=round(days, 1)
+                "credentials_expire", provider=name.provider, connection=name.connection, days_left=round(days, 1)
             )
 
 
 def seal_broken(key: TokenKey, purpose: str) -> None:
-    """A sealed value did not open where it stands: tampered with, moved, or sealed under another key."""
+    """A sealed value could not be opened: it was changed, moved, or sealed with another key."""
     logger.error("seal_broken", provider=key.name.provider, connection=key.name.connection, purpose=purpose)
     count("BrokenSeals", provider=key.name.provider)
 
@@ -104,17 +103,17 @@ def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[st
 
 @lru_cache(maxsize=1)
 def _metrics(namespace: str | None) -> Metrics:
-    """Made once: that takes longer than writing a line."""
+    """Made once: making it takes longer than writing a line."""
     return Metrics(namespace=namespace)
 
 
 def audit(event: str, **facts: Any) -> None:
-    """Who got what, who was refused or who changed what: written whatever the log level says, and never sampled."""
+    """Who got or changed what, and who was denied. Written at any log level, never sampled."""
     audit_log.info(event, extra={"facts": {name: fact for name, fact in facts.items() if fact is not None}})
 
 
 def unexpected(error: BaseException) -> dict[str, Any]:
-    """What may be told of an error that nobody expected: its kind and where it was raised, never its text."""
+    """What may be logged of an unexpected error: its class and where it was raised, never its text."""
     places = []
     trace = error.__traceback__
     while trace is not None:

@@ -1,4 +1,4 @@
-"""What the broker needs of the world: stores, vault, sealer and queue as protocols; send, clock, sleep as callables."""
+"""What the broker needs from outside: stores, sealer and queue as protocols; send, clock and sleep as callables."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.credentials import Secret
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import Guard, Refresh, Retired, Token, TokenRecord
+from token_broker.core.records import ConnectionHealth, RefreshToken, RetiredToken, Token, TokenRecord
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], None]
 NewId = Callable[[], str]
-# Sends one request within a time and returns the whole answer. Raises TransportError.
-Send = Callable[[HttpRequest, Network, timedelta], HttpResponse]
+# Sends one request and returns the whole response within a time. Raises TransportError.
+Send = Callable[[HttpRequest, NetworkOptions, timedelta], HttpResponse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,57 +32,57 @@ class StoredSettings:
 
 @dataclass(frozen=True, slots=True)
 class DueKey:
-    """An entry of the due index. `due_at` is the claim's expectation: the item as it was seen."""
+    """An entry of the due index. A claim holds only if `due_at` has not changed."""
 
-    pk: str
-    sk: str
+    name: ConnectionName
+    scope_id: str
     due_at: datetime
 
 
-class Unclaimed(Exception):
-    """A conditional write did not hold: somebody else was there first."""
+class ConditionFailed(Exception):
+    """The condition of a write did not hold: somebody else was first."""
 
 
 class TokenStore(Protocol):
-    """The token cache. Reads are strongly consistent; writes of a lease holder hold only while `owner` still leads.
+    """The token cache. Reads are strongly consistent. A write of a lease holder holds only while it owns the lease.
 
-    Every method raises BrokerUnavailable where the store does not answer.
+    Every method raises BrokerUnavailable if the store fails.
     """
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
         """Settings, token and guard in one call."""
 
-    def read_due(self, name: ConnectionName, sk: str) -> tuple[StoredSettings | None, TokenRecord | None]:
-        """The same for a sort key from the due index; no record where the item is gone."""
+    def read_due(self, name: ConnectionName, scope_id: str) -> tuple[StoredSettings | None, TokenRecord | None]:
+        """The same for a key of the due index. None where the item is gone."""
 
     def records(self, name: ConnectionName) -> list[TokenRecord]:
         """Every token key of a connection, with its guard."""
 
     def take_lease(
-        self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
+        self, read_as: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
     ) -> tuple[bool, TokenRecord]:
-        """Takes the lease unless another holds it, or held it since `seen` was read: what was decided on still stands.
+        """Takes the lease, unless somebody holds it or held it after the record was read as `read_as`.
 
-        Marks the stored refresh token as sent in the same write.
-        Returns whether it was taken, and the record: with the lease as it was before the write. The guard is not read.
-        A repeat by the same owner succeeds, and finds the refresh token marked.
+        The same write marks the stored refresh token as sent. Returns whether it was taken, and the record as it was
+        before the write, without connection health. A repeat by the same owner succeeds and finds the refresh token
+        marked.
         """
 
-    def note_rejection(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
-        """Writes down a forced request before it is made."""
+    def note_report(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
+        """Notes a token request that a report caused, before it is sent."""
 
     def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
-        """Stores a token while `owner` leads, and ends the lease. Returns None, or the record that stands instead.
+        """Stores a token if `owner` still owns the lease, and ends it. Returns None, else the record that is stored.
 
-        What changed since the lease was taken is kept (see Commit.after).
+        Changes since the lease was taken are kept (see Commit.over).
         """
 
     def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
-        """Ends the lease and leaves everything else as it is. Somebody else's lease is left alone."""
+        """Ends the lease if `owner` owns it. Changes nothing else."""
 
     def release(
         self,
-        seen: TokenRecord,
+        read_as: TokenRecord,
         owner: str,
         *,
         now: datetime,
@@ -89,109 +90,112 @@ class TokenStore(Protocol):
         unmark_refresh: bool = False,
         due_at: datetime | None = None,
     ) -> None:
-        """Ends the lease after a failure. Somebody else's lease is left alone. `due_at` None: off the index.
+        """Ends the lease after a failure, if `owner` owns it. `due_at` None: off the due index.
 
-        `seen`: the record when the lease was taken. If the secret changed since, the key is due at once instead.
+        `read_as`: the record when the lease was taken. If the secret changed since then, the key is due at once.
         """
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
-        """Remembers a failure of the whole connection; `settled`: no login attempt is open any more.
+    def put_health(
+        self, name: ConnectionName, failure: Failure, *, settled: bool, replaced: Failure | None = None
+    ) -> None:
+        """Remembers a failure of the whole connection. `settled`: no login is unresolved any more.
 
-        It replaces `seen`. What somebody else met meanwhile stays if it rests for longer. A wish to be left alone
-        stands beside any other failure.
+        It replaces the failure `replaced`. A failure stored since then stays if its cooldown is longer. A rate limit
+        is stored beside any other failure.
         """
 
-    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
-        """Forgets the failures `seen` and unresolved attempts."""
+    def clear_health(self, name: ConnectionName, read_as: ConnectionHealth) -> None:
+        """Forgets the failures of `read_as` and the unresolved logins."""
 
-    def end_rests(self, name: ConnectionName) -> None:
+    def end_cooldowns(self, name: ConnectionName) -> None:
         """Forgets the failures of the connection and of each of its keys."""
 
-    def begin_attempt(self, name: ConnectionName, owner: str, version: str) -> int:
-        """Counts an owner's login attempt, once, before it is sent. Returns how many are unresolved, with this one.
+    def begin_login(self, name: ConnectionName, owner: str, version: str) -> int:
+        """Counts an owner's login, once, before it is sent. Returns how many are unresolved, this one included.
 
-        Those with another version of the secret do not count.
+        Logins with another version of the secret do not count.
         """
 
-    def settle_attempt(self, name: ConnectionName) -> None:
-        """One attempt's outcome is known."""
+    def settle_login(self, name: ConnectionName) -> None:
+        """The outcome of one login is known."""
 
-    def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
-        """Remembers which secret versions were first tried when."""
+    def note_version(self, name: ConnectionName, new_versions: Sequence[tuple[str, datetime]]) -> None:
+        """Remembers which secret versions were first used when."""
 
     def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
         """Notes a trial unless there was one after `not_after`."""
 
     def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
-        """Notes that a key is used; one that fell off the due index comes back with `due_at`."""
+        """Notes that a key is used. `due_at` puts it back into the due index."""
 
     def make_due(self, key: TokenKey, due_at: datetime) -> None:
-        """Makes a key due, also one that was never asked for (keep_warm always)."""
+        """Makes a key due, even one without a token yet (keep_warm always)."""
 
-    def put_off(self, seen: TokenRecord, due_at: datetime | None) -> None:
-        """Moves a key's due time, or takes it off the index (None), unless somebody moved it since `seen` was read."""
+    def put_off(self, read_as: TokenRecord, due_at: datetime | None) -> None:
+        """Moves a key's due time, or takes it off the index (None), unless it moved since `read_as` was read."""
 
     def mark_stale(self, name: ConnectionName, now: datetime) -> int:
-        """The connection's secret or settings changed: its keys are due at once. Returns how many."""
+        """The connection's secret or settings changed: its keys are due at once. Returns how many keys."""
 
-    def purge(self, record: TokenRecord, revoke_with: Mapping[str, Any], now: datetime) -> TokenRecord:
-        """Drops token, refresh token, lease and failure at once; what lived is kept sealed for its revocation only.
+    def purge(self, record: TokenRecord, revocation_settings: Mapping[str, Any], now: datetime) -> TokenRecord:
+        """Drops token, refresh token, lease and failure in one write. Live tokens stay sealed, only to be revoked.
 
-        Returns the record as it stood, which can be newer than the one given.
+        Returns the record as it was, which can be newer than the one given.
         """
 
-    def retire(self, key: TokenKey, token: Retired, revoke_with: Mapping[str, Any], due_at: datetime) -> None:
-        """Keeps one more token for its revocation."""
+    def retire(
+        self, key: TokenKey, token: RetiredToken, revocation_settings: Mapping[str, Any], due_at: datetime
+    ) -> None:
+        """Keeps one more token to be revoked."""
 
     def forget_retired(self, key: TokenKey, token_ids: Sequence[str]) -> None:
-        """Revoked, or ended by itself."""
+        """These tokens are revoked or expired."""
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
-        """The keys of a shard that are due by `until`, most urgent first; pages are followed."""
+        """All keys of a shard that are due by `until`, the most urgent first."""
 
     def claim_due(self, due: DueKey, *, until: datetime) -> bool:
-        """Moves `due_at` on, unless somebody did."""
+        """Moves the due time on, unless somebody else did. Returns whether it did."""
 
     def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        """Takes one request from the host's minute. Returns None, or from when on there may be another."""
+        """Takes one request from the host's budget for this minute. Returns None, or when to try again."""
 
-    def rest_host(self, host: str, until: datetime) -> None:
-        """Nobody asks this host before `until`."""
+    def cool_down_host(self, host: str, until: datetime) -> None:
+        """This host is not asked before `until`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a successful acquisition stores. `used`: a caller asked for it.
+    """What a successful acquisition stores. `used`: a caller asked for it. `read_as`: the record when the lease was taken."""
 
-    `seen`: the record when the lease was taken. What came since stays.
-    """
-
-    seen: TokenRecord
+    read_as: TokenRecord
     token: Token
-    refresh: Refresh | None
-    retired: tuple[Retired, ...]
+    refresh_token: RefreshToken | None
+    retired: tuple[RetiredToken, ...]
     due_at: datetime | None
     now: datetime
     used: bool
     keep_rejections: bool
 
-    def after(self, record: TokenRecord) -> Commit:
-        """The same over a record that changed meanwhile: a retired token keeps its place, one revoked meanwhile
-        does not come back, a changed secret is due."""
-        kept = {item.token_id for item in (*self.retired, *self.seen.retired)} | {self.token.token_id}
-        gone = {item.token_id for item in self.seen.retired} - {item.token_id for item in record.retired}
+    def over(self, record: TokenRecord) -> Commit:
+        """The same for a record that changed since the lease was taken.
+
+        Tokens retired since then stay, tokens revoked since then do not come back, and a changed secret is due.
+        """
+        kept = {item.token_id for item in (*self.retired, *self.read_as.retired)} | {self.token.token_id}
+        gone = {item.token_id for item in self.read_as.retired} - {item.token_id for item in record.retired}
         retired = tuple(item for item in self.retired if item.token_id not in gone)
         retired += tuple(item for item in record.retired if item.token_id not in kept)
-        due_at = self.now if record.stale_at != self.seen.stale_at else self.due_at
+        due_at = self.now if record.stale_at != self.read_as.stale_at else self.due_at
         return replace(self, retired=retired, due_at=due_at)
 
 
-# As an expected version: whatever is there, so long as there is something (If-Match: *).
+# As an expected version: any, but the item must exist (If-Match: *).
 ANY_VERSION = "*"
 
 
 class ConnectionStore(Protocol):
-    """Settings: the source of truth. Raises BrokerUnavailable where it does not answer."""
+    """The settings of connections: the source of truth. Raises BrokerUnavailable if the store fails."""
 
     def get(self, name: ConnectionName) -> StoredSettings | None: ...
 
@@ -207,22 +211,22 @@ class ConnectionStore(Protocol):
         """Whether there was one. Raises Unclaimed if it has another version."""
 
     def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:
-        """Some connections and where to go on. Raises ValueError for a cursor that is none."""
+        """Some connections, and the cursor of the next page. Raises ValueError for an invalid cursor."""
 
 
-class SecretVault(Protocol):
-    """Where credentials live. Raises BrokerUnavailable where it does not answer."""
+class SecretStore(Protocol):
+    """The credentials. Raises BrokerUnavailable if the store fails."""
 
     def read(self, name: ConnectionName, stage: str = "AWSCURRENT") -> Secret | None:
-        """The secret's version at a stage; None where there is no such secret or version."""
+        """The secret's version at a stage; None if there is no such secret or version."""
 
 
 class SealBroken(Exception):
-    """A sealed value does not open here: tampered with, moved from elsewhere, or sealed under another key."""
+    """A sealed value cannot be opened here: it was changed, moved, or sealed with another key."""
 
 
 class Sealer(Protocol):
-    """Seals a value for one place and purpose. Raises BrokerUnavailable where KMS does not answer."""
+    """Seals a value for one token key and purpose. Raises BrokerUnavailable if KMS fails."""
 
     def seal(self, value: str, key: TokenKey, purpose: str) -> bytes: ...
 
@@ -232,15 +236,15 @@ class Sealer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RenewalMessage:
-    """A request to the worker. It names a key and carries nothing else."""
+    """A message to the worker. It names a token key and holds nothing else."""
 
-    pk: str
-    sk: str
+    name: ConnectionName
+    scope_id: str
     delay: timedelta = timedelta()
 
 
 class RenewalQueue(Protocol):
-    """Hands keys to the renewing worker. Raises BrokerUnavailable where it does not answer."""
+    """Sends token keys to the worker. Raises BrokerUnavailable if the queue fails."""
 
     def send(self, messages: Sequence[RenewalMessage]) -> Sequence[RenewalMessage]:
-        """Returns what could not be queued."""
+        """Returns the messages that could not be queued."""

@@ -34,14 +34,14 @@ class Kept(NamedTuple):
     ends_at: float
 
     @classmethod
-    def from_answer(cls, body: Mapping[str, Any], asked_at: float, min_ttl: int | None) -> "Kept":
+    def from_answer(cls, body: Mapping[str, Any], requested_at: float, min_ttl: int | None) -> "Kept":
         """Reads an answer to what was asked at `asked_at`. Raises KeyError, TypeError or ValueError."""
         token = Token.from_answer(body)
         life_s = float(body["expires_in"])
         until_renewal_s = life_s - (token.expires_at - token.renew_at).total_seconds()
         long_enough_s = life_s - (MIN_TTL_S if min_ttl is None else min_ttl)
         keep_s = max(min(until_renewal_s, long_enough_s, ASK_AGAIN_S), min(ASK_AT_MOST_EVERY_S, life_s / 2))
-        return cls(token, asked_at + keep_s, asked_at + life_s)
+        return cls(token, requested_at + keep_s, requested_at + life_s)
 
 
 class Flight:

@@ -164,10 +164,10 @@ class TokenSource:
         query = {name: str(value) for name, value in asked.items() if value is not None}
         attempt = 0
         while True:
-            asked_at = self._clock()
+            requested_at = self._clock()
             try:
-                body = self._ask(path, query, timeout_s=max(deadline - asked_at, 0.1))
-                return _kept(body, asked_at, wanted.min_ttl)
+                body = self._ask(path, query, timeout_s=max(deadline - requested_at, 0.1))
+                return _kept(body, requested_at, wanted.min_ttl)
             except TokenBrokerError as error:
                 pause_s = _pause(error, attempt) if patient or attempt == 0 else None
                 if pause_s is None or (not patient and pause_s > 0) or self._clock() + pause_s >= deadline:
@@ -177,9 +177,9 @@ class TokenSource:
             attempt += 1
 
 
-def _kept(body: dict[str, Any], asked_at: float, min_ttl: int | None) -> Kept:
+def _kept(body: dict[str, Any], requested_at: float, min_ttl: int | None) -> Kept:
     try:
-        return Kept.from_answer(body, asked_at, min_ttl)
+        return Kept.from_answer(body, requested_at, min_ttl)
     except (KeyError, TypeError, ValueError):
         # The cause could hold the token.
         raise BrokerRefused(200, {"detail": "the answer is no token: is this the broker's URL?"}) from None

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from local.process import ROOT
+from local.stack import Options, Stack
 from tests.bench.figure import machine
 from tests.bench.peers.measuring import Course, measure
 from tests.bench.peers.peers import PEERS
 from tests.bench.peers.proxies import VENV
 from tests.bench.peers.result import Row, details, table
-from tests.local.process import ROOT
-from tests.local.stack import Options, Stack
 
 OUTPUT = ROOT / "build" / "peers.json"
 PAGE = ROOT / "docs" / "peers.md"

@@ -213,7 +213,7 @@ def broker_client(target: Target) -> Ask:
 
 def broker_http(target: Target) -> Ask:
     """The broker's HTTP interface, a signed request for each token; a kept connection per thread."""
-    from tests.local.client import SignedClient
+    from local.client import SignedClient
 
     kept = threading.local()
 

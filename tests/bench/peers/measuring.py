@@ -15,17 +15,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from local.client import SignedClient
+from local.connections import aws_client
+from local.process import ROOT, StartFailed, end
+from local.sigv4 import LOCAL
+from local.stack import Stack
 from tests.bench.peers.callers import Target
 from tests.bench.peers.endpoints import CLIENT_ID, SCOPE, SECRET, Endpoint, Endpoints
 from tests.bench.peers.peers import Peer
 from tests.bench.peers.proxies import VENV, Proxy
 from tests.bench.peers.result import FAILURES, Answer, Asked, Hit, Row, combined
 from tests.bench.peers.worker import Task
-from tests.local.client import SignedClient
-from tests.local.connections import aws_client
-from tests.local.process import ROOT, StartFailed, end
-from tests.local.sigv4 import LOCAL
-from tests.local.stack import Stack
 
 Progress = Callable[[str], None]
 OWN_PYTHON: Final = sys.executable

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from local.ports import LOOPBACK, listen, port_of
+from local.process import ROOT, StartFailed, end
 from tests.bench.peers.endpoints import SCOPE, SECRET
-from tests.local.ports import LOOPBACK, listen, port_of
-from tests.local.process import ROOT, StartFailed, end
 
 VENV: Final = ROOT / ".venv" / "peers"
 START_S: Final = 15.0

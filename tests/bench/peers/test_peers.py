@@ -13,6 +13,8 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from local.process import StartFailed
+from local.providers import start_providers
 from tests.bench.peers.__main__ import markdown, write
 from tests.bench.peers.callers import CALLERS, Target
 from tests.bench.peers.endpoints import ASSERTION_GRANT, CLIENT_ID, FAULTS, SCOPE, SECRET, Endpoint, Endpoints
@@ -21,8 +23,6 @@ from tests.bench.peers.peers import PEERS
 from tests.bench.peers.proxies import envoy, nginx
 from tests.bench.peers.result import FAILURES, TOKEN, Answer, Asked, Hit, Row, combined, remarks, table
 from tests.bench.peers.worker import Task
-from tests.local.process import StartFailed
-from tests.local.providers import start_providers
 
 REFUSED = "own's Refused: no"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from local.stack import Options, Stack
 from tests.bench.peers.measuring import Course, measure
 from tests.bench.peers.peers import PEERS
 from tests.bench.peers.result import FAILURES
-from tests.local.stack import Options, Stack
 
 COURSE = Course(callers=8, processes=2, asks=2, patience_s=5.0, latency_s=0.05, hits=20, hits_over_http=5)
 

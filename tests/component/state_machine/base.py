@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine
 from tests.component.state_machine.judging import judge
 from tests.component.state_machine.stage import Operation, Stage
 from tests.component.state_machine.world import Kind, MachineWorld
-from token_broker.broker import Broker, Handout
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.service import Broker, TokenResponse
 
 INSTANCES = 3
 AT_ONCE = 4
@@ -44,7 +44,7 @@ class Base(RuleBasedStateMachine):
         self.at_work: dict[Operation, int] = {}
         # When each instance has last read which connection.
         self.known: list[dict[ConnectionName, int]] = [defaultdict(int) for _ in range(INSTANCES)]
-        self.held: list[Handout] = []
+        self.held: list[TokenResponse] = []
         self.secrets = 0
         self.last_place = -1
         self.names = [ConnectionName(kind.provider, connection) for connection in kind.connections]
@@ -96,7 +96,7 @@ class Base(RuleBasedStateMachine):
             return
         seen, handout = operation.seen, operation.result
         name = seen.record.key.name if seen.record is not None else None
-        if isinstance(handout, Handout):
+        if isinstance(handout, TokenResponse):
             name = handout.connection.name
             self.held = [*self.held[-7:], handout]
         judge(self, operation, self.known[place][name] if name is not None else 0)
@@ -138,7 +138,7 @@ class Base(RuleBasedStateMachine):
         self.secrets += 1
         secret, client = f"secret-{self.secrets}", self.client(name)
         names = ("username", "password") if self.kind.manners.login else ("client_id", "client_secret")
-        self.world.vault.put(name, dict(zip(names, (client, secret), strict=True)), stage=stage)
+        self.world.secrets.put(name, dict(zip(names, (client, secret), strict=True)), stage=stage)
         if is_right:
             self.server.accepted[client] = secret
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from tests.component.state_machine.servers import Received
-from tests.component.state_machine.stage import Operation, Seen
+from tests.component.state_machine.stage import Operation, SentRequest
 
 MINUTE = timedelta(minutes=1)
 # From its place in the budget until a request leaves: what an acquisition may take in all.
@@ -22,7 +22,7 @@ class Budgets:
         self._limit = limit
         self._used: dict[str, list[tuple[datetime, bool]]] = defaultdict(list)
 
-    def place(self, by: Seen, host: str, now: datetime) -> None:
+    def place(self, by: SentRequest, host: str, now: datetime) -> None:
         by.places.append((host, now))
 
     def request(self, operation: Operation, received: Received, now: datetime) -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import precondition, rule
 from tests.component.state_machine.base import AT_ONCE, HOPS, SOME_HOPS, WHICH, Base
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerError
-from token_broker.sweep import sweep
+from token_broker.service.sweep import sweep
 
 MIN_TTL = st.sampled_from([None, None, 0, 20, 200, 3600])
 TROUBLE = st.sampled_from(["refused", "503", "lost", "429"])
@@ -61,7 +61,7 @@ class Callers(Base):
         for turn in range(len(troubles) + 1):
             error = self.ask_as(which, scope, None).error
             if is_tried and turn == 0:
-                self.start("trial", lambda broker: broker.attempt(name, force=True), None)
+                self.start("trial", lambda broker: broker.trial(name, force=True), None)
             if not isinstance(error, BrokerError) or error.retry_after is None:
                 return
             self.world.clock.advance(error.retry_after.total_seconds() - 1)
@@ -98,15 +98,15 @@ class Callers(Base):
     def sweep(self, hops: int | None) -> None:
         now = self.world.clock()
         deadline = now + timedelta(seconds=50)
-        self.start("sweep", lambda broker: sweep(broker.parts, scheduled_at=now, deadline=deadline), hops)
+        self.start("sweep", lambda broker: sweep(broker.context, scheduled_at=now, deadline=deadline), hops)
 
     @precondition(lambda self: self.can_start() and self.world.queue.messages)
     @rule(hops=HOPS, again=st.booleans())
     def work(self, hops: int | None, again: bool) -> None:
         """The worker takes a message; the queue may deliver it again."""
         message = self.world.queue.messages[0] if again else self.world.queue.messages.pop(0)
-        name = ConnectionName(*message.pk.removeprefix("C#").split("/"))
-        self.start("renew", lambda broker: broker.renew(name, message.sk), hops)
+        name = message.name
+        self.start("renew", lambda broker: broker.renew(name, message.scope_id), hops)
 
     @precondition(Base.can_start)
     @rule(which=WHICH, scope=WHICH, hops=HOPS)

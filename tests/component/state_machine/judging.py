@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from tests.component.state_machine.history import host_in
 from tests.component.state_machine.servers import Issue
 from tests.component.state_machine.stage import Operation
-from token_broker.broker import Handout, Purge
 from token_broker.core.names import fingerprint
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionSuspended, UnknownConnection
 from token_broker.ports import StoredSettings
+from token_broker.service import PurgeResult, TokenResponse
 
 if TYPE_CHECKING:
     from tests.component.state_machine.base import Base
@@ -38,12 +38,12 @@ def judge(machine: Base, operation: Operation, known_seq: int) -> None:
         and not _disturbed(machine, operation)
     ):
         breaks(f"{operation.kind} found our own services down while they were up")
-    if isinstance(operation.result, Handout):
+    if isinstance(operation.result, TokenResponse):
         _judge_handout(machine, operation, operation.result)
         _judge_settings(machine, operation, operation.result, known_seq)
     elif operation.kind == "ask":
         _judge_refusal(machine, operation)
-    elif isinstance(operation.result, Purge):
+    elif isinstance(operation.result, PurgeResult):
         _judge_purge(machine, operation, operation.result)
         if operation.kind == "delete":
             _judge_delete(machine, operation)
@@ -62,7 +62,7 @@ def _stood_still(machine: Base, operation: Operation, slack_s: float = 0) -> boo
 
 
 # ---------------------------------------------------------------------- tokens
-def _judge_handout(machine: Base, operation: Operation, handout: Handout) -> None:
+def _judge_handout(machine: Base, operation: Operation, handout: TokenResponse) -> None:
     breaks, now = machine.promises.breaks, machine.world.clock()
     token, issue = handout.token, machine.server.issues[handout.token.token_id]
     if token.expires_at <= now or issue.ends_at <= now:
@@ -80,7 +80,7 @@ def _judge_handout(machine: Base, operation: Operation, handout: Handout) -> Non
         _judge_dropped(machine, operation, handout, issue)
 
 
-def _judge_dropped(machine: Base, operation: Operation, handout: Handout, issue: Issue) -> None:
+def _judge_dropped(machine: Base, operation: Operation, handout: TokenResponse, issue: Issue) -> None:
     """What a purge took, or we had revoked, is gone within 30 s."""
     breaks, purge = machine.promises.breaks, machine.promises.purged_at.get(handout.token.token_id)
     if purge is not None and issue.issues == 1:
@@ -94,9 +94,9 @@ def _judge_dropped(machine: Base, operation: Operation, handout: Handout, issue:
             breaks(f"a token that we had revoked came from {handout.source}")
 
 
-def _judge_length(machine: Base, operation: Operation, handout: Handout) -> None:
+def _judge_length(machine: Base, operation: Operation, handout: TokenResponse) -> None:
     """A token that is too short says so, and comes only where no longer one could be had."""
-    if operation.min_ttl_s is None or handout.token.left(handout.now) >= timedelta(seconds=operation.min_ttl_s):
+    if operation.min_ttl_s is None or handout.token.remaining(handout.now) >= timedelta(seconds=operation.min_ttl_s):
         return
     breaks, token, seen = machine.promises.breaks, handout.token, operation.seen
     # A port call that takes its time makes a token shorter than it was when it was decided on.
@@ -108,14 +108,14 @@ def _judge_length(machine: Base, operation: Operation, handout: Handout) -> None
         return
     reissued_until = timedelta(seconds=server.manners.reissue_window_s or 0)
     early = handout.now - token.issued_at < EARLY_SPACING or (
-        reissued_until and token.left(handout.now) > reissued_until
+        reissued_until and token.remaining(handout.now) > reissued_until
     )
-    can_be_had = timedelta(seconds=operation.min_ttl_s) <= token.life and not early
+    can_be_had = timedelta(seconds=operation.min_ttl_s) <= token.lifetime and not early
     if can_be_had and not _disturbed(machine, operation) and not stood_still and machine.kind.limit is None:
         breaks("P2: a token shorter than min_ttl while a longer one could be had")
 
 
-def _judge_settings(machine: Base, operation: Operation, handout: Handout, known_seq: int) -> None:
+def _judge_settings(machine: Base, operation: Operation, handout: TokenResponse, known_seq: int) -> None:
     """Settings act within 30 s, and at once for who has read them."""
     breaks, name = machine.promises.breaks, handout.connection.name
     if handout.connection.suspended:
@@ -156,13 +156,15 @@ def _has_token(machine: Base, record: TokenRecord, settings: StoredSettings) -> 
 
 def _is_in_the_way(machine: Base, operation: Operation, record: TokenRecord) -> bool:
     seen = operation.seen
-    met_trouble = seen.met not in (None, "ok") or record.failures() or record.guard.unresolved or machine.kind.limit
+    met_trouble = (
+        seen.met not in (None, "ok") or record.failures() or record.health.unresolved_logins or machine.kind.limit
+    )
     has_company = record.lease is not None or machine.stage.waiting or _stood_still(machine, operation)
-    return bool(met_trouble or has_company or machine.world.vault.read(record.key.name) is None)
+    return bool(met_trouble or has_company or machine.world.secrets.read(record.key.name) is None)
 
 
 # ---------------------------------------------------------------------- purges
-def _judge_purge(machine: Base, operation: Operation, purge: Purge) -> None:
+def _judge_purge(machine: Base, operation: Operation, purge: PurgeResult) -> None:
     """A DELETE is silent about no token that lives, and says of none that it ended which did not."""
     breaks, now, issues = machine.promises.breaks, machine.world.clock(), machine.server.issues
     told = {*purge.revoked, *(item.token_id for item in purge.not_revoked)}

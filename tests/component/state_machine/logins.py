@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from tests.component.state_machine.rests import REFUSED_REST, asked
+from tests.component.state_machine.cooldowns import REFUSED_REST, asked
 from tests.component.state_machine.servers import Received
-from tests.component.state_machine.stage import Operation, Seen
+from tests.component.state_machine.stage import Operation, SentRequest
 from token_broker.core.names import ConnectionName
 
 LOCKS_AFTER = 5
@@ -23,7 +23,7 @@ class Logins:
 
     def __init__(self, breaks: Callable[[str], object]) -> None:
         self._breaks = breaks
-        self._open: dict[ConnectionName, list[tuple[Seen, str]]] = defaultdict(list)
+        self._open: dict[ConnectionName, list[tuple[SentRequest, str]]] = defaultdict(list)
         self._wrong: dict[tuple[str, str], list[datetime]] = defaultdict(list)
         self._trials: dict[ConnectionName, datetime] = {}
 
@@ -43,12 +43,12 @@ class Logins:
         if sum(1 for at in times if now - at < REFUSED_REST) >= LOCKS_AFTER:
             self._breaks(f"P4: {LOCKS_AFTER} wrong logins within {REFUSED_REST} lock the account")
 
-    def known(self, name: ConnectionName, by: Seen, *, rests: bool) -> None:
+    def known(self, name: ConnectionName, by: SentRequest, *, rests: bool) -> None:
         """The broker settled all that was open: because an answer came, or because it `rests` as after a refusal."""
         if rests or by.met not in NOBODY_KNOWS:
             self._open[name] = []
 
-    def one_known(self, name: ConnectionName, by: Seen) -> None:
+    def one_known(self, name: ConnectionName, by: SentRequest) -> None:
         if by.met not in NOBODY_KNOWS:
             self._open[name] = [entry for entry in self._open[name] if entry[0] is not by]
 

@@ -7,12 +7,12 @@ from functools import partial
 from hypothesis.stateful import invariant
 
 from tests.component.state_machine.callers import Callers
+from tests.component.state_machine.cooldowns import REFUSED_COOLDOWNS
 from tests.component.state_machine.interleaving import Interleaving
 from tests.component.state_machine.owners import Owners
-from tests.component.state_machine.rests import REFUSED_RESTS
 from tests.component.state_machine.weather import Weather
-from token_broker.broker import Handout
 from token_broker.core.names import ConnectionName
+from token_broker.service import TokenResponse
 
 HEALED_S = 3700
 
@@ -74,13 +74,13 @@ class BrokerMachine(Callers, Interleaving, Owners, Weather):
         _, retired = self.world.watched.held(name)
         assert not (retired and self.kind.revocable), "the worker left dropped tokens alive"
 
-    def _must_hand_out(self, name: ConnectionName, scope: str | None, rejected: str | None) -> Handout:
+    def _must_hand_out(self, name: ConnectionName, scope: str | None, rejected: str | None) -> TokenResponse:
         """Logins whose outcome nobody knows may cost one rest more."""
         self.world.clock.advance(61)
         for _ in range(2 if self.kind.manners.login else 1):
             call = partial(self.world.ask, name=name, scope=scope, rejected=rejected)
             operation = self.start("ask", call, None)
-            if isinstance(operation.result, Handout):
+            if isinstance(operation.result, TokenResponse):
                 return operation.result
-            self.world.clock.advance(REFUSED_RESTS[0].total_seconds())
+            self.world.clock.advance(REFUSED_COOLDOWNS[0].total_seconds())
         raise AssertionError(f"no token although everything has healed: {operation.error!r}")

@@ -38,9 +38,9 @@ class Owners(Base):
             deadline = self.world.clock() + REQUEST_TIME
             self.start("purge", lambda broker: broker.purge(name, text, deadline=deadline), hops)
         elif what == "trial":
-            self.start("trial", lambda broker: broker.attempt(name, force=force), hops)
+            self.start("trial", lambda broker: broker.trial(name, force=force), hops)
         else:
-            self.start("delete", lambda broker: broker.registry.delete(name, expected=None), hops)
+            self.start("delete", lambda broker: broker.connections.delete(name, expected=None), hops)
 
     @precondition(Base.can_start)
     @rule(which=WHICH, change=CHANGES, hops=HOPS)
@@ -53,10 +53,10 @@ class Owners(Base):
             "lifetime": {"lifetime_s": 900},
             "warm": {"keep_warm": "always"},
             "suspended": {"suspended": True},
-            "elsewhere": dict(self.kind.elsewhere),
+            "elsewhere": dict(self.kind.wrong_redirect),
         }
         whole = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **self.kind.settings, **changes[change]}
-        self.start("put", lambda broker: broker.registry.put(name, whole, expected=None, absent=False), hops)
+        self.start("put", lambda broker: broker.connections.put(name, whole, expected=None, absent=False), hops)
 
     @precondition(lambda self: not self.stage.waiting)
     @rule(
@@ -73,7 +73,7 @@ class Owners(Base):
         name = self.name(which)
         self.ask_everywhere(which, scope)
         if is_deleted:
-            self.start("delete", lambda broker: broker.registry.delete(name, expected=None), None)
+            self.start("delete", lambda broker: broker.connections.delete(name, expected=None), None)
         else:
             self._put(name, change, None)
         self.world.clock.advance(LOOK_AGAIN_S)

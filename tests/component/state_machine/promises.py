@@ -6,14 +6,14 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 from tests.component.state_machine.budgets import Budgets
+from tests.component.state_machine.cooldowns import Rests
 from tests.component.state_machine.history import History, host_in
 from tests.component.state_machine.logins import Logins
-from tests.component.state_machine.rests import Rests
 from tests.component.state_machine.servers import Received
-from tests.component.state_machine.stage import Operation, Seen, Stage
+from tests.component.state_machine.stage import Operation, SentRequest, Stage
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
 from token_broker.ports import Commit
 
 TOLERANCE = timedelta(seconds=1)
@@ -45,7 +45,7 @@ class Promises:
     def leads(self, key: TokenKey, owner: str) -> None:
         self._leaders[key] = owner
 
-    def committed(self, key: TokenKey, owner: str, by: Seen, before: TokenRecord, commit: Commit) -> None:
+    def committed(self, key: TokenKey, owner: str, by: SentRequest, before: TokenRecord, commit: Commit) -> None:
         is_repeat = before.token is not None and before.token.sealed == commit.token.sealed
         if self._leaders.get(key) != owner:
             self.breaks("P1: a late holder overwrote")
@@ -80,7 +80,7 @@ class Promises:
         if received.step == "login":
             self.logins.request(operation, by.key.name, received, now, ok=accepted)
 
-    def _check_settings(self, by: Seen, received: Received) -> None:
+    def _check_settings(self, by: SentRequest, received: Received) -> None:
         if by.settings is None or by.settings.settings.get("suspended"):
             self.breaks("P8: a token request for a connection that is suspended or gone")
         elif host_in(by.settings) != received.host:
@@ -95,10 +95,10 @@ class Promises:
                 self.breaks(f"P1: two token requests for one key: {other.kind} and {operation.kind}")
 
     # ------------------------------------------------------------------ P4: failures are remembered
-    def remembered(self, name: ConnectionName, scope: str | None, by: Seen, failure: Failure) -> None:
+    def remembered(self, name: ConnectionName, scope: str | None, by: SentRequest, failure: Failure) -> None:
         self.rests.remembered(name, scope, by, failure)
 
-    def rests_ended(self, name: ConnectionName, by: Seen) -> None:
+    def rests_ended(self, name: ConnectionName, by: SentRequest) -> None:
         self.rests.ended(name)
         self.logins.known(name, by, rests=False)
 
@@ -120,7 +120,7 @@ class Promises:
         self._leaders[before.key], self._purge_seqs[before.key] = None, seq
         self._forced.pop(before.key, None)
         self.rests.purged(before.key)
-        for item in before.outstanding(now):
+        for item in before.tokens_to_revoke(now):
             self.purged_at[item.token_id] = (seq, now)
             self.watched_over[item.token_id] = item.expires_at
             if self._stage.running is not None:

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
 
 from tests.component.state_machine.stage import Stage
 from tests.fakes.world import REDIRECT_URI
-from token_broker.core.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError, Unreachable
 from token_broker.core.names import fingerprint
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError, Unreachable
 
 RETRY_AFTER_S = 90
 CODE_TIME = timedelta(seconds=60)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.fakes import HandClock
 from token_broker.core.names import TokenKey
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
 from token_broker.ports import StoredSettings
 
 
@@ -30,7 +30,7 @@ MOST_CALLS = 400
 
 
 @dataclass
-class Seen:
+class SentRequest:
     """What an operation read, led, sent and met, for judging it. Moments `…_seq` are places in the order of events.
 
     `places`: those in an endpoint's budget, by host and moment. `fenced` and `dropped`: token_ids and their ends.
@@ -63,7 +63,7 @@ class Operation:
     def __init__(self, kind: str, action: Callable[[], Any], now: datetime, min_ttl_s: float | None) -> None:
         self.kind = kind
         self.min_ttl_s = min_ttl_s
-        self.seen = Seen()
+        self.seen = SentRequest()
         self.started_at = now
         self.own_time_s = 0.0
         self.calls = 0

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from tests.component.state_machine.promises import Promises
-from tests.component.state_machine.stage import Seen, Stage
-from tests.fakes import FakeVault, InMemoryConnectionStore, InMemoryTokenStore
+from tests.component.state_machine.stage import SentRequest, Stage
+from tests.fakes import FakeSecretStore, InMemoryConnectionStore, InMemoryTokenStore
 from token_broker.core.credentials import Secret
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import Guard, TokenRecord
+from token_broker.core.records import ConnectionHealth, TokenRecord
 from token_broker.ports import Commit, ConnectionStore, StoredSettings
 
 BROKEN = b"tampered with"
@@ -48,7 +48,7 @@ class WatchedConnectionStore(InMemoryConnectionStore):
         return was_there
 
 
-class WatchedVault(FakeVault):
+class WatchedVault(FakeSecretStore):
     """Secrets in memory, each with one value that nobody else has; the operation remembers what it read."""
 
     def __init__(self, stage: Stage) -> None:
@@ -72,7 +72,7 @@ class WatchedTokenStore(InMemoryTokenStore):
         self._promises = promises
 
     @property
-    def _by(self) -> Seen | None:
+    def _by(self) -> SentRequest | None:
         return self._stage.running.seen if self._stage.running is not None else None
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
@@ -106,28 +106,28 @@ class WatchedTokenStore(InMemoryTokenStore):
                 self._by.fenced[commit.token.token_id] = commit.token.expires_at
         return stands
 
-    def note_rejection(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
-        super().note_rejection(key, owner, count=count, until=until)
+    def note_report(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
+        super().note_report(key, owner, count=count, until=until)
         if self._leads(key, owner) and self._by is not None:
             self._promises.forced(key, owner, until, since=self._by.lease_at or until)
 
-    def put_guard(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
-        super().put_guard(name, failure, settled=settled, seen=seen)
+    def put_health(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
+        super().put_health(name, failure, settled=settled, seen=seen)
         if self._by is None:
             return
         # What somebody else met meanwhile stays if it rests for longer.
-        if failure in (self._guard(name).failure, self._guard(name).limited):
+        if failure in (self._health(name).failure, self._health(name).rate_limit):
             self._promises.remembered(name, None, self._by, failure)
         if settled:
             self._promises.logins.known(name, self._by, rests=failure.refused)
 
-    def clear_guard(self, name: ConnectionName, seen: Guard) -> None:
-        super().clear_guard(name, seen)
+    def clear_health(self, name: ConnectionName, seen: ConnectionHealth) -> None:
+        super().clear_health(name, seen)
         if self._by is not None:
             self._promises.logins.known(name, self._by, rests=False)
 
-    def settle_attempt(self, name: ConnectionName) -> None:
-        super().settle_attempt(name)
+    def settle_login(self, name: ConnectionName) -> None:
+        super().settle_login(name)
         if self._by is not None:
             self._promises.logins.one_known(name, self._by)
 
@@ -152,12 +152,12 @@ class WatchedTokenStore(InMemoryTokenStore):
         if leads and failure is not None and self._by is not None and not failure.misconfigured:
             self._promises.remembered(seen.key.name, seen.key.scope, self._by, failure)
 
-    def rest_host(self, host: str, until: datetime) -> None:
-        super().rest_host(host, until)
+    def cool_down_host(self, host: str, until: datetime) -> None:
+        super().cool_down_host(host, until)
         self._promises.rests.host_rests(host, until)
 
-    def end_rests(self, name: ConnectionName) -> None:
-        super().end_rests(name)
+    def end_cooldowns(self, name: ConnectionName) -> None:
+        super().end_cooldowns(name)
         if self._by is not None:
             self._promises.rests_ended(name, self._by)
 
@@ -167,20 +167,20 @@ class WatchedTokenStore(InMemoryTokenStore):
             self._promises.budgets.place(self._by, host, now)
         return free_at
 
-    def purge(self, record: TokenRecord, revoke_with: Mapping[str, Any], now: datetime) -> TokenRecord:
-        before = super().purge(record, revoke_with, now)
+    def purge(self, record: TokenRecord, revocation_settings: Mapping[str, Any], now: datetime) -> TokenRecord:
+        before = super().purge(record, revocation_settings, now)
         self._promises.purged(before)
         return before
 
     def tamper(self, key: TokenKey, what: str, other: TokenKey) -> None:
         """Somebody writes to the table: a value that does not open, or the one that is sealed for another key."""
-        record, elsewhere = self._seen(key), self._seen(other).token
-        spoilt = elsewhere.sealed if elsewhere is not None and other != key else BROKEN
+        record, wrong_redirect = self._seen(key), self._seen(other).token
+        spoilt = wrong_redirect.sealed if wrong_redirect is not None and other != key else BROKEN
         if what == "token" and record.token is not None:
             self._promises.unreadable.add(record.token.token_id)
             self._change(key, token=replace(record.token, sealed=spoilt))
-        elif what == "refresh_token" and record.refresh is not None:
-            self._change(key, refresh=replace(record.refresh, sealed=spoilt))
+        elif what == "refresh_token" and record.refresh_token is not None:
+            self._change(key, refresh=replace(record.refresh_token, sealed=spoilt))
         elif what == "retired":
             self._promises.unreadable.update(item.token_id for item in record.retired)
             self._change(key, retired=tuple(replace(item, sealed=spoilt) for item in record.retired))

@@ -12,9 +12,10 @@ from tests.component.state_machine.servers import Hang, Manners, Received, Serve
 from tests.component.state_machine.stage import Stage
 from tests.component.state_machine.watched import WatchedConnectionStore, WatchedTokenStore, WatchedVault
 from tests.fakes import World
-from token_broker.broker import Broker
 from token_broker.catalogue import load_catalogue
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network, OutcomeUnknown, TransportError
+from token_broker.core.connections import NetworkOptions
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError
+from token_broker.service import Broker
 
 LATENCY_S = 0.2
 PLAIN = Manners()
@@ -30,7 +31,7 @@ class Kind:
     provider: str
     manners: Manners = PLAIN
     settings: Mapping[str, Any] = field(default_factory=dict)
-    elsewhere: Mapping[str, Any] = field(default_factory=dict)
+    wrong_redirect: Mapping[str, Any] = field(default_factory=dict)
     scopes: tuple[str | None, ...] = (None,)
     connections: tuple[str, ...] = ("main",)
     lives: tuple[int | None, ...] = (3600,)
@@ -46,7 +47,7 @@ class MachineWorld(World):
         self.stage = stage_of(self)
         self.promises = Promises(self.stage, login=kind.manners.login, limit=kind.limit)
         self.connections = WatchedConnectionStore(self.stage, self.promises)
-        self.vault = WatchedVault(self.stage)
+        self.secrets = WatchedVault(self.stage)
         self.tokens = self.watched = WatchedTokenStore(self.connections, self.stage, self.promises)
         self.faults.every = self.stage.stop
         self.server = Server(self.stage, kind.manners, self._requested, self.promises.breaks)
@@ -59,7 +60,7 @@ class MachineWorld(World):
     def fresh_instance(self) -> Broker:
         return self.instance(catalogue=self.catalogue, sleep=self.stage.sleep)
 
-    def send(self, request: HttpRequest, _network: Network, timeout: timedelta) -> HttpResponse:
+    def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request arrives at once; its answer is a place to stand still, and comes in time or not at all."""
         operation = self.stage.running
         assert operation is not None

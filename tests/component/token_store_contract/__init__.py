@@ -2,13 +2,13 @@
 
 from tests.component.token_store_contract.budgets import Budgets
 from tests.component.token_store_contract.commits import Commits
+from tests.component.token_store_contract.connection_health import ConnectionHealthItems
 from tests.component.token_store_contract.due_index import DueIndex
-from tests.component.token_store_contract.guards import Guards
 from tests.component.token_store_contract.leases import Leases
 from tests.component.token_store_contract.purges import Purges
 
 
-class TokenStoreContract(Leases, Commits, Guards, DueIndex, Purges, Budgets):
+class TokenStoreContract(Leases, Commits, ConnectionHealthItems, DueIndex, Purges, Budgets):
     """All of it. The class that inherits it gives the fixtures `store` and `connections`."""
 
 

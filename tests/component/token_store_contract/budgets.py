@@ -43,7 +43,7 @@ class Budgets:
 
     def test_a_resting_host_gives_nothing_until_its_rest_ends(self, store: TokenStore) -> None:
         host = new_host()
-        store.rest_host(host, after(90))
+        store.cool_down_host(host, after(90))
         assert store.take_budget(host, now=after(0), limit=5) == after(90)
         assert store.take_budget(host, now=after(89), limit=5) == after(90)
         assert store.take_budget(host, now=after(90), limit=5) is None
@@ -51,13 +51,13 @@ class Budgets:
     def test_a_rest_within_a_begun_minute_counts_too(self, store: TokenStore) -> None:
         host = new_host()
         assert store.take_budget(host, now=after(0), limit=5) is None
-        store.rest_host(host, after(10))
+        store.cool_down_host(host, after(10))
         assert store.take_budget(host, now=after(1), limit=5) == after(10)
         assert store.take_budget(host, now=after(10), limit=2) is None
         assert store.take_budget(host, now=after(10), limit=2) == NEXT
 
     def test_the_longest_rest_counts(self, store: TokenStore) -> None:
         host = new_host()
-        store.rest_host(host, after(90))
-        store.rest_host(host, after(30))
+        store.cool_down_host(host, after(90))
+        store.cool_down_host(host, after(30))
         assert store.take_budget(host, now=after(60), limit=5) == after(90)

@@ -18,7 +18,7 @@ from tests.component.token_store_contract.records import (
     read,
     stored,
 )
-from token_broker.core.tokens import Lease
+from token_broker.core.records import Lease
 from token_broker.ports import ConnectionStore, TokenStore
 
 
@@ -29,7 +29,7 @@ class Commits:
         key, refresh, retired = new_key(), a_refresh(expires_at=after(9000)), (a_retired(), a_retired("2" * 16))
         record = stored(store, key, a_commit(refresh=refresh, retired=retired))
         assert record.token == a_token()
-        assert record.refresh == refresh
+        assert record.refresh_token == refresh
         assert record.retired == retired
         assert (record.lease, record.due_at, record.last_used_at) == (None, after(2880), after(1))
 
@@ -37,12 +37,12 @@ class Commits:
         key = new_key()
         connections.put(key.name, SETTINGS, version="s1", expected=None, absent=True)
         stored(store, key)
-        store.begin_attempt(key.name, "a", "v1")
+        store.begin_login(key.name, "a", "v1")
         settings, record = store.read(key)
         assert settings is not None
         assert (settings.name, dict(settings.settings), settings.version) == (key.name, SETTINGS, "s1")
         assert record.token == a_token()
-        assert record.guard.unresolved == 1
+        assert record.health.unresolved_logins == 1
         assert store.read_due(key.name, key.sk) == (settings, record)
 
     def test_what_is_not_there_reads_as_nothing(self, store: TokenStore) -> None:
@@ -58,10 +58,10 @@ class Commits:
         two = type(one)(one.name, "b")
         for key in (one, two):
             stored(store, key)
-        store.put_guard(one.name, a_failure(), settled=True)
+        store.put_health(one.name, a_failure(), settled=True)
         found = {record.key: record for record in store.records(one.name)}
         assert set(found) == {one, two}
-        assert all(record.guard.failure == a_failure() for record in found.values())
+        assert all(record.health.failure == a_failure() for record in found.values())
 
     def test_a_late_holder_is_refused_and_told_what_stands(self, store: TokenStore) -> None:
         key = new_key()
@@ -110,14 +110,14 @@ class Commits:
         stored(store, key, a_commit(refresh=a_refresh("1" * 16)))
         assert lease(store, key, "b", at=after(60), mark=True)
         assert store.commit(key, "b", a_commit(refresh=a_refresh("2" * 16))) is None
-        assert read(store, key).refresh == a_refresh("2" * 16)
+        assert read(store, key).refresh_token == a_refresh("2" * 16)
 
     def test_a_commit_without_refresh_token_drops_the_old_one(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
         assert store.commit(key, "b", a_commit(refresh=None)) is None
-        assert read(store, key).refresh is None
+        assert read(store, key).refresh_token is None
 
     def test_a_commit_forgets_the_failure_of_its_key(self, store: TokenStore) -> None:
         key = new_key()
@@ -132,7 +132,7 @@ class Commits:
         key = new_key()
         stored(store, key)
         assert lease(store, key, "b", at=after(60))
-        store.note_rejection(key, "b", count=3, until=after(180))
+        store.note_report(key, "b", count=3, until=after(180))
         assert store.commit(key, "b", a_commit(keep_rejections=keep)) is None
         record = read(store, key)
         assert (record.rejections, record.rejected_until) == ((3, after(180)) if keep else (0, None))

@@ -17,12 +17,12 @@ from tests.component.token_store_contract.records import (
 )
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.ports import DueKey, TokenStore
-from token_broker.sweep import SHARDS
+from token_broker.service.sweep import SHARDS
 
 
 def due_keys(store: TokenStore, name: ConnectionName, *, until: datetime) -> list[DueKey]:
     """All that is due of one connection; other tests have theirs on the same index."""
-    return [due for shard in range(SHARDS) for due in store.due(shard, until=until) if due.pk == name.pk]
+    return [due for shard in range(SHARDS) for due in store.due(shard, until=until) if due.name == name]
 
 
 class DueIndex:
@@ -32,7 +32,7 @@ class DueIndex:
         key = new_key()
         stored(store, key, a_commit(due_at=after(100)))
         assert due_keys(store, key.name, until=after(99)) == []
-        assert due_keys(store, key.name, until=after(100)) == [DueKey(key.pk, key.sk, after(100))]
+        assert due_keys(store, key.name, until=after(100)) == [DueKey(key.name, key.scope_id, after(100))]
 
     def test_each_key_stands_in_one_shard_and_many_keys_in_all_of_them(self, store: TokenStore) -> None:
         """Also keys of one scope, as most connections of a provider have it."""
@@ -55,7 +55,7 @@ class DueIndex:
     def test_a_due_key_is_claimed_once(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(due_at=after(100)))
-        due = DueKey(key.pk, key.sk, after(100))
+        due = DueKey(key.name, key.scope_id, after(100))
         assert store.claim_due(due, until=after(300))
         assert not store.claim_due(due, until=after(300))
         assert read(store, key).due_at == after(300)
@@ -63,10 +63,10 @@ class DueIndex:
 
     def test_what_is_gone_or_off_the_index_cannot_be_claimed(self, store: TokenStore) -> None:
         key = new_key()
-        assert not store.claim_due(DueKey(key.pk, key.sk, NOW), until=after(300))
+        assert not store.claim_due(DueKey(key.name, key.scope_id, NOW), until=after(300))
         assert not read(store, key).exists
         stored(store, key, a_commit(due_at=None))
-        assert not store.claim_due(DueKey(key.pk, key.sk, NOW), until=after(300))
+        assert not store.claim_due(DueKey(key.name, key.scope_id, NOW), until=after(300))
 
     def test_a_key_goes_off_the_index_and_comes_back(self, store: TokenStore) -> None:
         key = new_key()
@@ -75,7 +75,7 @@ class DueIndex:
         assert read(store, key).due_at is None
         assert due_keys(store, key.name, until=after(10_000)) == []
         store.put_off(read(store, key), after(50))
-        assert due_keys(store, key.name, until=after(50)) == [DueKey(key.pk, key.sk, after(50))]
+        assert due_keys(store, key.name, until=after(50)) == [DueKey(key.name, key.scope_id, after(50))]
 
     def test_an_item_that_is_gone_does_not_come_back_as_a_stump(self, store: TokenStore) -> None:
         key = new_key()
@@ -135,7 +135,7 @@ class DueIndex:
 
     def test_a_changed_secret_of_a_connection_without_keys_changes_nothing(self, store: TokenStore) -> None:
         name = new_key().name
-        store.put_guard(name, a_failure(), settled=True)
+        store.put_health(name, a_failure(), settled=True)
         assert store.mark_stale(name, NOW) == 0
 
     def test_keys_that_are_due_at_one_moment_are_claimed_one_by_one(self, store: TokenStore) -> None:
@@ -143,7 +143,7 @@ class DueIndex:
         keys = [TokenKey(name, "a"), TokenKey(name, "b")]
         for key in keys:
             store.make_due(key, NOW)
-        assert store.claim_due(DueKey(keys[0].pk, keys[0].sk, NOW), until=after(60))
+        assert store.claim_due(DueKey(keys[0].name, keys[0].scope_id, NOW), until=after(60))
         assert [due.sk for due in due_keys(store, name, until=NOW)] == [keys[1].sk]
 
     def test_what_somebody_moved_meanwhile_is_not_put_off(self, store: TokenStore) -> None:

@@ -16,7 +16,7 @@ from tests.component.token_store_contract.records import (
     read,
     stored,
 )
-from token_broker.core.tokens import Lease, TokenRecord
+from token_broker.core.records import Lease, TokenRecord
 from token_broker.ports import TokenStore
 
 
@@ -62,14 +62,14 @@ class Leases:
         taken, record = store.take_lease(store.read(key)[1], "b", now=after(60), until=after(77), mark_refresh=True)
         assert taken
         assert record == before
-        assert record.refresh is not None
-        assert not record.refresh.sent
+        assert record.refresh_token is not None
+        assert not record.refresh_token.sent
 
     def test_a_refresh_token_is_marked_as_sent_in_the_same_write(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh(expires_at=after(86_400))))
         assert lease(store, key, "b", at=after(60), mark=True)
-        refresh = read(store, key).refresh
+        refresh = read(store, key).refresh_token
         assert refresh is not None
         assert refresh.sent
         assert refresh.expires_at == after(86_400)
@@ -78,7 +78,7 @@ class Leases:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=False)
-        refresh = read(store, key).refresh
+        refresh = read(store, key).refresh_token
         assert refresh is not None
         assert not refresh.sent
 
@@ -86,9 +86,9 @@ class Leases:
         key = new_key()
         stored(store, key)
         assert lease(store, key, "b", at=after(60), mark=True)
-        assert read(store, key).refresh is None
+        assert read(store, key).refresh_token is None
         assert store.commit(key, "b", a_commit(refresh=a_refresh())) is None
-        refresh = read(store, key).refresh
+        refresh = read(store, key).refresh_token
         assert refresh is not None
         assert not refresh.sent
 
@@ -98,8 +98,8 @@ class Leases:
         assert lease(store, key, "b", at=after(60), mark=True)
         taken, record = store.take_lease(store.read(key)[1], "b", now=after(60), until=after(77), mark_refresh=True)
         assert taken
-        assert record.refresh is not None
-        assert record.refresh.sent
+        assert record.refresh_token is not None
+        assert record.refresh_token.sent
 
     def test_a_release_ends_the_lease_and_remembers_the_failure(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
@@ -135,7 +135,7 @@ class Leases:
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
         store.release(read(store, key), "b", now=NOW, unmark_refresh=True)
-        refresh = read(store, key).refresh
+        refresh = read(store, key).refresh_token
         assert refresh is not None
         assert not refresh.sent
 
@@ -144,7 +144,7 @@ class Leases:
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
         store.release(read(store, key), "b", now=NOW, failure=a_failure())
-        refresh = read(store, key).refresh
+        refresh = read(store, key).refresh_token
         assert refresh is not None
         assert refresh.sent
 
@@ -161,7 +161,7 @@ class Leases:
         key = new_key()
         stored(store, key)
         assert lease(store, key, "b", at=after(60))
-        store.note_rejection(key, "a", count=7, until=after(900))
-        store.note_rejection(key, "b", count=2, until=after(120))
+        store.note_report(key, "a", count=7, until=after(900))
+        store.note_report(key, "b", count=2, until=after(120))
         record = read(store, key)
         assert (record.rejections, record.rejected_until) == (2, after(120))

@@ -31,11 +31,11 @@ class Purges:
         assert lease(store, key, "b", at=after(60), mark=True)
         store.release(read(store, key), "b", now=NOW, failure=a_failure(at=after(61)), due_at=after(90))
         assert lease(store, key, "c", at=after(100))
-        store.note_rejection(key, "c", count=3, until=after(500))
+        store.note_report(key, "c", count=3, until=after(500))
         store.mark_stale(key.name, after(101))
         store.purge(read(store, key), SETTINGS, after(102))
         record = read(store, key)
-        assert (record.token, record.refresh, record.lease, record.failure) == (None, None, None, None)
+        assert (record.token, record.refresh_token, record.lease, record.failure) == (None, None, None, None)
         assert (record.rejections, record.rejected_until, record.stale_at) == (0, None, None)
 
     def test_a_purge_gives_the_record_as_it_was(self, store: TokenStore) -> None:
@@ -53,7 +53,7 @@ class Purges:
             replace(superseded, revoke=True),
             a_retired(a_token().token_id, expires_at=a_token().expires_at),
         )
-        assert purged.revoke_with == SETTINGS
+        assert purged.revocation_settings == SETTINGS
         assert purged.due_at is not None
         assert len(due_keys(store, key.name, until=after(180))) == 1
 
@@ -108,13 +108,13 @@ class Purges:
         store.retire(key, a_retired("3" * 16), SETTINGS, after(70))
         record = read(store, key)
         assert record.retired == (a_retired("2" * 16, revoke=False), a_retired("3" * 16))
-        assert (record.revoke_with, record.due_at) == (SETTINGS, after(70))
+        assert (record.revocation_settings, record.due_at) == (SETTINGS, after(70))
 
     def test_the_first_settings_to_revoke_with_stay(self, store: TokenStore) -> None:
         key = new_key()
         store.purge(stored(store, key), SETTINGS, after(60))
         store.retire(key, a_retired("3" * 16), {"token_url": "https://other.example/token"}, after(70))
-        assert read(store, key).revoke_with == SETTINGS
+        assert read(store, key).revocation_settings == SETTINGS
 
     def test_what_is_revoked_is_forgotten_and_the_rest_stays(self, store: TokenStore) -> None:
         key = new_key()
@@ -122,10 +122,10 @@ class Purges:
         store.forget_retired(key, ["2" * 16])
         record = read(store, key)
         assert [item.token_id for item in record.retired] == [a_token().token_id]
-        assert record.revoke_with == SETTINGS
+        assert record.revocation_settings == SETTINGS
         store.forget_retired(key, [a_token().token_id])
         record = read(store, key)
-        assert (record.retired, record.revoke_with) == ((), None)
+        assert (record.retired, record.revocation_settings) == ((), None)
 
     def test_forgetting_leaves_a_new_token_alone(self, store: TokenStore) -> None:
         key = new_key()

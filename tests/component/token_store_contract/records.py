@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.tokens import Refresh, Retired, Token, TokenRecord
+from token_broker.core.records import RefreshToken, RetiredToken, Token, TokenRecord
 from token_broker.ports import Commit, TokenStore
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123_000, tzinfo=UTC)
@@ -44,8 +44,8 @@ def a_token(token_id: str = "0123456789abcdef", **fields: Any) -> Token:
     return Token(**values | fields)
 
 
-def a_refresh(refresh_id: str = "fedcba9876543210", expires_at: datetime | None = None) -> Refresh:
-    return Refresh(refresh_id, expires_at, sent=False, sealed=b"sealed " + refresh_id.encode())
+def a_refresh(refresh_id: str = "fedcba9876543210", expires_at: datetime | None = None) -> RefreshToken:
+    return RefreshToken(refresh_id, expires_at, sent=False, sealed=b"sealed " + refresh_id.encode())
 
 
 def a_failure(code: str = "provider_unavailable", at: datetime = NOW, **fields: Any) -> Failure:
@@ -77,8 +77,10 @@ def a_commit(token: Token | None = None, **fields: Any) -> Commit:
     return Commit(**values | fields)
 
 
-def a_retired(token_id: str = "1111111111111111", *, revoke: bool = True, expires_at: datetime = NOW + HOUR) -> Retired:
-    return Retired(token_id, expires_at, ISSUER, revoke, b"sealed " + token_id.encode())
+def a_retired(
+    token_id: str = "1111111111111111", *, revoke: bool = True, expires_at: datetime = NOW + HOUR
+) -> RetiredToken:
+    return RetiredToken(token_id, expires_at, ISSUER, revoke, b"sealed " + token_id.encode())
 
 
 def lease(store: TokenStore, key: TokenKey, owner: str = "owner", *, at: datetime = NOW, mark: bool = False) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
+from local.providers.accounts import REDIRECT_URI
 from tests.integration.faults.outcomes import (
     INVALID,
     LIMITED,
@@ -18,7 +19,6 @@ from tests.integration.faults.outcomes import (
 )
 from tests.integration.faults.playing import FREE_TEXT, PAGE, Breaks, Play, Says
 from tests.integration.faults.table import GOOD
-from tests.local.providers.accounts import REDIRECT_URI
 
 HOST: Final = urlsplit(REDIRECT_URI).netloc
 

@@ -19,20 +19,21 @@ from typing import Any, Final, Self
 
 import pytest
 
-from tests.fakes import FakeQueue, FakeSealer, FakeVault, HandClock, InMemoryConnectionStore, InMemoryTokenStore
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
+from tests.fakes import FakeQueue, FakeSealer, FakeSecretStore, HandClock, InMemoryConnectionStore, InMemoryTokenStore
 from tests.integration.faults.playing import NOW
-from tests.integration.handlers.functions import Answer
+from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.world import PROVIDERS, World
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
 from token_broker import bootstrap
-from token_broker.adapters.renewal_queue import write_message
-from token_broker.adapters.sender import HttpSender
-from token_broker.broker import Broker
+from token_broker.adapters.provider_http import ProviderHttp
+from token_broker.adapters.sqs import write_message
 from token_broker.catalogue import load_catalogue
-from token_broker.core.exchange import HttpRequest, HttpResponse, Network
+from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.ports import RenewalMessage, TokenStore
+from token_broker.service import Broker
 
 CATALOGUE: Final = lru_cache(maxsize=1)(load_catalogue)
 MEMORY: Final = "memory"
@@ -47,7 +48,7 @@ class Fakes:
     def __init__(self) -> None:
         self.connections = InMemoryConnectionStore()
         self.tokens = InMemoryTokenStore(self.connections)
-        self.vault = FakeVault()
+        self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
         self.queue = FakeQueue()
 
@@ -95,11 +96,11 @@ class Stage:
         ports: dict[str, Any] = {
             name: getattr(fakes, name) for name in ("connections", "tokens", "vault", "sealer", "queue")
         }
-        return Broker(replace(made.parts, **ports))
+        return Broker(replace(made.context, **ports))
 
-    def _send(self, request: HttpRequest, network: Network, timeout: timedelta) -> HttpResponse:
+    def _send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         self.sent += 1
-        return HttpSender(loopback=True)(request, network, min(timeout, self.patience))
+        return ProviderHttp(loopback=True)(request, network, min(timeout, self.patience))
 
     # Connections and providers
 
@@ -121,7 +122,7 @@ class Stage:
         full = ConnectionName(slug, name)
         settings, version = self.world.settings(slug, **changes), f"s{next(self._versions)}"
         self.fakes.connections.put(full, settings, version=version, expected=None, absent=False)
-        self.fakes.vault.put(full, DEFAULT_ACCOUNTS[slug]["secret"])
+        self.fakes.secrets.put(full, DEFAULT_ACCOUNTS[slug]["secret"])
         return str(full)
 
     def heal(self, slug: str) -> None:
@@ -148,28 +149,28 @@ class Stage:
 
     # What callers, the worker and an engineer do
 
-    def token(self, name: str, **query: str) -> Answer:
+    def token(self, name: str, **query: str) -> BrokerResponse:
         """GET /v1/tokens/…, met by an instance without memory."""
         self.world.functions.restart()
         return self.token_again(name, **query)
 
-    def token_again(self, name: str, **query: str) -> Answer:
+    def token_again(self, name: str, **query: str) -> BrokerResponse:
         """GET /v1/tokens/…, met by the same instance as the last request."""
         return self.api.token(name, **query)
 
-    def state(self, name: str) -> Answer:
+    def state(self, name: str) -> BrokerResponse:
         answer = self.api.call("GET", f"/v1/connections/{name}")
         assert answer.status == 200, answer
         return answer
 
-    def near_the_end(self, answer: Answer, left: timedelta = NEAR_END) -> None:
+    def near_the_end(self, answer: BrokerResponse, left: timedelta = NEAR_END) -> None:
         """On to shortly before the end of a token, when it is due."""
         self.clock.advance(to=datetime.fromisoformat(answer.body["expires_at"]) - left)
 
     def renew(self, name: str) -> dict[str, Any]:
         """The worker on the connection's only key."""
         (record,) = self.records(name)
-        return self.work(RenewalMessage(record.key.pk, record.key.sk))
+        return self.work(RenewalMessage(record.key.name, record.key.scope_id))
 
     def work(self, message: RenewalMessage) -> dict[str, Any]:
         """The worker on a message."""
@@ -190,15 +191,15 @@ class Stage:
     def rests_at(self, name: str) -> set[str]:
         """Where something rests: `connection`, `scope` (the token key) and `endpoint`."""
         (record,) = self.records(name)
-        guard = record.guard
-        found = {"connection": (guard.failure or guard.limited) is not None, "scope": record.failure is not None}
+        health = record.health
+        found = {"connection": (health.failure or health.rate_limit) is not None, "scope": record.failure is not None}
         host = self.world.providers.url.partition("//")[2]
         # A budget that is never used up: only a rest can refuse it.
         endpoint = self._tokens().take_budget(host, now=self.clock(), limit=10**6) is not None
         return {place for place, rests in {**found, "endpoint": endpoint}.items() if rests}
 
     def _tokens(self) -> TokenStore:
-        return bootstrap.broker().parts.tokens
+        return bootstrap.broker().context.tokens
 
 
 def moment(text: str) -> datetime:

@@ -35,7 +35,7 @@ def passing(row: int, provider_error: str | None = None) -> Outcome:
     return Outcome(row, UNAVAILABLE, SOON_S, provider_error)
 
 
-def doubted(provider_error: str | None) -> Outcome:
+def second_chance(provider_error: str | None) -> Outcome:
     return Outcome(12, UNAVAILABLE, MINUTE_S, provider_error)
 
 
@@ -216,11 +216,11 @@ ROWS: Final = (
             Case(
                 "200 with status FAILED",
                 Says(200, {"status": "FAILED", "message": FREE_TEXT}),
-                doubted("failed"),
+                second_chance("failed"),
                 {COLD: refused(13, "failed")},
             ),
-            Case("401 with a page", Says(401, PAGE, html=True), doubted(None), {COLD: refused(13, None)}),
-            Case("403 with a page", Says(403, PAGE, html=True), doubted(None), {COLD: refused(13, None)}),
+            Case("401 with a page", Says(401, PAGE, html=True), second_chance(None), {COLD: refused(13, None)}),
+            Case("403 with a page", Says(403, PAGE, html=True), second_chance(None), {COLD: refused(13, None)}),
         ),
     ),
     Row(

@@ -13,7 +13,7 @@ from tests.integration.faults import connect_table, table
 from tests.integration.faults.outcomes import COLD, RENEWAL, STATUS, Case, Outcome
 from tests.integration.faults.playing import FREE_TEXT, Gone
 from tests.integration.faults.stage import DONE, MEMORY, MOTO, Stage, moment
-from tests.integration.handlers.functions import Answer
+from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.problems import assert_problem
 from tests.integration.handlers.world import PROVIDERS
 
@@ -38,7 +38,7 @@ CONNECT_MATRIX = [
 ]
 
 
-def check_answer(answer: Answer, expected: Outcome, left_s: int) -> None:
+def check_answer(answer: BrokerResponse, expected: Outcome, left_s: int) -> None:
     """What the caller got: the code, for how long to wait, and nothing of what the provider wrote."""
     assert_problem(answer, STATUS[expected.code], expected.code)
     # After a refusal waiting alone does not help.
@@ -57,7 +57,7 @@ def check_state(stage: Stage, name: str, slug: str, expected: Outcome) -> None:
     assert moment(failure["retry_at"]) - stage.clock() == timedelta(seconds=expected.rest_s)
     assert FREE_TEXT not in state.text
     (record,) = stage.records(name)
-    assert {failure.row for failure in record.failures()} == {expected.row}
+    assert {failure.rule for failure in record.failures()} == {expected.rule}
     place = expected.place(slug)
     # What rests at an endpoint is noted on the key as well, for whoever looks at it.
     assert stage.rests_at(name) == ({"endpoint", "scope"} if place == "endpoint" else {place})

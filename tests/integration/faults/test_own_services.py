@@ -17,11 +17,11 @@ import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
+from local.providers import DEFAULT_ACCOUNTS
 from tests.integration.faults.stage import DONE, MOTO, Stage
-from tests.integration.handlers.functions import Answer, Clients
+from tests.integration.handlers.functions import BrokerResponse, Clients
 from tests.integration.handlers.problems import assert_problem
 from tests.integration.handlers.world import World
-from tests.local.providers import DEFAULT_ACCOUNTS
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.ports import RenewalMessage
 
@@ -148,7 +148,7 @@ def aws_faults(own_clients: Clients, stage: Stage, monkeypatch: pytest.MonkeyPat
 pytestmark = pytest.mark.parametrize("stage", [MOTO], indirect=True)
 
 
-def assert_broker_unavailable(answer: Answer) -> None:
+def assert_broker_unavailable(answer: BrokerResponse) -> None:
     assert_problem(answer, 503, "broker_unavailable")
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert AWS_TEXT not in answer.text
@@ -304,7 +304,7 @@ def test_the_worker_hands_our_own_faults_back_to_the_queue(
     stage.near_the_end(first)
     (record,) = stage.records(name)
     aws_faults.fail(FAILURES[kind], service=service)
-    message = RenewalMessage(record.key.pk, record.key.sk)
+    message = RenewalMessage(record.key.name, record.key.scope_id)
     assert stage.work(message) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
     aws_faults.heal()
     stage.clock.advance(LEASE_OVER_S)

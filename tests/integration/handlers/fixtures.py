@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from tests.local.aws import AwsServer
-from tests.local.providers import ProvidersServer, start_providers
-from tests.local.resources import LocalStack
+from local.aws import AwsServer
+from local.providers import ProvidersServer, start_providers
+from local.resources import LocalStack
 
 from .functions import Api, Clients, Functions
 from .world import PROVIDERS, Aws, World

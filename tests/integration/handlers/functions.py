@@ -15,10 +15,10 @@ from urllib.parse import quote, urlencode
 import boto3
 import pytest
 
-from tests.local.events import Event, api_gateway_event
-from tests.local.front import Route
-from tests.local.resources import LocalStack
-from tests.local.sigv4 import LOCAL, Caller, ReceivedRequest
+from local.events import Event, api_gateway_event
+from local.front import Route
+from local.resources import LocalStack
+from local.sigv4 import LOCAL, Caller, ReceivedRequest
 from token_broker import bootstrap
 
 LAMBDA_TIMEOUT_MS: Final = 28_000
@@ -40,7 +40,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Answer:
+class BrokerResponse:
     """A proxy response, read: header names in lower case, the body as JSON."""
 
     status: int
@@ -49,7 +49,7 @@ class Answer:
     text: str = field(repr=False)
 
     @classmethod
-    def of(cls, response: Mapping[str, Any]) -> Answer:
+    def of(cls, response: Mapping[str, Any]) -> BrokerResponse:
         headers = {name.lower(): ", ".join(values) for name, values in response["multiValueHeaders"].items()}
         assert response["isBase64Encoded"] is False
         return cls(response["statusCode"], headers, json.loads(response["body"]), response["body"])
@@ -152,16 +152,16 @@ class Api:
                 return route.function, event
         raise LookupError(f"{method} {path} is no route of the template")
 
-    def call(self, method: str, path: str, query: Query = (), **request: Any) -> Answer:
+    def call(self, method: str, path: str, query: Query = (), **request: Any) -> BrokerResponse:
         """One request and its answer."""
         function, event = self.event(method, path, query, **request)
-        return Answer.of(self.functions.invoke(function, event))
+        return BrokerResponse.of(self.functions.invoke(function, event))
 
-    def token(self, name: str, **query: str) -> Answer:
+    def token(self, name: str, **query: str) -> BrokerResponse:
         """GET /v1/tokens/{name}, `name` being provider/connection."""
         return self.call("GET", f"/v1/tokens/{name}", query)
 
-    def put(self, name: str, settings: Any, **headers: str) -> Answer:
+    def put(self, name: str, settings: Any, **headers: str) -> BrokerResponse:
         """PUT /v1/connections/{name}; header names with _ for -."""
         named = {header.replace("_", "-"): value for header, value in headers.items()}
         return self.call("PUT", f"/v1/connections/{name}", body=settings, headers=named)

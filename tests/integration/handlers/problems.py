@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .functions import Answer
+from .functions import BrokerResponse
 
 
-def assert_problem(answer: Answer, status: int, code: str) -> None:
+def assert_problem(answer: BrokerResponse, status: int, code: str) -> None:
     """The whole shape of an error, but for the fields that only some codes have."""
     assert (answer.status, answer.code) == (status, code), answer
     assert answer.headers["content-type"] == "application/problem+json"
@@ -20,7 +20,7 @@ def assert_problem(answer: Answer, status: int, code: str) -> None:
     assert set(body) <= {"type", "title", "status", "code", "detail", "errors", "provider_error", "checks", "version"}
 
 
-def fields(answer: Answer) -> list[str]:
+def fields(answer: BrokerResponse) -> list[str]:
     """The fields that an invalid_request names, each with a reason."""
     assert_problem(answer, 400, "invalid_request")
     assert all(set(fault) == {"field", "reason"} and fault["reason"] for fault in answer.body["errors"])

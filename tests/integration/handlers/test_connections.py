@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS
+from local.providers import DEFAULT_ACCOUNTS
 
-from .functions import Answer
+from .functions import BrokerResponse
 from .problems import assert_problem, fields
 from .world import PROVIDERS, World
 
@@ -24,7 +24,7 @@ def listed(world: World, **query: str) -> list[dict[str, Any]]:
     return found
 
 
-def assert_success(answer: Answer, status: int = 200) -> None:
+def assert_success(answer: BrokerResponse, status: int = 200) -> None:
     assert answer.status == status, answer
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS
-from tests.local.sigv4 import STRANGER
+from local.providers import DEFAULT_ACCOUNTS
+from local.sigv4 import STRANGER
 from token_broker import errors
 from token_broker.core.names import ConnectionName, TokenKey
 
-from .functions import Answer
+from .functions import BrokerResponse
 from .problems import assert_problem, fields
 from .world import World
 
@@ -24,91 +24,91 @@ class Case:
 
     code: str
     status: int
-    meet: Callable[[World], Answer]
+    meet: Callable[[World], BrokerResponse]
     retry_after: range | None = None
     detail: str = ""
     provider_error: str | None = None
 
 
-def invalid_request(world: World) -> Answer:
+def invalid_request(world: World) -> BrokerResponse:
     return world.api.put("unidy/demo", {"allowed_callers": ["nobody"], "base_url": "ftp://x", "colour": "red"})
 
 
-def caller_not_allowed(world: World) -> Answer:
+def caller_not_allowed(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     return world.api.call("GET", f"/v1/tokens/{name}", caller=STRANGER)
 
 
-def scope_not_allowed(world: World) -> Answer:
+def scope_not_allowed(world: World) -> BrokerResponse:
     return world.api.token(world.connect("unidy"), scope="users:read users:change_email")
 
 
-def unknown_provider(world: World) -> Answer:
+def unknown_provider(world: World) -> BrokerResponse:
     return world.api.token("acme/demo")
 
 
-def unknown_connection(world: World) -> Answer:
+def unknown_connection(world: World) -> BrokerResponse:
     return world.api.token("unidy/elsewhere")
 
 
-def connection_suspended(world: World) -> Answer:
+def connection_suspended(world: World) -> BrokerResponse:
     return world.api.token(world.connect("unidy", suspended=True))
 
 
-def connection_misconfigured(world: World) -> Answer:
+def connection_misconfigured(world: World) -> BrokerResponse:
     return world.api.token(world.connect("unidy", secret={"client_id": "fake"}))
 
 
-def would_revoke(world: World) -> Answer:
+def would_revoke(world: World) -> BrokerResponse:
     name = world.connect("oauth2", issue_revokes_previous=True)
     assert world.api.token(name).status == 200
     return world.api.call("POST", f"/v1/connections/{name}/trial")
 
 
-def too_many_scope_sets(world: World) -> Answer:
+def too_many_scope_sets(world: World) -> BrokerResponse:
     name = world.connect("oauth2", issue_revokes_previous=True, allowed_scopes=["api.read", "api.write"])
     assert world.api.token(name).status == 200
     return world.api.token(name, scope="api.write")
 
 
-def version_conflict(world: World) -> Answer:
+def version_conflict(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     return world.api.put(name, world.settings("unidy"), If_Match='"another"')
 
 
-def too_many_rejections(world: World) -> Answer:
+def too_many_rejections(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     first = world.api.token(name)
     second = world.api.token(name, rejected=first.body["token_id"])
     return world.api.token(name, rejected=second.body["token_id"])
 
 
-def too_many_trials(world: World) -> Answer:
+def too_many_trials(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     assert world.api.call("POST", f"/v1/connections/{name}/trial").status == 200
     return world.api.call("POST", f"/v1/connections/{name}/trial")
 
 
-def provider_refused(world: World) -> Answer:
+def provider_refused(world: World) -> BrokerResponse:
     return world.api.token(world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"}))
 
 
-def provider_invalid_response(world: World) -> Answer:
+def provider_invalid_response(world: World) -> BrokerResponse:
     world.simulator("unidy").fail("malformed")
     return world.api.token(world.connect("unidy"))
 
 
-def provider_unavailable(world: World) -> Answer:
+def provider_unavailable(world: World) -> BrokerResponse:
     world.simulator("unidy").fail("status", status=503)
     return world.api.token(world.connect("unidy"))
 
 
-def provider_rate_limited(world: World) -> Answer:
+def provider_rate_limited(world: World) -> BrokerResponse:
     world.simulator("unidy").fail("status", status=429, headers={"Retry-After": "7"})
     return world.api.token(world.connect("unidy"))
 
 
-def acquisition_in_progress(world: World) -> Answer:
+def acquisition_in_progress(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     key = TokenKey(ConnectionName("unidy", "demo"), "users:read")
     until = int((datetime.now(UTC) + timedelta(seconds=15)).timestamp() * 1000)
@@ -120,13 +120,13 @@ def acquisition_in_progress(world: World) -> Answer:
     return world.api.token(name)
 
 
-def broker_unavailable(world: World) -> Answer:
+def broker_unavailable(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     world.functions.restart(TOKEN_TABLE="no-such-table")
     return world.api.token(name)
 
 
-def internal_error(world: World) -> Answer:
+def internal_error(world: World) -> BrokerResponse:
     """By a token's item that no version of the broker writes."""
     name = world.connect("unidy")
     assert world.api.token(name).status == 200

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS, PUBLIC_CLIENT_ACCOUNT, SALES_CHANNEL_ACCOUNT
+from local.providers import DEFAULT_ACCOUNTS, PUBLIC_CLIENT_ACCOUNT, SALES_CHANNEL_ACCOUNT
 
-from .functions import Answer, Api
+from .functions import Api, BrokerResponse
 from .world import PROVIDERS, World
 
 FIELDS = [
@@ -37,12 +37,12 @@ LIFETIME_S = {
 }
 
 
-def assert_never_stored(answer: Answer) -> None:
+def assert_never_stored(answer: BrokerResponse) -> None:
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["pragma"] == "no-cache"
 
 
-def assert_works(world: World, answer: Answer) -> None:
+def assert_works(world: World, answer: BrokerResponse) -> None:
     """The provider's protected resource takes the headers, and knows the token by its fingerprint."""
     assert answer.status == 200, answer
     body = answer.body

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .functions import Answer, Api
+from .functions import Api, BrokerResponse
 from .problems import assert_problem, fields
 from .world import World
 
@@ -39,7 +39,7 @@ def test_a_raw_path_that_is_not_the_one_that_the_names_make_up_is_refused(world:
     """IAM judged the raw path: the route that API Gateway chose does not count."""
     world.connect("unidy")
     function, event = world.api.event("GET", TOKENS)
-    answer = Answer.of(world.functions.invoke(function, {**event, "path": path}))
+    answer = BrokerResponse.of(world.functions.invoke(function, {**event, "path": path}))
     assert_problem(answer, 400, "invalid_request")
     assert world.report("unidy")["token_requests"] == 0
 
@@ -49,7 +49,7 @@ def test_a_path_whose_names_are_those_of_another_connection_is_refused(world: Wo
     function, event = world.api.event("GET", "/v1/tokens/unidy/other")
     # The path parameters say demo: what counts is the string that IAM judged.
     event["pathParameters"] = {"provider": "unidy", "connection": "demo"}
-    answer = Answer.of(world.functions.invoke(function, event))
+    answer = BrokerResponse.of(world.functions.invoke(function, event))
     assert (answer.status, answer.code) in [(400, "invalid_request"), (404, "unknown_connection")]
 
 
@@ -157,14 +157,14 @@ def test_a_body_may_come_in_base64(world: World) -> None:
     function, event = world.api.event("PUT", SETTINGS)
     encoded = base64.b64encode(json.dumps(world.settings("unidy")).encode()).decode()
     event |= {"body": encoded, "isBase64Encoded": True}
-    assert Answer.of(world.functions.invoke(function, event)).status == 201
+    assert BrokerResponse.of(world.functions.invoke(function, event)).status == 201
 
 
 @pytest.mark.parametrize("body", ["{}", "a", "%%%%", "/////w=="])
 def test_a_body_that_is_no_base64_of_json_is_refused(world: World, body: str) -> None:
     function, event = world.api.event("PUT", SETTINGS)
     event |= {"body": body, "isBase64Encoded": True}
-    assert fields(Answer.of(world.functions.invoke(function, event))) == ["body"]
+    assert fields(BrokerResponse.of(world.functions.invoke(function, event))) == ["body"]
 
 
 @pytest.mark.parametrize(
@@ -180,13 +180,13 @@ def test_fields_that_api_gateway_sends_as_null_are_no_error(world: World, nulls:
     world.connect("unidy")
     for method, path in (("GET", TOKENS), ("DELETE", TOKENS), ("DELETE", SETTINGS)):
         function, event = world.api.event(method, path)
-        assert Answer.of(world.functions.invoke(function, event | nulls)).status == 200
+        assert BrokerResponse.of(world.functions.invoke(function, event | nulls)).status == 200
 
 
 def test_a_put_without_headers_is_no_error(world: World) -> None:
     function, event = world.api.event("PUT", SETTINGS, body=world.settings("unidy"))
     event |= {"headers": None, "multiValueHeaders": None}
-    assert Answer.of(world.functions.invoke(function, event)).status == 201
+    assert BrokerResponse.of(world.functions.invoke(function, event)).status == 201
 
 
 @pytest.mark.parametrize("user_arn", [None, "", "arn:aws:iam::123456789012:root"])
@@ -194,7 +194,7 @@ def test_a_caller_without_a_role_or_user_is_not_admitted(world: World, user_arn:
     world.connect("unidy")
     function, event = world.api.event("GET", TOKENS)
     event["requestContext"]["identity"]["userArn"] = user_arn
-    assert_problem(Answer.of(world.functions.invoke(function, event)), 403, "caller_not_allowed")
+    assert_problem(BrokerResponse.of(world.functions.invoke(function, event)), 403, "caller_not_allowed")
 
 
 @pytest.mark.parametrize("header", ["X-Caller", "X-Forwarded-User", "X-Amzn-Identity"])

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from .functions import Answer
+from .functions import BrokerResponse
 from .problems import assert_problem
 from .world import World
 
 
-def purge(world: World, name: str, **query: str) -> Answer:
+def purge(world: World, name: str, **query: str) -> BrokerResponse:
     answer = world.api.call("DELETE", f"/v1/tokens/{name}", query)
     assert answer.headers["cache-control"] == "no-store"
     return answer

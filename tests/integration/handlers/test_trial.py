@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS
+from local.providers import DEFAULT_ACCOUNTS
 
-from .functions import Answer
+from .functions import BrokerResponse
 from .problems import assert_problem
 from .world import PROVIDERS, World
 
 WRONG = {"client_id": "fake", "client_secret": "wrong"}
 
 
-def trial(world: World, name: str, **query: str) -> Answer:
+def trial(world: World, name: str, **query: str) -> BrokerResponse:
     return world.api.call("POST", f"/v1/connections/{name}/trial", query)
 
 
@@ -111,8 +111,8 @@ def test_a_trial_is_counted_against_a_lock_of_the_account_as_a_login(world: Worl
     name = world.connect("unicommerce")
     world.simulator("unicommerce").fail("reset", times=None)
     assert_problem(trial(world, name), 503, "provider_unavailable")
-    (guard,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
-    assert guard.get("unresolved") == {"N": "1"}
+    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
+    assert health.get("unresolved") == {"N": "1"}
 
 
 def test_a_live_token_is_not_revoked_by_a_trial_that_gets_it_again(world: World) -> None:

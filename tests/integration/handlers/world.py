@@ -11,14 +11,14 @@ from typing import Any, Final
 import requests
 from moto.backends import get_backend
 
-from tests.local.aws import ACCOUNT_ID, REGION
-from tests.local.connections import aws_client
-from tests.local.events import queue_event, schedule_event
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
-from tests.local.resources import LocalStack
-from tests.local.sigv4 import LOCAL
+from local.aws import ACCOUNT_ID, REGION
+from local.connections import aws_client
+from local.events import queue_event, schedule_event
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
+from local.resources import LocalStack
+from local.sigv4 import LOCAL
 
-from .functions import Answer, Api, Functions
+from .functions import Api, BrokerResponse, Functions
 
 PROVIDERS: Final = ("unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2")
 QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"
@@ -144,7 +144,7 @@ class World:
         found: dict[str, Any] = self.simulator(provider).report()
         return found
 
-    def resource(self, answer: Answer) -> requests.Response:
+    def resource(self, answer: BrokerResponse) -> requests.Response:
         """The provider's protected resource, asked with exactly the headers of a hand-out."""
         with requests.Session() as session:
             session.trust_env = False

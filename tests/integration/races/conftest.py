@@ -12,14 +12,14 @@ from typing import cast
 import boto3
 import pytest
 
+from local.aws import AwsServer
+from local.environments import EnvironmentPool, Function
+from local.resources import LocalStack
 from tests.integration.handlers.functions import Clients
 from tests.integration.handlers.world import World
-from tests.local.aws import AwsServer
-from tests.local.environments import EnvironmentPool, Function
-from tests.local.resources import LocalStack
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.bootstrap import build_broker
-from token_broker.broker import Broker
+from token_broker.service import Broker
 from token_broker.settings import Settings
 
 from .fleet import INSTANCES, Fleet, Instances, Processes, Race

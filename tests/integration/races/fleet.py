@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
-from tests.integration.handlers.functions import Answer
+from local.environments import EnvironmentPool
+from local.events import queue_event, schedule_event, secret_event
+from local.sigv4 import LOCAL
+from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.world import QUEUE_ARN, World
-from tests.local.environments import EnvironmentPool
-from tests.local.events import queue_event, schedule_event, secret_event
-from tests.local.sigv4 import LOCAL
-from token_broker.adapters.renewal_queue import write_message
+from token_broker.adapters.sqs import write_message
 from token_broker.bootstrap import utc_now
-from token_broker.broker import Ask, Broker
 from token_broker.core.callers import Caller
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerError
 from token_broker.ports import RenewalMessage
-from token_broker.sweep import sweep
+from token_broker.service import Broker, TokenRequest
+from token_broker.service.sweep import sweep
 
 T = TypeVar("T")
 INSTANCES: Final = 8
@@ -100,9 +100,9 @@ class Instances:
             self._idle.put(broker)
 
     def get(self, name: str, rejected: str | None = None) -> Got:
-        ask = Ask(Caller(LOCAL.arn), named(name), utc_now() + REQUEST_TIME, rejected=rejected)
+        ask = TokenRequest(Caller(LOCAL.arn), named(name), utc_now() + REQUEST_TIME, rejected=rejected)
         try:
-            given = self._run(lambda broker: broker.hand_out(ask))
+            given = self._run(lambda broker: broker.get_token(ask))
         except BrokerError as error:
             return Got(error.code)
         return Got("", given.token.token_id, given.source, given.warnings, given.access_token)
@@ -112,14 +112,14 @@ class Instances:
         return {"dropped": done.dropped, "revoked": list(done.revoked)}
 
     def put(self, name: str, settings: Mapping[str, Any]) -> None:
-        self._run(lambda broker: broker.registry.put(named(name), settings, expected=None, absent=False))
+        self._run(lambda broker: broker.connections.put(named(name), settings, expected=None, absent=False))
 
     def delete(self, name: str) -> None:
-        self._run(lambda broker: broker.registry.delete(named(name), expected=None))
+        self._run(lambda broker: broker.connections.delete(named(name), expected=None))
 
     def sweep(self) -> int:
         now = utc_now()
-        return self._run(lambda broker: sweep(broker.parts, scheduled_at=now, deadline=now + REQUEST_TIME)).queued
+        return self._run(lambda broker: sweep(broker.context, scheduled_at=now, deadline=now + REQUEST_TIME)).queued
 
     def renew(self, name: str, sk: str) -> None:
         self._run(lambda broker: broker.renew(named(name), sk))
@@ -170,11 +170,11 @@ class Processes:
         event = secret_event("PutSecretValue", arn, utc_now())
         self._pools[self._world.stack.secret_changed_function].invoke(event)
 
-    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> BrokerResponse:
         function, event = self._world.api.event(method, path, query or {}, body=body)
-        return Answer.of(self._pools[function].invoke(event))
+        return BrokerResponse.of(self._pools[function].invoke(event))
 
-    def _succeed(self, method: str, path: str, body: Any = None) -> Answer:
+    def _succeed(self, method: str, path: str, body: Any = None) -> BrokerResponse:
         answer = self._call(method, path, body=body)
         assert answer.code is None, answer.text
         return answer

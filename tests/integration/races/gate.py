@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.local.aws import Application, AwsServer
+from local.aws import Application, AwsServer
 
 ARRIVAL_S = 10.0
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from tests.integration.handlers.world import PROVIDERS, World
 from token_broker.bootstrap import utc_now
-from token_broker.broker import Broker
 from token_broker.core.names import TokenKey
-from token_broker.core.tokens import TokenRecord
+from token_broker.core.records import TokenRecord
+from token_broker.service import Broker
 
 from .fleet import Fleet, Got, Instances, Race, named
 
@@ -73,7 +73,7 @@ class Ground:
 
     def record(self, name: str) -> TokenRecord:
         """How a connection's only token key stands in the table."""
-        (record,) = self.reader.parts.tokens.records(named(name))
+        (record,) = self.reader.context.tokens.records(named(name))
         return record
 
     def current(self, name: str) -> str:
@@ -139,7 +139,7 @@ class Ground:
 
     def kept(self, name: str) -> set[str]:
         """The tokens that the table knows of: the current one, and those that it will revoke or let end."""
-        now, records = utc_now(), self.reader.parts.tokens.records(named(name))
+        now, records = utc_now(), self.reader.context.tokens.records(named(name))
         tokens = {record.token.token_id for record in records if record.token is not None and record.token.alive(now)}
         return tokens | {item.token_id for record in records for item in record.retired}
 

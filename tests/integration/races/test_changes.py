@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings, start_providers
+from local.sigv4 import LOCAL
 from tests.integration.handlers.world import PROVIDERS
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings, start_providers
-from tests.local.sigv4 import LOCAL
 from token_broker.bootstrap import utc_now
 
 from .fleet import ANSWER_S

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from local.environments import EnvironmentPool, FunctionError
 from tests.integration.handlers.world import World
-from tests.local.environments import EnvironmentPool, FunctionError
-from token_broker.adapters.renewal_queue import read_message
-from token_broker.broker import Broker
+from token_broker.adapters.sqs import read_message
+from token_broker.service import Broker
 
 from .conftest import ROUNDS
 from .fleet import ANSWER_S, Processes, Race

@@ -12,10 +12,10 @@ from functools import partial
 
 import pytest
 
+from local.environments import EnvironmentPool, FunctionError
 from tests.integration.handlers.world import World
-from tests.local.environments import EnvironmentPool, FunctionError
-from token_broker.broker import Broker
-from token_broker.core.tokens import CLOCK_TOLERANCE
+from token_broker.core.records import CLOCK_TOLERANCE
+from token_broker.service import Broker
 
 from .conftest import API_FUNCTION, ROUNDS, SOAK, MakePool
 from .fleet import ANSWER_S, Got, Instances, Processes, Race

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.local.providers import ProvidersServer, start_providers
+from local.providers import ProvidersServer, start_providers
 
 from .vendor_calls import SLUGS, Hands
 

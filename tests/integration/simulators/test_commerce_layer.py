@@ -6,7 +6,7 @@ import json
 
 import requests
 
-from tests.local.providers import SALES_CHANNEL_ACCOUNT, ProvidersServer
+from local.providers import SALES_CHANNEL_ACCOUNT, ProvidersServer
 
 from .vendor_calls import GRANT, MARKET, Hands, basic, call, claims, commerce, credentials, report, sent, steer
 

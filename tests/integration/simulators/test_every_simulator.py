@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer
 
 from .vendor_calls import GRANT, SLUGS, Hands, call, report, sent, steer, token_from
 

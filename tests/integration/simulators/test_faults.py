@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from tests.local.providers import ProvidersServer
+from local.providers import ProvidersServer
 
 from .vendor_calls import call, connect, report, steer, unidy
 

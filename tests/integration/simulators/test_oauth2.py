@@ -7,7 +7,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from tests.local.providers import PUBLIC_CLIENT_ACCOUNT, ProvidersServer
+from local.providers import PUBLIC_CLIENT_ACCOUNT, ProvidersServer
 
 from .vendor_calls import GRANT, basic, call, claims, credentials, report, standard, steer
 

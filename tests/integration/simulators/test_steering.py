@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.local.providers import ProvidersServer, default_settings, start_providers
+from local.providers import ProvidersServer, default_settings, start_providers
 
 from .vendor_calls import SLUGS, Hands, call, claims, report, steer, unidy, unified
 

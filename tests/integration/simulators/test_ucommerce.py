@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
-from tests.local.providers import ProvidersServer
+from local.providers import ProvidersServer
 
 from .vendor_calls import (
     FORM,

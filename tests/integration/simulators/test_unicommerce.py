@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer
 
 from .vendor_calls import JSON, LOGIN, call, login, report, steer
 

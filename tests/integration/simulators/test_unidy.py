@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from tests.local.providers import ProvidersServer
+from local.providers import ProvidersServer
 
 from .vendor_calls import GRANT, Hands, basic, call, credentials, report, sent, steer, unidy
 

@@ -6,7 +6,7 @@ from urllib.parse import quote_plus
 
 import requests
 
-from tests.local.providers import ProvidersServer
+from local.providers import ProvidersServer
 
 from .vendor_calls import FORM, GRANT, Hands, basic, call, claims, credentials, report, steer, unified
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import requests
 
-from tests.local.providers import DEFAULT_ACCOUNTS, ProvidersServer
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""AWS clients as the broker wants them, and their failures as one error."""
+"""The configuration of AWS clients, and their failures as one error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from token_broker import __version__
 from token_broker.errors import BrokerUnavailable
 
-# Connect 1 s, read 2 s, three attempts: a caller's own deadline is what they must fit into.
-# A user agent of our own: botocore else builds its long one anew, twice for each request.
+# Three attempts with these times fit into a caller's deadline.
+# Without a user agent of our own, botocore builds a long one twice for each request.
 CLIENT_CONFIG = Config(
     connect_timeout=1,
     read_timeout=2,
@@ -22,27 +22,27 @@ CLIENT_CONFIG = Config(
 )
 
 
-class ServiceFailed(BrokerUnavailable):
-    """One of our services failed. `service_code` is for the log; no AWS text goes to callers."""
+class AwsServiceFailed(BrokerUnavailable):
+    """One of our services failed. `service_code` goes to the log. Callers never see AWS's text."""
 
     def __init__(self, service: str, service_code: str) -> None:
-        super().__init__(f"{service} does not answer as it should.")
+        super().__init__(f"{service} failed.")
         self.service_code = service_code
 
 
 @contextmanager
-def answering(service: str) -> Iterator[None]:
-    """Turns what botocore raises into BrokerUnavailable. Conditional failures are for the caller to catch inside."""
+def aws_errors(service: str) -> Iterator[None]:
+    """Raises BrokerUnavailable for what botocore raises. Failed conditions must be caught inside."""
     try:
         yield
     except ClientError as error:
-        raise ServiceFailed(service, error_code(error)) from None
+        raise AwsServiceFailed(service, error_code(error)) from None
     except BotoCoreError as error:
-        raise ServiceFailed(service, type(error).__name__) from None
+        raise AwsServiceFailed(service, type(error).__name__) from None
 
 
-def refused_item(error: ClientError) -> Mapping[str, Any] | None:
-    """The item that stood against a conditional write, as ReturnValuesOnConditionCheckFailure gives it."""
+def conflicting_item(error: ClientError) -> Mapping[str, Any] | None:
+    """The item on which a condition failed, as ReturnValuesOnConditionCheckFailure returns it."""
     response: Mapping[str, Any] = {**error.response}
     return response.get("Item")
 

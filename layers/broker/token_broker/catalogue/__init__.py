@@ -1,4 +1,4 @@
-"""The providers that the broker speaks with: one TOML file each, beside this module."""
+"""The catalogue: one TOML file per provider, beside this module."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from token_broker.core.names import is_name
 from token_broker.core.providers import CatalogueError, Provider, parse_provider
 from token_broker.errors import FieldError
+from token_broker.oauth.grants import GRANTS
 
 
 def read_provider(path: Path) -> Provider:
-    """One catalogue file, checked whole. Raises CatalogueError with file and field."""
+    """One catalogue file. Raises CatalogueError with every fault."""
     if not is_name(path.stem):
         raise CatalogueError(path.name, [FieldError("file name", "must be a provider's name")])
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogueError(path.name, [FieldError("file", f"is not TOML: {error}")]) from None
-    return parse_provider(path.stem, data, file=path.name)
+    return parse_provider(path.stem, data, file=path.name, grants=GRANTS)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Who may ask for a connection's tokens: IAM roles and users, named by ARN."""
+"""Who may get a connection's tokens: IAM roles and users, named by ARN."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PRINCIPAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The principal that API Gateway verified, without role path and session: `arn:aws:iam::123456789012:role/shop`."""
+    """The principal that API Gateway verified, without path and session: `arn:aws:iam::123456789012:role/shop`."""
 
     arn: str
 
     @classmethod
     @lru_cache(maxsize=1024)
-    def seen(cls, user_arn: str) -> Caller:
-        """From `requestContext.identity.userArn`. An assumed role's ARN there has lost the role's path.
+    def from_event(cls, user_arn: str) -> Caller:
+        """From `requestContext.identity.userArn`, where an assumed role's ARN has no role path.
 
-        Anything that is no role or user (root, federated users) is kept as it came and matches only `*`.
+        An ARN of another kind (root, a federated user) is kept as it is and matches only `*`.
         """
         match = re.fullmatch(r"arn:([\w-]+):sts::([0-9]{12}):assumed-role/([^/]+)/(.+)", user_arn)
         if match:
@@ -34,9 +34,9 @@ class Caller:
 
 
 def allow_entry(value: object) -> str:
-    """One entry of a list of callers: `*`, or an IAM role or user ARN with its account; paths are dropped.
+    """One entry of a list of callers: `*`, or an IAM role or user ARN with its account. Its path is dropped.
 
-    `*` in the name stands for any characters; nowhere else. Raises ValueError with a reason.
+    A `*` in the name stands for any characters. Raises ValueError with the reason.
     """
     if value == "*":
         return "*"
@@ -47,8 +47,10 @@ def allow_entry(value: object) -> str:
 
 
 def is_admitted(caller: Caller, allowed: Sequence[str], denied: Sequence[str]) -> bool:
-    """Whether the lists admit the caller; a denial wins, an empty allow-list admits nobody, and nobody is
-    admitted whom API Gateway did not name, not even by *."""
+    """Whether the lists admit the caller. A denial wins. An empty allow-list admits nobody.
+
+    A caller that API Gateway did not name is never admitted, not even by `*`.
+    """
     return (
         bool(caller.arn)
         and any(_matches(entry, caller.arn) for entry in allowed)

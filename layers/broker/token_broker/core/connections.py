@@ -1,4 +1,4 @@
-"""A connection: one account at a provider. Its settings are the body of a PUT, checked whole."""
+"""A connection: one account at a provider. Its settings are the body of a PUT."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from token_broker.core.callers import Caller, allow_entry, is_admitted
-from token_broker.core.exchange import Network
 from token_broker.core.names import ConnectionName, canonical_scope, scope_items
 from token_broker.core.providers import CLIENT_AUTHS, Endpoints, Provider, SettingSpec
 from token_broker.core.validation import Fields, absolute_url, flag, mapping, one_of, text, texts, whole
@@ -21,7 +20,7 @@ from token_broker.errors import CallerNotAllowed, FieldError, InvalidRequest, Sc
 KEEP_WARM = ("used", "always", "never")
 MAX_LIFETIME_S = 172_800
 MAX_CA_BUNDLE = 64 * 1024
-# Fields that the grant itself writes; as an extra parameter each would contradict or repeat it.
+# Fields that the grant writes. As an extra parameter each would contradict or repeat it.
 OAUTH_FIELDS = frozenset(
     "grant_type client_id client_secret scope code redirect_uri refresh_token response_type state username password"
     " assertion client_assertion client_assertion_type code_verifier".split()
@@ -30,54 +29,58 @@ OAUTH_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class CommonSetting:
-    """A setting that every connection has: its name, what it is for, and what stands for it if it is left out.
-
-    `is_asked`: it changes what the provider is asked, and not only who may ask.
-    """
+    """A setting that every connection can have. `affects_issuance`: it changes what the provider is asked."""
 
     name: str
     help: str
     required: bool = False
     default: Any = None
-    is_asked: bool = False
+    affects_issuance: bool = False
 
 
 COMMON_SETTINGS = (
-    CommonSetting("allowed_callers", "IAM role or user ARNs that may have tokens, or *.", required=True),
-    CommonSetting("denied_callers", "ARNs that may not, whatever allowed_callers says.", default=[]),
-    CommonSetting("scope", "Scope of a request that names none.", is_asked=True),
-    CommonSetting("allowed_scopes", 'Scope items that may be asked for; default: those of scope; ["*"]: any.'),
-    CommonSetting("lifetime_s", "Lifetime of a token where the provider tells none; a cap elsewhere.", is_asked=True),
-    CommonSetting("keep_warm", "Renew ahead while used (24 h), always, or never.", default="used"),
-    CommonSetting("suspended", "true: no tokens until it is false again.", default=False),
-    CommonSetting("credentials_expire_at", "When the credentials end at the provider, e.g. 2027-01-31T00:00:00Z."),
+    CommonSetting("allowed_callers", "IAM role or user ARNs that may get tokens, or *.", required=True),
+    CommonSetting("denied_callers", "ARNs that may not, even if allowed_callers lists them.", default=[]),
+    CommonSetting("scope", "Scope of a request without one.", affects_issuance=True),
+    CommonSetting("allowed_scopes", 'Scope items that callers may request. Default: the items of scope. ["*"]: any.'),
+    CommonSetting("lifetime_s", "Lifetime in seconds of a token without expires_in; the most for others.", affects_issuance=True),
+    CommonSetting("keep_warm", "Renew in advance: while used within 24 h, always, or never.", default="used"),
+    CommonSetting("suspended", "true: callers get no tokens.", default=False),
+    CommonSetting("credentials_expire_at", "When the credentials expire, e.g. 2027-01-31T00:00:00Z."),
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
-    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", is_asked=True),
-    CommonSetting("issue_revokes_previous", "Each token issued ends the one before.", default=False, is_asked=True),
-    CommonSetting("private_network", "Dial private addresses, if deployed so.", default=False, is_asked=True),
-    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", is_asked=True),
+    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", affects_issuance=True),
+    CommonSetting("issue_revokes_previous", "Each new token revokes the one before.", default=False, affects_issuance=True),
+    CommonSetting("private_network", "Allow private addresses; needs the stack's AllowPrivateNetworks.", default=False, affects_issuance=True),
+    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", affects_issuance=True),
 )  # fmt: skip
-_NOT_ASKED = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.is_asked)
+_NOT_IN_DIGEST = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.affects_issuance)
 
 
-def asked_version(settings: Mapping[str, Any]) -> str:
-    """A digest that changes with what the provider is asked: another one lifts a refusal, the same one does not."""
-    asked = {name: value for name, value in settings.items() if name not in _NOT_ASKED}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A digest of the settings that change what the provider is asked. Only another digest clears a refusal."""
+    issuance = {name: value for name, value in settings.items() if name not in _NOT_IN_DIGEST}
+    return hashlib.sha256(json.dumps(issuance, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How to connect to a connection's hosts: the CA certificates to trust (PEM, else the system's), private addresses."""
+
+    ca_bundle: str | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """A connection's checked settings.
 
-    `settings` is what was PUT, `options` the settings that only this provider has, with defaults; the rest is read from
-    it.
+    `settings`: as they were PUT. `options`: the settings that only this provider has, with their defaults.
     """
 
     name: ConnectionName
     provider: Provider
     version: str
-    asked_version: str
+    settings_digest: str
     settings: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
     endpoints: Endpoints
@@ -92,10 +95,10 @@ class Connection:
     api_base_url: str | None
     client_auth: str
     issue_revokes_previous: bool
-    network: Network
+    network: NetworkOptions
 
-    def is_of(self, version: str, settings: Mapping[str, Any]) -> bool:
-        """Whether these stored settings are the ones that it was read from."""
+    def was_parsed_from(self, version: str, settings: Mapping[str, Any]) -> bool:
+        """Whether it was parsed from these stored settings."""
         return version == self.version and settings == self.settings
 
     @property
@@ -103,34 +106,34 @@ class Connection:
         return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None
 
     @property
-    def untold_lifetime(self) -> timedelta | None:
-        """What stands for a lifetime that the provider does not tell."""
+    def default_lifetime(self) -> timedelta | None:
+        """The lifetime of a token without `expires_in`, if one is set."""
         seconds = self.lifetime_s or self.provider.default_lifetime_s
         return timedelta(seconds=seconds) if seconds else None
 
-    def admit(self, caller: Caller) -> None:
-        """Raises CallerNotAllowed, naming the caller as seen."""
+    def check_caller(self, caller: Caller) -> None:
+        """Raises CallerNotAllowed, which names the caller."""
         if not is_admitted(caller, self.allowed_callers, self.denied_callers):
             raise CallerNotAllowed(f"{caller.arn} is not among the allowed callers of {self.name}.")
 
-    def scope_for(self, asked: str | None) -> str:
-        """The scope set that a request stands for. Raises ScopeNotAllowed with the items that are not allowed."""
-        if asked is None:
+    def scope_set_for(self, requested: str | None) -> str:
+        """The scope set that a request stands for. Raises ScopeNotAllowed or InvalidRequest, which name the items."""
+        if requested is None:
             return self.scope
-        refused = () if "*" in self.allowed_scopes else sorted(scope_items(asked) - set(self.allowed_scopes))
-        if refused:
-            raise ScopeNotAllowed(f"Not allowed on {self.name}: {' '.join(refused)}.")
-        if (wrong := _not_of(self.provider, asked)) is not None:
-            fault = FieldError("scope", f"{wrong} is not a scope of this provider")
-            raise InvalidRequest("The scope cannot be asked for.", errors=[fault])
-        # A login has no scopes: one account, one token, one attempt at a time.
-        return self.scope if self.provider.grant == "login" else asked
+        allowed = set(self.allowed_scopes)
+        not_allowed = [] if "*" in allowed else sorted(scope_items(requested) - allowed)
+        if not_allowed:
+            raise ScopeNotAllowed(f"Not allowed on {self.name}: {' '.join(not_allowed)}.")
+        if (unknown := _unknown_item(self.provider, requested)) is not None:
+            fault = FieldError("scope", f"{unknown} is not a scope of this provider")
+            raise InvalidRequest("The provider has no such scope.", errors=[fault])
+        return requested if self.provider.grant.has_scopes else self.scope
 
 
 def parse_connection(
     name: ConnectionName, provider: Provider, settings: Any, *, version: str = "", insecure_urls: bool = False
 ) -> Connection:
-    """Checks settings whole. Raises InvalidRequest with every fault; `insecure_urls` admits http (local stack only)."""
+    """Checks settings. Raises InvalidRequest with every fault. `insecure_urls` allows http (local stack only)."""
     if not isinstance(settings, Mapping):
         raise InvalidRequest("The settings must be a JSON object.", errors=[FieldError("", "must be an object")])
     fields = Fields(settings)
@@ -143,13 +146,13 @@ def parse_connection(
         for spec in provider.settings
     }
     scope = fields.take("scope", _scope, "")
-    auths = CLIENT_AUTHS if provider.grant != "login" else (provider.client_auth,)
+    auths = CLIENT_AUTHS if provider.grant.is_oauth else (provider.client_auth,)
     own_auth: str = provider.client_auth
     connection = Connection(
         name=name,
         provider=provider,
         version=version,
-        asked_version=asked_version(settings),
+        settings_digest=settings_digest(settings),
         settings=dict(settings),
         options=options,
         endpoints=provider.endpoints(options),
@@ -164,25 +167,25 @@ def parse_connection(
         api_base_url=fields.take("api_base_url", url, "") or None,
         client_auth=fields.take("client_auth", one_of(auths), own_auth),
         issue_revokes_previous=fields.take("issue_revokes_previous", flag, False),
-        network=Network(
+        network=NetworkOptions(
             ca_bundle=fields.take("ca_bundle", _pem, "") or None,
             private=fields.take("private_network", flag, False),
         ),
     )
     if provider.scope.required and not scope and not any(fault.field == "scope" for fault in fields.faults):
-        fields.fault("scope", "is required: without one this provider hands out all its scopes")
-    if _not_of(provider, scope) is not None:
+        fields.fault("scope", "is required: without one this provider grants all its scopes")
+    if _unknown_item(provider, scope) is not None:
         fields.fault("scope", "has an item that is not a scope of this provider")
     if scope and "*" not in connection.allowed_scopes and not scope_items(scope) <= set(connection.allowed_scopes):
-        fields.fault("scope", "has an item that allowed_scopes does not hold")
-    fields.refuse_others()
+        fields.fault("scope", "has an item that is not in allowed_scopes")
+    fields.fault_unknown_fields()
     if fields.faults:
-        raise InvalidRequest(f"The settings of {name} do not hold together.", errors=fields.faults)
+        raise InvalidRequest(f"The settings of {name} are not valid.", errors=fields.faults)
     return connection
 
 
-def _not_of(provider: Provider, scope: str) -> str | None:
-    """The first item that cannot be a scope of the provider."""
+def _unknown_item(provider: Provider, scope: str) -> str | None:
+    """The first item that is not a scope of the provider."""
     pattern = provider.scope.pattern
     return None if pattern is None else min((i for i in scope_items(scope) if not pattern.fullmatch(i)), default=None)
 
@@ -200,7 +203,7 @@ def _reader(spec: SettingSpec, url: Callable[[Any], str]) -> Callable[[Any], Any
 
 
 def _redirect_uri(value: Any) -> str:
-    """RFC 6749 section 3.1.2: absolute, without fragment. It is compared and never dialled, so any scheme will do."""
+    """RFC 6749 section 3.1.2: absolute, without fragment. The broker never connects to it, so any scheme is allowed."""
     uri = text(value)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[\x21-\x7e]+", uri):
         raise ValueError("must be an absolute URI")
@@ -214,7 +217,7 @@ def _params(value: Any) -> Mapping[str, str]:
         text(name)
         text(parameter)
         if name.lower() in OAUTH_FIELDS:
-            raise ValueError(f"{name} is written by the grant itself")
+            raise ValueError(f"{name} is set by the grant")
     if len(value) > 20:
         raise ValueError("has more than 20 entries")
     return dict(value)
@@ -251,12 +254,12 @@ def _pem(value: Any) -> str:
         raise ValueError(f"must be certificates in PEM form, at most {MAX_CA_BUNDLE} characters")
     blocks = re.findall("-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", value, re.DOTALL)
     if not blocks or not all(_is_certificate(block) for block in blocks):
-        raise ValueError("must hold certificates in PEM form, and whole ones")
+        raise ValueError("must hold complete certificates in PEM form")
     return value
 
 
 def _is_certificate(block: str) -> bool:
-    """Whether a PEM block holds one DER sequence of the length that it claims (RFC 7468, X.690 section 8.1.3)."""
+    """Whether a PEM block holds one DER sequence of the length that it states (RFC 7468, X.690 section 8.1.3)."""
     try:
         der = base64.b64decode("".join(block.split()), validate=True)
     except ValueError:

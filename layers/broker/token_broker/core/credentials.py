@@ -14,7 +14,7 @@ from token_broker.errors import ConnectionMisconfigured
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One version of a secret. The text has no repr."""
+    """One version of a secret."""
 
     text: str = field(repr=False)
     version: str
@@ -22,7 +22,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The fields that a provider's grant uses, and the version of the secret they come from."""
+    """The secret's fields that the grant uses. `version`: the secret's version."""
 
     values: Mapping[str, str] = field(repr=False)
     version: str
@@ -39,7 +39,7 @@ class Credentials:
 def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) -> Credentials:
     """The credentials in a secret. Raises ConnectionMisconfigured that names the field at fault, never a value.
 
-    Fields of other programs in the same secret are left alone.
+    Other fields of the secret are ignored.
     """
     try:
         data = json.loads(secret.text)
@@ -54,16 +54,16 @@ def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) 
             if field_name in provider.credentials:
                 raise ConnectionMisconfigured(f"The secret of {name} lacks {field_name}.")
         elif not isinstance(value, str) or not is_encodable(value):
-            raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a string of characters.")
+            raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a valid string.")
         else:
             values[field_name] = value
     return Credentials(values, secret.version)
 
 
-def check_scope_of(name: ConnectionName, provider: Provider, credentials: Credentials, scope: str) -> None:
-    """A public client (no secret) may only ask for what names its market: checked before the provider is asked."""
+def check_scope_without_secret(name: ConnectionName, provider: Provider, credentials: Credentials, scope: str) -> None:
+    """A client without a secret must name its market in the scope. Raises ConnectionMisconfigured."""
     prefix = provider.scope.without_secret
     if prefix and credentials.client_secret is None and not any(i.startswith(prefix) for i in scope_items(scope)):
         raise ConnectionMisconfigured(
-            f"The secret of {name} has no client_secret, so its scope must hold an item that begins with {prefix}"
+            f"The secret of {name} has no client_secret, so its scope needs an item that begins with {prefix}"
         )

@@ -1,4 +1,4 @@
-"""Names, scope sets, token keys and fingerprints: what identifies a token without being one."""
+"""Names, scope sets, token keys and token_ids: what identifies a token and is safe to log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from token_broker.errors import FieldError, InvalidRequest
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 TOKEN_ID = re.compile(r"[0-9a-f]{16}")
+SCOPE_ID = re.compile(r"[0-9a-f]{64}")
 # scope-token of RFC 6749 section 3.3: printable ASCII without space, quote and backslash.
 SCOPE_ITEM = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 MAX_SCOPE_ITEMS = 50
@@ -17,7 +18,7 @@ MAX_SCOPE_CHARACTERS = 1000
 
 
 def fingerprint(token: str) -> str:
-    """The `token_id`: the first 16 hex digits of the token's SHA-256. Fit for logs; it does not give the token away."""
+    """The `token_id`: the first 16 hex digits of the token's SHA-256. Safe to log."""
     return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
@@ -29,10 +30,10 @@ def is_name(text: object) -> bool:
 def canonical_scope(text: str) -> str:
     """The scope set of a scope parameter: items deduplicated, sorted by their bytes, joined by single spaces.
 
-    Raises ValueError with a reason that fits behind a field's name. Case is kept (RFC 6749 section 3.3).
+    Scopes are case-sensitive (RFC 6749 section 3.3). Raises ValueError with the reason.
     """
     if not text:
-        raise ValueError("is empty; leave it out for the connection's own scope")
+        raise ValueError("is empty; leave it out to get the connection's own scope")
     if len(text) > MAX_SCOPE_CHARACTERS:
         raise ValueError(f"is longer than {MAX_SCOPE_CHARACTERS} characters")
     items = text.split(" ")
@@ -61,35 +62,27 @@ class ConnectionName:
     def __str__(self) -> str:
         return f"{self.provider}/{self.connection}"
 
-    @property
-    def pk(self) -> str:
-        """The partition of everything that belongs to the connection."""
-        return f"C#{self.provider}/{self.connection}"
-
     @classmethod
     def of(cls, provider: str, connection: str) -> ConnectionName:
-        """Checks both names. Raises InvalidRequest with every fault."""
+        """Checks both names. Raises InvalidRequest that names each fault."""
         faults = [
             FieldError(field, f"must match {NAME.pattern}")
             for field, value in (("provider", provider), ("connection", connection))
             if not is_name(value)
         ]
         if faults:
-            raise InvalidRequest("The path names no connection.", errors=faults)
+            raise InvalidRequest("The path does not name a connection.", errors=faults)
         return cls(provider, connection)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """What a token is kept under: provider, connection and scope set. At most one issue is under way per key."""
+    """What a token is stored under: provider, connection and scope set. One token request per key at a time."""
 
     name: ConnectionName
     scope: str
 
     @property
-    def pk(self) -> str:
-        return self.name.pk
-
-    @property
-    def sk(self) -> str:
-        return f"T#{hashlib.sha256(self.scope.encode()).hexdigest()}"
+    def scope_id(self) -> str:
+        """The SHA-256 of the scope set, as 64 hex digits: the scope set's name in keys and messages."""
+        return hashlib.sha256(self.scope.encode()).hexdigest()

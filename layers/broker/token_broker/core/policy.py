@@ -1,45 +1,52 @@
-"""When to serve, ask, wait or refuse. `decide` is the only place that decides; time is an argument."""
+"""When to serve, acquire, wait or deny. `decide` is the only place that decides; time is an argument."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
+from token_broker.core.connections import Connection
 from token_broker.core.failures import Failure
 from token_broker.core.names import TokenKey, scope_items
-from token_broker.core.tokens import Token, TokenRecord
+from token_broker.core.records import Token, TokenRecord
+from token_broker.core.schedule import SWEEP_INTERVAL
 
-MAX_REJECTION_REST = timedelta(minutes=15)
+MAX_REPORT_COOLDOWN = timedelta(minutes=15)
 JITTER = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class RenewalPolicy:
-    """The durations of one connection. `scale` shrinks all that follow a token's life together (local stack only).
+    """The durations of one connection.
 
-    `reissue_window`: asked earlier than this before a token's end, the provider answers with the same token.
-    `revokes_previous`: each issue ends the token before, so an early renewal costs every holder one report.
+    `issuer`: its token endpoint. `reissue_window`: asked earlier than this before a token expires, the provider returns
+    the same token. `revokes_previous`: each new token ends the one before. `safety_margin`: what a renewal may take
+    beyond sweep and lease. `min_spacing`: the least time between two tokens that a caller's `min_ttl` asks for.
     """
 
     issuer: str
-    settings_version: str
+    settings_digest: str
     reissue_window: timedelta | None = None
     revokes_previous: bool = False
-    sweep_interval: timedelta = timedelta(seconds=60)
-    slack: timedelta = timedelta(seconds=30)
+    sweep_interval: timedelta = SWEEP_INTERVAL
+    safety_margin: timedelta = timedelta(seconds=30)
     lease: timedelta = timedelta(seconds=17)
-    widest_window: timedelta = timedelta(minutes=15)
+    max_window: timedelta = timedelta(minutes=15)
     reissue_margin: timedelta = timedelta(seconds=60)
-    early_spacing: timedelta = timedelta(seconds=30)
+    min_spacing: timedelta = timedelta(seconds=30)
     default_min_ttl: timedelta = timedelta(seconds=30)
 
-    def window(self, life: timedelta) -> timedelta:
-        """How long before its end a token of this life is renewed."""
+    def window(self, lifetime: timedelta) -> timedelta:
+        """The renewal window: how long before its expiry a token is renewed.
+
+        20 % of its lifetime, at least 107 s, at most 15 min or half the lifetime.
+        """
         if self.revokes_previous:
-            return min(life / 2, self.slack)
-        wanted = max(life * 0.2, self.sweep_interval + self.slack + self.lease)
-        window = min(life / 2, wanted, self.widest_window)
+            return min(lifetime / 2, self.safety_margin)
+        wanted = max(lifetime * 0.2, self.sweep_interval + self.safety_margin + self.lease)
+        window = min(lifetime / 2, wanted, self.max_window)
         if self.reissue_window is not None:
             window = min(window, self.reissue_window - self.reissue_margin)
         return window
@@ -47,35 +54,82 @@ class RenewalPolicy:
     def renew_at(
         self, key: TokenKey, issued_at: datetime, expires_at: datetime, refresh_in: timedelta | None
     ) -> datetime:
-        """When to renew. The jitter of a key only ever shortens its window: keys made in one minute come due apart, and
-        none before its reissue window opens."""
-        life = expires_at - issued_at
-        window = self.window(life)
+        """When to renew.
+
+        Each key's jitter shortens its window by up to a fifth, so that keys made in one minute are renewed apart. It
+        never widens the window: renewal must not start before a reissue window.
+        """
+        lifetime = expires_at - issued_at
+        window = self.window(lifetime)
         renew_at = expires_at - window + window * JITTER * key_fraction(key)
         if refresh_in is not None and self.reissue_window is None and not self.revokes_previous:
-            renew_at = min(renew_at, issued_at + min(max(refresh_in, life / 10), life))
+            renew_at = min(renew_at, issued_at + min(max(refresh_in, lifetime / 10), lifetime))
         return renew_at
 
-    def swept_after(self, token: Token) -> datetime:
-        """From when on the sweep may ask for a token's successor: of a life of seconds, once a minute at most."""
-        return token.issued_at + (self.sweep_interval if token.life < 2 * self.sweep_interval else timedelta())
+    def earliest_renewal(self, token: Token) -> datetime:
+        """The sweep renews a token not before this: one that lives for seconds is renewed once a minute at most."""
+        return token.issued_at + (self.sweep_interval if token.lifetime < 2 * self.sweep_interval else timedelta())
 
-    def reissues(self, token: Token, now: datetime) -> bool:
-        """Whether the provider would give a new token, and not the same one again."""
-        return self.reissue_window is None or token.left(now) <= self.reissue_window
+    def gives_new_token(self, token: Token, now: datetime) -> bool:
+        """Whether the provider would return a new token, and not the same one again."""
+        return self.reissue_window is None or token.remaining(now) <= self.reissue_window
 
-    def rejection_rest(self, rejections: int) -> timedelta:
-        """How long after the n-th forced request the next one must wait: 30 s, doubling to 15 min."""
+    def report_cooldown(self, rejections: int) -> timedelta:
+        """How long after the n-th token request that a report caused the next one must wait: 30 s, doubling to 15 min."""
         doublings: int = 2 ** min(max(rejections - 1, 0), 16)
-        return min(self.early_spacing * doublings, MAX_REJECTION_REST)
+        return min(self.min_spacing * doublings, MAX_REPORT_COOLDOWN)
+
+
+def policy_for(connection: Connection, lease: timedelta, time_scale: float) -> RenewalPolicy:
+    """The durations of a connection. `time_scale` shortens all that follow a token's lifetime (local stack only)."""
+    return _policy(
+        connection.endpoints.token,
+        connection.settings_digest,
+        connection.provider.reissue_window_s,
+        connection.issue_revokes_previous,
+        lease,
+        time_scale,
+    )
+
+
+@lru_cache(maxsize=1000)  # a memory hit needs its connection's policy
+def _policy(
+    issuer: str,
+    settings_digest: str,
+    reissue_window_s: int | None,
+    revokes_previous: bool,
+    lease: timedelta,
+    time_scale: float,
+) -> RenewalPolicy:
+    base = RenewalPolicy(
+        issuer=issuer,
+        settings_digest=settings_digest,
+        reissue_window=timedelta(seconds=reissue_window_s) * time_scale if reissue_window_s else None,
+        revokes_previous=revokes_previous,
+        lease=lease,
+    )
+    if time_scale == 1.0:
+        return base
+    return replace(
+        base,
+        sweep_interval=base.sweep_interval * time_scale,
+        safety_margin=base.safety_margin * time_scale,
+        lease=base.lease * time_scale,
+        max_window=base.max_window * time_scale,
+        reissue_margin=base.reissue_margin * time_scale,
+        min_spacing=base.min_spacing * time_scale,
+        default_min_ttl=base.default_min_ttl * time_scale,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """What is asked of a key. `renewal`: by the sweep, ahead of need. `secret_version`: the current one, if known.
-    `unreadable`: the token_id of a token whose seal is broken."""
+class TokenCriteria:
+    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected`: the token_id a caller reported.
 
-    asked_at: datetime
+    `secret_version`: the current one, if known. `unreadable`: the token_id of a token whose seal is broken.
+    """
+
+    requested_at: datetime
     min_ttl: timedelta = timedelta()
     rejected: str | None = None
     renewal: bool = False
@@ -85,7 +139,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Hand out the record's token."""
+    """Return the record's token."""
 
     token: Token
     warnings: tuple[str, ...] = ()
@@ -93,73 +147,78 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Ask the provider. `forced`: because a caller reported the current token as refused."""
+    """Ask the provider. `reported`: because a caller reported the current token as rejected."""
 
-    forced: bool = False
+    reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitOther:
-    """Somebody else holds the lease; look again. `fallback` may be served if that takes too long."""
+    """Somebody else holds the lease: read again. `fallback` may be served if that takes too long."""
 
     until: datetime
     fallback: Serve | None
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """No token until `retry_at`: `failure` rests, or (None) reports or renewals come too fast."""
+class Deny:
+    """No token before `retry_at`. `failure`: the one whose cooldown lasts; None: reports or renewals come too fast."""
 
     failure: Failure | None
     retry_at: datetime
 
 
-Decision = Serve | Acquire | AwaitOther | Refuse
+Decision = Serve | Acquire | AwaitOther | Deny
 
 
-def decide(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, now: datetime) -> Decision:
+def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime) -> Decision:
     """The one decision on a token key.
 
-    A valid token is refused to nobody but who reported it. A longer or newer one is asked for only where the provider
-    would give it, nothing rests, and nobody else is asking.
+    A valid token is denied only to the caller who reported it. The provider is asked for a longer or newer one only
+    where it would give one, no cooldown lasts, and nobody else is asking.
     """
-    token = valid_token(record, policy, now)
-    if token is not None and token.token_id == request.unreadable:
+    token = usable_token(record, policy, now)
+    if token is not None and token.token_id == criteria.unreadable:
         token = None
-    is_rejected = token is not None and token.token_id == request.rejected
-    leased = record.lease is not None and record.lease.holds(now)
-    rest = resting(record, request, policy, now)
-    fallback = Serve(token, warnings(record, request, policy, now)) if token is not None and not is_rejected else None
+    reported = token is not None and token.token_id == criteria.rejected
+    leased = record.leased(now)
+    failure = active_cooldown(record, criteria, policy, now)
+    fallback = Serve(token, warnings(record, criteria, policy, now)) if token is not None and not reported else None
 
-    if fallback is not None and not _newer_wanted(record, fallback.token, request, policy, now):
+    if fallback is not None and not _newer_wanted(record, fallback.token, criteria, policy, now):
         return fallback
-    if token is not None and is_rejected and token.issued_at > request.asked_at:
-        # The provider gave the same one again while the report was under way: its refusal had another reason.
-        return Serve(token, (*warnings(record, request, policy, now), "same_token_reissued"))
-    if is_rejected and record.rejected_until is not None and record.rejected_until > now and not leased:
-        return Refuse(None, record.rejected_until)
-    if rest is not None:
-        return fallback or Refuse(rest, rest.retry_at)
+    if token is not None and reported and token.issued_at > criteria.requested_at:
+        # The provider issued the same token again while the report was under way. The API rejected it for another reason.
+        return Serve(token, (*warnings(record, criteria, policy, now), "same_token_reissued"))
+    if reported and record.rejected_until is not None and record.rejected_until > now and not leased:
+        return Deny(None, record.rejected_until)
+    if failure is not None:
+        return fallback or Deny(failure, failure.retry_at)
     if record.lease is not None and leased:
         return AwaitOther(record.lease.until, fallback)
-    if request.renewal and record.token is not None and record.stale_at is None:
-        soonest = policy.swept_after(record.token)
-        if now < soonest:
-            return Refuse(None, soonest)
-    return Acquire(forced=is_rejected)
+    if criteria.renewal and record.token is not None and record.stale_at is None:
+        earliest = policy.earliest_renewal(record.token)
+        if now < earliest:
+            return Deny(None, earliest)
+    return Acquire(reported=reported)
 
 
-def valid_token(record: TokenRecord, policy: RenewalPolicy, now: datetime) -> Token | None:
-    """The record's token if it lives and comes from the endpoint that the settings name now: a token of another
-    endpoint belongs to another account or system."""
-    token = record.token
-    return token if token is not None and token.alive(now) and token.issuer == policy.issuer else None
+def usable_token(record: TokenRecord, policy: RenewalPolicy, now: datetime) -> Token | None:
+    """The live token, if the endpoint that the settings name issued it.
+
+    A token of another endpoint belongs to another account or system.
+    """
+    token = record.live_token(now)
+    return token if token is not None and token.issuer == policy.issuer else None
 
 
-def resting(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, now: datetime) -> Failure | None:
-    """The failure that keeps this key from being asked for, the longest one first; None if none does.
+def active_cooldown(
+    record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime
+) -> Failure | None:
+    """The failure with the longest cooldown that holds for this request; None if the provider may be asked.
 
-    Other settings, or another secret version where it is known, lift a refusal. The sweep never repeats a refusal.
+    The sweep never repeats a refusal. A misconfigured connection holds back only those who were waiting when the fault
+    was found, and the sweep: the secret may be there a moment later.
     """
     failures = record.failures()
     if not failures:
@@ -167,46 +226,45 @@ def resting(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, n
     found = [
         failure
         for failure in failures
-        if not is_lifted(failure, policy, request.secret_version)
-        # What is missing may be there a moment later: it is told to those who waited, and tried for anybody else.
-        and (request.renewal or not failure.misconfigured or failure.at > request.asked_at)
-        and (failure.retry_at > now or (failure.refused and request.renewal))
+        if not is_cleared(failure, policy, criteria.secret_version)
+        and (criteria.renewal or not failure.misconfigured or failure.at > criteria.requested_at)
+        and (failure.retry_at > now or (failure.refused and criteria.renewal))
     ]
     return max(found, key=lambda failure: failure.retry_at, default=None)
 
 
-def is_lifted(failure: Failure, policy: RenewalPolicy, secret_version: str | None) -> bool:
-    """Whether what failed is no longer what would be sent. A provider's wish to be left alone holds all the same."""
-    if failure.limited:
+def is_cleared(failure: Failure, policy: RenewalPolicy, secret_version: str | None) -> bool:
+    """Whether settings or secret changed since, so that the failure says nothing any more. A rate limit stays."""
+    if failure.rate_limited:
         return False
-    if failure.settings_version != policy.settings_version:
+    if failure.settings_digest != policy.settings_digest:
         return True
     return failure.refused and secret_version is not None and secret_version != failure.secret_version
 
 
 def is_due(record: TokenRecord, token: Token, policy: RenewalPolicy, now: datetime) -> bool:
-    """Whether a token is to be renewed now: its time has come within one sweep's look-ahead, or its secret changed."""
+    """Whether a token must be renewed now: its secret or settings changed, or `renew_at` is near or past."""
     if record.stale_at is not None:
         return True
     return (
-        now >= policy.swept_after(token)
+        now >= policy.earliest_renewal(token)
         and token.renew_at <= now + policy.sweep_interval / 2
-        and policy.reissues(token, now)
+        and policy.gives_new_token(token, now)
     )
 
 
-def warnings(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, now: datetime) -> tuple[str, ...]:
-    """What a caller should know of the token that he gets."""
+def warnings(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime) -> tuple[str, ...]:
+    """What a caller should know about the token."""
     token = record.token
     if token is None:
         return ()
     found = []
-    if any(failure.at >= token.issued_at and not is_lifted(failure, policy, None) for failure in record.failures()):
+    if any(failure.at >= token.issued_at and not is_cleared(failure, policy, None) for failure in record.failures()):
         found.append("renewal_failing")
-    if token.left(now) < request.min_ttl:
+    if token.remaining(now) < criteria.min_ttl:
         found.append("min_ttl_unmet")
-    asked = record.key.scope
-    if asked and token.scope != asked and scope_items(token.scope) != scope_items(asked):
+    requested = record.key.scope
+    if requested and token.scope != requested and scope_items(token.scope) != scope_items(requested):
         found.append("scope_differs")
     if token.expiry_disputed:
         found.append("expiry_disputed")
@@ -214,23 +272,27 @@ def warnings(record: TokenRecord, request: TokenRequest, policy: RenewalPolicy, 
 
 
 def _newer_wanted(
-    record: TokenRecord, token: Token, request: TokenRequest, policy: RenewalPolicy, now: datetime
+    record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime
 ) -> bool:
-    if request.renewal:
+    if criteria.renewal:
         return is_due(record, token, policy, now)
-    if token.left(now) >= request.min_ttl or token.issued_at >= request.asked_at:
+    if token.remaining(now) >= criteria.min_ttl or token.issued_at >= criteria.requested_at:
         return False
-    return _longer_can_be_had(token, request, policy, now)
+    return _longer_can_be_had(token, criteria, policy, now)
 
 
-def _longer_can_be_had(token: Token, request: TokenRequest, policy: RenewalPolicy, now: datetime) -> bool:
-    """min_ttl is no lever: a longer token is asked for only where the last one was long enough when new, and not more
-    often than once per `early_spacing`."""
-    spacing = min(policy.early_spacing, token.life / 2)
-    return request.min_ttl <= token.life and policy.reissues(token, now) and now - token.issued_at >= spacing
+def _longer_can_be_had(token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime) -> bool:
+    """Whether the provider would give a token that satisfies `min_ttl`.
+
+    Only if the last one satisfied it when it was new, and at most once per `min_spacing`: otherwise a caller could
+    cause a token request with each call.
+    """
+    spacing = min(policy.min_spacing, token.lifetime / 2)
+    new_enough = now - token.issued_at >= spacing
+    return criteria.min_ttl <= token.lifetime and policy.gives_new_token(token, now) and new_enough
 
 
 def key_fraction(key: TokenKey) -> float:
-    """A fixed number from 0 to 1 for each key, to spread keys by."""
-    digest = hashlib.sha256(f"{key.pk}\n{key.sk}".encode()).digest()
+    """A fixed number from 0 to 1 for each key: its jitter."""
+    digest = hashlib.sha256(f"{key.name}\n{key.scope_id}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32

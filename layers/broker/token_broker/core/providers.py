@@ -6,23 +6,39 @@ Code exists per kind of grant, never per vendor: what differs between two vendor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from token_broker.core.validation import Fields, absolute_url, flag, one_of, text, texts, whole
 from token_broker.errors import FieldError
 
-GrantKind = Literal["client_credentials", "authorization_code", "login"]
 ClientAuth = Literal["basic", "basic-raw", "form", "json", "none"]
 Encoding = Literal["form", "json"]
 LimitPer = Literal["host", "connection"]
 
-GRANTS = ("client_credentials", "authorization_code", "login")
 CLIENT_AUTHS = ("basic", "basic-raw", "form", "json", "none")
 ENCODINGS = ("form", "json")
 SETTING_KINDS = ("url", "base_url", "redirect_uri", "text", "choice", "params")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A way to get a token. `token_broker.oauth.grants` holds the registry.
+
+    `flow`: makes the generator that runs it. `is_oauth`: it authenticates a client with a client_id (RFC 6749).
+    `has_scopes`: tokens differ by scope; otherwise a connection has one token. `counts_logins`: the provider locks an
+    account after failed logins, so each is counted before it is sent. `needs_connect_url`: it starts at an
+    authorization endpoint.
+    """
+
+    name: str
+    flow: Callable[..., Generator[Any, Any, Any]]
+    is_oauth: bool = True
+    has_scopes: bool = True
+    counts_logins: bool = False
+    needs_connect_url: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +54,8 @@ class SettingSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplySpec:
-    """Where a token stands in a 2xx answer, and what marks success if the status does not."""
+class ResponseSpec:
+    """The field that holds the token, and the field and value that mark success where the status does not."""
 
     token: str
     success_field: str | None
@@ -48,9 +64,8 @@ class ReplySpec:
 
 @dataclass(frozen=True, slots=True)
 class ScopeSpec:
-    """What a scope must look like: `required` at all, `pattern` of an item, `without_secret` an item's prefix that must
-    be there where the credentials have no client_secret. `everything`: a granted item that no narrower request may
-    bring."""
+    """What a scope must look like. `pattern`: of each item. `without_secret`: the prefix of an item that must be there
+    where the credentials have no client_secret. `everything`: an item that only a request for it may get."""
 
     required: bool
     pattern: re.Pattern[str] | None
@@ -65,7 +80,7 @@ class Provider:
     slug: str
     title: str
     documentation: str
-    grant: GrantKind
+    grant: Grant
     credentials: tuple[str, ...]
     optional_credentials: tuple[str, ...]
     settings: tuple[SettingSpec, ...]
@@ -77,7 +92,7 @@ class Provider:
     encoding: Encoding
     basic_charset: str
     request_headers: Mapping[str, str]
-    reply: ReplySpec
+    response: ResponseSpec
     header: str
     prefix: str
     token_type: str
@@ -88,7 +103,7 @@ class Provider:
     scope: ScopeSpec
 
     def endpoints(self, options: Mapping[str, Any]) -> Endpoints:
-        """The URLs of a connection with these (checked) settings of the provider's own."""
+        """The URLs of a connection. `options`: its checked settings that only this provider has."""
         values = {name: value or "" for name, value in options.items()}
         token = self.token_url.format_map(values)
         revocation = self.revocation_url.format_map(values) if self.revocation_url else ""
@@ -108,21 +123,26 @@ class Endpoints:
     connect: str | None
     revocation: str | None
 
+    @property
+    def token_host(self) -> str:
+        """Host and port of the token endpoint: what a provider's limit and our budget are counted by."""
+        return urlsplit(self.token).netloc.lower()
+
 
 class CatalogueError(Exception):
-    """A catalogue file does not hold together. The message names the file and every field."""
+    """A catalogue file has faults. The message names the file and each field."""
 
     def __init__(self, file: str, faults: list[FieldError]) -> None:
         super().__init__(f"{file}: " + "; ".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
 
 
-def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider:
-    """Checks one catalogue file whole. Raises CatalogueError with the file's name and every fault."""
+def parse_provider(slug: str, data: Mapping[str, Any], *, file: str, grants: Mapping[str, Grant]) -> Provider:
+    """Checks one catalogue file. Raises CatalogueError with the file's name and every fault."""
     top = Fields(data)
     request, connect = top.section("request", required=True), top.section("connect")
-    reply, send = top.section("reply"), top.section("send")
-    success, scope = reply.section("success"), top.section("scope")
+    response, send = top.section("response"), top.section("send")
+    success, scope = response.section("success"), top.section("scope")
     lifetime, renewal, limits = top.section("lifetime"), top.section("renewal"), top.section("limits")
     revocation = top.section("revocation")
     settings = _setting_specs(top)
@@ -134,7 +154,7 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
             return None
         used = re.findall(r"\{([^{}]*)\}", url)
         for unknown in sorted(set(used) - names):
-            fields.fault(name, f"uses {{{unknown}}}, which is not among the settings")
+            fields.fault(name, f"uses {{{unknown}}}, which is not one of the settings")
         if set(re.sub(r"\{[^{}]*\}", "", url)) & set("{}"):
             fields.fault(name, "has a brace without its pair")
         if not relative and not url.startswith(("https://", "{")):
@@ -145,7 +165,7 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
         slug=slug,
         title=top.take("title", text, "", required=True),
         documentation=top.take("documentation", absolute_url, "", required=True),
-        grant=top.take("grant", one_of(GRANTS), "", required=True),  # type: ignore[arg-type]  # one_of narrows to the Literal's words
+        grant=grants[top.take("grant", one_of(grants), next(iter(grants)), required=True)],
         credentials=top.take("credentials", texts, (), required=True),
         optional_credentials=top.take("optional_credentials", texts, ()),
         settings=settings,
@@ -153,12 +173,12 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
         token_url=template(request, "url", required=True) or "",
         connect_url=template(connect, "url"),
         revocation_url=template(revocation, "url", relative=True),
-        client_auth=request.take("client_auth", one_of(CLIENT_AUTHS), "basic"),  # type: ignore[arg-type]  # as above
+        client_auth=request.take("client_auth", one_of(CLIENT_AUTHS), "basic"),  # type: ignore[arg-type]  # one_of narrows to the Literal's words
         encoding=request.take("encoding", one_of(ENCODINGS), "form"),  # type: ignore[arg-type]  # as above
         basic_charset=request.take("basic_charset", one_of(("utf-8", "iso-8859-1")), "utf-8"),
         request_headers=_headers(request),
-        reply=ReplySpec(
-            token=reply.take("token", text, "access_token"),
+        response=ResponseSpec(
+            token=response.take("token", text, "access_token"),
             success_field=success.take("field", text, "") or None,
             success_value=success.take("value", text, "") or None,
         ),
@@ -176,11 +196,11 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str) -> Provider
             everything=scope.take("everything", text, "") or None,
         ),
     )
-    if provider.grant != "login" and "client_id" not in provider.credentials:
+    if provider.grant.is_oauth and "client_id" not in provider.credentials:
         top.fault("credentials", "must hold client_id for this grant")
     _check_together(provider, top, limits)
-    for section in (request, connect, success, reply, send, scope, lifetime, renewal, limits, revocation, top):
-        section.refuse_others()
+    for section in (request, connect, success, response, send, scope, lifetime, renewal, limits, revocation, top):
+        section.fault_unknown_fields()
     if top.faults:
         raise CatalogueError(file, top.faults)
     return provider
@@ -190,7 +210,7 @@ def _check_together(provider: Provider, top: Fields, limits: Fields) -> None:
     """What one field demands of another."""
     if provider.limit_per == "host" and provider.requests_per_minute is None:
         limits.fault("requests_per_minute", "is required where the limit is per host")
-    if provider.grant == "authorization_code" and provider.connect_url is None:
+    if provider.grant.needs_connect_url and provider.connect_url is None:
         top.fault("connect.url", "is required for this grant")
 
 
@@ -210,8 +230,8 @@ def _setting_specs(top: Fields) -> tuple[SettingSpec, ...]:
                 choices=fields.take("choices", texts, ()),
             )
         )
-        fields.seen.add("default")
-        fields.refuse_others()
+        fields.known.add("default")
+        fields.fault_unknown_fields()
     return tuple(specs)
 
 

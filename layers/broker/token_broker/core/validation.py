@@ -1,4 +1,4 @@
-"""Reading untrusted objects field by field, so that one answer names every fault."""
+"""Reads untrusted objects field by field and collects every fault."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(slots=True)
 class Fields:
-    """An object under validation. Getters return the value or a default and collect what is wrong in `faults`."""
+    """An object under validation. Methods return the value or a default, and add what is wrong to `faults`."""
 
     data: Mapping[str, Any]
     prefix: str = ""
     faults: list[FieldError] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
 
     def fault(self, name: str, reason: str) -> None:
         self.faults.append(FieldError(self.prefix + name, reason))
 
     def take(self, name: str, read: Callable[[Any], T], default: T, *, required: bool = False) -> T:
-        """The field `name` through `read`, which raises ValueError with a reason; absent and null are the default."""
-        self.seen.add(name)
+        """The field `name` as `read` returns it; `read` raises ValueError with a reason. Absent and null give the default."""
+        self.known.add(name)
         value = self.data.get(name)
         if value is None:
             if required:
@@ -43,14 +43,14 @@ class Fields:
             return default
 
     def section(self, name: str, *, required: bool = False) -> Fields:
-        """A nested object, reported under dotted names and into the same list of faults."""
+        """A nested object. Its faults go into the same list, under dotted names."""
         empty: Mapping[str, Any] = {}
         data = self.take(name, mapping, empty, required=required)
         return Fields(data, f"{self.prefix}{name}.", self.faults)
 
-    def refuse_others(self) -> None:
-        """Every field that nobody asked for is a fault: a typing error must not pass as a default."""
-        for name in sorted(set(self.data) - self.seen, key=str):
+    def fault_unknown_fields(self) -> None:
+        """Adds a fault for each field that was not taken, so that a misspelt name is not ignored."""
+        for name in sorted(set(self.data) - self.known, key=str):
             self.fault(str(name)[:64], "is not a known field")
 
 
@@ -65,12 +65,12 @@ def text(value: Any) -> str:
     if CONTROL.search(value):
         raise ValueError("has a control character")
     if not is_encodable(value):
-        raise ValueError("has half a character")
+        raise ValueError("has half of a surrogate pair")
     return value
 
 
 def is_encodable(value: str) -> bool:
-    """JSON can name half of a surrogate pair, which no encoding can send."""
+    """Whether UTF-8 can encode it. JSON can hold half of a surrogate pair, which cannot be sent."""
     return HALF_CHARACTER.search(value) is None
 
 

@@ -1,0 +1,65 @@
+"""`token`: a valid token for a shell."""
+
+import argparse
+import shlex
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from token_broker_cli import words
+from token_broker_cli.problems import Exit
+from token_broker_cli.target import Target
+from token_broker_client.source import TokenSource
+from token_broker_client.tokens import Token
+
+
+def token(target: Target, options: argparse.Namespace) -> Exit:
+    """`token`: on standard output the token alone, or as --header, --export or --json say."""
+    with target.screen.working("Asking for a token"):
+        found = TokenSource(target.api).token(
+            options.provider,
+            options.name,
+            scope=options.scope,
+            min_ttl=options.min_ttl,
+            rejected=options.rejected,
+        )
+    if options.json:
+        target.screen.show(_fields(found))
+    else:
+        sys.stdout.write("\n".join(_lines(found, options)) + "\n")
+    if sys.stdout.isatty():
+        left = words.until(found.expires_at.isoformat(), datetime.now(UTC))
+        target.screen.say(f"{found.token_id}, scope {found.scope or '(none)'}, ends {left}", "dim")
+    for warning in found.warnings:
+        target.screen.say(f"warning: {warning}", "yellow")
+    return Exit.DONE
+
+
+def _lines(found: Token, options: argparse.Namespace) -> list[str]:
+    if options.header:
+        return [f"{name}: {value}" for name, value in found.headers.items()]
+    if options.export:
+        header = "; ".join(f"{name}: {value}" for name, value in found.headers.items())
+        variables = {
+            "ACCESS_TOKEN": found.access_token,
+            "TOKEN_HEADER": header,
+            "TOKEN_EXPIRES_AT": found.expires_at.isoformat(),
+            "API_BASE_URL": found.api_base_url or "",
+        }
+        return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return [found.access_token]
+
+
+def _fields(found: Token) -> dict[str, Any]:
+    return {
+        "access_token": found.access_token,
+        "token_type": found.token_type,
+        "headers": dict(found.headers),
+        "token_id": found.token_id,
+        "scope": found.scope,
+        "expires_at": found.expires_at.isoformat(),
+        "renew_at": found.renew_at.isoformat(),
+        "api_base_url": found.api_base_url,
+        "source": found.source,
+        "warnings": list(found.warnings),
+    }

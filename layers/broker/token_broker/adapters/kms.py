@@ -1,0 +1,101 @@
+"""Sealing with the AWS Encryption SDK: a value opens only for its own table, token key and purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import aws_encryption_sdk
+from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError, DecryptKeyError
+from aws_encryption_sdk.identifiers import Algorithm, CommitmentPolicy
+from aws_encryption_sdk.key_providers.kms import KMSMasterKey
+from botocore.exceptions import BotoCoreError, ClientError
+
+from token_broker.adapters.aws import AwsServiceFailed, error_code
+from token_broker.core.names import TokenKey
+from token_broker.ports import SealBroken
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+KMS = "KMS"
+# KMS's codes for a ciphertext of another key or another encryption context.
+BROKEN = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
+
+
+class _MasterKey(KMSMasterKey):  # type: ignore[misc]  # the SDK has no types
+    """The only key that may decrypt (strict). Keeps KMS's error, which the SDK does not pass on."""
+
+    kms_error: ClientError | None = None
+    expected: Mapping[str, str] = {}
+
+    def _decrypt_data_key(self, encrypted_data_key: Any, algorithm: Any, encryption_context: Any = None) -> Any:
+        self.kms_error = None
+        if not _is_of(encryption_context or {}, self.expected):
+            # KMS would deny it too, by its key policy, and that would look like an outage.
+            raise DecryptKeyError("sealed for another place or purpose")
+        try:
+            return super()._decrypt_data_key(encrypted_data_key, algorithm, encryption_context)
+        except DecryptKeyError as error:
+            cause = error.__cause__
+            self.kms_error = cause if isinstance(cause, ClientError) else None
+            raise
+
+
+class KmsSealer:
+    """Sealer (see ports): a committing suite without signature, one key, every context pair compared."""
+
+    def __init__(
+        self, client: KMSClient, *, key_arn: str, table: str, on_broken: Callable[[TokenKey, str], None] | None = None
+    ) -> None:
+        self._sdk = aws_encryption_sdk.EncryptionSDKClient(
+            commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT, max_encrypted_data_keys=1
+        )
+        self._master_key = _MasterKey(key_id=key_arn, client=client)
+        self._table = table
+        self._on_broken = on_broken
+
+    def seal(self, value: str, key: TokenKey, purpose: str) -> bytes:
+        try:
+            sealed, _header = self._sdk.encrypt(
+                source=value.encode(),
+                key_provider=self._master_key,
+                encryption_context=self._context(key, purpose),
+                algorithm=Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY,
+            )
+        except (AWSEncryptionSDKClientError, BotoCoreError) as error:
+            cause = error.__cause__
+            raise AwsServiceFailed(KMS, error_code(cause) if isinstance(cause, ClientError) else "") from None
+        return bytes(sealed)
+
+    def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+        try:
+            return self._open(sealed, key, purpose)
+        except SealBroken:
+            if self._on_broken is not None:
+                self._on_broken(key, purpose)
+            raise
+
+    def _open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+        expected = self._context(key, purpose)
+        self._master_key.kms_error, self._master_key.expected = None, expected
+        try:
+            plain, header = self._sdk.decrypt(source=bytes(sealed), key_provider=self._master_key)
+        except BotoCoreError as error:
+            raise AwsServiceFailed(KMS, type(error).__name__) from None
+        except Exception:  # noqa: BLE001  # the SDK's parser raises many kinds on a mangled message
+            kms_error = self._master_key.kms_error
+            if kms_error is not None and error_code(kms_error) not in BROKEN:
+                raise AwsServiceFailed(KMS, error_code(kms_error)) from None
+            raise SealBroken from None
+        # The SDK returns the context and does not compare it.
+        if not _is_of(header.encryption_context, expected):
+            raise SealBroken
+        return bytes(plain).decode()
+
+    def _context(self, key: TokenKey, purpose: str) -> dict[str, str]:
+        return {"table": self._table, "key": f"{key.name} {key.scope_id}", "purpose": purpose}
+
+
+def _is_of(context: Mapping[str, str], expected: Mapping[str, str]) -> bool:
+    return all(context.get(name) == value for name, value in expected.items())

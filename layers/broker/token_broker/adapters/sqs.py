@@ -1,0 +1,67 @@
+"""The renewal queue over SQS. A message names a token key and never holds a secret or a token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from token_broker.adapters.aws import aws_errors
+from token_broker.core.names import SCOPE_ID, ConnectionName, is_name
+from token_broker.ports import RenewalMessage
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+VERSION = 1
+BATCH = 10
+MAX_DELAY_S = 900
+
+
+class SqsRenewalQueue:
+    """RenewalQueue (see ports)."""
+
+    def __init__(self, client: SQSClient, *, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send(self, messages: Sequence[RenewalMessage]) -> Sequence[RenewalMessage]:
+        unsent: list[RenewalMessage] = []
+        for start in range(0, len(messages), BATCH):
+            batch = messages[start : start + BATCH]
+            with aws_errors("SQS"):
+                response = self._client.send_message_batch(
+                    QueueUrl=self._url,
+                    Entries=[
+                        {
+                            "Id": str(index),
+                            "MessageBody": write_message(message),
+                            "DelaySeconds": min(max(round(message.delay.total_seconds()), 0), MAX_DELAY_S),
+                        }
+                        for index, message in enumerate(batch)
+                    ],
+                )
+            unsent += [batch[int(failed["Id"])] for failed in response.get("Failed", [])]
+        return unsent
+
+
+def write_message(message: RenewalMessage) -> str:
+    """The body of a message: `{"version": 1, "provider": …, "connection": …, "scope_id": …}`."""
+    body = {
+        "version": VERSION,
+        "provider": message.name.provider,
+        "connection": message.name.connection,
+        "scope_id": message.scope_id,
+    }
+    return json.dumps(body, separators=(",", ":"))
+
+
+def read_message(body: str) -> tuple[ConnectionName, str]:
+    """The connection and scope_id in a message. Raises ValueError for any other body."""
+    data = json.loads(body)
+    if not isinstance(data, dict) or data.get("version") != VERSION:
+        raise ValueError("not a renewal message of this version")
+    provider, connection, scope_id = data.get("provider"), data.get("connection"), str(data.get("scope_id"))
+    if not (is_name(provider) and is_name(connection) and SCOPE_ID.fullmatch(scope_id)):
+        raise ValueError("a renewal message that does not name a token key")
+    return ConnectionName(str(provider), str(connection)), scope_id

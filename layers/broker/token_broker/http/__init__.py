@@ -1,0 +1,1 @@
+"""The HTTP edge: API Gateway requests in, JSON and problem+json out."""

@@ -1,0 +1,165 @@
+"""Successful responses. Only `token_body` holds a token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from token_broker.core.connections import COMMON_SETTINGS
+from token_broker.core.failures import Failure
+from token_broker.core.providers import Provider
+from token_broker.core.records import TokenRecord
+from token_broker.service.get_token import TokenResponse
+from token_broker.service.revoke import PurgeResult
+
+if TYPE_CHECKING:
+    from token_broker.service.connections import ConnectionState
+    from token_broker.service.trial import TrialResult
+
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+def json_response(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response[str]:
+    """A successful response that no cache may store."""
+    return Response(status, "application/json", json.dumps(body), headers={**NO_STORE, **(headers or {})})
+
+
+def timestamp(at: datetime) -> str:
+    """A moment as `2026-11-22T12:00:00Z`."""
+    return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def whole_seconds(duration: timedelta) -> int:
+    """Rounded down, at least 0."""
+    return max(int(duration.total_seconds()), 0)
+
+
+def token_body(response: TokenResponse) -> dict[str, Any]:
+    """A token. The first fields are those of RFC 6749 section 5.1. `headers` is ready to send."""
+    token, connection = response.token, response.connection
+    return {
+        "access_token": response.access_token,
+        "token_type": connection.provider.token_type,
+        "expires_in": whole_seconds(token.remaining(response.now)),
+        "expires_at": timestamp(token.expires_at),
+        "expires_assumed": token.expires_assumed,
+        "renew_at": timestamp(token.renew_at),
+        "scope": token.scope,
+        "token_id": token.token_id,
+        "provider": connection.name.provider,
+        "connection": connection.name.connection,
+        "headers": response.headers,
+        "api_base_url": connection.api_base_url,
+        "source": response.source,
+        "warnings": list(response.warnings),
+    }
+
+
+def purge_body(result: PurgeResult) -> dict[str, Any]:
+    """What a DELETE dropped, revoked and did not revoke."""
+    return {
+        "dropped": result.dropped,
+        "revoked": list(result.revoked),
+        "not_revoked": [
+            {"token_id": item.token_id, "reason": item.reason, "expires_at": timestamp(item.expires_at)}
+            for item in result.not_revoked
+        ],
+    }
+
+
+def trial_body(result: TrialResult) -> dict[str, Any]:
+    """The token that the credentials would bring."""
+    return {
+        "expires_in": whole_seconds(result.expires_in),
+        "scope": result.scope,
+        "token_id": result.token_id,
+        "stage": result.stage,
+    }
+
+
+def summary_body(state: ConnectionState) -> dict[str, Any]:
+    """A connection in a list."""
+    return {
+        "provider": state.name.provider,
+        "connection": state.name.connection,
+        "state": state.state,
+        "tokens": state.live,
+        "next_expiry": timestamp(state.next_expiry) if state.next_expiry else None,
+        "last_failure": failure_body(state.last_failure),
+    }
+
+
+def connection_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
+    """A connection: settings, version, deadlines, and the state of each token."""
+    return {
+        **summary_body(state),
+        "version": state.version,
+        "settings": dict(state.settings),
+        "deadlines": [
+            {
+                "what": deadline.what,
+                "scope": deadline.scope,
+                "at": timestamp(deadline.at),
+                "days_left": round(deadline.days_left(now), 1),
+            }
+            for deadline in state.deadlines
+        ],
+        "tokens": [_token_state(record) for record in state.records if record.token or record.failure],
+    }
+
+
+def failure_body(found: Failure | None) -> dict[str, Any] | None:
+    """A remembered failure."""
+    if found is None:
+        return None
+    return {
+        "code": found.code,
+        "detail": found.detail,
+        "provider_error": found.provider_error,
+        "at": timestamp(found.at),
+        "retry_at": timestamp(found.retry_at),
+        "count": found.count,
+    }
+
+
+def provider_body(found: Provider) -> dict[str, Any]:
+    """What a connection of the provider needs: the provider's own settings first, then the common ones."""
+    own = [
+        {"name": spec.name, "required": spec.required, "default": spec.default, "help": spec.help}
+        for spec in found.settings
+    ]
+    common = [
+        {
+            "name": spec.name,
+            "required": spec.required or (spec.name == "scope" and found.scope.required),
+            "default": found.client_auth if spec.name == "client_auth" else spec.default,
+            "help": spec.help,
+        }
+        for spec in COMMON_SETTINGS
+    ]
+    return {
+        "slug": found.slug,
+        "title": found.title,
+        "grant": found.grant.name,
+        "credentials": [{"name": name, "required": True} for name in found.credentials]
+        + [{"name": name, "required": False} for name in found.optional_credentials],
+        "settings": own + common,
+        "documentation": found.documentation,
+    }
+
+
+def _token_state(record: TokenRecord) -> dict[str, Any]:
+    token, failures = record.token, record.failures()
+    return {
+        "scope": record.key.scope,
+        "token_id": token.token_id if token else None,
+        "expires_at": timestamp(token.expires_at) if token else None,
+        "renew_at": timestamp(token.renew_at) if token else None,
+        "last_renewal": timestamp(token.issued_at) if token else None,
+        "failure": failure_body(max(failures, key=lambda found: found.at) if failures else None),
+    }

@@ -1,0 +1,189 @@
+"""The grants, in one registry.
+
+A flow is a generator. It yields an HttpRequest, is sent the HttpResponse or thrown a TransportError, and returns an
+IssuedToken. It raises GrantFailed where no token came. A code or refresh token that was sent is never sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
+
+from token_broker.core.failures import ExchangeFailure
+from token_broker.core.names import scope_items
+from token_broker.core.providers import Grant
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
+from token_broker.oauth.outcomes import ExchangeResult, Step, TransportFailure, classify
+from token_broker.oauth.requests import GrantRequest, connect_request, login_request, token_request
+from token_broker.oauth.responses import (
+    IssuedToken,
+    UnusableResponse,
+    error_code,
+    json_object,
+    read_token,
+    retry_after,
+)
+
+Flow = Generator[HttpRequest, HttpResponse, IssuedToken]
+
+
+class GrantFailed(Exception):
+    """No token came, and what that means. `nothing_sent`: no credential left the broker (set by the sender)."""
+
+    def __init__(self, failure: ExchangeFailure, *, nothing_sent: bool = False) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+        self.nothing_sent = nothing_sent
+
+
+def client_credentials(grant: GrantRequest) -> Flow:
+    """RFC 6749 section 4.4."""
+    fields = {"grant_type": "client_credentials", **grant.scope_field, **grant.params}
+    return (yield from _exchange(grant, "token", token_request(grant, fields)))
+
+
+def authorization_code(grant: GrantRequest) -> Flow:
+    """RFC 6749 section 4.1, server to server. The redirect is read, not followed. A refused code gets one new one."""
+    try:
+        return (yield from _connect_and_exchange(grant))
+    except GrantFailed as failed:
+        if not failed.failure.restart:
+            raise
+    return (yield from _connect_and_exchange(grant))
+
+
+def login(grant: GrantRequest) -> Flow:
+    """Unicommerce's authToken: username and password for a token. Not OAuth."""
+    return (yield from _exchange(grant, "login", login_request(grant)))
+
+
+GRANTS: Mapping[str, Grant] = MappingProxyType(
+    {
+        grant.name: grant
+        for grant in (
+            Grant("client_credentials", client_credentials),
+            Grant("authorization_code", authorization_code, needs_connect_url=True),
+            Grant("login", login, is_oauth=False, has_scopes=False, counts_logins=True),
+        )
+    }
+)
+
+
+def token_flow(grant: GrantRequest) -> Flow:
+    """The provider's grant. With a refresh token, RFC 6749 section 6 first, then the grant if that was refused.
+
+    A response without a refresh token keeps the old one, as the section says.
+    """
+    if grant.refresh_token is not None:
+        fields = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
+        try:
+            issued = yield from _exchange(grant, "refresh", token_request(grant, fields))
+            return replace(issued, refresh_token=issued.refresh_token or grant.refresh_token)
+        except GrantFailed as failed:
+            if not failed.failure.restart:
+                raise
+    flow: Flow = grant.provider.grant.flow(grant)
+    return (yield from flow)
+
+
+def _connect_and_exchange(grant: GrantRequest) -> Flow:
+    code = yield from _connect(grant)
+    fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": grant.redirect_uri}
+    return (yield from _exchange(grant, "code", token_request(grant, fields)))
+
+
+def _connect(grant: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]:
+    """The code in connect's redirect."""
+    response = yield from _sent(grant, "connect", connect_request(grant))
+    result = _result(grant, "connect", response)
+    if not 300 <= response.status < 400:
+        raise _failed(replace(result, unusable="connect did not redirect"))
+    location = response.headers.get("location", "")
+    if not leads_to(location, grant.redirect_uri):
+        raise _failed(replace(result, wrong_redirect=True))
+    query = _redirect_query(location)
+    if query.get("code"):
+        return query["code"]
+    if query.get("error"):
+        raise _failed(replace(result, error=error_code({"error": query["error"]})))
+    raise _failed(replace(result, unusable="the redirect carries no code"))
+
+
+def leads_to(location: str, redirect_uri: str) -> bool:
+    """Whether a redirect goes to the registered URI: same scheme, host, port and path."""
+    try:
+        return _destination(location) == _destination(redirect_uri)
+    except ValueError:
+        return False
+
+
+def _destination(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, parts.hostname, parts.port or _PORTS.get(scheme), parts.path or "/"
+
+
+_PORTS = {"https": 443, "http": 80}
+
+
+def _redirect_query(location: str) -> dict[str, str]:
+    """The query of a redirect. Values are unquoted once and not as a form: a raw + in a code is a plus."""
+    pairs = (part.partition("=") for part in urlsplit(location).query.split("&") if part)
+    return {unquote(name): unquote(value) for name, _, value in pairs}
+
+
+def _exchange(grant: GrantRequest, step: Step, request: HttpRequest) -> Flow:
+    response = yield from _sent(grant, step, request)
+    result = _result(grant, step, response)
+    if not 200 <= response.status < 300:
+        raise _failed(result)
+    try:
+        issued = read_token(response, grant.provider)
+        _check_not_wider(grant, issued)
+    except UnusableResponse as unusable:
+        raise _failed(replace(result, unusable=str(unusable))) from None
+    # A response can hold a token and an error. The error counts.
+    if classify(result) is not None:
+        raise _failed(result)
+    return issued
+
+
+def _check_not_wider(grant: GrantRequest, issued: IssuedToken) -> None:
+    everything = grant.provider.scope.everything
+    requested, granted = scope_items(grant.scope), scope_items(issued.scope or "")
+    if everything in granted and requested and everything not in requested:
+        raise UnusableResponse("it is valid for every scope, but narrower ones were requested")
+
+
+def _sent(grant: GrantRequest, step: Step, request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+    try:
+        return (yield request)
+    except Unreachable as error:
+        transport: TransportFailure = "unreachable"
+        if error.bad_certificate:
+            transport = "bad_certificate"
+        elif error.private_address:
+            transport = "private_address"
+        raise _failed(ExchangeResult(step, transport=transport, worked_before=grant.worked_before)) from None
+    except OutcomeUnknown:
+        raise _failed(ExchangeResult(step, transport="unknown", worked_before=grant.worked_before)) from None
+
+
+def _result(grant: GrantRequest, step: Step, response: HttpResponse) -> ExchangeResult:
+    return ExchangeResult(
+        step=step,
+        status=response.status,
+        error=error_code(json_object(response)),
+        retry_after=retry_after(response.headers, grant.now),
+        has_retry_after="retry-after" in response.headers,
+        html="html" in response.headers.get("content-type", "").lower(),
+        worked_before=grant.worked_before,
+    )
+
+
+def _failed(result: ExchangeResult) -> GrantFailed:
+    failure = classify(result)
+    assert failure is not None, result  # noqa: S101  # every caller has ruled success out
+    return GrantFailed(failure)

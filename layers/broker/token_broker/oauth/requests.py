@@ -1,0 +1,126 @@
+"""The requests that a grant sends: token request, connect, login, revocation."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from urllib.parse import quote_plus, urlencode
+
+from token_broker.core.connections import Connection
+from token_broker.core.credentials import Credentials
+from token_broker.core.providers import Endpoints, Provider
+from token_broker.oauth.exchange import HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRequest:
+    """All that a grant needs. `now` resolves a Retry-After that is a date.
+
+    `worked_before`: the provider accepted these credentials before.
+    """
+
+    provider: Provider
+    endpoints: Endpoints
+    credentials: Credentials
+    client_auth: str
+    method: str
+    encoding: str
+    scope: str
+    now: datetime
+    params: Mapping[str, str] = field(default_factory=dict)
+    redirect_uri: str = ""
+    refresh_token: str | None = field(default=None, repr=False)
+    worked_before: bool = False
+
+    @property
+    def scope_field(self) -> dict[str, str]:
+        return {"scope": self.scope} if self.scope else {}
+
+
+def grant_request(connection: Connection, credentials: Credentials, scope: str, now: datetime) -> GrantRequest:
+    """What a grant or a revocation of this connection needs."""
+    provider, options = connection.provider, connection.options
+    return GrantRequest(
+        provider=provider,
+        endpoints=connection.endpoints,
+        credentials=credentials,
+        client_auth=connection.client_auth,
+        method=options.get("method") or provider.method,
+        encoding=options.get("encoding") or provider.encoding,
+        scope=scope,
+        now=now,
+        params=options.get("params") or {},
+        redirect_uri=options.get("redirect_uri") or "",
+    )
+
+
+def token_request(grant: GrantRequest, fields: Mapping[str, str]) -> HttpRequest:
+    """A POST to the token endpoint with exactly one client authentication.
+
+    `basic` percent-encodes id and secret before base64 (RFC 6749 section 2.3.1). `basic-raw` does not, for servers that
+    do not decode. `form` and `json` put them into a body of that encoding.
+    """
+    body = dict(fields)
+    headers = {"Accept": "application/json", **grant.provider.request_headers}
+    encoding = grant.encoding
+    client_id, client_secret = grant.credentials.client_id, grant.credentials.client_secret
+    if grant.client_auth in ("form", "json"):
+        encoding = grant.client_auth
+        body["client_id"] = client_id
+        if client_secret is not None:
+            body["client_secret"] = client_secret
+    elif grant.client_auth == "none":
+        body["client_id"] = client_id
+    else:
+        headers["Authorization"] = _basic_authorization(grant)
+    content_type, encoded = _encoded(body, encoding)
+    return HttpRequest("POST", grant.endpoints.token, headers={**headers, "Content-Type": content_type}, body=encoded)
+
+
+def connect_request(grant: GrantRequest) -> HttpRequest:
+    """RFC 6749 section 4.1.1, sent by the broker instead of a browser."""
+    query = (
+        ("client_id", grant.credentials.client_id),
+        ("redirect_uri", grant.redirect_uri),
+        ("response_type", "code"),
+        *grant.scope_field.items(),
+    )
+    return HttpRequest("GET", grant.endpoints.connect or "", query=query)
+
+
+def login_request(grant: GrantRequest) -> HttpRequest:
+    """The credentials in the query of a GET, or as the JSON body of a POST. Not OAuth."""
+    fields = {name: grant.credentials.values[name] for name in grant.provider.credentials}
+    headers = dict(grant.provider.request_headers)
+    if grant.method == "GET":
+        return HttpRequest("GET", grant.endpoints.token, query=tuple(fields.items()), headers=headers)
+    return HttpRequest("POST", grant.endpoints.token, headers=headers, body=json.dumps(fields).encode())
+
+
+def revocation_request(grant: GrantRequest, token: str) -> HttpRequest | None:
+    """RFC 7009 section 2.1. None where the provider or these credentials cannot revoke."""
+    if grant.endpoints.revocation is None or grant.credentials.values.get("client_secret") is None:
+        return None
+    return replace(token_request(grant, {"token": token}), url=grant.endpoints.revocation)
+
+
+def _encoded(body: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
+    if encoding == "json":
+        return "application/json", json.dumps(body).encode()
+    return "application/x-www-form-urlencoded", urlencode(body).encode()
+
+
+def _basic_authorization(grant: GrantRequest) -> str:
+    client_id, client_secret = grant.credentials.client_id, grant.credentials.client_secret or ""
+    if grant.client_auth == "basic":
+        client_id, client_secret = quote_plus(client_id, safe=""), quote_plus(client_secret, safe="")
+    pair = f"{client_id}:{client_secret}"
+    try:
+        encoded = pair.encode(grant.provider.basic_charset)
+    except UnicodeEncodeError:
+        # ISO-8859-1 cannot hold these characters. RFC 7617 section 2.1 prefers UTF-8.
+        encoded = pair.encode()
+    return f"Basic {base64.b64encode(encoded).decode()}"

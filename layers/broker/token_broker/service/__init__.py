@@ -1,0 +1,84 @@
+"""The use cases: get, acquire, renew and revoke tokens; try credentials; manage connections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from token_broker.core.names import ConnectionName
+from token_broker.core.providers import Provider
+from token_broker.service.acquire import Acquirer
+from token_broker.service.context import BrokerContext, SettingsReader
+from token_broker.service.get_token import GetToken, TokenRequest, TokenResponse
+from token_broker.service.provider_client import ProviderClient
+from token_broker.service.revoke import PurgeResult, Revoker
+
+# Getting a token needs none of these. An import costs every cold start, so each is imported at its first use.
+if TYPE_CHECKING:
+    from token_broker.service.connections import Connections
+    from token_broker.service.renew import Renewal
+    from token_broker.service.sweep import SweepReport
+    from token_broker.service.trial import TrialResult
+
+__all__ = ["Broker", "PurgeResult", "TokenRequest", "TokenResponse"]
+
+
+class Broker:
+    """The façade that the functions call. Holds one environment's memory; everything else is in the stores."""
+
+    def __init__(self, context: BrokerContext) -> None:
+        self.context = context
+        self._settings = SettingsReader(context)
+        self._revoker = Revoker(context, self._settings)
+        self._provider_client = ProviderClient(context)
+        self._acquirer = Acquirer(context, self._provider_client, self._revoker)
+        self._get_token = GetToken(context, self._settings, self._acquirer)
+
+    def now(self) -> datetime:
+        return self.context.clock()
+
+    @property
+    def catalogue(self) -> Mapping[str, Provider]:
+        return self.context.catalogue
+
+    @cached_property
+    def connections(self) -> Connections:
+        """The settings of connections and their state."""
+        from token_broker.service.connections import Connections
+
+        return Connections(self.context, self._settings, self._revoker)
+
+    def get_token(self, request: TokenRequest) -> TokenResponse:
+        """A valid token for a caller. Raises BrokerError."""
+        return self._get_token.get_token(request)
+
+    def renew(self, name: ConnectionName, scope_id: str) -> Renewal:
+        """Renews a token key if it is due. Raises BrokerUnavailable."""
+        from token_broker.service.renew import Renewer
+
+        return Renewer(self.context, self._settings, self._acquirer, self._revoker).renew(name, scope_id)
+
+    def sweep(self, *, scheduled_at: datetime, deadline: datetime) -> SweepReport:
+        """Queues the token keys that are due. Raises BrokerUnavailable."""
+        from token_broker.service.sweep import sweep
+
+        return sweep(self.context, scheduled_at=scheduled_at, deadline=deadline)
+
+    def purge(self, name: ConnectionName, scope: str | None, *, deadline: datetime) -> PurgeResult:
+        """Drops a connection's tokens (of one scope set, or all) and revokes what can be. Raises BrokerError."""
+        stored = self._settings.stored(name)
+        self._get_token.forget(name)
+        return self._revoker.purge(stored, scope, deadline=deadline)
+
+    def trial(self, name: ConnectionName, *, force: bool) -> TrialResult:
+        """Tries a connection's pending or current credentials. Raises BrokerError."""
+        from token_broker.service.trial import Trials
+
+        trials = Trials(self.context, self._settings, self._provider_client, self._acquirer, self._revoker)
+        return trials.run(name, force=force)
+
+    def secret_changed(self, name: ConnectionName) -> int:
+        """Makes the tokens of a connection due. Returns how many token keys."""
+        return self.context.tokens.mark_stale(name, self.now())

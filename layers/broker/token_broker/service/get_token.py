@@ -1,0 +1,335 @@
+"""Gets a token for a caller: from memory, from the table, or from the provider, as `decide` decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from token_broker.core.callers import Caller
+from token_broker.core.connections import Connection
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.policy import (
+    Acquire,
+    AwaitOther,
+    Decision,
+    Deny,
+    RenewalPolicy,
+    Serve,
+    TokenCriteria,
+    decide,
+    usable_token,
+    warnings,
+)
+from token_broker.core.records import Token, TokenRecord, unpack_access_token
+from token_broker.errors import (
+    AcquisitionInProgress,
+    BrokerError,
+    BrokerUnavailable,
+    ConnectionMisconfigured,
+    ConnectionSuspended,
+    ProviderError,
+    ProviderUnavailable,
+    TooManyRejections,
+)
+from token_broker.ports import DueKey, RenewalMessage, SealBroken, StoredSettings
+from token_broker.service.acquire import ACCESS_TOKEN, Acquired, Acquirer, Superseded, error_of
+from token_broker.service.context import BrokerContext, SettingsReader
+from token_broker.service.memory import MAX_ENTRIES, CachedToken, TokenMemory
+
+MEMORY_TIME = timedelta(seconds=30)
+MEMORY_TIME_IN_OUTAGE = timedelta(minutes=5)
+SECRET_CHECK_SPACING = timedelta(seconds=30)
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 0.4
+RETRY_IN_PROGRESS = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A caller's request. `deadline`: when the response must be ready. `scope` None: the connection's own."""
+
+    caller: Caller
+    name: ConnectionName
+    deadline: datetime
+    scope: str | None = None
+    min_ttl: timedelta | None = None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenResponse:
+    """A token for a caller. `source`: memory, table or provider."""
+
+    connection: Connection
+    token: Token
+    source: str
+    now: datetime
+    warnings: tuple[str, ...] = ()
+    access_token: str = field(default="", repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to send to the provider's API. They hold the token."""
+        provider = self.connection.provider
+        return {provider.header: provider.prefix + self.access_token}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSnapshot:
+    """One read of the table and what follows from it. `read_at`: before the read; `now`: after it."""
+
+    connection: Connection
+    policy: RenewalPolicy
+    record: TokenRecord
+    criteria: TokenCriteria
+    read_at: datetime
+    now: datetime
+    decision: Decision
+
+
+class GetToken:
+    """Gets tokens for callers. Holds this environment's memory and nothing else."""
+
+    def __init__(self, context: BrokerContext, settings: SettingsReader, acquirer: Acquirer) -> None:
+        self._context = context
+        self._settings = settings
+        self._acquirer = acquirer
+        self._memory = TokenMemory()
+        self._memory_time = context.scaled(MEMORY_TIME)
+        self._secret_checked_at: dict[ConnectionName, datetime] = {}
+
+    def get_token(self, request: TokenRequest) -> TokenResponse:
+        """A valid token. Raises BrokerError. Asks the provider at most once."""
+        self._settings.provider(request.name.provider)
+        requested_at = self._context.clock()
+        scope = self._memory.default_scope(request.name) if request.scope is None else request.scope
+        key = TokenKey(request.name, scope)
+        cached = self._memory.get(key)
+        if cached is not None and (found := self._from_memory(request, cached, requested_at, self._memory_time)):
+            return found
+        try:
+            return self._from_table(request, key, requested_at)
+        except BrokerUnavailable:
+            cached = self._memory.get(key)
+            if cached is not None and (
+                found := self._from_memory(request, cached, requested_at, MEMORY_TIME_IN_OUTAGE)
+            ):
+                return found
+            raise
+
+    def forget(self, name: ConnectionName) -> None:
+        """Drops a connection's tokens from this environment's memory. Others notice a purge within 30 s."""
+        self._memory.drop_tokens_of(name)
+
+    def _from_memory(
+        self, request: TokenRequest, cached: CachedToken, now: datetime, max_age: timedelta
+    ) -> TokenResponse | None:
+        connection = self._memory.connection(request.name)
+        if connection is None or now - cached.read_at > max_age or connection.issue_revokes_previous:
+            return None
+        try:
+            policy = self._checked_policy(request, connection)
+        except BrokerError:
+            # The settings may have changed since. Only the table's settings may deny a request.
+            return None
+        decision = decide(cached.record, _criteria(request, policy, now), policy, now)
+        if not isinstance(decision, Serve):
+            return None
+        return TokenResponse(connection, decision.token, "memory", now, decision.warnings, cached.access_token)
+
+    def _from_table(self, request: TokenRequest, key: TokenKey, requested_at: datetime) -> TokenResponse:
+        context = self._context
+        pause_s, may_acquire, unreadable = FIRST_PAUSE_S, True, None
+        while True:
+            snapshot = self._read(request, key, requested_at, unreadable)
+            key = snapshot.record.key
+            match snapshot.decision:
+                case Serve() as serve:
+                    try:
+                        return self._serve(snapshot, serve)
+                    except SealBroken:
+                        unreadable = serve.token.token_id
+                case Deny() as deny:
+                    raise _denied(deny, snapshot.now)
+                case AwaitOther(fallback=fallback):
+                    wait_until = min(requested_at + context.limits.wait, request.deadline)
+                    if context.clock() + timedelta(seconds=pause_s) > wait_until:
+                        return self._serve_or_raise(snapshot, fallback, _in_progress())
+                    context.sleep(pause_s)
+                    pause_s = min(pause_s * 2, LAST_PAUSE_S)
+                case Acquire() as acquire:
+                    if not may_acquire or context.clock() + context.limits.acquisition > request.deadline:
+                        return self._serve_or_raise(snapshot, self._fallback(snapshot), _no_time())
+                    outcome = self._acquire(snapshot, acquire)
+                    if isinstance(outcome, TokenResponse):
+                        return outcome
+                    may_acquire = not outcome.provider_asked
+
+    def _read(
+        self, request: TokenRequest, key: TokenKey, requested_at: datetime, unreadable: str | None
+    ) -> RecordSnapshot:
+        """Reads the table, checks that the caller may have the token, and decides."""
+        while True:
+            read_at = self._context.clock()
+            stored, record = self._context.tokens.read(key)
+            connection = self._current_settings(request.name, stored)
+            policy = self._checked_policy(request, connection)
+            scope = connection.scope_set_for(request.scope)
+            if scope == key.scope:
+                break
+            # A request without a scope was read under a remembered default scope, which has changed.
+            key = TokenKey(request.name, scope)
+        # A read can take seconds when it is retried, so the decision uses the time after it.
+        now = self._context.clock()
+        # A purged token, or one of other settings, must not come back from memory during an outage of our services.
+        if usable_token(record, policy, now) is None:
+            self._memory.drop(key)
+        criteria = replace(_criteria(request, policy, requested_at), unreadable=unreadable)
+        decision = decide(record, criteria, policy, now)
+        snapshot = RecordSnapshot(connection, policy, record, criteria, read_at, now, decision)
+        return self._check_for_new_secret(snapshot, decision) if isinstance(decision, Deny) else snapshot
+
+    def _current_settings(self, name: ConnectionName, stored: StoredSettings | None) -> Connection:
+        """The settings just read. They apply to what is in memory too."""
+        connection = self._memory.connection(name)
+        unchanged = (
+            connection is not None
+            and stored is not None
+            and connection.was_parsed_from(stored.version, stored.settings)
+        )
+        if connection is None or not unchanged:
+            try:
+                connection = self._settings.connection(name, stored)
+            except BrokerError:
+                self._memory.drop_tokens_of(name)
+                raise
+        self._memory.put_connection(connection)
+        return connection
+
+    def _checked_policy(self, request: TokenRequest, connection: Connection) -> RenewalPolicy:
+        """The same checks on every path. Raises CallerNotAllowed, ScopeNotAllowed or ConnectionSuspended."""
+        connection.check_caller(request.caller)
+        connection.scope_set_for(request.scope)
+        if connection.suspended:
+            raise ConnectionSuspended(f"{connection.name} is suspended.")
+        return self._context.policy(connection)
+
+    def _serve(self, snapshot: RecordSnapshot, serve: Serve) -> TokenResponse:
+        key, token = snapshot.record.key, serve.token
+        cached = self._memory.get(key)
+        if cached is not None and cached.record.token is not None and cached.record.token.sealed == token.sealed:
+            access_token = cached.access_token
+        else:
+            access_token, _ = unpack_access_token(self._context.sealer.open(token.sealed, key, ACCESS_TOKEN))
+        self._memory.put(CachedToken(snapshot.record, access_token, snapshot.read_at))
+        self._note_use(snapshot, token)
+        now = self._context.clock()
+        if not token.alive(now):
+            raise _expired()
+        return TokenResponse(snapshot.connection, token, "table", now, serve.warnings, access_token)
+
+    def _acquire(self, snapshot: RecordSnapshot, acquire: Acquire) -> TokenResponse | Superseded:
+        try:
+            outcome = self._acquirer.acquire(snapshot.connection, snapshot.record, snapshot.criteria, acquire)
+        except (ProviderError, ConnectionMisconfigured, BrokerUnavailable) as error:
+            return self._serve_or_raise(snapshot, self._fallback(snapshot), error, failing=True)
+        return self._acquired(snapshot, outcome) if isinstance(outcome, Acquired) else outcome
+
+    def _acquired(self, snapshot: RecordSnapshot, acquired: Acquired) -> TokenResponse:
+        now = self._context.clock()
+        if not acquired.token.alive(now):
+            raise _expired()
+        self._memory.put(CachedToken(acquired.record, acquired.access_token, snapshot.read_at))
+        found = warnings(acquired.record, snapshot.criteria, snapshot.policy, now)
+        if acquired.token.token_id == snapshot.criteria.rejected:
+            found = (*found, "same_token_reissued")
+        return TokenResponse(snapshot.connection, acquired.token, "provider", now, found, acquired.access_token)
+
+    def _fallback(self, snapshot: RecordSnapshot) -> Serve | None:
+        """The valid token in the table, although a longer one was wanted."""
+        any_lifetime = replace(snapshot.criteria, min_ttl=timedelta())
+        decision = decide(snapshot.record, any_lifetime, snapshot.policy, self._context.clock())
+        if not isinstance(decision, Serve):
+            return None
+        found = warnings(snapshot.record, snapshot.criteria, snapshot.policy, snapshot.now)
+        return Serve(decision.token, found)
+
+    def _serve_or_raise(
+        self, snapshot: RecordSnapshot, fallback: Serve | None, error: BrokerError, *, failing: bool = False
+    ) -> TokenResponse:
+        if fallback is None:
+            raise error
+        if failing and "renewal_failing" not in fallback.warnings:
+            fallback = replace(fallback, warnings=("renewal_failing", *fallback.warnings))
+        try:
+            return self._serve(snapshot, fallback)
+        except SealBroken:
+            raise error from None
+
+    def _check_for_new_secret(self, snapshot: RecordSnapshot, deny: Deny) -> RecordSnapshot:
+        """Decides again with the secret's version, which can clear a refusal. Looks it up at most once in 30 s.
+
+        An account without a CloudTrail trail sends no event when a secret changes.
+        """
+        name, now = snapshot.connection.name, self._context.clock()
+        checked_at = self._secret_checked_at.get(name)
+        refused = deny.failure is not None and deny.failure.refused
+        if not refused or (checked_at is not None and now - checked_at < SECRET_CHECK_SPACING):
+            return snapshot
+        if len(self._secret_checked_at) >= MAX_ENTRIES:
+            self._secret_checked_at.clear()
+        self._secret_checked_at[name] = now
+        try:
+            secret = self._context.secrets.read(name)
+        except BrokerUnavailable:
+            return snapshot
+        if secret is None:
+            return snapshot
+        criteria = replace(snapshot.criteria, secret_version=secret.version)
+        decision = decide(snapshot.record, criteria, snapshot.policy, now)
+        return replace(snapshot, criteria=criteria, decision=decision)
+
+    def _note_use(self, snapshot: RecordSnapshot, token: Token) -> None:
+        """Keeps a used key in the due index, and queues an overdue one itself. Its failure is not the caller's."""
+        if snapshot.connection.keep_warm == "never":
+            return
+        context, record, key, now = self._context, snapshot.record, snapshot.record.key, snapshot.now
+        try:
+            if record.last_used_at is None or now - record.last_used_at > token.lifetime / 4:
+                refused = any(failure.refused for failure in record.failures())
+                due_at = None if record.due_at or refused else token.renew_at
+                context.tokens.note_use(key, now=now, due_at=due_at)
+            # A sweep that runs has claimed this key by now: it looks two intervals ahead.
+            if record.due_at is not None and record.due_at <= now and token.renew_at <= now:
+                due = DueKey(key.name, key.scope_id, record.due_at)
+                if context.tokens.claim_due(due, until=now + snapshot.policy.sweep_interval):
+                    context.queue.send([RenewalMessage(key.name, key.scope_id)])
+        except BrokerUnavailable:
+            return
+
+
+def _criteria(request: TokenRequest, policy: RenewalPolicy, requested_at: datetime) -> TokenCriteria:
+    min_ttl = policy.default_min_ttl if request.min_ttl is None else request.min_ttl
+    return TokenCriteria(requested_at=requested_at, min_ttl=min_ttl, rejected=request.rejected)
+
+
+def _in_progress() -> AcquisitionInProgress:
+    return AcquisitionInProgress(
+        "Another instance is asking the provider for this token.", retry_after=RETRY_IN_PROGRESS
+    )
+
+
+def _no_time() -> AcquisitionInProgress:
+    return AcquisitionInProgress("No time was left to ask the provider.", retry_after=RETRY_IN_PROGRESS)
+
+
+def _expired() -> ProviderUnavailable:
+    return ProviderUnavailable("The token expired before it could be returned.", retry_after=RETRY_IN_PROGRESS)
+
+
+def _denied(deny: Deny, now: datetime) -> BrokerError:
+    if deny.failure is not None:
+        return error_of(deny.failure, now)
+    return TooManyRejections(
+        "Tokens of this connection are reported as rejected too often. The current one may be valid.",
+        retry_after=max(deny.retry_at - now, timedelta(seconds=1)),
+    )

@@ -1,0 +1,111 @@
+"""Asks a provider for a token: reads the secret, runs the grant over the network, works out when the token expires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from token_broker.core.connections import Connection, NetworkOptions
+from token_broker.core.credentials import Credentials, check_scope_without_secret, parse_credentials
+from token_broker.errors import ConnectionMisconfigured
+from token_broker.oauth.exchange import TransportError, Unreachable
+from token_broker.oauth.grants import Flow, GrantFailed, token_flow
+from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, Expiry, expiry_of
+from token_broker.oauth.outcomes import too_many_unresolved_logins, unusable_response
+from token_broker.oauth.requests import GrantRequest
+from token_broker.oauth.responses import IssuedToken, UnusableResponse
+from token_broker.ports import Clock, Send
+from token_broker.service.context import BrokerContext
+from token_broker.service.lease import LeaseContext
+
+MAX_UNRESOLVED_LOGINS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GrantResult:
+    """An issued token, and when the request that brought it was sent."""
+
+    issued: IssuedToken = field(repr=False)
+    sent_at: datetime
+
+
+def run_flow(
+    flow: Flow, network: NetworkOptions, *, send: Send, clock: Clock, exchange_limit: timedelta, deadline: datetime
+) -> GrantResult:
+    """Runs a grant over the network: each exchange within its limit, all of them before the deadline.
+
+    Raises GrantFailed.
+    """
+    nothing_sent = True
+    try:
+        request = next(flow)
+        while True:
+            sent_at = clock()
+            try:
+                if sent_at >= deadline:
+                    raise Unreachable("no time is left")
+                response = send(request, network, min(exchange_limit, deadline - sent_at))
+            except TransportError as error:
+                nothing_sent = nothing_sent and isinstance(error, Unreachable)
+                request = flow.throw(error)
+            else:
+                nothing_sent = False
+                request = flow.send(response)
+    except GrantFailed as failed:
+        failed.nothing_sent = nothing_sent
+        raise
+    except StopIteration as done:
+        return GrantResult(done.value, sent_at)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderClient:
+    """Runs grants for whoever holds the key's lease. Stores only the count of logins."""
+
+    context: BrokerContext
+
+    def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
+        """The secret's current value. Raises ConnectionMisconfigured or BrokerUnavailable."""
+        secret = self.context.secrets.read(connection.name, stage)
+        if secret is None:
+            raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
+        credentials = parse_credentials(connection.name, connection.provider, secret)
+        check_scope_without_secret(connection.name, connection.provider, credentials, scope)
+        return credentials
+
+    def request_token(self, lease: LeaseContext, request: GrantRequest) -> tuple[GrantResult, Expiry]:
+        """Runs the grant. Raises GrantFailed.
+
+        A login is counted before it is sent: providers lock an account by their count, and an outcome can stay unknown.
+        """
+        context, unresolved = self.context, 0
+        if request.provider.grant.counts_logins:
+            unresolved = context.tokens.begin_login(lease.key.name, lease.owner, request.credentials.version)
+        if unresolved > MAX_UNRESOLVED_LOGINS:
+            raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True)
+        try:
+            result = run_flow(
+                token_flow(request),
+                context.network(lease.connection),
+                send=context.send,
+                clock=context.clock,
+                exchange_limit=context.limits.exchange,
+                deadline=lease.deadline,
+            )
+            return result, self._expiry(lease.connection, result)
+        except GrantFailed as failed:
+            if failed.failure.outcome_unknown and unresolved >= MAX_UNRESOLVED_LOGINS:
+                raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True) from None
+            raise
+
+    def _expiry(self, connection: Connection, result: GrantResult) -> Expiry:
+        scaled, cap = self.context.scaled, connection.lifetime_cap
+        try:
+            return expiry_of(
+                result.issued,
+                sent_at=result.sent_at,
+                cap=None if cap is None else scaled(cap),
+                default=scaled(connection.default_lifetime or DEFAULT_LIFETIME),
+            )
+        except UnusableResponse as unusable:
+            raise GrantFailed(unusable_response(str(unusable))) from None

@@ -1,0 +1,69 @@
+"""The sweep: each minute it queues the token keys that are due, the most urgent first, spread over the minute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from token_broker.core.schedule import SHARDS, SWEEP_INTERVAL
+from token_broker.ports import DueKey, RenewalMessage
+from token_broker.service.context import BrokerContext
+
+LOOK_AHEAD_INTERVALS = 2
+MAX_DELAY = timedelta(minutes=15)
+BATCH = 10
+THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one sweep did. `deferred`: due, but left to the next sweep for lack of time or because the queue failed."""
+
+    due: int
+    queued: int
+    claimed_elsewhere: int
+    deferred: int
+
+
+def sweep(context: BrokerContext, *, scheduled_at: datetime, deadline: datetime, threads: int = THREADS) -> SweepReport:
+    """Claims and queues what is due within two intervals of `scheduled_at`. Stops before `deadline`.
+
+    A claim moves the key's due time on, so that a key whose message is lost comes due again. `threads`: batches at
+    once. Raises BrokerUnavailable.
+    """
+    interval = context.scaled(SWEEP_INTERVAL)
+    horizon = scheduled_at + interval * LOOK_AHEAD_INTERVALS
+    found = [due for shard in range(SHARDS) for due in context.tokens.due(shard, until=horizon)]
+    found.sort(key=lambda due: due.due_at)
+    offsets = [(due, interval * (number / len(found))) for number, due in enumerate(found)]
+
+    def queue(start: int) -> tuple[int, int]:
+        return _queue(context, offsets[start : start + BATCH]) if context.clock() < deadline else (0, 0)
+
+    # Each claim is a round trip. One at a time, ten thousand would take longer than a minute.
+    with ThreadPoolExecutor(threads) as pool:
+        batches = list(pool.map(queue, range(0, len(found), BATCH)))
+    queued = sum(batch_queued for batch_queued, _ in batches)
+    claimed_elsewhere = sum(batch_claimed for _, batch_claimed in batches)
+    return SweepReport(len(found), queued, claimed_elsewhere, deferred=len(found) - queued - claimed_elsewhere)
+
+
+def _queue(context: BrokerContext, offsets: Sequence[tuple[DueKey, timedelta]]) -> tuple[int, int]:
+    """Claims and queues one batch. Returns how many keys were queued, and how many another sweep had claimed.
+
+    A message is delayed until its key is due. The messages of overdue keys are spread over the minute.
+    """
+    now = context.clock()
+    claims: dict[RenewalMessage, DueKey] = {}
+    for due, offset in offsets:
+        delay = min(due.due_at - now if due.due_at > now else offset, MAX_DELAY)
+        until = now + delay + 2 * context.scaled(SWEEP_INTERVAL) + context.limits.lease
+        if context.tokens.claim_due(due, until=until):
+            claims[RenewalMessage(due.name, due.scope_id, delay)] = replace(due, due_at=until)
+    unsent = context.queue.send(list(claims)) if claims else ()
+    for message in unsent:
+        # The next sweep takes it up at once, and not when the claim ends.
+        context.tokens.claim_due(claims[message], until=now)
+    return len(claims) - len(unsent), len(offsets) - len(claims)

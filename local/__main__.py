@@ -1,0 +1,111 @@
+"""`python -m local run | demo | invoke`: what `make run`, `make demo` and `make invoke` call."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from local.environments import FunctionError
+from local.ports import PortInUse
+from local.process import LOGS, StartFailed
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run one command and return the exit status."""
+    options = _parser().parse_args()
+    # With SIGTERM as with Ctrl-C, what was started is ended on the way out.
+    signal.signal(signal.SIGTERM, _exit_in_order)
+    _log_to_file()
+    try:
+        # Imported here, for each command needs its own, and --help none.
+        if options.command == "run":
+            from local.run import run
+
+            return run(options)
+        if options.command == "demo":
+            from local.demo import demo
+
+            return demo()
+        from local.invoke import invoke
+
+        return invoke(options.function, options.event)
+    except PortInUse as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (FunctionError, StartFailed) as error:
+        logger.exception("the stack did not start")
+        print(f"error: {error}; see {LOGS}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description="The token broker on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="the local stack until Ctrl-C",
+        description="Runs broker, AWS endpoint and simulated providers until Ctrl-C. Port 0 takes a free one.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for option, variable, port, what in (
+        ("--port", "PORT", 3000, "the broker"),
+        ("--aws-port", "AWS_PORT", 4566, "the AWS endpoint"),
+        ("--providers-port", "PROVIDERS_PORT", 4600, "the simulated providers"),
+    ):
+        value = os.environ.get(variable) or port
+        run.add_argument(option, type=int, default=value, metavar="N", help=f"port of {what}; variable {variable}")
+    run.add_argument("--environments", type=int, default=8, metavar="N", help="execution environments per API function")
+    run.add_argument(
+        "--time-scale", type=float, default=1.0, metavar="X", help="multiplies every lifetime and window, at most 1"
+    )
+    run.add_argument(
+        "--sweep-interval",
+        type=float,
+        metavar="S",
+        help="seconds between sweeps; without it a minute by the time scale",
+    )
+    run.add_argument(
+        "--auth",
+        choices=["iam", "none"],
+        default=os.environ.get("AUTH") or "iam",
+        help="none: calls need no signature; variable AUTH",
+    )
+
+    commands.add_parser(
+        "demo",
+        help="five providers from the first token to the renewed one; exit 0 if all of it held",
+        description="Starts the stack on free ports with short lifetimes, and follows a token of each provider.",
+    )
+
+    invoke = commands.add_parser(
+        "invoke",
+        help="one function on one event, as Lambda would",
+        description="Starts the stack quietly, runs one function on one event, and prints its result as JSON.",
+    )
+    invoke.add_argument("--function", required=True, metavar="ID", help="its logical id, such as GetTokenFunction")
+    invoke.add_argument("--event", required=True, type=Path, metavar="FILE", help="such as events/get_token.json")
+    return parser
+
+
+def _exit_in_order(signal_number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def _log_to_file() -> None:
+    """What the stack itself has to say goes beside the functions' logs, and not between a table's lines."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=LOGS / "stack.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it logs where it found credentials
+
+
+if __name__ == "__main__":
+    sys.exit(main())

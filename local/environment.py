@@ -1,0 +1,112 @@
+"""One Lambda execution environment: `python -m local.environment`, one handler, one event at a time.
+
+Events come and results go over a private pipe; standard output and error are the function's log. Imports the standard
+library alone, so that what a handler finds imported is what it imported itself.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+Handler = Callable[[Any, "LambdaContext"], Any]
+
+
+@dataclass(frozen=True)
+class LambdaContext:
+    """The context object that Lambda gives a Python handler."""
+
+    function_name: str
+    memory_limit_in_mb: str
+    invoked_function_arn: str
+    aws_request_id: str
+    log_group_name: str
+    log_stream_name: str
+    deadline: float
+    function_version: str = "$LATEST"
+    identity: None = None
+    client_context: None = None
+    _clock: Callable[[], float] = field(default=time.time, repr=False)
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the invocation, never below 0."""
+        return max(0, int((self.deadline - self._clock()) * 1000))
+
+
+def error_object(error: BaseException) -> dict[str, Any]:
+    """Lambda's answer for a handler that raised: {errorMessage, errorType, stackTrace}."""
+    return {
+        "errorMessage": str(error),
+        "errorType": type(error).__name__,
+        "stackTrace": traceback.format_tb(error.__traceback__),
+    }
+
+
+def load(handler: str) -> Handler:
+    """The function that `package.module.function` names."""
+    module, _, function = handler.rpartition(".")
+    loaded: Handler = getattr(importlib.import_module(module), function)
+    return loaded
+
+
+def answer(handler: Handler, message: dict[str, Any]) -> str:
+    """Run the handler on one message {event, request_id, deadline}: {"result"} or {"error"} as JSON."""
+    name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+    region, account = os.environ["AWS_REGION"], message["account_id"]
+    context = LambdaContext(
+        function_name=name,
+        memory_limit_in_mb=os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
+        invoked_function_arn=f"arn:aws:lambda:{region}:{account}:function:{name}",
+        aws_request_id=message["request_id"],
+        log_group_name=os.environ["AWS_LAMBDA_LOG_GROUP_NAME"],
+        log_stream_name=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
+        deadline=message["deadline"],
+    )
+    try:
+        return json.dumps({"result": handler(message["event"], context)})
+    except Exception as error:  # noqa: BLE001  # whatever a handler raises is its answer
+        traceback.print_exc()
+        return json.dumps({"error": error_object(error)})
+
+
+def serve(pipe: Connection, handler_name: str) -> None:
+    """Load the handler, say so, then answer events until the pipe closes. A failed load is said and ends it."""
+    try:
+        handler = load(handler_name)
+    except Exception as error:  # noqa: BLE001  # whatever an import raises is the function's answer
+        traceback.print_exc()
+        pipe.send_bytes(json.dumps({"error": error_object(error)}).encode())
+        return
+    pipe.send_bytes(b'{"result": "ready"}')
+    while True:
+        try:
+            message = json.loads(pipe.recv_bytes())
+        except EOFError:
+            return
+        pipe.send_bytes(answer(handler, message).encode())
+
+
+def main() -> None:
+    """Take the pipe and the code's directories from the command line, everything else from the environment."""
+    parser = argparse.ArgumentParser(prog="python -m local.environment", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the inherited pipe of events and results")
+    parser.add_argument("--handler", required=True, help="package.module.function")
+    parser.add_argument("--path", action="append", required=True, help="a directory of code, first one first")
+    options = parser.parse_args()
+    # The handler finds its own code and the layers, as in Lambda, and not this repository's root.
+    sys.path[:1] = options.path
+    os.chdir(options.path[0])
+    # A log file would be block-buffered, and lines of several environments would be cut into each other.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # standard output is a real text file here
+    serve(Connection(options.fd), options.handler)
+
+
+if __name__ == "__main__":
+    main()

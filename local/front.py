@@ -1,0 +1,209 @@
+"""API Gateway for the local stack: checks signatures, makes proxy events, and turns proxy responses into HTTP.
+
+Routes, stage and gateway responses are the template's. `GET /_local/health` answers once the front is up; pages that it
+is given beside the API need no signature.
+"""
+
+import base64
+import json
+import logging
+import re
+import socket
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final, Protocol
+
+from local.docs_page import Page
+from local.environments import FunctionError, NoFreeEnvironment
+from local.events import api_gateway_event
+from local.gateway_responses import GatewayResponses
+from local.ports import LOOPBACK, LoopbackServer, port_of
+from local.resources import GatewayResponse
+from local.sigv4 import MISSING, Caller, ReceivedRequest, SignatureRefused, SignatureVerifier
+
+HEALTH_PATH: Final = "/_local/health"
+# A page loads nothing from elsewhere. Swagger UI writes styles and draws its icons inline.
+POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+LARGEST_BODY: Final = 10 * 1024 * 1024
+logger = logging.getLogger(__name__)
+
+
+class Invokable(Protocol):
+    """What answers a route: a pool of environments."""
+
+    def invoke(self, event: Any) -> Any:
+        """The proxy response. Raises FunctionError or NoFreeEnvironment."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one resource, such as GET /v1/tokens/{provider}/{connection}, and what answers it."""
+
+    method: str
+    resource: str
+    function: Invokable
+
+    def match(self, method: str, path: str) -> dict[str, str] | None:
+        """The path parameters, undecoded, or None if the request is not for this route."""
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.resource))
+        found = re.fullmatch(pattern, path)
+        return found.groupdict() if found and method == self.method else None
+
+
+class MalformedProxyResponse(Exception):
+    """What the function returned is no Lambda proxy response."""
+
+
+class Gateway:
+    """From a received request to an answer; knows nothing of sockets."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        verifier: SignatureVerifier | None,
+        gateway_responses: Mapping[str, GatewayResponse],
+        stage: str,
+        unsigned_caller: Caller,
+    ) -> None:
+        """`verifier` None switches signatures off: every request then is `unsigned_caller`'s."""
+        self._routes = routes
+        self._verifier = verifier
+        self._responses = GatewayResponses(gateway_responses)
+        self._stage = stage
+        self._unsigned_caller = unsigned_caller
+
+    def answer(self, request: ReceivedRequest) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Status, headers and body, from the function or from the gateway itself."""
+        request_id = str(uuid.uuid4())
+        try:
+            status, headers, body = self._from_function(request, request_id)
+        except SignatureRefused as refused:
+            status, headers, body = self._own(refused.response_type, refused.message, request_id)
+        except NoFreeEnvironment:
+            status, headers, body = self._own("INTEGRATION_TIMEOUT", "Endpoint request timed out", request_id)
+        except (FunctionError, MalformedProxyResponse) as error:
+            logger.warning("%s %s: %s", request.method, request.path, error)
+            status, headers, body = self._own("INTEGRATION_FAILURE", "Internal server error", request_id)
+        return status, [*headers, ("x-amzn-RequestId", request_id)], body
+
+    def _from_function(self, request: ReceivedRequest, request_id: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        route, path_parameters = self._route(request)
+        now = datetime.now(UTC)
+        event = api_gateway_event(
+            request,
+            resource=route.resource,
+            path_parameters=path_parameters,
+            stage=self._stage,
+            caller=self._verifier.verify(request, now) if self._verifier else self._unsigned_caller,
+            request_id=request_id,
+            now=now,
+        )
+        return proxy_response(route.function.invoke(event))
+
+    def _route(self, request: ReceivedRequest) -> tuple[Route, dict[str, str]]:
+        for route in self._routes:
+            if (parameters := route.match(request.method, request.path)) is not None:
+                return route, parameters
+        # API Gateway says the same of a path that does not exist and of one that it was not asked for properly.
+        raise SignatureRefused(MISSING, "Missing Authentication Token")
+
+    def refuse(self, response_type: str, message: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        """An answer for what cannot even be read as a request."""
+        return self._own(response_type, message, str(uuid.uuid4()))
+
+    def _own(self, response_type: str, message: str, request_id: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        own = self._responses.render(response_type, message, request_id)
+        return own.status, list(own.headers.items()), own.body.encode()
+
+
+def proxy_response(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Status, headers and body of a Lambda proxy response. Raises MalformedProxyResponse."""
+    known = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"}
+    if not isinstance(response, dict) or not isinstance(response.get("statusCode"), int) or response.keys() - known:
+        raise MalformedProxyResponse("Malformed Lambda proxy response: it needs statusCode and knows no other keys")
+    body = response.get("body") or ""
+    if not isinstance(body, str):
+        raise MalformedProxyResponse("Malformed Lambda proxy response: the body must be a string")
+    multi = {name: [str(v) for v in values] for name, values in (response.get("multiValueHeaders") or {}).items()}
+    for name, value in (response.get("headers") or {}).items():
+        multi.setdefault(name, [str(value)])
+    headers = [(name, value) for name, values in multi.items() for value in values]
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", "application/json"))
+    return response["statusCode"], headers, base64.b64decode(body) if response.get("isBase64Encoded") else body.encode()
+
+
+class Front:
+    """The gateway on a listening socket, a thread per connection; `url` is what callers are told."""
+
+    def __init__(self, listener: socket.socket, gateway: Gateway, pages: Mapping[str, Page] | None = None) -> None:
+        self.url = f"http://{LOOPBACK}:{port_of(listener)}"
+
+        class Handler(_Handler):
+            served = gateway
+            beside = pages or {}
+
+        self._server = LoopbackServer(listener, Handler)
+        # A short poll only shortens the end of serve_forever; requests wake it at once.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="front", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and free the port. Idempotent."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads HTTP/1.1, keeps connections open, writes one answer per request."""
+
+    served: Gateway
+    beside: Mapping[str, Page]
+    protocol_version = "HTTP/1.1"
+    server_version = "local-stack"
+    sys_version = ""
+    timeout = 75  # an idle keep-alive connection is closed, as a gateway's is
+    disable_nagle_algorithm = True
+    wbufsize = -1  # buffered: head and body leave in one segment
+
+    def _serve(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path == HEALTH_PATH:
+            self._write(200, [("Content-Type", "application/json")], json.dumps({"status": "ready"}).encode())
+            return
+        if self.command == "GET" and (page := self.beside.get(path)) is not None:
+            self._write(200, [("Content-Type", page.content_type), ("Content-Security-Policy", POLICY)], page.body)
+            return
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdecimal():
+            self.close_connection = True
+            self._write(*self.served.refuse("BAD_REQUEST_BODY", "Send the body with a Content-Length"))
+        elif int(length) > LARGEST_BODY:
+            self.close_connection = True
+            self._write(*self.served.refuse("REQUEST_TOO_LARGE", "HTTP content length exceeded 10485760 bytes."))
+        else:
+            body = self.rfile.read(int(length))
+            self._write(*self.served.answer(ReceivedRequest(self.command, path, query, self.headers, body)))
+
+    def __getattr__(self, name: str) -> Any:
+        """http.server looks for do_GET and so on, and answers with a page of its own where there is none."""
+        if name.startswith("do_"):
+            return self._serve
+        raise AttributeError(name)
+
+    def _write(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """No access log: the functions' own logs tell who asked for what."""

@@ -1,0 +1,346 @@
+"""The worker: what it does with one message (P3, P4, P9)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.fakes import World, answering, calling_back, failing_first, issuing, refusing
+from token_broker.core.names import ConnectionName, TokenKey, fingerprint
+from token_broker.core.records import Token
+from token_broker.errors import BrokerUnavailable
+from token_broker.service import Broker
+from token_broker.service.renew import RenewalOutcome
+
+LEASE = timedelta(seconds=17)
+
+
+def token_of(world: World, name: ConnectionName, scope: str = "") -> Token:
+    token = world.record(name, scope).token
+    assert token is not None
+    return token
+
+
+def until_renewal(world: World, name: ConnectionName, scope: str = "") -> None:
+    world.clock.advance(to=token_of(world, name, scope).renew_at)
+
+
+def test_p3_a_due_key_is_renewed_before_its_end_and_nobody_waits(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    assert world.ask(broker, name).access_token == "tok-2"
+    record = world.record(name)
+    assert record.due_at == token_of(world, name).renew_at
+    assert record.retired[0].token_id == fingerprint("tok-1")
+    assert not record.retired[0].revoke
+
+
+def test_a_renewal_takes_at_most_eight_calls(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.faults.calls.clear()
+    world.renew(broker, name)
+    assert world.faults.calls.total() <= 8
+
+
+def test_a_key_that_is_not_due_is_put_back_to_its_time(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    world.tokens.put_off(world.record(name), world.clock())
+    assert world.renew(broker, name).outcome is RenewalOutcome.NOT_DUE
+    assert world.record(name).due_at == token_of(world, name).renew_at
+    assert len(world.provider) == 1
+
+
+def test_a_second_message_for_a_renewed_key_makes_no_request(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    assert [world.renew(broker, name).outcome for _ in range(2)] == [RenewalOutcome.RENEWED, RenewalOutcome.NOT_DUE]
+    assert len(world.provider) == 2
+
+
+def test_a_key_that_is_gone_is_no_fault(world: World, broker: Broker, name: ConnectionName) -> None:
+    assert world.renew(broker, name).outcome is RenewalOutcome.GONE
+
+
+def test_a_key_of_a_deleted_connection_goes_off_the_index(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    world.connections.delete(name, expected=None)
+    renewal = world.renew(broker, name)
+    assert (renewal.outcome, renewal.code) == (RenewalOutcome.GONE, "unknown_connection")
+    assert world.record(name).due_at is None
+
+
+def test_a_failure_of_the_provider_is_a_success_for_the_queue(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.provider.to = answering(503)
+    renewal = world.renew(broker, name)
+    assert (renewal.outcome, renewal.code) == (RenewalOutcome.FAILED, "provider_unavailable")
+    assert world.record(name).due_at == world.clock() + timedelta(seconds=2)
+
+
+def test_a_resting_key_is_due_again_at_the_end_of_its_rest(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.provider.to = failing_first(1, status=503)
+    world.renew(broker, name)
+    renewal = world.renew(broker, name)
+    assert (renewal.outcome, renewal.code) == (RenewalOutcome.COOLDOWN, "provider_unavailable")
+    assert world.record(name).due_at == world.clock() + timedelta(seconds=2)
+    world.clock.advance(2)
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+
+
+def test_p4_the_sweep_never_repeats_a_refusal(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.provider.to = refusing("invalid_client")
+    assert world.renew(broker, name).outcome is RenewalOutcome.FAILED
+    assert world.record(name).due_at is None
+    world.clock.advance(86_400 * 2)
+    assert world.renew(broker, name).outcome is not RenewalOutcome.RENEWED
+    assert len(world.provider) == 2
+
+
+def test_a_missing_secret_rests_a_while(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.secrets.delete(name)
+    renewal = world.renew(broker, name)
+    assert (renewal.outcome, renewal.code) == (RenewalOutcome.FAILED, "connection_misconfigured")
+    assert world.record(name).due_at == world.clock() + timedelta(minutes=5)
+    assert world.ask(broker, name).access_token == "tok-1"
+
+
+@pytest.mark.parametrize("call", ["tokens.read_due", "tokens.take_lease", "vault.read", "sealer.seal", "tokens.commit"])
+def test_our_own_faults_bring_the_message_back(world: World, broker: Broker, name: ConnectionName, call: str) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.faults.fail(call)
+    with pytest.raises(BrokerUnavailable):
+        world.renew(broker, name)
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+
+
+def test_a_live_lease_sends_the_message_back_until_its_end(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    now = world.clock()
+    world.tokens.take_lease(world.record(name), "other", now=now, until=now + LEASE, mark_refresh=False)
+    assert world.renew(broker, name).outcome is RenewalOutcome.LEASED
+    (message,) = world.queue.take()
+    assert (message.name, message.scope_id) == (name, TokenKey(name, "").scope_id)
+    assert message.delay == LEASE
+    world.clock.advance(17)
+    assert world.renew(broker, name).outcome is RenewalOutcome.LEASED
+    assert world.queue.take()[0].delay >= timedelta(seconds=1)
+    assert len(world.provider) == 1
+
+
+def test_a_message_that_the_queue_does_not_take_back_is_our_fault(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    now = world.clock()
+    world.tokens.take_lease(world.record(name), "other", now=now, until=now + LEASE, mark_refresh=False)
+    world.queue.refused = 1
+    with pytest.raises(BrokerUnavailable):
+        world.renew(broker, name)
+
+
+def test_an_unused_key_falls_asleep_after_a_day(world: World, broker: Broker) -> None:
+    name = world.connection("unicommerce")
+    world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
+    world.ask(broker, name)
+    until_renewal(world, name)
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    until_renewal(world, name)
+    assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
+    assert world.record(name).due_at is None
+
+
+def test_a_sleeping_key_that_is_used_again_comes_back(world: World, broker: Broker) -> None:
+    name = world.connection("unicommerce")
+    world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.renew(broker, name)
+    world.clock.advance(3600 * 8)
+    world.tokens.put_off(world.record(name), None)
+    world.ask(broker, name)
+    assert world.record(name).due_at == token_of(world, name).renew_at
+
+
+def test_use_keeps_a_key_awake(world: World, broker: Broker) -> None:
+    name = world.connection("unicommerce")
+    world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
+    world.ask(broker, name)
+    for _ in range(5):
+        until_renewal(world, name)
+        world.ask(broker, name)
+        assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+
+
+def test_use_is_noted_once_in_a_quarter_of_the_lifetime(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    world.faults.calls.clear()
+    for _ in range(45):
+        world.clock.advance(60)
+        world.ask(broker, name)
+    assert world.faults.calls["tokens.read"] == 45
+    assert world.faults.calls["tokens.note_use"] <= 3
+
+
+def test_keep_warm_always_renews_what_nobody_uses(world: World, broker: Broker) -> None:
+    name = ConnectionName("oauth2", "warm")
+    world.secrets.put(name, {"client_id": "id", "client_secret": "secret"})
+    settings = {
+        "allowed_callers": ["*"],
+        "token_url": "https://id.example/token",
+        "scope": "a b",
+        "keep_warm": "always",
+    }
+    broker.connections.put(name, settings, expected=None, absent=False)
+    assert world.renew(broker, name, "a b").outcome is RenewalOutcome.RENEWED
+    for _ in range(3):
+        world.clock.advance(86_400 * 2)
+        assert world.renew(broker, name, "a b").outcome is RenewalOutcome.RENEWED
+
+
+def test_keep_warm_never_leaves_the_index_alone(world: World, broker: Broker) -> None:
+    name = world.connection(keep_warm="never")
+    world.ask(broker, name)
+    assert world.record(name).due_at is None
+    world.clock.advance(2000)
+    world.ask(broker, name)
+    assert world.record(name).due_at is None
+    broker.secret_changed(name)
+    assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
+    assert world.record(name).due_at is None
+
+
+def test_a_suspended_connection_is_not_renewed(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.settings(name, suspended=True)
+    assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
+    assert world.record(name).due_at is None
+    assert len(world.provider) == 1
+
+
+def test_before_the_reissue_window_nothing_is_asked(world: World, broker: Broker) -> None:
+    """Commerce Layer answers with the same token until its last 15 minutes."""
+    name = world.connection("commerce-layer", scope="market:id:1")
+    world.provider.to = issuing(expires_in=14_400)
+    token = world.ask(broker, name).token
+    assert token.expires_at - token.renew_at <= timedelta(seconds=840)
+    world.clock.advance(13_000)
+    assert world.renew(broker, name, "market:id:1").outcome is RenewalOutcome.NOT_DUE
+    until_renewal(world, name, "market:id:1")
+    assert world.renew(broker, name, "market:id:1").outcome is RenewalOutcome.RENEWED
+
+
+def test_the_same_token_again_is_no_loop(world: World, broker: Broker) -> None:
+    """A provider that reissues late: each answer has fewer seconds, and each renewal comes closer to the end."""
+    name = world.connection("commerce-layer", scope="market:id:1")
+    ends_at = world.clock() + timedelta(seconds=7200)
+
+    def reissue(*arguments: object) -> object:
+        left = int((ends_at - world.clock()).total_seconds())
+        return issuing("same", expires_in=left)(*arguments)  # type: ignore[arg-type]  # passed on as they came
+
+    world.provider.to = reissue  # type: ignore[assignment]  # a Send in all but its signature
+    world.ask(broker, name)
+    while world.clock() < ends_at - timedelta(seconds=10):
+        due_at = world.record(name, "market:id:1").due_at
+        assert due_at is not None
+        world.clock.advance(to=max(due_at, world.clock() + timedelta(seconds=1)))
+        world.renew(broker, name, "market:id:1")
+    assert len(world.provider) <= 12
+
+
+def test_p9_a_changed_secret_makes_the_tokens_due(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.ask(broker, name)
+    world.ask(broker, name, scope="a")
+    version = world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
+    assert broker.secret_changed(name) == 2
+    assert world.record(name).due_at == world.clock()
+    world.clock.advance(1)
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    assert token_of(world, name).secret_version == version
+    assert world.record(name).stale_at is None
+    assert world.ask(broker, name, scope="a").access_token == "tok-2"
+
+
+def test_p9_an_acquisition_with_the_old_version_is_due_again_at_once(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    def rotate() -> None:
+        world.clock.advance(1)
+        world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
+        broker.secret_changed(name)
+
+    world.provider.to = calling_back(rotate, issuing())
+    world.ask(broker, name)
+    record = world.record(name)
+    assert record.due_at == world.clock()
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    assert token_of(world, name).secret_version == "v2"
+
+
+def test_p9_a_changed_secret_ends_a_refusal_for_the_sweep_too(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    world.provider.to = refusing("invalid_client")
+    world.renew(broker, name)
+    world.provider.to = issuing()
+    world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
+    broker.secret_changed(name)
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    assert world.record(name).failures() == ()
+
+
+def test_where_the_schedule_stands_still_readers_queue_once_a_minute(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    until_renewal(world, name)
+    for _ in range(300):
+        world.clock.advance(1)
+        world.ask(world.instance(), name)
+    assert 3 <= len(world.queue.take()) <= 5
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+
+
+def test_a_reader_is_served_although_its_note_cannot_be_written(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.ask(broker, name)
+    world.clock.advance(1000)
+    world.faults.fail("tokens.note_use")
+    assert world.ask(broker, name).access_token == "tok-1"
+
+
+def test_p3_a_day_of_steady_use_keeps_nobody_waiting(world: World, broker: Broker) -> None:
+    """Tokens of 300 s, a caller every ten seconds, a message at each due time: only the first caller waits."""
+    name = world.connection("ucommerce")
+    world.provider.to = issuing(expires_in=300, refresh_token="refresh-{n}")
+    waited = 0
+    for _ in range(8640):
+        waited += world.ask(broker, name).source == "provider"
+        world.clock.advance(10)
+        due_at = world.record(name).due_at
+        if due_at is not None and due_at <= world.clock():
+            world.renew(broker, name)
+    assert waited == 1

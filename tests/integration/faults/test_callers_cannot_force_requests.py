@@ -1,0 +1,160 @@
+"""min_ttl and rejected are no levers, and an endpoint's budget holds: counted at the provider, over HTTP."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.integration.faults.playing import Says
+from tests.integration.faults.stage import DONE, MEMORY, MOTO, Stage
+from tests.integration.handlers.functions import BrokerResponse
+from tests.integration.handlers.problems import assert_problem
+from tests.integration.handlers.world import PROVIDERS
+
+CALLERS = 50
+OAUTH = tuple(slug for slug in PROVIDERS if slug != "unicommerce")
+
+
+def usable(answer: BrokerResponse) -> bool:
+    return answer.status == 200 and answer.body["expires_in"] > 0
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_fifty_callers_who_report_every_token_get_few_new_ones(stage: Stage, slug: str) -> None:
+    """For 8 min, each reports whatever he was given last. Meanwhile an honest caller always has a token."""
+    stage.simulator(slug).configure(rate_limit=None, lifetime_s=3600)
+    name = stage.connect(slug)
+    held = stage.token(name).body["token_id"]
+    start, before = stage.clock(), stage.asked(slug)[0]
+    forced_at = []
+    for second in range(0, 481, 15):
+        stage.clock.advance(to=start + timedelta(seconds=second))
+        # The first of them meets an instance without memory, some the same one.
+        for caller in range(CALLERS if second == 0 else 3):
+            ask = stage.token if caller == 0 else stage.token_again
+            asked = stage.asked(slug)[0]
+            answer = ask(name, rejected=held)
+            if stage.asked(slug)[0] > asked:
+                forced_at.append(second)
+            if answer.status == 200:
+                held = answer.body["token_id"]
+            else:
+                assert_problem(answer, 429, "too_many_rejections")
+                assert 1 <= int(answer.headers["retry-after"]) <= 900
+            assert usable(stage.token_again(name)), "an honest caller went without"
+    # 30 s, 60 s, 120 s and 240 s apart, however many report.
+    assert forced_at == [0, 30, 90, 210, 450]
+    assert stage.asked(slug)[0] - before == len(forced_at)
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_a_report_of_a_token_that_was_replaced_costs_nothing(stage: Stage, slug: str) -> None:
+    stage.simulator(slug).configure(reuse=False)
+    name = stage.connect(slug)
+    first = stage.token(name)
+    second = stage.token(name, rejected=first.body["token_id"])
+    asked = stage.asked(slug)
+    for _ in range(10):
+        late = stage.token(name, rejected=first.body["token_id"])
+        assert (late.status, late.body["token_id"]) == (200, second.body["token_id"])
+    assert stage.asked(slug) == asked
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_fifty_callers_who_want_more_life_than_there_is_ask_once_in_thirty_seconds(stage: Stage, slug: str) -> None:
+    """min_ttl just under the life of a new token: each second of age makes every token too short."""
+    stage.simulator(slug).configure(set_fields={"expires_in": 3600}, lifetime_s=3600, reuse=False, rate_limit=None)
+    stage.simulator(slug).configure(**({"jwt_lifetime_s": 7200} if slug == "ucommerce" else {}))
+    name = stage.connect(slug)
+    stage.token(name)
+    start, before = stage.clock(), stage.asked(slug)[0]
+    for second in range(1, 122, 5):
+        stage.clock.advance(to=start + timedelta(seconds=second))
+        for caller in range(CALLERS if second == 1 else 3):
+            ask = stage.token if caller == 0 else stage.token_again
+            assert usable(ask(name, min_ttl="3600"))
+    assert stage.asked(slug)[0] - before <= 4
+
+
+@pytest.mark.parametrize("slug", OAUTH)
+def test_a_min_ttl_over_every_life_asks_nobody(stage: Stage, slug: str) -> None:
+    stage.simulator(slug).configure(set_fields={"expires_in": 600})
+    name = stage.connect(slug)
+    stage.token(name)
+    for _ in range(10):
+        stage.clock.advance(31)
+        answer = stage.token(name, min_ttl="3600")
+        assert (answer.status, answer.body["warnings"]) == (200, ["min_ttl_unmet"])
+    assert stage.asked(slug)[0] == 1
+
+
+@pytest.mark.parametrize("stage", [MEMORY, MOTO], indirect=True)
+def test_a_budget_is_half_the_published_limit_of_a_minute_and_counted_per_endpoint(stage: Stage) -> None:
+    """Commerce Layer admits 30 a minute and address: 15 are the broker's, over all connections."""
+    slug = "commerce-layer"
+    names = [stage.connect(slug, name=f"shop-{index}") for index in range(18)]
+    answers = [stage.token(name) for name in names]
+    assert [answer.status for answer in answers] == [200] * 15 + [503] * 3
+    for answer in answers[15:]:
+        assert_problem(answer, 503, "provider_rate_limited")
+        assert answer.headers["retry-after"] == "60"
+    report = stage.simulator(slug).report()
+    assert (report["token_requests"], report["rate_limited"]) == (15, 0)
+    # No failure is counted: nothing failed.
+    state = stage.state(names[-1])
+    assert (state.body["state"], state.body["last_failure"]) == ("idle", None)
+    stage.clock.advance(60)
+    assert [stage.token(name).status for name in names[15:]] == [200] * 3
+    assert stage.simulator(slug).report()["rate_limited"] == 0
+
+
+def test_renewals_leave_callers_a_third_of_the_budget(stage: Stage) -> None:
+    slug = "commerce-layer"
+    names = [stage.connect(slug, name=f"shop-{index}") for index in range(12)]
+    answers = [stage.token(name) for name in names]
+    stage.near_the_end(answers[0])
+    stage.clock.advance(to=stage.clock().replace(second=0) + timedelta(minutes=1))
+    before = stage.asked(slug)[0]
+    for name in names:
+        assert stage.renew(name) == DONE
+    assert stage.asked(slug)[0] - before == 10
+    # Those that were put off come due with the next minute, and callers meanwhile keep what they have.
+    assert [stage.token(name).status for name in names] == [200] * 12
+    assert stage.asked(slug)[0] - before == 10
+    for _ in range(5):
+        newcomer = stage.connect(slug, name=f"new-{stage.asked(slug)[0]}")
+        assert stage.token(newcomer).status == 200
+    assert_problem(stage.token(stage.connect(slug, name="late")), 503, "provider_rate_limited")
+
+
+def test_trials_and_revocations_count_against_the_budget(stage: Stage) -> None:
+    slug = "commerce-layer"
+    names = [stage.connect(slug, name=f"shop-{index}") for index in range(13)]
+    assert [stage.token(name).status for name in names] == [200] * 13
+    assert stage.api.call("POST", f"/v1/connections/{names[0]}/trial").status == 200
+    assert stage.api.call("DELETE", f"/v1/tokens/{names[1]}").status == 200
+    assert_problem(stage.token(stage.connect(slug, name="late")), 503, "provider_rate_limited")
+
+
+def test_a_limit_of_an_address_rests_all_connections_there(stage: Stage) -> None:
+    slug = "commerce-layer"
+    first, second = (stage.connect(slug, name=name) for name in ("one", "two"))
+    Says(429)(stage, slug)
+    assert_problem(stage.token(first), 503, "provider_rate_limited")
+    assert_problem(stage.token(second), 503, "provider_rate_limited")
+    assert stage.asked(slug)[0] == 1
+    stage.heal(slug)
+    stage.clock.advance(60)
+    assert [stage.token(name).status for name in (first, second)] == [200, 200]
+
+
+@pytest.mark.parametrize("slug", [slug for slug in PROVIDERS if slug != "commerce-layer"])
+def test_a_limit_of_a_connection_rests_no_other(stage: Stage, slug: str) -> None:
+    first, second = (stage.connect(slug, name=name) for name in ("one", "two"))
+    Says(429)(stage, slug)
+    assert_problem(stage.token(first), 503, "provider_rate_limited")
+    stage.heal(slug)
+    assert stage.token(second).status == 200
+    assert_problem(stage.token(first), 503, "provider_rate_limited")
+    assert stage.asked(slug)[0] == 2

@@ -1,0 +1,151 @@
+"""Sealed values open in their own table, item and purpose only; KMS's refusals are the broker's failure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import aws_encryption_sdk
+import boto3
+import pytest
+from aws_encryption_sdk.identifiers import Algorithm
+from botocore.exceptions import ClientError, ConnectTimeoutError
+
+from local.resources import LocalStack
+from token_broker.adapters.kms import KmsSealer
+from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.errors import BrokerUnavailable
+from token_broker.ports import SealBroken
+
+KEY = TokenKey(ConnectionName("unidy", "demo"), "users:read")
+TOKEN = "rqzCqRd-3_jd5MBfn_hoi-e_kSv-D3YmDghJOhaFtsw"
+
+
+@pytest.fixture
+def kms(session: boto3.session.Session) -> Any:
+    return session.client("kms")
+
+
+@pytest.fixture
+def sealer(kms: Any, stack: LocalStack) -> KmsSealer:
+    return KmsSealer(kms, key_arn=stack.sealing_key_arn, table=stack.token_table)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, kms: Any, operation: str, error: Exception) -> None:
+    """KMS answers this operation with an error from now on."""
+
+    def refuse(**_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(kms, operation, refuse)
+
+
+def client_error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "names the caller"}}, "Decrypt")
+
+
+def test_a_value_opens_where_it_was_sealed(sealer: KmsSealer) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    assert sealer.open(sealed, KEY, "access_token") == TOKEN
+    assert TOKEN.encode() not in sealed
+
+
+def test_the_suite_commits_to_its_key_and_does_not_sign(sealer: KmsSealer, stack: LocalStack) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    _, header = aws_encryption_sdk.EncryptionSDKClient().decrypt(source=sealed, key_provider=sealer._master_key)
+    assert header.algorithm is Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
+    assert len(header.encrypted_data_keys) == 1
+    context = {"table": stack.token_table, "key": f"{KEY.pk}|{KEY.sk}", "purpose": "access_token"}
+    assert header.encryption_context == context
+
+
+def test_the_same_value_is_never_sealed_alike(sealer: KmsSealer) -> None:
+    assert sealer.seal(TOKEN, KEY, "access_token") != sealer.seal(TOKEN, KEY, "access_token")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (replace(KEY, scope="users:write"), "access_token"),
+        (replace(KEY, name=ConnectionName("unidy", "other")), "access_token"),
+        (replace(KEY, name=ConnectionName("oauth2", "demo")), "access_token"),
+        (KEY, "refresh_token"),
+        (KEY, ""),
+    ],
+)
+def test_a_value_opens_nowhere_else(sealer: KmsSealer, place: tuple[TokenKey, str]) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    with pytest.raises(SealBroken):
+        sealer.open(sealed, *place)
+
+
+def test_a_value_does_not_open_in_another_table(sealer: KmsSealer, kms: Any, stack: LocalStack) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    other = KmsSealer(kms, key_arn=stack.sealing_key_arn, table="another-table")
+    with pytest.raises(SealBroken):
+        other.open(sealed, KEY, "access_token")
+
+
+def test_a_value_under_another_key_does_not_open(sealer: KmsSealer, kms: Any, stack: LocalStack) -> None:
+    arn = kms.create_key()["KeyMetadata"]["Arn"]
+    sealed = KmsSealer(kms, key_arn=arn, table=stack.token_table).seal(TOKEN, KEY, "access_token")
+    with pytest.raises(SealBroken):
+        sealer.open(sealed, KEY, "access_token")
+
+
+def test_every_tampered_part_breaks_the_seal(sealer: KmsSealer) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    for position in (0, 2, 20, 60, len(sealed) // 2, len(sealed) - 40, len(sealed) - 1):
+        tampered = bytearray(sealed)
+        tampered[position] ^= 1
+        with pytest.raises(SealBroken):
+            sealer.open(bytes(tampered), KEY, "access_token")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 100, -1, -30])
+def test_a_cut_or_foreign_value_breaks_the_seal(sealer: KmsSealer, cut: int) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    for mangled in (sealed[:cut], b"x" * abs(cut)):
+        with pytest.raises(SealBroken):
+            sealer.open(mangled, KEY, "access_token")
+
+
+@pytest.mark.parametrize(
+    "code", ["DisabledException", "AccessDeniedException", "KMSInvalidStateException", "ThrottlingException"]
+)
+def test_a_key_that_is_disabled_or_denied_is_the_brokers_failure(
+    sealer: KmsSealer, kms: Any, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    refusing(monkeypatch, kms, "decrypt", client_error(code))
+    refusing(monkeypatch, kms, "generate_data_key", client_error(code))
+    with pytest.raises(BrokerUnavailable) as opening:
+        sealer.open(sealed, KEY, "access_token")
+    with pytest.raises(BrokerUnavailable) as sealing:
+        sealer.seal(TOKEN, KEY, "access_token")
+    for caught in (opening, sealing):
+        assert "names the caller" not in str(caught.value)
+        assert TOKEN not in repr(caught.value)
+        assert getattr(caught.value, "service_code", None) == code
+
+
+def test_a_kms_that_does_not_answer_is_the_brokers_failure(
+    sealer: KmsSealer, kms: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    timeout = ConnectTimeoutError(endpoint_url="https://kms.eu-west-1.amazonaws.com")
+    refusing(monkeypatch, kms, "decrypt", timeout)
+    refusing(monkeypatch, kms, "generate_data_key", timeout)
+    with pytest.raises(BrokerUnavailable):
+        sealer.open(sealed, KEY, "access_token")
+    with pytest.raises(BrokerUnavailable):
+        sealer.seal(TOKEN, KEY, "access_token")
+
+
+def test_a_ciphertext_that_kms_does_not_know_breaks_the_seal(
+    sealer: KmsSealer, kms: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = sealer.seal(TOKEN, KEY, "access_token")
+    refusing(monkeypatch, kms, "decrypt", client_error("InvalidCiphertextException"))
+    with pytest.raises(SealBroken):
+        sealer.open(sealed, KEY, "access_token")

@@ -1,0 +1,94 @@
+"""Credentials in Secrets Manager: versions and stages, and what counts as absent."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+
+from token_broker.adapters.secrets_manager import SecretsManagerStore, connection_of
+from token_broker.core.names import ConnectionName
+from token_broker.errors import BrokerUnavailable
+
+from .handlers.world import World
+
+NAME = ConnectionName("unidy", "demo")
+PREFIX = "token-broker"
+
+
+@pytest.fixture
+def secrets(world: World) -> SecretsManagerStore:
+    return SecretsManagerStore(world.aws.secrets, prefix=world.stack.secret_prefix)
+
+
+def test_the_current_version_is_read_with_its_id(world: World, secrets: SecretsManagerStore) -> None:
+    world.aws.create_secret("unidy/demo", "first")
+    put = world.aws.secrets.put_secret_value(SecretId=world.aws.secret_id("unidy/demo"), SecretString="second")
+    found = secrets.read(NAME)
+    assert found is not None
+    assert (found.text, found.version) == ("second", put["VersionId"])
+    assert "second" not in repr(found)
+
+
+def test_a_pending_version_is_read_only_when_asked_for(world: World, secrets: SecretsManagerStore) -> None:
+    world.aws.create_secret("unidy/demo", "first")
+    assert secrets.read(NAME, "AWSPENDING") is None
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id("unidy/demo"), SecretString="next", VersionStages=["AWSPENDING"]
+    )
+    current, pending = secrets.read(NAME), secrets.read(NAME, "AWSPENDING")
+    assert current is not None
+    assert pending is not None
+    assert (current.text, pending.text) == ("first", "next")
+
+
+def test_a_secret_that_is_missing_or_to_be_deleted_is_absent(world: World, secrets: SecretsManagerStore) -> None:
+    assert secrets.read(NAME) is None
+    world.aws.create_secret("unidy/demo", "first")
+    world.aws.secrets.delete_secret(SecretId=world.aws.secret_id("unidy/demo"), RecoveryWindowInDays=7)
+    assert secrets.read(NAME) is None
+
+
+def test_a_binary_secret_has_no_text(world: World, secrets: SecretsManagerStore) -> None:
+    arn = world.aws.create_secret("unidy/demo", "first")
+    world.aws.secrets.put_secret_value(SecretId=arn, SecretBinary=b"\x00\x01")
+    found = secrets.read(NAME)
+    assert found is not None
+    assert found.text == ""
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "DecryptionFailure", "InternalServiceError"])
+def test_a_refusal_of_aws_is_the_brokers_failure_and_tells_nothing(
+    secrets: SecretsManagerStore, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def refuse(**_: object) -> object:
+        raise ClientError({"Error": {"Code": code, "Message": "arn of the caller"}}, "GetSecretValue")
+
+    monkeypatch.setattr(secrets._client, "get_secret_value", refuse)
+    with pytest.raises(BrokerUnavailable) as caught:
+        secrets.read(NAME)
+    assert "arn of the caller" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("secret_id", "connection"),
+    [
+        ("token-broker/unidy/demo", "unidy/demo"),
+        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-broker/unidy/demo-AbCdEf", "unidy/demo"),
+        ("arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:token-broker/unidy/a-b-AbCdEf", "unidy/a-b"),
+        ("token-broker/unidy/demo-abcdef", "unidy/demo-abcdef"),
+        ("token-broker/unidy/Demo", None),
+        ("token-broker/unidy", None),
+        ("token-broker", None),
+        ("elsewhere/unidy/demo", None),
+        ("", None),
+    ],
+)
+def test_a_secrets_name_or_arn_tells_its_connection(secret_id: str, connection: str | None) -> None:
+    found = connection_of(secret_id, PREFIX)
+    assert (None if found is None else str(found)) == connection
+
+
+def test_a_prefix_may_have_parts_of_its_own() -> None:
+    found = connection_of("arn:aws:secretsmanager:eu-west-1:1:secret:shop/broker/unidy/demo-AbCdEf", "shop/broker")
+    assert str(found) == "unidy/demo"

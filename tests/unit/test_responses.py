@@ -1,0 +1,333 @@
+"""Odd answers: what is still a token, what is not, and that nothing makes the reader fail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.grant_requests import CATALOGUE, NOW, answer, bearer, jwt
+from token_broker.oauth.exchange import HttpResponse
+from token_broker.oauth.responses import (
+    KNOWN_ERRORS,
+    MAX_TOKEN_CHARACTERS,
+    UnusableResponse,
+    error_code,
+    http_date,
+    json_object,
+    jwt_expiry,
+    read_token,
+    retry_after,
+)
+
+STANDARD, LOGIN = CATALOGUE["oauth2"], CATALOGUE["unicommerce"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def raw(body: bytes, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, {}, body)
+
+
+def why_unusable(reply: HttpResponse) -> str:
+    with pytest.raises(UnusableResponse) as caught:
+        read_token(reply, STANDARD)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------ bodies
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"access_token": "t"}',
+        b'\xef\xbb\xbf{"access_token": "t"}',
+        b' \r\n{"access_token": "t"}\n',
+        '{"access_token": "t", "note": "Zürich"}'.encode("iso-8859-1"),
+        '{"access_token": "t", "note": "Zürich"}'.encode(),
+    ],
+)
+def test_a_charset_slip_costs_no_token(body: bytes) -> None:
+    assert read_token(raw(body), STANDARD).access_token == "t"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"t"',
+        b"12",
+        b"access_token=t&expires_in=5",
+        b"<html></html>",
+        b'{"access_token": "t"',
+        b'{"access_token": "t", "expires_in": NaN}',
+        b'{"access_token": "t", "expires_in": Infinity}',
+        b'{"access_token": "t", "expires_in": ' + b"9" * 5000 + b"}",
+        b"[" * 60_000,
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        '{"access_token": "t"}'.encode("utf-16"),
+        b"\xff\xfe\x00\x00",
+    ],
+)
+def test_what_is_no_json_object_is_no_token(body: bytes) -> None:
+    assert json_object(raw(body)) is None
+    assert why_unusable(raw(body)) == "the answer is no JSON object"
+
+
+@given(st.binary(max_size=200))
+def test_no_body_makes_the_reader_fail(body: bytes) -> None:
+    error_code(json_object(raw(body)))
+    with pytest.raises(UnusableResponse):
+        read_token(raw(body), STANDARD)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["expires_in", "refresh_in", "scope", "refresh_token", "error", "errors"]), JSON)
+)
+def test_whatever_stands_beside_a_token_is_read_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        issued = read_token(answer({"access_token": "t", **fields}), STANDARD)
+    except UnusableResponse:
+        return
+    assert issued.access_token == "t"
+    assert issued.expires_in is None or issued.expires_in > 0
+    assert issued.scope is None or (issued.scope.isascii() and issued.scope.strip() == issued.scope != "")
+
+
+# ------------------------------------------------------------------ the token
+@pytest.mark.parametrize("token", ["t", "a.b-c_d~e+f/g==", "two words", "!", "x" * MAX_TOKEN_CHARACTERS, jwt(sub="é")])
+def test_a_printable_token_is_a_token(token: str) -> None:
+    assert read_token(bearer(token), STANDARD).access_token == token
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(None, "", 7, True, ["t"], {"t": 1}),
+        *("tök", "“t”", "\ud800", "t\n", "t\r\nX: y", "t\x00", "t\x7f", " t", "t "),
+        "x" * (MAX_TOKEN_CHARACTERS + 1),
+    ],
+)
+def test_anything_else_is_none(token: object) -> None:
+    reason = why_unusable(answer({"access_token": token, "token_type": "Bearer"}))
+    assert reason.startswith("access_token ")
+    assert not isinstance(token, str) or len(token) < 3 or token not in reason
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None, ""])
+def test_a_token_type_of_bearer_in_any_case_or_none_is_taken_for_bearer(kind: str | None) -> None:
+    assert read_token(answer({"access_token": "t", "token_type": kind}), STANDARD).access_token == "t"
+    assert read_token(answer({"access_token": "t"}), STANDARD).access_token == "t"
+
+
+@pytest.mark.parametrize("kind", ["mac", "DPoP", "Bearer ", 1, ["Bearer"], True])
+def test_a_token_of_another_type_is_not_sent_as_bearer(kind: object) -> None:
+    assert why_unusable(bearer(token_type=kind)) == "token_type is not bearer"
+
+
+def test_a_token_type_does_not_matter_where_it_is_not_sent_as_bearer() -> None:
+    reply = answer({"status": "SUCCESS", "accessToken": "t", "token_type": "mac"})
+    assert read_token(reply, LOGIN).access_token == "t"
+
+
+# ------------------------------------------------------------------ numbers, scope, refresh token
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        (3599, 3599),
+        ("3599", 3599),
+        (299.5, 299.5),
+        ("1e3", 1000),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_a_lifetime_is_a_number_or_text(told: object, read: float | None) -> None:
+    assert read_token(bearer(expires_in=told), STANDARD).expires_in == read
+
+
+@pytest.mark.parametrize("told", [3_153_600_000, "3153600000", 10**30, 1e300])
+def test_a_century_is_a_lifetime(told: object) -> None:
+    found = read_token(bearer(expires_in=told), STANDARD).expires_in
+    assert found is not None
+    assert found > 172_800
+
+
+@pytest.mark.parametrize("told", [0, -1, "0", "-3600", "soon", True, False, [3600], {"s": 1}, "NaN", "inf", -0.0])
+def test_a_lifetime_that_is_none_makes_no_token(told: object) -> None:
+    assert why_unusable(bearer(expires_in=told)) == "expires_in is not a positive number"
+
+
+@pytest.mark.parametrize(("told", "read"), [(1800, 1800), ("1800", 1800), (0, None), ("soon", None), (None, None)])
+def test_a_wish_to_be_asked_early_costs_no_token(told: object, read: float | None) -> None:
+    assert read_token(bearer(refresh_in=told), STANDARD).refresh_in == read
+
+
+@pytest.mark.parametrize("told", [1e15, 1e300, "1e300", 10**30])
+def test_a_wish_beyond_all_reason_can_still_be_reckoned_with(told: object) -> None:
+    """P11: whoever makes a duration of it must not fail."""
+    found = read_token(bearer(refresh_in=told), STANDARD).refresh_in
+    assert found is None or NOW + timedelta(seconds=found) > NOW
+
+
+def test_the_outage_grace_of_an_issuer_is_no_lifetime() -> None:
+    assert read_token(answer({"access_token": "t", "ext_expires_in": 9999}), STANDARD).expires_in is None
+
+
+@pytest.mark.parametrize(
+    ("granted", "read"),
+    [
+        ("b a", "a b"),
+        ("a  a b", "a b"),
+        (["b", "a"], "a b"),
+        ("Users:Read", "Users:Read"),
+        ("", None),
+        (" ", None),
+        (None, None),
+        ([], None),
+        ([1], None),
+        (7, None),
+        ({"a": 1}, None),
+        ("ä", None),
+        ("a\nb", None),
+        ("x" * 20_000, None),
+    ],
+)
+def test_a_granted_scope_is_text_or_a_list(granted: object, read: str | None) -> None:
+    assert read_token(bearer(scope=granted), STANDARD).scope == read
+
+
+def test_the_date_of_an_answer_is_the_providers_clock() -> None:
+    reply = HttpResponse(200, {"date": "Sun, 22 Nov 2026 12:05:00 GMT"}, b'{"access_token": "t"}')
+    assert read_token(reply, STANDARD).provider_now == NOW + timedelta(minutes=5)
+    assert read_token(answer({"access_token": "t"}, date="yesterday"), STANDARD).provider_now is None
+
+
+# ------------------------------------------------------------------ error codes
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, None),
+        (None, None),
+        ({"error": "invalid_client"}, "invalid_client"),
+        ({"error": "INVALID_CLIENT "}, "invalid_client"),
+        ({"error": ""}, None),
+        ({"error": 7}, None),
+        ({"error": None}, None),
+        ({"error": "AADSTS7000215"}, "unrecognised"),
+        ({"errors": [{"title": "x", "detail": "y", "code": "invalid_scope", "status": "400"}]}, "invalid_scope"),
+        ({"errors": {"title": "x", "code": "invalid_scope"}}, "invalid_scope"),
+        ({"errors": [{"error": "invalid_grant", "error-description": "x"}]}, "invalid_grant"),
+        ({"errors": [{"error": "own"}, {"error": "invalid_grant"}]}, "invalid_grant"),
+        ({"errors": ["invalid_request"]}, "invalid_request"),
+        ({"errors": "invalid_request"}, "invalid_request"),
+        ({"errors": [None, 7, []]}, None),
+        ({"errors": []}, None),
+        ({"status": "FAILED"}, "failed"),
+        ({"status": "INVALID_CREDENTIALS"}, "invalid_credentials"),
+        ({"status": "SUCCESS"}, None),
+        ({"status": 401}, None),
+        ({"error_description": "invalid_client"}, None),
+    ],
+)
+def test_an_error_code_is_found_in_every_vendors_shape(body: dict[str, Any] | None, code: str | None) -> None:
+    assert error_code(body) == code
+
+
+@given(JSON.filter(lambda value: isinstance(value, dict)))
+def test_an_error_code_is_known_unrecognised_or_none(body: dict[str, Any]) -> None:
+    assert error_code({"errors": body, **body}) in {None, "unrecognised", *KNOWN_ERRORS}
+
+
+# ------------------------------------------------------------------ dates and Retry-After
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("Sun, 22 Nov 2026 12:00:00 GMT", NOW),
+        ("Sun, 22 Nov 2026 13:00:00 +0100", NOW),
+        ("Sunday, 22-Nov-26 12:00:00 GMT", NOW),
+        ("Sun, 22 Nov 2026 12:00:00 -0000", NOW),
+        ("", None),
+        ("soon", None),
+        ("Sun, 99 Nov 2026 12:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -0100", None),
+    ],
+)
+def test_an_http_date_is_read_or_is_none(text: str, moment: datetime | None) -> None:
+    assert http_date(text) == moment
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,2} Dec [0-9]{4} [0-9:]{8} [+-][0-9]{4}"))
+def test_no_text_makes_the_reader_of_dates_fail(text: str) -> None:
+    moment = http_date(text)
+    assert moment is None or moment.tzinfo is UTC
+    waits = retry_after({"retry-after": text, "date": text}, NOW)
+    assert waits is None or waits >= timedelta()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "60"}, 60),
+        ({"retry-after": " 60 "}, 60),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "1.5"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "٦٠"}, None),
+        ({"retry-after": "9" * 30}, None),
+        ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT"}, 120),
+        ({"retry-after": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0),
+        ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT", "date": "Sun, 22 Nov 2026 12:01:30 GMT"}, 30),
+        ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT", "date": "nonsense"}, 120),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    waits = retry_after(headers, NOW)
+    assert (waits.total_seconds() if waits is not None else None) == seconds
+
+
+# ------------------------------------------------------------------ JWTs
+def test_the_end_of_a_jwt_is_read_unverified() -> None:
+    assert jwt_expiry(jwt(exp=NOW.timestamp())) == NOW
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "opaque",
+        "a.b",
+        "a.b.c",
+        "a.b.c.d.e",
+        "...",
+        "ä.ö.ü",
+        jwt(),
+        jwt(exp=None),
+        jwt(exp="1900000000"),
+        jwt(exp=True),
+        jwt(exp=[1]),
+        jwt(exp=1e300),
+        jwt(exp=-(10**30)),
+        jwt(exp=float("nan")),
+        jwt(exp=float("inf")),
+        "e30.W10.c2ln",
+        "e30." + "_" * 9 + ".c2ln",
+    ],
+)
+def test_what_is_no_jwt_has_no_end_of_its_own(token: str) -> None:
+    assert jwt_expiry(token) is None
+
+
+@given(st.text(max_size=30) | JSON.map(lambda value: jwt(exp=value)))
+def test_no_token_makes_the_reader_of_jwts_fail(token: str) -> None:
+    end = jwt_expiry(token)
+    assert end is None or end.tzinfo is UTC
