@@ -21,13 +21,14 @@ def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, 
 
 def _renew(body: str) -> bool:
     try:
-        name, scope_id = read_message(body)
+        message = read_message(body)
     except ValueError as error:
         logger.error("message_unreadable", extra=unexpected(error))
         count("InternalErrors")
         return False
+    name = message.name
     try:
-        renewal = broker().renew(name, scope_id)
+        renewal = broker().renew(name, message.scope_id, message.token_id)
     except BrokerUnavailable as error:
         logger.error("renewal_broken_off", code=error.code, service_code=getattr(error, "service_code", None))
         count("Renewals", provider=name.provider, outcome="broken_off")

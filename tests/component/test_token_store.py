@@ -1,20 +1,30 @@
-"""The in-memory token store holds the contract of the real one."""
+"""The in-memory stores pass the contracts of the real ones."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.component.token_store_contract import TokenStoreContract
-from tests.fakes import InMemoryConnectionStore, InMemoryTokenStore
+from tests.component.store_contracts import StoreContracts, Stores
+from tests.fakes import (
+    InMemoryBudgets,
+    InMemoryConnectionStore,
+    InMemoryDueIndex,
+    InMemoryHealthStore,
+    InMemoryTokenStore,
+    InMemoryTokenTable,
+)
 
 
-class TestInMemoryTokenStore(TokenStoreContract):
-    """Over a dictionary."""
+class TestInMemoryStores(StoreContracts):
+    """Over dictionaries."""
 
     @pytest.fixture
-    def connections(self) -> InMemoryConnectionStore:
-        return InMemoryConnectionStore()
-
-    @pytest.fixture
-    def store(self, connections: InMemoryConnectionStore) -> InMemoryTokenStore:
-        return InMemoryTokenStore(connections)
+    def stores(self) -> Stores:
+        connections, table = InMemoryConnectionStore(), InMemoryTokenTable()
+        return Stores(
+            InMemoryTokenStore(connections, table),
+            InMemoryHealthStore(table),
+            InMemoryDueIndex(table),
+            InMemoryBudgets(),
+            connections,
+        )

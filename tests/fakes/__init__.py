@@ -22,7 +22,13 @@ from tests.fakes.senders import (
     unreachable,
 )
 from tests.fakes.simulation import Simulation
-from tests.fakes.token_store import InMemoryTokenStore
+from tests.fakes.token_store import (
+    InMemoryBudgets,
+    InMemoryDueIndex,
+    InMemoryHealthStore,
+    InMemoryTokenStore,
+    InMemoryTokenTable,
+)
 from tests.fakes.world import CALLER, World, make_broker
 
 __all__ = [
@@ -32,8 +38,12 @@ __all__ = [
     "FakeSecretStore",
     "Faults",
     "HandClock",
+    "InMemoryBudgets",
     "InMemoryConnectionStore",
+    "InMemoryDueIndex",
+    "InMemoryHealthStore",
     "InMemoryTokenStore",
+    "InMemoryTokenTable",
     "Recorder",
     "Simulation",
     "World",

@@ -1,24 +1,156 @@
-"""The token store in memory, under the same contract as the one over DynamoDB."""
+"""The token table in memory, under the same contracts as the stores over DynamoDB."""
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from tests.fakes.connection_store import InMemoryConnectionStore
-from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import CLOCK_TOLERANCE, ConnectionHealth, Lease, RetiredToken, TokenRecord
-from token_broker.core.schedule import SHARDS
-from token_broker.ports import Commit, ConnectionStore, DueKey, StoredSettings
-from token_broker.service.sweep import shard_of
+from token_broker.core.records import RetiredToken, TokenRecord
+from token_broker.core.schedule import KEEP, SHARDS, shard_of
+from token_broker.ports import ConnectionItems, ConnectionStore, DueKey, StoredSettings
 
 MINUTE = timedelta(minutes=1)
+# Due time, provider, connection, scope_id and token_id ("" for a token key): in the order of the index.
+Entry = tuple[datetime, str, str, str, str]
+
+
+@dataclass
+class InMemoryTokenTable:
+    """The items of the table. A simulated day asks millions of times: no call looks at more than it is about."""
+
+    records: dict[TokenKey, TokenRecord] = field(default_factory=dict)
+    keys: defaultdict[ConnectionName, dict[str, TokenKey]] = field(default_factory=lambda: defaultdict(dict))
+    retired: defaultdict[ConnectionName, dict[tuple[str, str], RetiredToken]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    health: dict[ConnectionName, ConnectionHealth] = field(default_factory=dict)
+    due: list[list[Entry]] = field(default_factory=lambda: [[] for _ in range(SHARDS)])
+
+    def place(self, key: TokenKey, token_id: str, before: datetime | None, after: datetime | None) -> None:
+        """Moves an item in the due index."""
+        if before == after:
+            return
+        entries, place = self.due[shard_of(key)], (key.name.provider, key.name.connection, key.scope_id, token_id)
+        if before is not None:
+            del entries[bisect_left(entries, (before, *place))]
+        if after is not None:
+            insort(entries, (after, *place))
+
+
+class InMemoryTokenStore:
+    """TokenStore (see ports)."""
+
+    def __init__(self, connections: ConnectionStore | None = None, table: InMemoryTokenTable | None = None) -> None:
+        self._connections = connections or InMemoryConnectionStore()
+        self.table = table or InMemoryTokenTable()
+
+    def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
+        return self._connections.get(key.name), self._record(key)
+
+    def read_due(self, name: ConnectionName, scope_id: str) -> tuple[StoredSettings | None, TokenRecord | None]:
+        key = self.table.keys[name].get(scope_id)
+        return self._connections.get(name), self._record(key) if key is not None else None
+
+    def read_retired(
+        self, name: ConnectionName, scope_id: str, token_id: str
+    ) -> tuple[StoredSettings | None, TokenRecord | None, RetiredToken | None]:
+        retired = self.table.retired[name].get((scope_id, token_id))
+        record = self._record(retired.key) if retired is not None else None
+        return self._connections.get(name), record, retired
+
+    def items(self, name: ConnectionName) -> ConnectionItems:
+        records = [self._record(key) for key in self.table.keys[name].values()]
+        return ConnectionItems(records, list(self.table.retired[name].values()))
+
+    def save(self, before: TokenRecord, after: TokenRecord) -> TokenRecord | None:
+        key = after.key
+        stored = self.table.records.get(key, TokenRecord(key))
+        if stored.revision == after.revision:
+            return None
+        if stored.revision != before.revision:
+            return replace(stored, health=before.health)
+        # A claim of the sweep moves the due time and no revision: it stays unless this write changes it.
+        due_at = stored.due_at if before.due_at == after.due_at else after.due_at
+        delete_at = stored.delete_at if before.delete_at == after.delete_at else after.delete_at
+        self.table.place(key, "", stored.due_at, due_at)
+        self.table.records[key] = replace(after, due_at=due_at, delete_at=delete_at, health=ConnectionHealth())
+        self.table.keys[key.name][key.scope_id] = key
+        return None
+
+    def put_retired(self, token: RetiredToken) -> None:
+        tokens, place = self.table.retired[token.key.name], (token.key.scope_id, token.token_id)
+        before = tokens.get(place)
+        self.table.place(token.key, token.token_id, before.due_at if before is not None else None, token.due_at)
+        tokens[place] = token
+
+    def delete_retired(self, token: RetiredToken) -> None:
+        found = self.table.retired[token.key.name].pop((token.key.scope_id, token.token_id), None)
+        if found is not None:
+            self.table.place(token.key, token.token_id, found.due_at, None)
+
+    def _record(self, key: TokenKey) -> TokenRecord:
+        record = self.table.records.get(key) or TokenRecord(key)
+        health = self.table.health.get(key.name)
+        return record if health is None else replace(record, health=health)
+
+
+class InMemoryHealthStore:
+    """HealthStore (see ports)."""
+
+    def __init__(self, table: InMemoryTokenTable | None = None) -> None:
+        self._table = table or InMemoryTokenTable()
+
+    def save(self, name: ConnectionName, before: ConnectionHealth, after: ConnectionHealth) -> ConnectionHealth | None:
+        stored = self._table.health.get(name, ConnectionHealth())
+        if stored.revision == after.revision:
+            return None
+        if stored.revision != before.revision:
+            return stored
+        self._table.health[name] = after
+        return None
+
+
+class InMemoryDueIndex:
+    """DueIndex (see ports)."""
+
+    def __init__(self, table: InMemoryTokenTable | None = None) -> None:
+        self._table = table or InMemoryTokenTable()
+
+    def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
+        entries = self._table.due[shard]
+        found = entries[: bisect_right(entries, until, key=lambda entry: entry[0])]
+        return [self._due_key(entry) for entry in found]
+
+    def claim(self, due: DueKey, *, until: datetime) -> bool:
+        if due.token_id is not None:
+            retired = self._table.retired[due.name].get((due.scope_id, due.token_id))
+            if retired is None or retired.due_at != due.due_at:
+                return False
+            self._table.place(retired.key, retired.token_id, retired.due_at, until)
+            self._table.retired[due.name][due.scope_id, due.token_id] = replace(retired, due_at=until)
+            return True
+        key = self._table.keys[due.name].get(due.scope_id)
+        if key is None or self._table.records[key].due_at != due.due_at:
+            return False
+        record = self._table.records[key]
+        delete_at = max(record.delete_at, until + KEEP) if record.delete_at is not None else None
+        self._table.place(key, "", record.due_at, until)
+        self._table.records[key] = replace(record, due_at=until, delete_at=delete_at)
+        return True
+
+    def _due_key(self, entry: Entry) -> DueKey:
+        due_at, provider, connection, scope_id, token_id = entry
+        name = ConnectionName(provider, connection)
+        if token_id:
+            delete_at = self._table.retired[name][scope_id, token_id].expires_at + KEEP
+            return DueKey(name, scope_id, due_at, token_id, delete_at)
+        return DueKey(name, scope_id, due_at, None, self._table.records[self._table.keys[name][scope_id]].delete_at)
 
 
 @dataclass(slots=True)
@@ -28,247 +160,39 @@ class _Budget:
     cooldown_until: datetime | None = None
 
 
-class InMemoryTokenStore:
-    """TokenStore (see ports). No call looks at more keys than it is about: a simulated day asks millions of times."""
+class InMemoryBudgets:
+    """Budgets (see ports)."""
 
-    def __init__(self, connections: ConnectionStore | None = None) -> None:
-        self._connections = connections or InMemoryConnectionStore()
-        self._items: dict[TokenKey, TokenRecord] = {}
-        self._keys: defaultdict[ConnectionName, list[TokenKey]] = defaultdict(list)
-        # The due index: each shard's entries (due_at, pk, sk) in their order.
-        self._due: list[list[tuple[datetime, str, str]]] = [[] for _ in range(SHARDS)]
-        self._by_place: dict[tuple[str, str], TokenKey] = {}
-        self._guards: dict[ConnectionName, ConnectionHealth] = {}
-        self._purges = itertools.count(1)
-        self._attempts: dict[ConnectionName, tuple[str, str]] = {}
+    def __init__(self) -> None:
         self._budgets: dict[str, _Budget] = {}
 
-    def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
-        return self._connections.get(key.name), self._guarded(self._seen(key))
+    @property
+    def cooldowns(self) -> Mapping[str, datetime]:
+        """The hosts that were cooled down, and until when."""
+        return {host: budget.cooldown_until for host, budget in self._budgets.items() if budget.cooldown_until}
 
-    def read_due(self, name: ConnectionName, sk: str) -> tuple[StoredSettings | None, TokenRecord | None]:
-        key = self._by_place.get((name.pk, sk))
-        return self._connections.get(name), self._guarded(self._items[key]) if key is not None else None
-
-    def records(self, name: ConnectionName) -> list[TokenRecord]:
-        return [self._guarded(self._items[key]) for key in self._keys.get(name, ())]
-
-    def take_lease(
-        self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
-    ) -> tuple[bool, TokenRecord]:
-        before = self._seen(seen.key)
-        is_held = before.lease is not None and before.lease.until > now - CLOCK_TOLERANCE
-        if before.last_owner != owner and (is_held or before.last_owner != seen.last_owner):
-            return False, before
-        refresh = before.refresh_token
-        if mark_refresh and refresh is not None:
-            refresh = replace(refresh, sent=True)
-        self._put(replace(before, exists=True, last_owner=owner, lease=Lease(owner, until), refresh=refresh))
-        return True, before
-
-    def note_report(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
-        if self._leads(key, owner):
-            self._change(key, rejections=count, rejected_until=until)
-
-    def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
-        record = self._seen(key)
-        if not self._leads(key, owner):
-            return record
-        is_fresh, commit = record.stale_at == commit.from_event.stale_at, commit.over(record)
-        self._change(
-            key,
-            token=commit.token,
-            refresh=commit.refresh_token,
-            retired=commit.retired,
-            lease=None,
-            failure=None,
-            stale_at=None if is_fresh else record.stale_at,
-            due_at=commit.due_at,
-            last_used_at=commit.now if commit.used else record.last_used_at,
-            rejections=record.rejections if commit.keep_rejections else 0,
-            rejected_until=record.rejected_until if commit.keep_rejections else None,
-        )
-        return None
-
-    def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
-        if self._leads(key, owner):
-            refresh = self._seen(key).refresh_token
-            if unmark_refresh and refresh is not None:
-                refresh = replace(refresh, sent=False)
-            self._change(key, lease=None, refresh=refresh)
-
-    def release(
-        self,
-        seen: TokenRecord,
-        owner: str,
-        *,
-        now: datetime,
-        failure: Failure | None = None,
-        unmark_refresh: bool = False,
-        due_at: datetime | None = None,
-    ) -> None:
-        key = seen.key
-        if self._leads(key, owner):
-            self.end_lease(key, owner, unmark_refresh=unmark_refresh)
-            record = self._seen(key)
-            due_at = due_at if record.stale_at == seen.stale_at else now
-            self._change(key, failure=failure or record.failure, due_at=due_at)
-
-    def put_health(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
-        health = self._health(name)
-        found = health.rate_limited if failure.rate_limited else health.failure
-        if found is not None and found.retry_at > failure.retry_at and (seen is None or seen.at != found.at):
-            failure = found
-        health = replace(health, limited=failure) if failure.rate_limited else replace(health, failure=failure)
-        self._guards[name] = replace(health, unresolved_logins=0) if settled else health
-
-    def clear_health(self, name: ConnectionName, seen: ConnectionHealth) -> None:
-        health = self._health(name)
-        if seen.failure is None and seen.rate_limit is None:
-            self._guards[name] = replace(health, unresolved_logins=0)
-            return
-        if health.failure is not None and seen.failure is not None and health.failure.at == seen.failure.at:
-            health = replace(health, failure=None, unresolved_logins=0, new_versions=())
-        if health.rate_limit is not None and seen.rate_limit is not None and health.rate_limit.at == seen.rate_limit.at:
-            health = replace(health, limited=None, unresolved_logins=0, new_versions=())
-        self._guards[name] = health
-
-    def settle_login(self, name: ConnectionName) -> None:
-        health = self._health(name)
-        self._guards[name] = replace(health, unresolved_logins=max(health.unresolved_logins - 1, 0))
-
-    def end_cooldowns(self, name: ConnectionName) -> None:
-        self._guards[name] = replace(self._health(name), failure=None, limited=None, unresolved_logins=0, new_versions=())
-        for record in self.records(name):
-            self._change(record.key, failure=None)
-
-    def begin_login(self, name: ConnectionName, owner: str, version: str) -> int:
-        health, (last_owner, last_version) = self._health(name), self._attempts.get(name, ("", version))
-        if last_version != version:
-            health = replace(health, unresolved_logins=0)
-        if last_owner != owner:
-            health = replace(health, unresolved_logins=health.unresolved_logins + 1)
-        self._guards[name], self._attempts[name] = health, (owner, version)
-        return health.unresolved_logins
-
-    def note_version(self, name: ConnectionName, tried: Sequence[tuple[str, datetime]]) -> None:
-        self._guards[name] = replace(self._health(name), tried=tuple(tried))
-
-    def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
-        health = self._health(name)
-        if health.trial_at is not None and health.trial_at > not_after:
-            return health.trial_at == now
-        self._guards[name] = replace(health, trial_at=now)
-        return True
-
-    def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
-        record = self._seen(key)
-        if record.token is not None:
-            self._change(key, last_used_at=now, due_at=due_at or record.due_at)
-
-    def make_due(self, key: TokenKey, due_at: datetime) -> None:
-        self._put(replace(self._seen(key), exists=True, due_at=due_at))
-
-    def put_off(self, seen: TokenRecord, due_at: datetime | None) -> None:
-        if seen.key in self._items and self._seen(seen.key).due_at == seen.due_at:
-            self._change(seen.key, due_at=due_at)
-
-    def mark_stale(self, name: ConnectionName, now: datetime) -> int:
-        records = self.records(name)
-        for record in records:
-            self._change(record.key, stale_at=now, due_at=now)
-        return len(records)
-
-    def purge(self, record: TokenRecord, revocation_settings: Mapping[str, Any], now: datetime) -> TokenRecord:
-        key = record.key
-        before = self._guarded(self._seen(key))
-        if key not in self._items:
-            return before
-        self._put(
-            TokenRecord(
-                key,
-                last_owner=f"purge-{next(self._purges)}",
-                retired=before.tokens_to_revoke(now),
-                revocation_settings=dict(revocation_settings),
-                due_at=now + MINUTE,
-                exists=True,
-            )
-        )
-        return before
-
-    def retire(
-        self, key: TokenKey, token: RetiredToken, revocation_settings: Mapping[str, Any], due_at: datetime
-    ) -> None:
-        record = self._seen(key)
-        with_settings = (
-            record.revocation_settings if record.revocation_settings is not None else dict(revocation_settings)
-        )
-        self._change(key, retired=(*record.retired, token), revocation_settings=with_settings, due_at=due_at)
-
-    def forget_retired(self, key: TokenKey, token_ids: Sequence[str]) -> None:
-        record = self._seen(key)
-        kept = tuple(item for item in record.retired if item.token_id not in token_ids)
-        self._change(key, retired=kept, revocation_settings=record.revocation_settings if kept else None)
-
-    def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
-        entries = self._due[shard]
-        found = entries[: bisect_right(entries, until, key=lambda entry: entry[0])]
-        return [DueKey(pk, sk, due_at) for due_at, pk, sk in found]
-
-    def claim_due(self, due: DueKey, *, until: datetime) -> bool:
-        key = self._by_place.get((due.pk, due.sk))
-        if key is None or self._items[key].due_at != due.due_at:
-            return False
-        self._change(key, due_at=until)
-        return True
-
-    def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        minute = now.replace(second=0, microsecond=0)
-        budget = self._budgets.setdefault(host, _Budget(minute))
+    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+        budget, minute = self._budgets.get(host), now.replace(second=0, microsecond=0)
+        if budget is None:
+            return None
         if budget.cooldown_until is not None and budget.cooldown_until > now:
             return budget.cooldown_until
         if budget.minute_at < minute:
-            budget.minute_at, budget.taken = minute, 0
-        # Whoever comes with a minute that is over had his chance then.
-        if budget.minute_at > minute or budget.taken >= limit:
-            return minute + MINUTE
+            return None
+        return minute + MINUTE if budget.minute_at > minute or budget.taken >= limit else None
+
+    def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+        free_at = self.free_at(host, now=now, limit=limit)
+        if free_at is not None:
+            return free_at
+        minute = now.replace(second=0, microsecond=0)
+        budget = self._budgets.setdefault(host, _Budget(minute))
+        if budget.minute_at < minute:
+            budget.minute_at = minute
+            budget.taken = 0
         budget.taken += 1
         return None
 
-    def cool_down_host(self, host: str, until: datetime) -> None:
+    def cool_down(self, host: str, until: datetime) -> None:
         budget = self._budgets.setdefault(host, _Budget(datetime.min.replace(tzinfo=until.tzinfo)))
         budget.cooldown_until = max(budget.cooldown_until or until, until)
-
-    def _seen(self, key: TokenKey) -> TokenRecord:
-        return self._items.get(key) or TokenRecord(key)
-
-    def _health(self, name: ConnectionName) -> ConnectionHealth:
-        return self._guards.get(name, ConnectionHealth())
-
-    def _guarded(self, record: TokenRecord) -> TokenRecord:
-        return replace(record, health=self._health(record.key.name))
-
-    def _leads(self, key: TokenKey, owner: str) -> bool:
-        record = self._items.get(key)
-        return record is not None and record.last_owner == owner
-
-    def _change(self, key: TokenKey, **fields: Any) -> None:
-        record = self._items.get(key)
-        if record is not None:
-            self._put(replace(record, **fields))
-
-    def _put(self, record: TokenRecord) -> None:
-        """The only write of a key's record: names and due index follow it."""
-        key, before = record.key, self._items.get(record.key)
-        self._items[key] = record
-        if before is None:
-            pk, sk = key.pk, key.sk
-            self._by_place[pk, sk] = key
-            self._keys[key.name].append(key)
-        if record.due_at == (before.due_at if before is not None else None):
-            return
-        entries, pk, sk = self._due[shard_of(key)], key.pk, key.sk
-        if before is not None and before.due_at is not None:
-            del entries[bisect_left(entries, (before.due_at, pk, sk))]
-        if record.due_at is not None:
-            insort(entries, (record.due_at, pk, sk))

@@ -14,7 +14,13 @@ from tests.fakes.queue import FakeQueue
 from tests.fakes.sealing import FakeSealer
 from tests.fakes.secret_store import FakeSecretStore
 from tests.fakes.senders import Recorder, answering, issuing, recording, redirecting
-from tests.fakes.token_store import InMemoryTokenStore
+from tests.fakes.token_store import (
+    InMemoryBudgets,
+    InMemoryDueIndex,
+    InMemoryHealthStore,
+    InMemoryTokenStore,
+    InMemoryTokenTable,
+)
 from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
 from token_broker.core.connections import NetworkOptions
@@ -25,6 +31,7 @@ from token_broker.service import Broker, TokenRequest, TokenResponse
 from token_broker.service.context import BrokerContext, Deployment
 from token_broker.service.renew import Renewal
 
+PORTS = ("tokens", "health", "due_index", "budgets", "connections", "secrets", "sealer", "queue")
 CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
 REDIRECT_URI = "https://shop.example/callback"
@@ -45,20 +52,24 @@ OAUTH_CREDENTIALS = {"client_id": "id", "client_secret": "secret"}
 
 
 def make_broker(**overrides: Any) -> Broker:
-    """A broker over fakes; any port of Parts may be given."""
+    """A broker over fakes; any field of BrokerContext may be given."""
     clock = overrides.setdefault("clock", HandClock())
     connections = overrides.setdefault("connections", InMemoryConnectionStore())
+    table = InMemoryTokenTable()
     numbers = count(1)
     defaults: dict[str, Any] = {
         "catalogue": load_catalogue(),
-        "tokens": InMemoryTokenStore(connections),
-        "vault": FakeSecretStore(),
+        "tokens": InMemoryTokenStore(connections, table),
+        "health": InMemoryHealthStore(table),
+        "due_index": InMemoryDueIndex(table),
+        "budgets": InMemoryBudgets(),
+        "secrets": FakeSecretStore(),
         "sealer": FakeSealer(),
         "queue": FakeQueue(),
         "send": issuing(),
         "sleep": getattr(clock, "sleep", lambda _seconds: None),
         "new_id": lambda: f"id-{next(numbers)}",
-        "switches": Deployment(),
+        "deployment": Deployment(),
     }
     return Broker(BrokerContext(**defaults | overrides))
 
@@ -67,14 +78,18 @@ class World:
     """Stores, vault, sealer, queue, network and clock that several broker instances share.
 
     `connect`, `provider` and `revoker` are the provider's three endpoints: each records, and `.to` is what it does.
-    `faults` names calls `tokens.…`, `connections.…`, `vault.…`, `sealer.…`, `queue.…`.
+    `faults` names calls `tokens.…`, `connections.…`, `secrets.…`, `sealer.…`, `queue.…`.
     """
 
     def __init__(self) -> None:
         self.clock = HandClock()
         self.faults = Faults()
         self.connections = InMemoryConnectionStore()
-        self.tokens = InMemoryTokenStore(self.connections)
+        table = InMemoryTokenTable()
+        self.tokens = InMemoryTokenStore(self.connections, table)
+        self.health = InMemoryHealthStore(table)
+        self.due_index = InMemoryDueIndex(table)
+        self.budgets = InMemoryBudgets()
         self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
         self.queue = FakeQueue()
@@ -85,10 +100,7 @@ class World:
 
     def instance(self, **overrides: Any) -> Broker:
         """A broker with a memory of its own."""
-        ports = {
-            name: self.faults.around(name, getattr(self, name))
-            for name in ("tokens", "connections", "vault", "sealer", "queue")
-        }
+        ports = {name: self.faults.around(name, getattr(self, name)) for name in PORTS}
         shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
         return make_broker(**{**ports, **shared, **overrides})
 
@@ -115,7 +127,7 @@ class World:
         self.connections.put(name, kept, version=version, expected=None, absent=False)
         return version
 
-    def ask(
+    def get_token(
         self,
         broker: Broker,
         name: ConnectionName,
@@ -144,4 +156,4 @@ class World:
 
     def renew(self, broker: Broker, name: ConnectionName, scope: str = "") -> Renewal:
         """What the worker does with a message for a key."""
-        return broker.renew(name, TokenKey(name, scope).sk)
+        return broker.renew(name, TokenKey(name, scope).scope_id)

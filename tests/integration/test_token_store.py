@@ -1,11 +1,9 @@
-"""The DynamoDB token store holds the contract, and asks the table as it must."""
+"""The DynamoDB stores hold their contracts, and use the table as they must."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -15,24 +13,35 @@ from botocore.config import Config
 from botocore.stub import Stubber
 
 from local.resources import LocalStack
-from tests.component.token_store_contract import TokenStoreContract
-from tests.component.token_store_contract.records import (
+from tests.component.store_contracts import StoreContracts, Stores
+from tests.component.store_contracts.stores import (
     NOW,
-    SETTINGS,
-    a_commit,
-    a_failure,
-    a_refresh,
-    a_token,
+    a_retired,
     after,
-    lease,
+    full_record,
     new_key,
     read,
-    stored,
+    saved,
+    some_health,
 )
 from tests.integration.conftest import LocalSession
 from token_broker.adapters.aws import CLIENT_CONFIG
+from token_broker.adapters.dynamodb.budgets import DynamoBudgets
 from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
+from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
+from token_broker.adapters.dynamodb.items import FORMAT
+from token_broker.adapters.dynamodb.keys import (
+    Key,
+    connection_pk,
+    endpoint_key,
+    health_key,
+    retired_key,
+    token_key_of,
+)
 from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
+from token_broker.core.health import ConnectionHealth
+from token_broker.core.names import TokenKey
 from token_broker.core.records import TokenRecord
 from token_broker.errors import BrokerUnavailable
 
@@ -42,17 +51,22 @@ def dynamodb(session: boto3.session.Session) -> Any:
     return session.client("dynamodb", config=CLIENT_CONFIG)
 
 
-@pytest.fixture(scope="module")
-def store(dynamodb: Any, stack: LocalStack) -> DynamoTokenStore:
-    return DynamoTokenStore(dynamodb, token_table=stack.token_table, connection_table=stack.connection_table)
+def stores_over(client: Any, *, token_table: str, connection_table: str, sleep: Any = lambda _seconds: None) -> Stores:
+    return Stores(
+        DynamoTokenStore(client, token_table=token_table, connection_table=connection_table, sleep=sleep),
+        DynamoHealthStore(client, token_table=token_table),
+        DynamoDueIndex(client, token_table=token_table),
+        DynamoBudgets(client, token_table=token_table),
+        DynamoConnectionStore(client, table=connection_table),
+    )
 
 
 @pytest.fixture(scope="module")
-def connections(dynamodb: Any, stack: LocalStack) -> DynamoConnectionStore:
-    return DynamoConnectionStore(dynamodb, table=stack.connection_table)
+def stores(dynamodb: Any, stack: LocalStack) -> Stores:
+    return stores_over(dynamodb, token_table=stack.token_table, connection_table=stack.connection_table)
 
 
-class TestDynamoTokenStore(TokenStoreContract):
+class TestDynamoStores(StoreContracts):
     """Over the table of template.yaml."""
 
 
@@ -73,89 +87,117 @@ def watched(client: Any) -> Iterator[list[tuple[str, dict[str, Any]]]]:
 
 @cache
 def unreachable_client() -> Any:
-    """A client that nobody answers: for canned answers, and for none."""
+    """A client for canned responses: nobody listens at its endpoint."""
     return LocalSession("http://127.0.0.1:9").client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
 
 
 @contextmanager
-def canned() -> Iterator[tuple[DynamoTokenStore, Stubber]]:
-    """A store whose table answers what it is told to; every answer must be asked for."""
+def canned(sleep: Any = lambda _seconds: None) -> Iterator[tuple[Stores, Stubber]]:
+    """Stores whose table gives canned responses, each of which must be asked for."""
     client = unreachable_client()
     with Stubber(client) as stubber:
-        yield DynamoTokenStore(client, token_table="tokens", connection_table="connections"), stubber
+        yield stores_over(client, token_table="tokens", connection_table="connections", sleep=sleep), stubber
         stubber.assert_no_pending_responses()
 
 
-def item_of(dynamodb: Any, stack: LocalStack, pk: str, sk: str) -> dict[str, Any]:
+def item_of(dynamodb: Any, stack: LocalStack, item_key: Key) -> dict[str, Any]:
+    pk, sk = item_key
     key = {"pk": {"S": pk}, "sk": {"S": sk}}
     found: dict[str, Any] = dynamodb.get_item(TableName=stack.token_table, Key=key, ConsistentRead=True)["Item"]
     return found
 
 
+def key_of(key: TokenKey) -> Key:
+    return token_key_of(key.name, key.scope_id)
+
+
 class TestReads:
-    """P10: one call for settings, token and guard, strongly consistent."""
+    """P10: one call for settings, token and connection health, strongly consistent."""
 
     def test_a_read_is_one_consistent_call_over_both_tables(
-        self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
+        self, stores: Stores, dynamodb: Any, stack: LocalStack
     ) -> None:
         with watched(dynamodb) as calls:
-            store.read(new_key())
+            stores.tokens.read(new_key())
         ((operation, params),) = calls
         assert operation == "BatchGetItem"
         assert set(params["RequestItems"]) == {stack.connection_table, stack.token_table}
         assert all(request["ConsistentRead"] is True for request in params["RequestItems"].values())
 
-    def test_the_keys_of_a_connection_are_read_consistently(self, store: DynamoTokenStore, dynamodb: Any) -> None:
+    def test_the_items_of_a_connection_are_read_consistently(self, stores: Stores, dynamodb: Any) -> None:
         with watched(dynamodb) as calls:
-            store.records(new_key().name)
+            stores.tokens.items(new_key().name)
         ((operation, params),) = calls
         assert (operation, params["ConsistentRead"]) == ("Query", True)
 
-    def test_what_was_not_processed_is_asked_for_again(self) -> None:
+    def test_unprocessed_keys_are_asked_for_again_after_a_growing_pause(self) -> None:
+        pauses: list[float] = []
         key = new_key()
-        settings = {"pk": {"S": key.name.pk}, "settings": {"S": "{}"}, "version": {"S": "s1"}}
-        token = {"pk": {"S": key.pk}, "sk": {"S": key.sk}, "scope": {"S": key.scope}, "rejections": {"N": "2"}}
-        left = {"tokens": {"Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}}], "ConsistentRead": True}}
-        with canned() as (store, stubber):
-            stubber.add_response(
-                "batch_get_item", {"Responses": {"connections": [settings], "tokens": []}, "UnprocessedKeys": left}
-            )
-            stubber.add_response(
-                "batch_get_item", {"Responses": {"tokens": [token]}, "UnprocessedKeys": {}}, {"RequestItems": left}
-            )
-            found, record = store.read(key)
+        pk, sk = key_of(key)
+        settings = {"pk": {"S": pk}, "settings": {"S": "{}"}, "version": {"S": "s1"}}
+        token = {
+            "pk": {"S": pk},
+            "sk": {"S": sk},
+            "scope": {"S": key.scope},
+            "keep_warm": {"S": "used"},
+            "revision": {"S": "r1"},
+        }
+        unprocessed = {"tokens": {"Keys": [{"pk": {"S": pk}, "sk": {"S": sk}}], "ConsistentRead": True}}
+        with canned(pauses.append) as (stores, stubber):
+            first = {"Responses": {"connections": [settings], "tokens": []}, "UnprocessedKeys": unprocessed}
+            second = {"Responses": {"tokens": []}, "UnprocessedKeys": unprocessed}
+            third = {"Responses": {"tokens": [token]}, "UnprocessedKeys": {}}
+            stubber.add_response("batch_get_item", first)
+            stubber.add_response("batch_get_item", second, {"RequestItems": unprocessed})
+            stubber.add_response("batch_get_item", third, {"RequestItems": unprocessed})
+            found, record = stores.tokens.read(key)
         assert found is not None
         assert found.version == "s1"
-        assert record.rejections == 2
+        assert record.revision == "r1"
+        assert pauses == [0.05, 0.1]
 
     def test_a_table_that_never_processes_is_unavailable(self) -> None:
-        left = {"tokens": {"Keys": [{"pk": {"S": "C#a/b"}, "sk": {"S": "GUARD"}}], "ConsistentRead": True}}
-        with canned() as (store, stubber):
+        unprocessed = {"tokens": {"Keys": [{"pk": {"S": "C#a/b"}, "sk": {"S": "HEALTH"}}], "ConsistentRead": True}}
+        with canned() as (stores, stubber):
             for _ in range(5):
-                stubber.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": left})
+                stubber.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": unprocessed})
             with pytest.raises(BrokerUnavailable):
-                store.read(new_key())
+                stores.tokens.read(new_key())
 
     def test_all_pages_of_a_connection_are_read(self) -> None:
         name = new_key().name
-        items = [{"pk": {"S": name.pk}, "sk": {"S": f"T#{number}"}, "scope": {"S": str(number)}} for number in range(3)]
-        last = {"pk": {"S": name.pk}, "sk": {"S": "T#0"}}
+        pk = {"S": connection_pk(name)}
+        keys = [TokenKey(name, str(number)) for number in range(3)]
+        items = [
+            {
+                "pk": pk,
+                "sk": {"S": key_of(key)[1]},
+                "scope": {"S": key.scope},
+                "keep_warm": {"S": "used"},
+                "revision": {"S": "r1"},
+            }
+            for key in keys
+        ]
+        last = {"pk": pk, "sk": items[0]["sk"]}
         expected = {
             "TableName": "tokens",
             "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": name.pk}},
+            "ExpressionAttributeValues": {":pk": pk},
             "ConsistentRead": True,
         }
-        with canned() as (store, stubber):
+        with canned() as (stores, stubber):
             stubber.add_response("query", {"Items": items[:1], "LastEvaluatedKey": last}, expected)
             stubber.add_response("query", {"Items": items[1:]}, {**expected, "ExclusiveStartKey": last})
-            assert [record.key.scope for record in store.records(name)] == ["0", "1", "2"]
+            assert [record.key for record in stores.tokens.items(name).records] == keys
 
     def test_all_pages_of_a_shard_are_read_an_empty_one_included(self) -> None:
+        def scope_id(number: int) -> str:
+            return f"{number:064}"
+
         def entry(number: int) -> dict[str, Any]:
             return {
                 "pk": {"S": "C#a/b"},
-                "sk": {"S": f"T#{number}"},
+                "sk": {"S": f"T#{scope_id(number)}"},
                 "due_shard": {"N": "3"},
                 "due_at": {"N": str(1000 + number)},
             }
@@ -167,139 +209,95 @@ class TestReads:
             "KeyConditionExpression": "due_shard = :shard AND due_at <= :until",
             "ExpressionAttributeValues": {":shard": {"N": "3"}, ":until": {"N": str(int(NOW.timestamp() * 1000))}},
         }
-        with canned() as (store, stubber):
+        with canned() as (stores, stubber):
             stubber.add_response("query", {"Items": [last], "LastEvaluatedKey": last}, expected)
             stubber.add_response(
                 "query", {"Items": [], "LastEvaluatedKey": last}, {**expected, "ExclusiveStartKey": last}
             )
             stubber.add_response("query", {"Items": [entry(1)]}, {**expected, "ExclusiveStartKey": last})
-            assert [due.sk for due in store.due(3, until=NOW)] == ["T#0", "T#1"]
+            assert [due.scope_id for due in stores.due_index.due(3, until=NOW)] == [scope_id(0), scope_id(1)]
 
 
 class TestItems:
-    """What stands in the table, beyond what the contract shows."""
+    """What the table holds, beyond what the contracts show."""
 
-    def test_items_carry_a_format_version_and_an_end(
-        self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
-    ) -> None:
+    def test_items_have_a_format_version_and_a_ttl(self, stores: Stores, dynamodb: Any, stack: LocalStack) -> None:
         key = new_key()
-        stored(store, key)
-        store.put_health(key.name, a_failure(), settled=True)
-        store.take_budget(key.name.connection, now=NOW, limit=1)
-        for pk, sk in ((key.pk, key.sk), (key.pk, "GUARD"), (f"H#{key.name.connection}", "BUDGET")):
-            item = item_of(dynamodb, stack, pk, sk)
-            assert item["format"] == {"N": "1"}
-            assert int(item["ttl"]["N"]) > NOW.timestamp() + 86_400
+        stores.tokens.save(TokenRecord(key), full_record(key))
+        retired = a_retired(key)
+        stores.tokens.put_retired(retired)
+        stores.health.save(key.name, ConnectionHealth(), some_health())
+        stores.budgets.take(key.name.connection, now=NOW, limit=1)
+        keys = (
+            key_of(key),
+            retired_key(key.name, key.scope_id, retired.token_id),
+            health_key(key.name),
+            endpoint_key(key.name.connection),
+        )
+        for item_key in keys:
+            item = item_of(dynamodb, stack, item_key)
+            assert item["format"] == {"N": str(FORMAT)}
+            assert int(item["ttl"]["N"]) >= NOW.timestamp() + 86_400
 
-    def test_an_item_outlives_its_refresh_token(
-        self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
-    ) -> None:
-        key, ends = new_key(), NOW + timedelta(days=30)
-        stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
-        assert int(item_of(dynamodb, stack, key.pk, key.sk)["ttl"]["N"]) > ends.timestamp()
-
-    def test_making_a_key_due_does_not_shorten_its_life(
-        self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
-    ) -> None:
-        """A PUT with keep_warm always must not have the table drop a refresh token of 30 days after two."""
-        key, ends = new_key(), NOW + timedelta(days=30)
-        stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
-        store.make_due(key, after(60))
-        assert int(item_of(dynamodb, stack, key.pk, key.sk)["ttl"]["N"]) > ends.timestamp()
+    def test_a_save_writes_only_what_changed(self, stores: Stores, dynamodb: Any) -> None:
+        key = new_key()
+        record = full_record(key)
+        stores.tokens.save(TokenRecord(key), record)
+        with watched(dynamodb) as calls:
+            saved(stores, record, last_used_at=after(9), lease=None)
+        ((operation, params),) = calls
+        assert operation == "UpdateItem"
+        assert params["UpdateExpression"] == (
+            "SET #last_used_at = :last_used_at, #revision = :revision REMOVE #lease_owner, #lease_since, #lease_until"
+        )
 
     def test_a_key_off_the_index_has_neither_of_its_attributes(
-        self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
+        self, stores: Stores, dynamodb: Any, stack: LocalStack
     ) -> None:
         key = new_key()
-        stored(store, key)
-        assert item_of(dynamodb, stack, key.pk, key.sk).keys() >= {"due_shard", "due_at"}
-        store.put_off(read(store, key), None)
-        assert not item_of(dynamodb, stack, key.pk, key.sk).keys() & {"due_shard", "due_at"}
+        record = saved(stores, TokenRecord(key), due_at=after(1))
+        assert item_of(dynamodb, stack, key_of(key)).keys() >= {"due_shard", "due_at"}
+        saved(stores, record, due_at=None)
+        assert not item_of(dynamodb, stack, key_of(key)).keys() & {"due_shard", "due_at"}
 
-    def test_the_index_holds_keys_only(self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack) -> None:
+    def test_the_index_holds_keys_and_ttl_only(self, stores: Stores, dynamodb: Any, stack: LocalStack) -> None:
         key = new_key()
-        stored(store, key, a_commit(due_at=NOW))
-        shard = item_of(dynamodb, stack, key.pk, key.sk)["due_shard"]
+        stores.tokens.save(TokenRecord(key), full_record(key))
+        shard = item_of(dynamodb, stack, key_of(key))["due_shard"]
         page = dynamodb.query(
             TableName=stack.token_table,
             IndexName="due",
             KeyConditionExpression="due_shard = :shard",
             ExpressionAttributeValues={":shard": shard},
         )
-        assert all(item.keys() == {"pk", "sk", "due_shard", "due_at"} for item in page["Items"])
+        assert page["Items"]
+        assert all(item.keys() <= {"pk", "sk", "due_shard", "due_at", "ttl"} for item in page["Items"])
 
-    def test_an_expired_item_that_the_table_still_holds_is_read_as_it_is(self, store: DynamoTokenStore) -> None:
+    def test_an_expired_item_that_the_table_still_holds_is_read_as_it_is(self, stores: Stores) -> None:
         """AWS may take days to delete: expiry is for the decision to judge."""
-        key, token = new_key(), a_token(expires_at=NOW - timedelta(days=3), issued_at=NOW - timedelta(days=4))
-        assert stored(store, key, a_commit(token)).token == token
+        key = new_key()
+        record = saved(stores, TokenRecord(key), token=full_record(key).token, delete_at=after(-86_400))
+        assert read(stores, key) == record
 
 
 class TestFailures:
-    """Whatever DynamoDB does, callers hear one error."""
+    """Whatever DynamoDB does, callers see one error."""
 
     @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "InternalServerError", "AccessDenied"])
     def test_an_error_of_the_table_is_broker_unavailable(self, code: str) -> None:
         key = new_key()
-        with canned() as (store, stubber):
-            stubber.add_client_error("batch_get_item", code, "arn:aws:dynamodb:secret-details")
-            with pytest.raises(BrokerUnavailable) as caught:
-                store.read(key)
-        assert "secret-details" not in str(caught.value)
-        with canned() as (store, stubber):
-            stubber.add_client_error("update_item", code)
-            with pytest.raises(BrokerUnavailable):
-                store.put_off(TokenRecord(key), None)
-        with canned() as (store, stubber):
-            stubber.add_client_error("query", code)
-            with pytest.raises(BrokerUnavailable):
-                store.due(0, until=NOW)
-
-    def test_a_store_that_nobody_answers_is_broker_unavailable(self) -> None:
-        store = DynamoTokenStore(unreachable_client(), token_table="tokens", connection_table="connections")
-        with pytest.raises(BrokerUnavailable):
-            store.read(new_key())
-
-    def test_a_lease_whose_answer_was_lost_is_known_as_ours(self, store: DynamoTokenStore, dynamodb: Any) -> None:
-        key = new_key()
-        with answers_lost(dynamodb, "UpdateItem") as lost:
-            assert lease(store, key, "a")
-        assert lost["UpdateItem"] == 1
-
-    def test_a_commit_whose_answer_was_lost_is_known_as_ours(self, store: DynamoTokenStore, dynamodb: Any) -> None:
-        key = new_key()
-        assert lease(store, key, "a")
-        with answers_lost(dynamodb, "UpdateItem") as lost:
-            assert store.commit(key, "a", a_commit()) is None
-        assert lost["UpdateItem"] == 1
-        assert read(store, key).token == a_token()
-
-    def test_a_purge_whose_answer_was_lost_still_tells_what_is_to_be_revoked(
-        self, store: DynamoTokenStore, dynamodb: Any
-    ) -> None:
-        key = new_key()
-        record: TokenRecord = stored(store, key)
-        with answers_lost(dynamodb, "UpdateItem") as lost:
-            before = store.purge(record, SETTINGS, after(60))
-        assert lost["UpdateItem"] == 1
-        assert [item.token_id for item in before.tokens_to_revoke(after(60))] == [a_token().token_id]
-        assert [item.token_id for item in read(store, key).retired] == [a_token().token_id]
-
-
-@contextmanager
-def answers_lost(client: Any, operation: str) -> Iterator[Counter[str]]:
-    """The table takes the first call of an operation, and its answer never arrives: botocore sends it again."""
-    lost: Counter[str] = Counter()
-
-    def lose(**_: Any) -> int | None:
-        if lost[operation]:
-            return None
-        lost[operation] += 1
-        return 0  # seconds to wait before the retry
-
-    # First in line, so that botocore's own judgement of a good answer does not come before it.
-    event = f"needs-retry.dynamodb.{operation}"
-    client.meta.events.register_first(event, lose)
-    try:
-        yield lost
-    finally:
-        client.meta.events.unregister(event, lose)
+        record = full_record(key)
+        calls = {
+            "batch_get_item": lambda stores: stores.tokens.read(key),
+            "update_item": lambda stores: stores.tokens.save(TokenRecord(key), record),
+            "query": lambda stores: stores.due_index.due(0, until=NOW),
+            "put_item": lambda stores: stores.tokens.put_retired(a_retired(key)),
+            "delete_item": lambda stores: stores.tokens.delete_retired(a_retired(key)),
+            "get_item": lambda stores: stores.budgets.free_at("host", now=NOW, limit=1),
+        }
+        for operation, call in calls.items():
+            with canned() as (stores, stubber):
+                stubber.add_client_error(operation, code, "arn:aws:dynamodb:secret-details")
+                with pytest.raises(BrokerUnavailable) as caught:
+                    call(stores)
+            assert "secret-details" not in str(caught.value)

@@ -95,7 +95,13 @@ TABLE: list[tuple[int, ExchangeResult, str, FailureLevel, timedelta | None]] = [
         seconds(90),
     ),
     (6, ExchangeResult("token", 503, has_retry_after=True), LIMITED, FailureLevel.ENDPOINT, MIN),
-    (6, ExchangeResult("token", 429, retry_after=seconds(0), has_retry_after=True), LIMITED, FailureLevel.ENDPOINT, MIN),
+    (
+        6,
+        ExchangeResult("token", 429, retry_after=seconds(0), has_retry_after=True),
+        LIMITED,
+        FailureLevel.ENDPOINT,
+        MIN,
+    ),
     (7, ExchangeResult("token", 401, error="invalid_client"), REFUSED, FailureLevel.CONNECTION, None),
     (7, ExchangeResult("token", 400, error="unauthorized_client"), REFUSED, FailureLevel.CONNECTION, None),
     (

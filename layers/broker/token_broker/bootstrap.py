@@ -27,7 +27,10 @@ from token_broker.service.context import BrokerContext, Deployment, TimeLimits
 from token_broker.settings import Settings
 
 if TYPE_CHECKING:
+    from token_broker.adapters.dynamodb.budgets import DynamoBudgets
     from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+    from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
+    from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
     from token_broker.adapters.kms import KmsSealer
     from token_broker.adapters.secrets_manager import SecretsManagerStore
     from token_broker.adapters.sqs import SqsRenewalQueue
@@ -77,6 +80,21 @@ def build_broker(
 
         return DynamoConnectionStore(dynamodb, table=settings.connection_table)
 
+    def health() -> DynamoHealthStore:
+        from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
+
+        return DynamoHealthStore(dynamodb, token_table=settings.token_table)
+
+    def due_index() -> DynamoDueIndex:
+        from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
+
+        return DynamoDueIndex(dynamodb, token_table=settings.token_table)
+
+    def budgets() -> DynamoBudgets:
+        from token_broker.adapters.dynamodb.budgets import DynamoBudgets
+
+        return DynamoBudgets(dynamodb, token_table=settings.token_table)
+
     def secrets() -> SecretsManagerStore:
         from token_broker.adapters.secrets_manager import SecretsManagerStore
 
@@ -99,8 +117,11 @@ def build_broker(
         BrokerContext(
             catalogue=load_catalogue(),
             tokens=DynamoTokenStore(
-                dynamodb, token_table=settings.token_table, connection_table=settings.connection_table
+                dynamodb, token_table=settings.token_table, connection_table=settings.connection_table, sleep=sleep
             ),
+            health=cast("DynamoHealthStore", _Lazy(health)),
+            due_index=cast("DynamoDueIndex", _Lazy(due_index)),
+            budgets=cast("DynamoBudgets", _Lazy(budgets)),
             connections=cast("DynamoConnectionStore", _Lazy(connections)),
             secrets=cast("SecretsManagerStore", _Lazy(secrets)),
             sealer=cast("KmsSealer", _Lazy(sealer)),

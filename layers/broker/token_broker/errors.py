@@ -196,7 +196,12 @@ class AcquisitionInProgress(BrokerError):
 
 
 class BrokerUnavailable(BrokerError):
-    """DynamoDB, KMS, Secrets Manager or SQS failed. The log has the cause."""
+    """DynamoDB, KMS, Secrets Manager or SQS failed. The log has the cause.
+
+    `remembered`: the token key's record holds this failure and its cooldown.
+    """
+
+    remembered = False
 
     code = "broker_unavailable"
     title = "The broker is not available"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.credentials import Secret
-from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import ConnectionHealth, RefreshToken, RetiredToken, Token, TokenRecord
+from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 Clock = Callable[[], datetime]
@@ -31,163 +31,86 @@ class StoredSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class DueKey:
-    """An entry of the due index. A claim holds only if `due_at` has not changed."""
+class ConnectionItems:
+    """All that is stored of a connection's tokens."""
 
-    name: ConnectionName
-    scope_id: str
-    due_at: datetime
-
-
-class ConditionFailed(Exception):
-    """The condition of a write did not hold: somebody else was first."""
+    records: Sequence[TokenRecord]
+    retired: Sequence[RetiredToken]
 
 
 class TokenStore(Protocol):
-    """The token cache. Reads are strongly consistent. A write of a lease holder holds only while it owns the lease.
-
-    Every method raises BrokerUnavailable if the store fails.
-    """
+    """The token cache. Reads are strongly consistent. Raises BrokerUnavailable if the store fails."""
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
-        """Settings, token and guard in one call."""
+        """Settings, token key and connection health in one call."""
 
     def read_due(self, name: ConnectionName, scope_id: str) -> tuple[StoredSettings | None, TokenRecord | None]:
         """The same for a key of the due index. None where the item is gone."""
 
-    def records(self, name: ConnectionName) -> list[TokenRecord]:
-        """Every token key of a connection, with its guard."""
+    def read_retired(
+        self, name: ConnectionName, scope_id: str, token_id: str
+    ) -> tuple[StoredSettings | None, TokenRecord | None, RetiredToken | None]:
+        """The same with a retired token of the key."""
 
-    def take_lease(
-        self, read_as: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
-    ) -> tuple[bool, TokenRecord]:
-        """Takes the lease, unless somebody holds it or held it after the record was read as `read_as`.
+    def items(self, name: ConnectionName) -> ConnectionItems:
+        """All token keys of a connection with its health, and its retired tokens."""
 
-        The same write marks the stored refresh token as sent. Returns whether it was taken, and the record as it was
-        before the write, without connection health. A repeat by the same owner succeeds and finds the refresh token
-        marked.
+    def save(self, before: TokenRecord, after: TokenRecord) -> TokenRecord | None:
+        """Writes what differs, if the item is still at `before.revision`. `after.revision` is the new one.
+
+        Returns None, else the record that is stored, with the health of `before`. A repeat of a write that took effect
+        succeeds.
         """
 
-    def note_report(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
-        """Notes a token request that a report caused, before it is sent."""
+    def put_retired(self, token: RetiredToken) -> None:
+        """Stores a retired token, or replaces it."""
 
-    def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
-        """Stores a token if `owner` still owns the lease, and ends it. Returns None, else the record that is stored.
+    def delete_retired(self, token: RetiredToken) -> None: ...
 
-        Changes since the lease was taken are kept (see Commit.over).
-        """
 
-    def end_lease(self, key: TokenKey, owner: str, *, unmark_refresh: bool = False) -> None:
-        """Ends the lease if `owner` owns it. Changes nothing else."""
+class HealthStore(Protocol):
+    """The health of connections. Raises BrokerUnavailable if the store fails."""
 
-    def release(
-        self,
-        read_as: TokenRecord,
-        owner: str,
-        *,
-        now: datetime,
-        failure: Failure | None = None,
-        unmark_refresh: bool = False,
-        due_at: datetime | None = None,
-    ) -> None:
-        """Ends the lease after a failure, if `owner` owns it. `due_at` None: off the due index.
+    def save(self, name: ConnectionName, before: ConnectionHealth, after: ConnectionHealth) -> ConnectionHealth | None:
+        """Writes if the item is still at `before.revision`. Returns None, else the health that is stored."""
 
-        `read_as`: the record when the lease was taken. If the secret changed since then, the key is due at once.
-        """
 
-    def put_health(
-        self, name: ConnectionName, failure: Failure, *, settled: bool, replaced: Failure | None = None
-    ) -> None:
-        """Remembers a failure of the whole connection. `settled`: no login is unresolved any more.
+@dataclass(frozen=True, slots=True)
+class DueKey:
+    """An entry of the due index: a token key, or one of its retired tokens. A claim holds only for this `due_at`."""
 
-        It replaces the failure `replaced`. A failure stored since then stays if its cooldown is longer. A rate limit
-        is stored beside any other failure.
-        """
+    name: ConnectionName
+    scope_id: str
+    due_at: datetime
+    token_id: str | None = None
+    delete_at: datetime | None = None
 
-    def clear_health(self, name: ConnectionName, read_as: ConnectionHealth) -> None:
-        """Forgets the failures of `read_as` and the unresolved logins."""
 
-    def end_cooldowns(self, name: ConnectionName) -> None:
-        """Forgets the failures of the connection and of each of its keys."""
-
-    def begin_login(self, name: ConnectionName, owner: str, version: str) -> int:
-        """Counts an owner's login, once, before it is sent. Returns how many are unresolved, this one included.
-
-        Logins with another version of the secret do not count.
-        """
-
-    def settle_login(self, name: ConnectionName) -> None:
-        """The outcome of one login is known."""
-
-    def note_version(self, name: ConnectionName, new_versions: Sequence[tuple[str, datetime]]) -> None:
-        """Remembers which secret versions were first used when."""
-
-    def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
-        """Notes a trial unless there was one after `not_after`."""
-
-    def note_use(self, key: TokenKey, *, now: datetime, due_at: datetime | None) -> None:
-        """Notes that a key is used. `due_at` puts it back into the due index."""
-
-    def make_due(self, key: TokenKey, due_at: datetime) -> None:
-        """Makes a key due, even one without a token yet (keep_warm always)."""
-
-    def put_off(self, read_as: TokenRecord, due_at: datetime | None) -> None:
-        """Moves a key's due time, or takes it off the index (None), unless it moved since `read_as` was read."""
-
-    def mark_stale(self, name: ConnectionName, now: datetime) -> int:
-        """The connection's secret or settings changed: its keys are due at once. Returns how many keys."""
-
-    def purge(self, record: TokenRecord, revocation_settings: Mapping[str, Any], now: datetime) -> TokenRecord:
-        """Drops token, refresh token, lease and failure in one write. Live tokens stay sealed, only to be revoked.
-
-        Returns the record as it was, which can be newer than the one given.
-        """
-
-    def retire(
-        self, key: TokenKey, token: RetiredToken, revocation_settings: Mapping[str, Any], due_at: datetime
-    ) -> None:
-        """Keeps one more token to be revoked."""
-
-    def forget_retired(self, key: TokenKey, token_ids: Sequence[str]) -> None:
-        """These tokens are revoked or expired."""
+class DueIndex(Protocol):
+    """The keys that the sweep must look at. Raises BrokerUnavailable if the store fails."""
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
         """All keys of a shard that are due by `until`, the most urgent first."""
 
-    def claim_due(self, due: DueKey, *, until: datetime) -> bool:
+    def claim(self, due: DueKey, *, until: datetime) -> bool:
         """Moves the due time on, unless somebody else did. Returns whether it did."""
 
-    def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+
+class Budgets(Protocol):
+    """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails."""
+
+    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+        """None if a request may be taken, else when to try again. Takes nothing."""
+
+    def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         """Takes one request from the host's budget for this minute. Returns None, or when to try again."""
 
-    def cool_down_host(self, host: str, until: datetime) -> None:
+    def cool_down(self, host: str, until: datetime) -> None:
         """This host is not asked before `until`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What a successful acquisition stores. `used`: a caller asked for it. `read_as`: the record when the lease was taken."""
-
-    read_as: TokenRecord
-    token: Token
-    refresh_token: RefreshToken | None
-    retired: tuple[RetiredToken, ...]
-    due_at: datetime | None
-    now: datetime
-    used: bool
-    keep_rejections: bool
-
-    def over(self, record: TokenRecord) -> Commit:
-        """The same for a record that changed since the lease was taken.
-
-        Tokens retired since then stay, tokens revoked since then do not come back, and a changed secret is due.
-        """
-        kept = {item.token_id for item in (*self.retired, *self.read_as.retired)} | {self.token.token_id}
-        gone = {item.token_id for item in self.read_as.retired} - {item.token_id for item in record.retired}
-        retired = tuple(item for item in self.retired if item.token_id not in gone)
-        retired += tuple(item for item in record.retired if item.token_id not in kept)
-        due_at = self.now if record.stale_at != self.read_as.stale_at else self.due_at
-        return replace(self, retired=retired, due_at=due_at)
+class ConditionFailed(Exception):
+    """The condition of a write did not hold: somebody else was first."""
 
 
 # As an expected version: any, but the item must exist (If-Match: *).
@@ -202,33 +125,42 @@ class ConnectionStore(Protocol):
     def put(
         self, name: ConnectionName, settings: Mapping[str, Any], *, version: str, expected: str | None, absent: bool
     ) -> StoredSettings | None:
-        """Writes if the stored version is `expected` (None: whatever it is), or if there is none (`absent`).
+        """Writes if the stored version is `expected` (None: any), or if there is none (`absent`).
 
-        Returns what stood there before. Raises Unclaimed if the condition does not hold.
+        Returns what was stored before. Raises ConditionFailed.
         """
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> bool:
-        """Whether there was one. Raises Unclaimed if it has another version."""
+        """Returns whether there was one. Raises ConditionFailed if it has another version."""
 
     def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:
         """Some connections, and the cursor of the next page. Raises ValueError for an invalid cursor."""
+
+
+class SecretNotReadable(Exception):
+    """The secret exists, but the broker may not read it or decrypt it."""
 
 
 class SecretStore(Protocol):
     """The credentials. Raises BrokerUnavailable if the store fails."""
 
     def read(self, name: ConnectionName, stage: str = "AWSCURRENT") -> Secret | None:
-        """The secret's version at a stage; None if there is no such secret or version."""
+        """The secret's version at a stage; None if there is no such secret or version. Raises SecretNotReadable."""
 
 
 class SealBroken(Exception):
     """A sealed value cannot be opened here: it was changed, moved, or sealed with another key."""
 
 
+# Seals one value with a data key that is there already.
+Seal = Callable[[str], bytes]
+
+
 class Sealer(Protocol):
     """Seals a value for one token key and purpose. Raises BrokerUnavailable if KMS fails."""
 
-    def seal(self, value: str, key: TokenKey, purpose: str) -> bytes: ...
+    def prepare(self, key: TokenKey, purpose: str) -> Seal:
+        """Gets the data key now. The returned function calls no service, and is used once."""
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
         """Raises SealBroken."""
@@ -236,11 +168,12 @@ class Sealer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RenewalMessage:
-    """A message to the worker. It names a token key and holds nothing else."""
+    """A message to the worker. It names a token key, or one of its retired tokens, and holds nothing else."""
 
     name: ConnectionName
     scope_id: str
     delay: timedelta = timedelta()
+    token_id: str | None = None
 
 
 class RenewalQueue(Protocol):

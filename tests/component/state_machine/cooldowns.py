@@ -137,9 +137,7 @@ class Rests:
         elif last.until > failure.retry_at:
             self._breaks("P4: a failure shortened the rest of another")
 
-    def _least(
-        self, which: Credentials, by: SentRequest, refusals: int, outages: int, *, refused: bool
-    ) -> timedelta:
+    def _least(self, which: Credentials, by: SentRequest, refusals: int, outages: int, *, refused: bool) -> timedelta:
         """How long it must rest at least. `refused`: a refusal is stored, new or old."""
         if refusals:
             return REFUSED_COOLDOWNS[min(refusals, len(REFUSED_COOLDOWNS)) - 1]

@@ -9,16 +9,22 @@ import aws_encryption_sdk
 from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError, DecryptKeyError
 from aws_encryption_sdk.identifiers import Algorithm, CommitmentPolicy
 from aws_encryption_sdk.key_providers.kms import KMSMasterKey
+from aws_encryption_sdk.materials_managers import EncryptionMaterialsRequest
+from aws_encryption_sdk.materials_managers.base import CryptoMaterialsManager
+from aws_encryption_sdk.materials_managers.default import DefaultCryptoMaterialsManager
 from botocore.exceptions import BotoCoreError, ClientError
 
 from token_broker.adapters.aws import AwsServiceFailed, error_code
 from token_broker.core.names import TokenKey
-from token_broker.ports import SealBroken
+from token_broker.ports import Seal, SealBroken
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
 KMS = "KMS"
+ALGORITHM = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
+COMMITMENT = CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT
+FRAME_LENGTH = 4096
 # KMS's codes for a ciphertext of another key or another encryption context.
 BROKEN = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
 
@@ -42,31 +48,56 @@ class _MasterKey(KMSMasterKey):  # type: ignore[misc]  # the SDK has no types
             raise
 
 
+class _Prepared(CryptoMaterialsManager):  # type: ignore[misc]  # the SDK has no types
+    """Gives the data key that is there already."""
+
+    def __init__(self, materials: Any) -> None:
+        self._materials = materials
+
+    def get_encryption_materials(self, request: Any) -> Any:  # noqa: ARG002  # the SDK's signature
+        return self._materials
+
+    def decrypt_materials(self, request: Any) -> Any:
+        raise TypeError("it only encrypts")
+
+
 class KmsSealer:
     """Sealer (see ports): a committing suite without signature, one key, every context pair compared."""
 
     def __init__(
         self, client: KMSClient, *, key_arn: str, table: str, on_broken: Callable[[TokenKey, str], None] | None = None
     ) -> None:
-        self._sdk = aws_encryption_sdk.EncryptionSDKClient(
-            commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT, max_encrypted_data_keys=1
-        )
+        self._sdk = aws_encryption_sdk.EncryptionSDKClient(commitment_policy=COMMITMENT, max_encrypted_data_keys=1)
         self._master_key = _MasterKey(key_id=key_arn, client=client)
         self._table = table
         self._on_broken = on_broken
 
-    def seal(self, value: str, key: TokenKey, purpose: str) -> bytes:
+    def prepare(self, key: TokenKey, purpose: str) -> Seal:
+        """Asks KMS for a data key now, so that sealing cannot fail after a token was issued."""
+        context = self._context(key, purpose)
+        request = EncryptionMaterialsRequest(
+            encryption_context=context,
+            frame_length=FRAME_LENGTH,
+            commitment_policy=COMMITMENT,
+            algorithm=ALGORITHM,
+        )
         try:
-            sealed, _header = self._sdk.encrypt(
-                source=value.encode(),
-                key_provider=self._master_key,
-                encryption_context=self._context(key, purpose),
-                algorithm=Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY,
-            )
+            materials = DefaultCryptoMaterialsManager(self._master_key).get_encryption_materials(request)
         except (AWSEncryptionSDKClientError, BotoCoreError) as error:
             cause = error.__cause__
             raise AwsServiceFailed(KMS, error_code(cause) if isinstance(cause, ClientError) else "") from None
-        return bytes(sealed)
+
+        def seal(value: str) -> bytes:
+            sealed, _header = self._sdk.encrypt(
+                source=value.encode(),
+                materials_manager=_Prepared(materials),
+                encryption_context=context,
+                algorithm=ALGORITHM,
+                frame_length=FRAME_LENGTH,
+            )
+            return bytes(sealed)
+
+        return seal
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
         try:

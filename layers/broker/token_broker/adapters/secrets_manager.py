@@ -9,12 +9,15 @@ from botocore.exceptions import ClientError
 from token_broker.adapters.aws import aws_errors, error_code
 from token_broker.core.credentials import Secret
 from token_broker.core.names import ConnectionName, is_name
+from token_broker.ports import SecretNotReadable
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 # No such secret or stage; a secret that is scheduled for deletion.
 ABSENT = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
+# The role may not read the secret, or Secrets Manager may not decrypt it for the role.
+NOT_READABLE = frozenset({"AccessDeniedException", "DecryptionFailure"})
 
 
 class SecretsManagerStore:
@@ -31,6 +34,8 @@ class SecretsManagerStore:
             except ClientError as error:
                 if error_code(error) in ABSENT:
                     return None
+                if error_code(error) in NOT_READABLE:
+                    raise SecretNotReadable from None
                 raise
         # A binary secret gives an empty text, which is misconfigured.
         return Secret(response.get("SecretString", ""), response["VersionId"])

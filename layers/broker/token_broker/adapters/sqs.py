@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
-from token_broker.core.names import SCOPE_ID, ConnectionName, is_name
+from token_broker.core.names import SCOPE_ID, TOKEN_ID, ConnectionName, is_name
 from token_broker.ports import RenewalMessage
 
 if TYPE_CHECKING:
@@ -46,22 +46,30 @@ class SqsRenewalQueue:
 
 
 def write_message(message: RenewalMessage) -> str:
-    """The body of a message: `{"version": 1, "provider": …, "connection": …, "scope_id": …}`."""
-    body = {
+    """The body of a message: `{"version": 1, "provider": …, "connection": …, "scope_id": …}`.
+
+    `token_id` is added for a retired token.
+    """
+    body: dict[str, Any] = {
         "version": VERSION,
         "provider": message.name.provider,
         "connection": message.name.connection,
         "scope_id": message.scope_id,
     }
+    if message.token_id is not None:
+        body["token_id"] = message.token_id
     return json.dumps(body, separators=(",", ":"))
 
 
-def read_message(body: str) -> tuple[ConnectionName, str]:
-    """The connection and scope_id in a message. Raises ValueError for any other body."""
+def read_message(body: str) -> RenewalMessage:
+    """The message in a body. Raises ValueError for any other body."""
     data = json.loads(body)
     if not isinstance(data, dict) or data.get("version") != VERSION:
         raise ValueError("not a renewal message of this version")
     provider, connection, scope_id = data.get("provider"), data.get("connection"), str(data.get("scope_id"))
     if not (is_name(provider) and is_name(connection) and SCOPE_ID.fullmatch(scope_id)):
         raise ValueError("a renewal message that does not name a token key")
-    return ConnectionName(str(provider), str(connection)), scope_id
+    token_id = data.get("token_id")
+    if token_id is not None and not (isinstance(token_id, str) and TOKEN_ID.fullmatch(token_id)):
+        raise ValueError("a renewal message that does not name a token")
+    return RenewalMessage(ConnectionName(str(provider), str(connection)), scope_id, token_id=token_id)

@@ -102,6 +102,11 @@ class Connection:
         return version == self.version and settings == self.settings
 
     @property
+    def warmth(self) -> str:
+        """What a token key is kept warm for: the setting, or `suspended`."""
+        return "suspended" if self.suspended else self.keep_warm
+
+    @property
     def lifetime_cap(self) -> timedelta | None:
         return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None
 

@@ -18,6 +18,7 @@ class FailureKind(Enum):
     INVALID = "provider_invalid_response"
     RATE_LIMITED = "provider_rate_limited"
     REFUSED = "provider_refused"
+    BROKER = "broker_unavailable"
 
     @property
     def code(self) -> str:
@@ -53,6 +54,7 @@ class ExchangeFailure:
 # Failure rules that this module treats in a way of their own.
 CREDENTIALS_DOUBTED = "credentials_doubted"
 CREDENTIALS_REFUSED = "credentials_refused"
+UNKNOWN_ERROR = "unknown_error"
 MISCONFIGURED = "misconfigured"
 
 FIXED_COOLDOWNS = {
@@ -61,7 +63,9 @@ FIXED_COOLDOWNS = {
     "redirected_elsewhere": timedelta(minutes=15),
     "request_unknown": timedelta(minutes=15),
     CREDENTIALS_DOUBTED: timedelta(seconds=60),
+    UNKNOWN_ERROR: timedelta(seconds=60),
 }
+UNKNOWN_ERROR_SPACING = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT_COOLDOWN = timedelta(seconds=60)
 MAX_RATE_LIMIT_COOLDOWN = timedelta(hours=1)
 TRANSIENT_COOLDOWNS = tuple(timedelta(seconds=s) for s in (2, 30, 60, 120, 240, 300))
@@ -111,16 +115,21 @@ def next_failure(
     now: datetime,
     secret_version: str | None,
     settings_digest: str,
+    counts_logins: bool = False,
 ) -> Failure:
     """The failure to remember after `previous`. The cooldown grows with the number of failures of a kind in a row.
 
-    A second refusal of credentials that worked before counts as a refusal.
+    A second refusal of credentials that worked before counts as a refusal. So does a second unknown error with the same
+    secret, at least a minute after the first; with a grant that `counts_logins` at once, so that no account is locked.
     """
     same_secret = previous is not None and previous.secret_version == secret_version
     second_chance = previous is not None and same_secret and previous.second_chance
     doubted = exchange_failure.rule == CREDENTIALS_DOUBTED
     if doubted and previous is not None and (second_chance or previous.refused):
         exchange_failure = replace(exchange_failure, rule=CREDENTIALS_REFUSED, kind=FailureKind.REFUSED)
+    unknown_again = previous is not None and same_secret and previous.rule == exchange_failure.rule == UNKNOWN_ERROR
+    if previous is not None and unknown_again and (counts_logins or now - previous.at >= UNKNOWN_ERROR_SPACING):
+        exchange_failure = replace(exchange_failure, kind=FailureKind.REFUSED)
     is_refusal = exchange_failure.kind is FailureKind.REFUSED
     continues = previous is not None and previous.refused == is_refusal and (same_secret or not is_refusal)
     count = previous.count + 1 if previous is not None and continues else 1
@@ -136,6 +145,12 @@ def next_failure(
         rule=exchange_failure.rule,
         second_chance=second_chance or doubted,
     )
+
+
+def broker_failure(detail: str, previous: Failure | None, *, now: datetime, settings_digest: str) -> Failure:
+    """The failure to remember where one of our own services failed. Its cooldown grows like a provider's."""
+    met = ExchangeFailure("broker_failed", FailureKind.BROKER, FailureLevel.KEY, detail)
+    return next_failure(met, previous, now=now, secret_version=None, settings_digest=settings_digest)
 
 
 def misconfigured(code: str, detail: str, *, now: datetime, settings_digest: str) -> Failure:
@@ -169,7 +184,8 @@ def cooldown(exchange_failure: ExchangeFailure, count: int) -> timedelta:
     """
     if exchange_failure.kind is FailureKind.RATE_LIMITED:
         return min(exchange_failure.retry_after or DEFAULT_RATE_LIMIT_COOLDOWN, MAX_RATE_LIMIT_COOLDOWN)
-    if exchange_failure.rule in FIXED_COOLDOWNS:
+    refused_repeatedly = exchange_failure.kind is FailureKind.REFUSED and exchange_failure.rule == UNKNOWN_ERROR
+    if exchange_failure.rule in FIXED_COOLDOWNS and not refused_repeatedly:
         return FIXED_COOLDOWNS[exchange_failure.rule]
     steps = REFUSED_COOLDOWNS if exchange_failure.kind is FailureKind.REFUSED else TRANSIENT_COOLDOWNS
     return steps[min(count, len(steps)) - 1]

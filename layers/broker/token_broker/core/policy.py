@@ -13,7 +13,6 @@ from token_broker.core.names import TokenKey, scope_items
 from token_broker.core.records import Token, TokenRecord
 from token_broker.core.schedule import SWEEP_INTERVAL
 
-MAX_REPORT_COOLDOWN = timedelta(minutes=15)
 JITTER = 0.2
 
 
@@ -21,7 +20,7 @@ JITTER = 0.2
 class RenewalPolicy:
     """The durations of one connection.
 
-    `issuer`: its token endpoint. `reissue_window`: asked earlier than this before a token expires, the provider returns
+    `issuer`: its token endpoint. `wait`: callers wait for another's acquisition while its lease is younger than this. `reissue_window`: asked earlier than this before a token expires, the provider returns
     the same token. `revokes_previous`: each new token ends the one before. `safety_margin`: what a renewal may take
     beyond sweep and lease. `min_spacing`: the least time between two tokens that a caller's `min_ttl` asks for.
     """
@@ -33,6 +32,7 @@ class RenewalPolicy:
     sweep_interval: timedelta = SWEEP_INTERVAL
     safety_margin: timedelta = timedelta(seconds=30)
     lease: timedelta = timedelta(seconds=17)
+    wait: timedelta = timedelta(seconds=4)
     max_window: timedelta = timedelta(minutes=15)
     reissue_margin: timedelta = timedelta(seconds=60)
     min_spacing: timedelta = timedelta(seconds=30)
@@ -74,13 +74,8 @@ class RenewalPolicy:
         """Whether the provider would return a new token, and not the same one again."""
         return self.reissue_window is None or token.remaining(now) <= self.reissue_window
 
-    def report_cooldown(self, rejections: int) -> timedelta:
-        """How long after the n-th token request that a report caused the next one must wait: 30 s, doubling to 15 min."""
-        doublings: int = 2 ** min(max(rejections - 1, 0), 16)
-        return min(self.min_spacing * doublings, MAX_REPORT_COOLDOWN)
 
-
-def policy_for(connection: Connection, lease: timedelta, time_scale: float) -> RenewalPolicy:
+def policy_for(connection: Connection, lease: timedelta, wait: timedelta, time_scale: float) -> RenewalPolicy:
     """The durations of a connection. `time_scale` shortens all that follow a token's lifetime (local stack only)."""
     return _policy(
         connection.endpoints.token,
@@ -88,6 +83,7 @@ def policy_for(connection: Connection, lease: timedelta, time_scale: float) -> R
         connection.provider.reissue_window_s,
         connection.issue_revokes_previous,
         lease,
+        wait,
         time_scale,
     )
 
@@ -99,6 +95,7 @@ def _policy(
     reissue_window_s: int | None,
     revokes_previous: bool,
     lease: timedelta,
+    wait: timedelta,
     time_scale: float,
 ) -> RenewalPolicy:
     base = RenewalPolicy(
@@ -107,6 +104,7 @@ def _policy(
         reissue_window=timedelta(seconds=reissue_window_s) * time_scale if reissue_window_s else None,
         revokes_previous=revokes_previous,
         lease=lease,
+        wait=wait,
     )
     if time_scale == 1.0:
         return base
@@ -154,9 +152,10 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class AwaitOther:
-    """Somebody else holds the lease: read again. `fallback` may be served if that takes too long."""
+    """Somebody else holds the lease until `until`. A caller may read again until `wait_until`, then gets `fallback`."""
 
     until: datetime
+    wait_until: datetime
     fallback: Serve | None
 
 
@@ -175,7 +174,8 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
     """The one decision on a token key.
 
     A valid token is denied only to the caller who reported it. The provider is asked for a longer or newer one only
-    where it would give one, no cooldown lasts, and nobody else is asking.
+    where it would give one, no cooldown lasts, and nobody else is asking. A stale token (its secret or settings
+    changed) is replaced before it is served; it is served while somebody else is replacing it, or if that failed.
     """
     token = usable_token(record, policy, now)
     if token is not None and token.token_id == criteria.unreadable:
@@ -183,24 +183,38 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
     reported = token is not None and token.token_id == criteria.rejected
     leased = record.leased(now)
     failure = active_cooldown(record, criteria, policy, now)
-    fallback = Serve(token, warnings(record, criteria, policy, now)) if token is not None and not reported else None
+    fallback = fallback_for(record, criteria, policy, now)
 
     if fallback is not None and not _newer_wanted(record, fallback.token, criteria, policy, now):
         return fallback
     if token is not None and reported and token.issued_at > criteria.requested_at:
         # The provider issued the same token again while the report was under way. The API rejected it for another reason.
         return Serve(token, (*warnings(record, criteria, policy, now), "same_token_reissued"))
-    if reported and record.rejected_until is not None and record.rejected_until > now and not leased:
-        return Deny(None, record.rejected_until)
+    allowed_at = record.report_allowed_at()
+    if reported and allowed_at is not None and allowed_at > now and not leased:
+        return Deny(None, allowed_at)
     if failure is not None:
         return fallback or Deny(failure, failure.retry_at)
     if record.lease is not None and leased:
-        return AwaitOther(record.lease.until, fallback)
-    if criteria.renewal and record.token is not None and record.stale_at is None:
+        if fallback is not None and not criteria.renewal and fallback.token.remaining(now) >= criteria.min_ttl:
+            return fallback
+        # After a failure nobody queues behind the next attempt.
+        failing = any(not is_cleared(found, policy, None) for found in record.failures())
+        wait_until = now if failing else record.lease.since + policy.wait
+        return AwaitOther(record.lease.until, wait_until, fallback)
+    if criteria.renewal and record.token is not None and not is_stale(record, record.token, criteria, policy):
         earliest = policy.earliest_renewal(record.token)
         if now < earliest:
             return Deny(None, earliest)
     return Acquire(reported=reported)
+
+
+def fallback_for(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime) -> Serve | None:
+    """The valid token to serve where no better one can be had: not to the caller who reported it."""
+    token = usable_token(record, policy, now)
+    if token is None or token.token_id in (criteria.unreadable, criteria.rejected):
+        return None
+    return Serve(token, warnings(record, criteria, policy, now))
 
 
 def usable_token(record: TokenRecord, policy: RenewalPolicy, now: datetime) -> Token | None:
@@ -242,10 +256,17 @@ def is_cleared(failure: Failure, policy: RenewalPolicy, secret_version: str | No
     return failure.refused and secret_version is not None and secret_version != failure.secret_version
 
 
-def is_due(record: TokenRecord, token: Token, policy: RenewalPolicy, now: datetime) -> bool:
-    """Whether a token must be renewed now: its secret or settings changed, or `renew_at` is near or past."""
+def is_stale(record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy) -> bool:
+    """Whether secret or settings changed after the token was requested. What is not known does not count."""
     if record.stale_at is not None:
         return True
+    if token.settings_digest is not None and token.settings_digest != policy.settings_digest:
+        return True
+    return criteria.secret_version is not None and criteria.secret_version != token.secret_version
+
+
+def is_due(token: Token, policy: RenewalPolicy, now: datetime) -> bool:
+    """Whether a token must be renewed now: `renew_at` is near or past."""
     return (
         now >= policy.earliest_renewal(token)
         and token.renew_at <= now + policy.sweep_interval / 2
@@ -275,7 +296,9 @@ def _newer_wanted(
     record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime
 ) -> bool:
     if criteria.renewal:
-        return is_due(record, token, policy, now)
+        return is_stale(record, token, criteria, policy) or is_due(token, policy, now)
+    if is_stale(record, token, criteria, policy):
+        return True
     if token.remaining(now) >= criteria.min_ttl or token.issued_at >= criteria.requested_at:
         return False
     return _longer_can_be_had(token, criteria, policy, now)

@@ -20,6 +20,7 @@ LimitPer = Literal["host", "connection"]
 
 CLIENT_AUTHS = ("basic", "basic-raw", "form", "json", "none")
 ENCODINGS = ("form", "json")
+DEFAULT_PORTS = {"https": 443, "http": 80}
 SETTING_KINDS = ("url", "base_url", "redirect_uri", "text", "choice", "params")
 
 
@@ -125,8 +126,14 @@ class Endpoints:
 
     @property
     def token_host(self) -> str:
-        """Host and port of the token endpoint: what a provider's limit and our budget are counted by."""
-        return urlsplit(self.token).netloc.lower()
+        """Host and port of the token endpoint: what a provider's limit and our budget are counted by.
+
+        `host`, `host.` and `host:443` are the same endpoint.
+        """
+        parts = urlsplit(self.token)
+        host = (parts.hostname or "").rstrip(".")
+        port = parts.port
+        return host if port is None or port == DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"
 
 
 class CatalogueError(Exception):

@@ -1,4 +1,8 @@
-"""What the store knows of a token key. Tokens themselves stay sealed."""
+"""What the store knows of a token key, and how it changes. Tokens themselves stay sealed.
+
+Every change is a pure function of the record. What follows from a state (when the key is due, when its item may be
+deleted) is derived by `token_broker.core.schedule` at each write.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import TokenKey
 
 # A lease may be taken over this long after it expired: clocks are assumed to agree within 1 s.
 CLOCK_TOLERANCE = timedelta(seconds=1)
-MAX_TOKENS_TO_REVOKE = 8
+# Reports of rejected tokens: a bucket of 5 that refills by one a minute.
+REPORT_INTERVAL = timedelta(minutes=1)
+REPORT_BURST = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An issued token. `scope` is the granted one, `issuer` the token endpoint that issued it, `sealed` its ciphertext."""
+    """An issued token. `scope` is the granted one, `issuer` the token endpoint that issued it, `sealed` its ciphertext.
+
+    `settings_digest` and `secret_version`: what it was requested with; None where that is not known.
+    """
 
     token_id: str
     scope: str
@@ -27,6 +37,7 @@ class Token:
     expires_assumed: bool
     expiry_disputed: bool
     issuer: str
+    settings_digest: str | None
     secret_version: str
     sealed: bytes = field(repr=False)
 
@@ -68,24 +79,36 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class RetiredToken:
-    """A token that callers no longer get but that may not have expired. `revoke`: it must be revoked, only at `issuer`."""
+    """A token that callers no longer get but that may not have expired: an item of its own.
 
+    `revoke`: it must be revoked, only at `issuer`, under `settings` (as they were PUT).
+    """
+
+    key: TokenKey
     token_id: str
     expires_at: datetime
     issuer: str
     revoke: bool
     sealed: bytes = field(repr=False)
+    settings: Mapping[str, Any] | None = field(default=None, repr=False)
+    due_at: datetime | None = None
 
     @classmethod
-    def of(cls, token: Token, *, revoke: bool) -> RetiredToken:
-        return cls(token.token_id, token.expires_at, token.issuer, revoke, token.sealed)
+    def of(cls, key: TokenKey, token: Token) -> RetiredToken:
+        """A superseded token. It expires by itself, unless a purge marks it."""
+        return cls(key, token.token_id, token.expires_at, token.issuer, revoke=False, sealed=token.sealed)
+
+    def to_revoke(self, settings: Mapping[str, Any], due_at: datetime) -> RetiredToken:
+        """The same token, to be revoked under these settings. The worker tries at `due_at`."""
+        return replace(self, revoke=True, settings=settings, due_at=due_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to ask the provider for a token key's token, until a moment."""
+    """The right to ask the provider for a token key's token, for a time."""
 
     owner: str
+    since: datetime
     until: datetime
 
     def holds(self, now: datetime) -> bool:
@@ -93,45 +116,34 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionHealth:
-    """What is remembered of a connection's credentials.
-
-    `rate_limit`: the provider's last request to slow down. `failure`: the last failure of any other kind. Each has its
-    own cooldown. `unresolved_logins`: logins that were sent and whose outcome is unknown. `new_versions`: the secret
-    versions first used after a failure and when, newest last. `trial_at`: the last trial.
-    """
-
-    failure: Failure | None = None
-    rate_limit: Failure | None = None
-    unresolved_logins: int = 0
-    new_versions: tuple[tuple[str, datetime], ...] = ()
-    trial_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TokenRecord:
     """All that the store knows of a token key, as of one read.
 
-    `last_owner`: the owner of the last lease; it stays after the lease ended, so that late writes are recognised.
-    `stale_at`: when the secret or the settings changed after the token was acquired. `revocation_settings`: the
-    settings under which retired tokens are revoked.
+    `keep_warm`: the connection's setting, or `suspended`. `settings_digest`: of the settings last applied to the key.
+    `stale_at`: when secret or settings changed after the token was acquired. `deferred_until`: the endpoint's budget is
+    used up until then. `reports_until`: the state of the report bucket (see `report_allowed_at`). `revision` names this
+    state; None where nothing is stored.
     """
 
     key: TokenKey
     token: Token | None = None
     refresh_token: RefreshToken | None = None
     lease: Lease | None = None
-    last_owner: str | None = None
     failure: Failure | None = None
     health: ConnectionHealth = field(default_factory=ConnectionHealth)
-    rejections: int = 0
-    rejected_until: datetime | None = None
-    retired: tuple[RetiredToken, ...] = ()
-    revocation_settings: Mapping[str, Any] | None = field(default=None, repr=False)
+    keep_warm: str = "never"
+    settings_digest: str | None = None
     last_used_at: datetime | None = None
     stale_at: datetime | None = None
+    deferred_until: datetime | None = None
+    reports_until: datetime | None = None
     due_at: datetime | None = None
-    exists: bool = False
+    delete_at: datetime | None = None
+    revision: str | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.revision is not None
 
     def live_token(self, now: datetime) -> Token | None:
         """The current token unless it has expired."""
@@ -141,17 +153,128 @@ class TokenRecord:
         """Whether somebody holds the lease."""
         return self.lease is not None and self.lease.holds(now)
 
+    def leased_by(self, owner: str) -> bool:
+        """Whether `owner` took the lease last. It may have expired, but nobody else has taken it."""
+        return self.lease is not None and self.lease.owner == owner
+
     def failures(self) -> tuple[Failure, ...]:
-        """The failures that concern this key: its own and its connection's."""
-        found = (self.health.failure, self.health.rate_limit, self.failure)
-        return tuple(failure for failure in found if failure is not None)
+        """The failures that concern this key: its connection's and its own."""
+        return (*self.health.failures, *((self.failure,) if self.failure is not None else ()))
 
-    def tokens_to_revoke(self, now: datetime) -> tuple[RetiredToken, ...]:
-        """All tokens of the key that have not expired, each marked to be revoked: what a purge leaves behind.
+    def report_allowed_at(self) -> datetime | None:
+        """When a report may next cause a token request; None: now.
 
-        At most MAX_TOKENS_TO_REVOKE, the newest ones: an item of the table has a size limit.
+        `reports_until` moves one interval ahead with each request, starting from now. A request is allowed while it is
+        less than the burst ahead (a token bucket, kept as one moment).
         """
-        items = [replace(item, revoke=True) for item in self.retired]
-        if self.token is not None:
-            items.append(RetiredToken.of(self.token, revoke=True))
-        return tuple(item for item in items if item.expires_at > now)[-MAX_TOKENS_TO_REVOKE:]
+        if self.reports_until is None:
+            return None
+        return self.reports_until - (REPORT_BURST - 1) * REPORT_INTERVAL
+
+    # ---------------------------------------------------------------- changes
+
+    def lease_taken(
+        self, lease: Lease, *, keep_warm: str, settings_digest: str, mark_refresh_token: bool
+    ) -> TokenRecord:
+        """The lease is taken, and the settings are applied. A stored refresh token is marked as sent."""
+        refresh_token = self.refresh_token
+        if mark_refresh_token and refresh_token is not None:
+            refresh_token = replace(refresh_token, sent=True)
+        return replace(
+            self, lease=lease, keep_warm=keep_warm, settings_digest=settings_digest, refresh_token=refresh_token
+        )
+
+    def lease_ended(self, leased_as: TokenRecord | None = None) -> TokenRecord:
+        """The lease ends. `leased_as`: the record before the lease, if nothing was sent: its mark is restored."""
+        refresh_token = self.refresh_token
+        if leased_as is not None and leased_as.refresh_token is not None and refresh_token is not None:
+            refresh_token = replace(refresh_token, sent=leased_as.refresh_token.sent)
+        return replace(self, lease=None, refresh_token=refresh_token)
+
+    def committed(
+        self,
+        token: Token,
+        refresh_token: RefreshToken | None,
+        *,
+        leased_as: TokenRecord,
+        now: datetime,
+        used: bool,
+    ) -> TokenRecord:
+        """A token was issued. `leased_as`: the record when the lease was taken. `used`: a caller asked for it.
+
+        The same token again never gets a later expiry. A secret or settings that changed since the lease was taken keep
+        the key stale.
+        """
+        previous = self.live_token(now)
+        if previous is not None and previous.token_id == token.token_id:
+            token = replace(
+                token,
+                expires_at=min(token.expires_at, previous.expires_at),
+                renew_at=min(token.renew_at, previous.expires_at),
+            )
+        return replace(
+            self,
+            token=token,
+            refresh_token=refresh_token,
+            lease=None,
+            failure=None,
+            stale_at=None if self.stale_at == leased_as.stale_at else self.stale_at,
+            deferred_until=None,
+            last_used_at=now if used else self.last_used_at,
+        )
+
+    def failed(self, failure: Failure | None, *, unsent: TokenRecord | None = None) -> TokenRecord:
+        """The acquisition failed and its lease ends. `failure`: the key's own; None leaves the stored one.
+
+        `unsent`: the record before the lease, if nothing was sent.
+        """
+        return replace(self.lease_ended(unsent), failure=failure if failure is not None else self.failure)
+
+    def deferred(self, until: datetime) -> TokenRecord:
+        """The budget is used up. The sweep does not come back before `until`."""
+        return replace(self, deferred_until=until)
+
+    def reported(self, now: datetime) -> TokenRecord:
+        """A report causes a token request: one is taken from the bucket."""
+        return replace(self, reports_until=max(self.reports_until or now, now) + REPORT_INTERVAL)
+
+    def used(self, now: datetime) -> TokenRecord:
+        """A caller got the token."""
+        return replace(self, last_used_at=now) if self.token is not None else self
+
+    def marked_stale(self, now: datetime) -> TokenRecord:
+        """The secret changed: a token issued before is replaced."""
+        return replace(self, stale_at=now)
+
+    def settings_applied(self, *, keep_warm: str, settings_digest: str, now: datetime, resumed: bool) -> TokenRecord:
+        """The settings were read or changed. Marks the token stale if it was requested with other ones.
+
+        `resumed`: a suspension ended, during which the secret may have changed.
+        """
+        resumed = resumed or (self.keep_warm == "suspended" and keep_warm != "suspended")
+        token_digest = self.token.settings_digest if self.token is not None else None
+        outdated = token_digest is not None and token_digest != settings_digest
+        stale_at = self.stale_at
+        if self.token is not None and (resumed or outdated) and stale_at is None:
+            stale_at = now
+        return replace(self, keep_warm=keep_warm, settings_digest=settings_digest, stale_at=stale_at)
+
+    def purged(self, *, deleted: bool = False) -> TokenRecord:
+        """Token, refresh token, lease and failure are dropped. `deleted`: so is the connection."""
+        return TokenRecord(
+            self.key,
+            health=self.health,
+            keep_warm="never" if deleted else self.keep_warm,
+            settings_digest=self.settings_digest,
+            reports_until=self.reports_until,
+            due_at=self.due_at,
+            revision=self.revision,
+        )
+
+    def cooldowns_ended(self, health: ConnectionHealth) -> TokenRecord:
+        """A trial of the current credentials succeeded."""
+        return replace(self, health=health, failure=None)
+
+    def health_changed(self, health: ConnectionHealth) -> TokenRecord:
+        """The connection's health changed."""
+        return replace(self, health=health)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import scope_items
-from token_broker.core.providers import Grant
+from token_broker.core.providers import DEFAULT_PORTS, Grant
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
 from token_broker.oauth.outcomes import ExchangeResult, Step, TransportFailure, classify
 from token_broker.oauth.requests import GrantRequest, connect_request, login_request, token_request
@@ -122,10 +122,7 @@ def leads_to(location: str, redirect_uri: str) -> bool:
 def _destination(url: str) -> tuple[str, str | None, int | None, str]:
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
-    return scheme, parts.hostname, parts.port or _PORTS.get(scheme), parts.path or "/"
-
-
-_PORTS = {"https": 443, "http": 80}
+    return scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(scheme), parts.path or "/"
 
 
 def _redirect_query(location: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Literal
 from token_broker.core.failures import (
     CREDENTIALS_DOUBTED,
     CREDENTIALS_REFUSED,
+    UNKNOWN_ERROR,
     ExchangeFailure,
     FailureKind,
     FailureLevel,
@@ -234,6 +235,12 @@ RULES = (
         lambda result: result.status in (408, 425) or result.status >= 500,
         FailureKind.TRANSIENT,
         "The provider failed.",
+    ),
+    Rule(
+        UNKNOWN_ERROR,
+        lambda result: result.unusable is not None and result.error == "unrecognised" and not result.connecting,
+        FailureKind.INVALID,
+        "The provider reports an error that the broker does not know.",
     ),
     Rule(
         "unusable_response",

@@ -13,6 +13,7 @@ from token_broker.service.acquire import Acquirer
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.get_token import GetToken, TokenRequest, TokenResponse
 from token_broker.service.provider_client import ProviderClient
+from token_broker.service.records import save
 from token_broker.service.revoke import PurgeResult, Revoker
 
 # Getting a token needs none of these. An import costs every cold start, so each is imported at its first use.
@@ -54,11 +55,14 @@ class Broker:
         """A valid token for a caller. Raises BrokerError."""
         return self._get_token.get_token(request)
 
-    def renew(self, name: ConnectionName, scope_id: str) -> Renewal:
-        """Renews a token key if it is due. Raises BrokerUnavailable."""
-        from token_broker.service.renew import Renewer
+    def renew(self, name: ConnectionName, scope_id: str, token_id: str | None = None) -> Renewal:
+        """Renews a token key if it is due, or revokes a retired token of it. Raises BrokerUnavailable."""
+        from token_broker.service.renew import Renewal, RenewalOutcome, Renewer
 
-        return Renewer(self.context, self._settings, self._acquirer, self._revoker).renew(name, scope_id)
+        if token_id is not None:
+            revoked = self._revoker.retry(name, scope_id, token_id)
+            return Renewal(name, RenewalOutcome.REVOKED if revoked else RenewalOutcome.NOT_REVOKED)
+        return Renewer(self.context, self._settings, self._acquirer).renew(name, scope_id)
 
     def sweep(self, *, scheduled_at: datetime, deadline: datetime) -> SweepReport:
         """Queues the token keys that are due. Raises BrokerUnavailable."""
@@ -81,4 +85,8 @@ class Broker:
 
     def secret_changed(self, name: ConnectionName) -> int:
         """Makes the tokens of a connection due. Returns how many token keys."""
-        return self.context.tokens.mark_stale(name, self.now())
+        now = self.now()
+        records = self.context.tokens.items(name).records
+        for record in records:
+            save(self.context, record, lambda current: current.marked_stale(now))
+        return len(records)

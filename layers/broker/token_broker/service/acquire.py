@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,10 +13,12 @@ from token_broker.core.failures import (
     Failure,
     FailureKind,
     FailureLevel,
+    broker_failure,
     failure_to_store,
     misconfigured,
     next_failure,
 )
+from token_broker.core.health import NEW_VERSIONS_PERIOD
 from token_broker.core.names import fingerprint
 from token_broker.core.policy import Acquire, TokenCriteria, decide
 from token_broker.core.records import RefreshToken, RetiredToken, Token, TokenRecord, pack_access_token
@@ -32,18 +34,18 @@ from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
 from token_broker.oauth.requests import GrantRequest, grant_request
 from token_broker.oauth.responses import IssuedToken, jwt_expiry
-from token_broker.ports import Commit, SealBroken
-from token_broker.service.budget import take_from_budget
+from token_broker.ports import Seal, SealBroken
+from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext
-from token_broker.service.lease import LeaseContext, take_lease
+from token_broker.service.lease import LeaseContext, end_lease, take_lease
 from token_broker.service.provider_client import GrantResult, ProviderClient
-from token_broker.service.revoke import FIRST_RETRY, Revoker, due_with_revocations
+from token_broker.service.records import save, save_health
+from token_broker.service.revoke import FIRST_RETRY, Revoker
 
 ACCESS_TOKEN, REFRESH_TOKEN = "access_token", "refresh_token"  # purposes of sealed values
 MAX_SCOPE_SETS = 32
-MAX_RETIRED = 4
+SCOPE_SET_PERIOD = timedelta(hours=1)
 MAX_NEW_VERSIONS = 3
-NEW_VERSIONS_PERIOD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,16 @@ class Superseded:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What an acquisition has before it asks the provider."""
+    """What an acquisition has before it asks the provider. The seals have their data keys and call no service.
 
+    `refresh_seal`: None where no refresh token is expected.
+    """
+
+    lease: LeaseContext
     credentials: Credentials
     request: GrantRequest
+    seal: Seal
+    refresh_seal: Seal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,73 +93,82 @@ class Acquirer:
 
         Raises ProviderError, ConnectionMisconfigured, TooManyScopeSets or BrokerUnavailable.
         """
+        self._check_before_lease(connection, record, criteria)
         lease = take_lease(
             self.context,
             connection,
             record,
             criteria,
             mark_refresh_token=connection.provider.grant.is_oauth,
+            reported=decision.reported,
         )
         if lease is None:
             return Superseded(provider_asked=False)
-        # The record that came back may be newer than the one that was decided on.
-        still_needed = isinstance(decide(lease.record, criteria, lease.policy, self.context.clock()), Acquire)
-        if not still_needed or self._settings_changed(connection, record):
-            self._end_unsent(lease)
-            return Superseded(provider_asked=False)
         try:
-            prepared = self._prepare(lease, decision)
+            prepared = self._prepare(lease)
         except BrokerError as error:
             self._end_failed(lease, error)
             raise
         if prepared is None:
-            self._end_unsent(lease)
+            end_lease(self.context, lease, unsent=True)
             return Superseded(provider_asked=False)
+        return self._ask(prepared)
+
+    def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
+        """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets."""
         try:
-            return self._ask(lease, prepared, decision)
-        except BrokerUnavailable:
-            # The token could not be stored, or it was and the answer got lost. The refresh token stays marked.
-            self.context.tokens.end_lease(lease.key, lease.owner)
+            check_budget(self.context, connection, renewal=criteria.renewal)
+        except ProviderRateLimited as error:
+            if criteria.renewal:
+                deferred_until = self._deferred_until(record, error)
+                save(self.context, record, lambda current: current.deferred(deferred_until))
             raise
-
-    def _settings_changed(self, connection: Connection, record: TokenRecord) -> bool:
-        """Whether the settings changed since they were read. Looked up only for a key that had no item yet.
-
-        A purge fences every item of a connection, so that a lease on what was read before it fails. A missing item
-        cannot be fenced. Grants that count logins skip this: counting has taken the call.
-        """
-        if record.exists or connection.provider.grant.counts_logins:
-            return False
-        stored = self.context.connections.get(connection.name)
-        return stored is None or stored.version != connection.version
-
-    def _prepare(self, lease: LeaseContext, decision: Acquire) -> _Prepared | None:
-        """All that comes before the provider is asked. None: with the secret's version known, `decide` decides otherwise."""
-        context, connection = self.context, lease.connection
         # The connection's own scope always fits. Other scope sets are counted.
-        if lease.key.scope != connection.scope or connection.issue_revokes_previous:
-            self._check_scope_sets(lease)
+        if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
+            self._check_scope_sets(connection, record)
+
+    def _prepare(self, lease: LeaseContext) -> _Prepared | None:
+        """All that comes before the provider is asked. None: settings or secret changed, and `decide` decides otherwise.
+
+        The data key comes before the token request: a token that cannot be sealed must not be issued.
+        """
+        context, connection = self.context, lease.connection
+        if self._settings_changed(lease):
+            return None
+        if connection.issue_revokes_previous:
+            self._check_scope_sets(connection, lease.record)
         now = context.clock()
         credentials = self.provider_client.credentials(connection, lease.key.scope)
         criteria = replace(lease.criteria, secret_version=credentials.version)
-        if not isinstance(decide(lease.record, criteria, lease.policy, now), Acquire):
+        if not isinstance(decide(lease.leased_as, criteria, lease.policy, now), Acquire):
             return None
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
-            self.note_new_version(lease, credentials, now)
+            lease = self.note_new_version(lease, credentials, now)
         request = self._grant_request(lease, credentials)
+        seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
+        if lease.leased_as.refresh_token is not None:
+            refresh_seal = context.sealer.prepare(lease.key, REFRESH_TOKEN)
         take_from_budget(context, connection, renewal=lease.criteria.renewal)
-        if decision.reported:
-            count = lease.record.rejections + 1
-            until = now + lease.policy.report_cooldown(count)
-            context.tokens.note_report(lease.key, lease.owner, count=count, until=until)
-        return _Prepared(credentials, request)
-
-    def _ask(self, lease: LeaseContext, prepared: _Prepared, decision: Acquire) -> Acquired | Superseded:
-        if self.context.clock() >= lease.deadline:
+        if context.clock() >= lease.deadline:
             # Our own services used up the time. That is not the provider's failure.
-            self._end_unsent(lease)
             raise BrokerUnavailable("No time was left to ask the provider.")
+        lease = self.provider_client.begin_login(lease, credentials)
+        return _Prepared(lease, credentials, request, seal, refresh_seal)
+
+    def _settings_changed(self, lease: LeaseContext) -> bool:
+        """Whether the settings changed since they were read. Looked up only for a key that had no item yet.
+
+        A purge changes the revision of every item of a connection, so that no lease can follow on what was read before
+        it. A missing item has no revision.
+        """
+        if lease.leased_as.exists:
+            return False
+        stored = self.context.connections.get(lease.key.name)
+        return stored is None or stored.version != lease.connection.version
+
+    def _ask(self, prepared: _Prepared) -> Acquired | Superseded:
+        lease = prepared.lease
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
         except GrantFailed as failed:
@@ -159,12 +176,18 @@ class Acquirer:
                 # Somebody else may hold the lease by now and may have stored a token. This failure is older.
                 return Superseded(provider_asked=True)
             raise self.remember(lease, prepared.credentials, failed) from None
-        token = self._token(lease, prepared.credentials, result, expiry)
-        acquired = self._commit(lease, result, token, reported=decision.reported)
-        health = lease.record.health
-        had_failure = health.failure is not None or health.rate_limit is not None
-        if had_failure or lease.connection.provider.grant.counts_logins:
-            self.context.tokens.clear_health(lease.key.name, health)
+        access_token = result.issued.access_token
+        plain = pack_access_token(access_token, lease.connection.endpoints.revocation)
+        token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(plain))
+        try:
+            refresh_token = self._refresh_token(prepared, result.issued)
+            acquired = self._commit(lease, token, refresh_token, access_token)
+            self._note_success(lease)
+        except BrokerUnavailable as error:
+            return self._commit_failed(lease, token, access_token, error)
+        if acquired is None:
+            self._discard(lease, token, access_token)
+            return Superseded(provider_asked=True)
         return acquired
 
     def _grant_request(self, lease: LeaseContext, credentials: Credentials) -> GrantRequest:
@@ -175,7 +198,7 @@ class Acquirer:
 
     def _refresh_token_to_send(self, lease: LeaseContext, now: datetime) -> str | None:
         """The stored refresh token: never a second time, not after it expired, and only to its issuer."""
-        previous, refresh_token = lease.record.token, lease.record.refresh_token
+        previous, refresh_token = lease.leased_as.token, lease.leased_as.refresh_token
         if refresh_token is None or refresh_token.sent or previous is None or previous.issuer != lease.policy.issuer:
             return None
         if refresh_token.expires_at is not None and refresh_token.expires_at <= now:
@@ -185,103 +208,124 @@ class Acquirer:
         except SealBroken:
             return None
 
-    def _token(self, lease: LeaseContext, credentials: Credentials, result: GrantResult, expiry: Expiry) -> Token:
-        issued, policy = result.issued, lease.policy
-        refresh_in = timedelta(seconds=issued.refresh_in) if issued.refresh_in else None
-        plain = pack_access_token(issued.access_token, lease.connection.endpoints.revocation)
-        return Token(
-            token_id=fingerprint(issued.access_token),
-            scope=lease.key.scope if issued.scope is None else issued.scope,
-            issued_at=result.sent_at,
-            expires_at=expiry.expires_at,
-            renew_at=policy.renew_at(lease.key, result.sent_at, expiry.expires_at, refresh_in),
-            expires_assumed=expiry.assumed,
-            expiry_disputed=expiry.disputed,
-            issuer=policy.issuer,
-            secret_version=credentials.version,
-            sealed=self.context.sealer.seal(plain, lease.key, ACCESS_TOKEN),
-        )
-
     def _commit(
-        self, lease: LeaseContext, result: GrantResult, token: Token, *, reported: bool
-    ) -> Acquired | Superseded:
-        context, now, access_token = self.context, self.context.clock(), result.issued.access_token
-        previous = lease.record.token
-        retired = _retired_after(lease, token, now)
-        renew_at = None if lease.connection.keep_warm == "never" else token.renew_at
-        commit = Commit(
-            read_as=lease.record,
-            token=token,
-            refresh_token=self._refresh_token(lease, result.issued),
-            retired=retired,
-            due_at=due_with_revocations(retired, renew_at, now),
-            now=now,
-            used=not lease.criteria.renewal,
-            # The count of reports ends with a token that nobody reported until it was renewed in time.
-            keep_rejections=reported or (previous is not None and previous.renew_at > now),
-        )
-        current = context.tokens.commit(lease.key, lease.owner, commit)
-        if current is None:
-            record = replace(
-                lease.record, token=token, retired=commit.retired, failure=None, stale_at=None, exists=True
+        self, lease: LeaseContext, token: Token, refresh_token: RefreshToken | None, access_token: str
+    ) -> Acquired | None:
+        """Stores the token while the lease is ours; None if it is not. Raises BrokerUnavailable."""
+        context, connection, now = self.context, lease.connection, self.context.clock()
+        previous = lease.leased_as.live_token(now)
+        superseded = previous is not None and previous.token_id != token.token_id
+        can_revoke = connection.endpoints.revocation is not None and not connection.issue_revokes_previous
+        if previous is not None and superseded and can_revoke:
+            # Before the commit: a purge must find every token that lives.
+            context.tokens.put_retired(RetiredToken.of(lease.key, previous))
+
+        def committed(current: TokenRecord) -> TokenRecord | None:
+            if not current.leased_by(lease.owner):
+                return None
+            return current.committed(
+                token, refresh_token, leased_as=lease.leased_as, now=now, used=not lease.criteria.renewal
             )
-            return Acquired(record, token, access_token)
-        self._discard(lease, token, access_token, current)
-        return Superseded(provider_asked=True)
 
-    def _discard(self, lease: LeaseContext, token: Token, access_token: str, current: TokenRecord) -> None:
-        """Revokes a token whose commit was refused, unless the record holds the same one."""
-        known = {item.token_id for item in current.retired}
-        if token.token_id in known or (current.token is not None and current.token.token_id == token.token_id):
-            return
-        retired = RetiredToken.of(token, revoke=True)
-        if current.lease is not None:
-            # The provider may give the same token to the new lease holder, whose commit then takes it off the list.
-            due_at = self.context.clock() + FIRST_RETRY
-            self.context.tokens.retire(lease.key, retired, lease.connection.settings, due_at)
-            return
-        self.revoker.revoke_or_keep(lease.connection, lease.key, retired, access_token)
+        record = save(context, lease.record, committed)
+        if record is None or record.token is None:
+            return None
+        return Acquired(record, record.token, access_token)
 
-    def _refresh_token(self, lease: LeaseContext, issued: IssuedToken) -> RefreshToken | None:
+    def _note_success(self, lease: LeaseContext) -> None:
+        """The credentials work: the failures that were known before are over, and so are unresolved logins."""
+        health = lease.record.health
+        if health.failures or health.unresolved_logins:
+            save_health(self.context, lease.key.name, health, lambda current: current.succeeded(health))
+
+    def _commit_failed(
+        self, lease: LeaseContext, token: Token, access_token: str, error: BrokerUnavailable
+    ) -> Acquired:
+        """The token could not be stored, or it was stored and the response got lost. Raises the error if it was not.
+
+        The token is revoked only after the lease was replaced, so that our write can no longer take effect, and a read
+        shows another token. If that is not certain, it is not revoked. A refresh token stays marked as sent.
+        """
+        context, now = self.context, self.context.clock()
+        with suppress(BrokerUnavailable):
+            _, current = context.tokens.read(lease.key)
+            if current.token is not None and current.token.sealed == token.sealed:
+                return Acquired(current, current.token, access_token)
+            self._note_success(lease)
+            failure = broker_failure(
+                error.detail, current.failure, now=now, settings_digest=lease.connection.settings_digest
+            )
+            save(context, current, lambda found: found.failed(failure) if found.leased_by(lease.owner) else None)
+            error.remembered = True
+            self._discard(lease, token, access_token)
+        raise error
+
+    def _discard(self, lease: LeaseContext, token: Token, access_token: str) -> None:
+        """Revokes a token that was not stored, unless the record holds the same one."""
+        if lease.connection.endpoints.revocation is None:
+            return
+        _, current = self.context.tokens.read(lease.key)
+        known = {found.token_id for found in (current.token, lease.leased_as.token) if found is not None}
+        if token.token_id in known:
+            return
+        now = self.context.clock()
+        retired = RetiredToken.of(lease.key, token).to_revoke(lease.connection.settings, now + FIRST_RETRY)
+        if current.leased(now):
+            # The provider may give the same token to the new lease holder. The worker looks before it revokes.
+            self.context.tokens.put_retired(retired)
+        else:
+            self.revoker.revoke_or_keep(lease.connection, retired, access_token)
+
+    def _refresh_token(self, prepared: _Prepared, issued: IssuedToken) -> RefreshToken | None:
+        """The issued refresh token, sealed. One that cannot be sealed is dropped: the grant can start anew."""
         if issued.refresh_token is None:
             return None
+        seal = prepared.refresh_seal
+        if seal is None:
+            try:
+                seal = self.context.sealer.prepare(prepared.lease.key, REFRESH_TOKEN)
+            except BrokerUnavailable:
+                return None
         return RefreshToken(
             refresh_id=fingerprint(issued.refresh_token),
             expires_at=jwt_expiry(issued.refresh_token),
             sent=False,
-            sealed=self.context.sealer.seal(issued.refresh_token, lease.key, REFRESH_TOKEN),
+            sealed=seal(issued.refresh_token),
         )
 
-    def _check_scope_sets(self, lease: LeaseContext) -> None:
-        connection, now = lease.connection, self.context.clock()
-        if lease.record.live_token(now) is not None:
+    def _check_scope_sets(self, connection: Connection, record: TokenRecord) -> None:
+        """Bounds the scope sets of a connection: those with a live token, a lease, or a failure within the last hour.
+
+        Raises TooManyScopeSets.
+        """
+        now = self.context.clock()
+        if record.live_token(now) is not None:
             return
-        records: Sequence[TokenRecord] = self.context.tokens.records(connection.name)
-        live = sum(
-            1
-            for record in records
-            # A lease counts too: each is written before its holder counts.
-            if record.key != lease.key and (record.live_token(now) is not None or record.leased(now))
-        )
+        others = (found for found in self.context.tokens.items(connection.name).records if found.key != record.key)
+        taken = sum(1 for found in others if _takes_a_place(found, now))
         limit = 1 if connection.issue_revokes_previous else MAX_SCOPE_SETS
-        if live >= limit:
+        if taken >= limit:
             raise TooManyScopeSets(
-                f"{connection.name} already has tokens for {live} scope set(s). Its limit is {limit}."
+                f"{connection.name} already has tokens for {taken} scope set(s). Its limit is {limit}."
             )
 
-    def note_new_version(self, lease: LeaseContext, credentials: Credentials, now: datetime) -> None:
+    def note_new_version(self, lease: LeaseContext, credentials: Credentials, now: datetime) -> LeaseContext:
         """Allows at most three new versions of a secret in an hour, because providers lock an account by count.
 
         Raises ProviderRateLimited.
         """
-        recent = [(version, at) for version, at in lease.record.health.new_versions if now - at < NEW_VERSIONS_PERIOD]
+        health = lease.record.health
+        recent = health.recent_versions(now)
         if credentials.version in {version for version, _ in recent}:
-            return
+            return lease
         if len(recent) >= MAX_NEW_VERSIONS:
             wait = recent[0][1] + NEW_VERSIONS_PERIOD - now
             detail = f"{MAX_NEW_VERSIONS} new versions of this secret were used within an hour."
             raise ProviderRateLimited(detail, retry_after=wait)
-        self.context.tokens.note_version(lease.key.name, [*recent, (credentials.version, now)])
+        noted = save_health(
+            self.context, lease.key.name, health, lambda current: current.version_noted(credentials.version, now)
+        )
+        return lease.with_health(noted)
 
     def remember(self, lease: LeaseContext, credentials: Credentials, failed: GrantFailed) -> BrokerError:
         """Stores a failure at the level of its cause, ends the lease, and returns the error to raise."""
@@ -296,72 +340,101 @@ class Acquirer:
             now=now,
             secret_version=credentials.version,
             settings_digest=connection.settings_digest,
+            counts_logins=connection.provider.grant.counts_logins,
         )
         stored = failure_to_store(failure, previous)
         per_host = met.level is FailureLevel.ENDPOINT and connection.provider.limit_per == "host"
         if per_host:
-            context.tokens.cool_down_host(connection.endpoints.token_host, failure.retry_at)
+            context.budgets.cool_down(connection.endpoints.token_host, failure.retry_at)
         elif met.level is not FailureLevel.KEY:
             settled = failure.refused or not met.outcome_unknown
-            context.tokens.put_health(key.name, stored, settled=settled, replaced=previous)
+            health = save_health(
+                context,
+                key.name,
+                health,
+                lambda current: current.failed(stored, replaced=previous, settled=settled),
+            )
         # A host's cooldown is stored with the host. The key only shows it, and never instead of a refusal.
         show_at_key = met.level is FailureLevel.KEY or (per_host and not (key_failure and key_failure.refused))
-        due_at = None if stored.refused or connection.keep_warm == "never" else failure.retry_at
-        context.tokens.release(
-            lease.record,
-            lease.owner,
-            now=now,
-            failure=stored if show_at_key else None,
-            unmark_refresh=failed.nothing_sent and lease.marked,
-            due_at=due_with_revocations(lease.record.retired, due_at, now),
-        )
+        unsent = lease.leased_as if failed.nothing_sent else None
+
+        def remembered(current: TokenRecord) -> TokenRecord | None:
+            if not current.leased_by(lease.owner):
+                return None
+            return current.health_changed(health).failed(stored if show_at_key else None, unsent=unsent)
+
+        save(context, lease.record, remembered)
         return error_of(failure, now)
 
-    def _end_unsent(self, lease: LeaseContext) -> None:
-        self.context.tokens.end_lease(lease.key, lease.owner, unmark_refresh=lease.marked)
-
     def _end_failed(self, lease: LeaseContext, error: BrokerError) -> None:
-        """Ends a lease whose holder did not ask the provider. The sweep comes back to a key that is kept warm."""
-        now, connection, token = self.context.clock(), lease.connection, lease.record.token
-        failure: Failure | None = None
-        if isinstance(error, ConnectionMisconfigured):
-            failure = misconfigured(error.code, error.detail, now=now, settings_digest=connection.settings_digest)
-        elif not isinstance(error, ProviderRateLimited):
-            self._end_unsent(lease)
+        """Ends a lease whose holder did not ask the provider. The record remembers why, and when to come back."""
+        now, digest = self.context.clock(), lease.connection.settings_digest
+        stored = lease.record.failure
+
+        def ended(current: TokenRecord) -> TokenRecord | None:
+            if not current.leased_by(lease.owner):
+                return None
+            if isinstance(error, ProviderRateLimited):
+                return current.lease_ended(lease.leased_as).deferred(self._deferred_until(current, error))
+            failure = None
+            if isinstance(error, ConnectionMisconfigured):
+                failure = misconfigured(error.code, error.detail, now=now, settings_digest=digest)
+            elif isinstance(error, BrokerUnavailable):
+                met = broker_failure(error.detail, stored, now=now, settings_digest=digest)
+                failure = failure_to_store(met, stored)
+            return current.failed(failure, unsent=lease.leased_as)
+
+        try:
+            save(self.context, lease.record, ended)
+        except BrokerUnavailable:
             return
-        is_warm = connection.keep_warm == "always" or (token is not None and connection.keep_warm == "used")
-        wait = error.retry_after or MISCONFIGURED_COOLDOWN
-        if failure is None and token is not None:
-            # The budget is used up. Tokens that expire soonest come first, the others less often.
-            wait += max(token.remaining(now), timedelta()) / 16
-        self.context.tokens.release(
-            lease.record,
-            lease.owner,
-            now=now,
-            failure=failure,
-            unmark_refresh=lease.marked,
-            due_at=due_with_revocations(lease.record.retired, now + wait if is_warm else None, now),
-        )
+        if isinstance(error, BrokerUnavailable):
+            error.remembered = True
+
+    def _deferred_until(self, record: TokenRecord, error: ProviderRateLimited) -> datetime:
+        """When the sweep comes back to a key whose budget is used up: soon for a token that expires soon."""
+        now, wait = self.context.clock(), error.retry_after or MISCONFIGURED_COOLDOWN
+        token = record.live_token(now)
+        return now + wait + (token.remaining(now) / 16 if token is not None else timedelta())
 
 
 def error_of(failure: Failure, now: datetime) -> BrokerError:
     """The error that a remembered failure means for a caller."""
     if failure.misconfigured:
         return ConnectionMisconfigured(failure.detail)
+    retry_after = max(failure.retry_at - now, timedelta(seconds=1))
+    if failure.code == FailureKind.BROKER.code:
+        return BrokerUnavailable(failure.detail, retry_after=retry_after)
     return PROVIDER_ERRORS[failure.code](
         failure.detail,
-        retry_after=max(failure.retry_at - now, timedelta(seconds=1)),
+        retry_after=retry_after,
         provider_error=failure.provider_error,
         consecutive_failures=failure.count,
     )
 
 
-def _retired_after(lease: LeaseContext, token: Token, now: datetime) -> tuple[RetiredToken, ...]:
-    """The retired tokens beside a new one: all that must be revoked, and the latest few of the others."""
-    previous = lease.record.live_token(now)
-    kept = [item for item in lease.record.retired if item.expires_at > now]
-    if previous is not None and previous.token_id != token.token_id and not lease.connection.issue_revokes_previous:
-        kept.append(RetiredToken.of(previous, revoke=False))
-    others = [item for item in kept if item.token_id != token.token_id]
-    idle = [item for item in others if not item.revoke][-MAX_RETIRED:]
-    return tuple(item for item in others if item.revoke or item in idle)
+def _token(
+    lease: LeaseContext, credentials: Credentials, result: GrantResult, expiry: Expiry, *, sealed: bytes
+) -> Token:
+    issued, policy = result.issued, lease.policy
+    refresh_in = timedelta(seconds=issued.refresh_in) if issued.refresh_in else None
+    return Token(
+        token_id=fingerprint(issued.access_token),
+        scope=lease.key.scope if issued.scope is None else issued.scope,
+        issued_at=result.sent_at,
+        expires_at=expiry.expires_at,
+        renew_at=policy.renew_at(lease.key, result.sent_at, expiry.expires_at, refresh_in),
+        expires_assumed=expiry.assumed,
+        expiry_disputed=expiry.disputed,
+        issuer=policy.issuer,
+        settings_digest=policy.settings_digest,
+        secret_version=credentials.version,
+        sealed=sealed,
+    )
+
+
+def _takes_a_place(record: TokenRecord, now: datetime) -> bool:
+    """Whether a scope set counts: it has a live token, a lease, or a failure within the last hour."""
+    if record.live_token(now) is not None or record.leased(now):
+        return True
+    return record.failure is not None and now - record.failure.at < SCOPE_SET_PERIOD

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from token_broker.core.connections import Connection
 from token_broker.errors import ProviderRateLimited
 from token_broker.service.context import BrokerContext
+
+
+def check_budget(context: BrokerContext, connection: Connection, *, renewal: bool = False) -> None:
+    """Raises ProviderRateLimited while the endpoint's budget is used up or its cooldown lasts. Takes nothing."""
+    published = connection.provider.requests_per_minute
+    if published is None:
+        return
+    now = context.clock()
+    free_at = context.budgets.free_at(connection.endpoints.token_host, now=now, limit=_budget(published, renewal))
+    if free_at is not None:
+        raise _used_up(free_at - now)
 
 
 def take_from_budget(context: BrokerContext, connection: Connection, *, renewal: bool = False) -> None:
@@ -16,11 +29,18 @@ def take_from_budget(context: BrokerContext, connection: Connection, *, renewal:
     published = connection.provider.requests_per_minute
     if published is None:
         return
-    now, budget = context.clock(), published // 2
-    free_at = context.tokens.take_budget(
-        connection.endpoints.token_host, now=now, limit=budget * 2 // 3 if renewal else budget
-    )
+    now = context.clock()
+    free_at = context.budgets.take(connection.endpoints.token_host, now=now, limit=_budget(published, renewal))
     if free_at is not None:
-        raise ProviderRateLimited(
-            "The broker's share of the provider's request limit is used up for now.", retry_after=free_at - now
-        )
+        raise _used_up(free_at - now)
+
+
+def _budget(published: int, renewal: bool) -> int:
+    budget = published // 2
+    return budget * 2 // 3 if renewal else budget
+
+
+def _used_up(wait: timedelta) -> ProviderRateLimited:
+    return ProviderRateLimited(
+        "The broker's share of the provider's request limit is used up for now.", retry_after=wait
+    )

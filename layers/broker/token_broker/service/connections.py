@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from token_broker.core.connections import Connection, settings_digest
+from token_broker.core.connections import Connection
 from token_broker.core.deadlines import Deadline, deadlines
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
@@ -15,19 +15,22 @@ from token_broker.core.records import TokenRecord
 from token_broker.errors import (
     BrokerError,
     BrokerUnavailable,
-    ConnectionMisconfigured,
     FieldError,
     InvalidRequest,
     VersionConflict,
 )
 from token_broker.ports import ANY_VERSION, ConditionFailed, RenewalMessage, StoredSettings
 from token_broker.service.context import BrokerContext, SettingsReader
+from token_broker.service.records import save
 from token_broker.service.revoke import NotRevoked, PurgeResult, Revoker
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """A connection and its tokens. `state`: ok, failing, suspended, misconfigured or idle. `live`: its live tokens."""
+    """A connection and its tokens. `live`: how many live tokens.
+
+    `state`: ok, failing, reported, suspended, misconfigured or idle.
+    """
 
     name: ConnectionName
     state: str
@@ -66,7 +69,7 @@ class Connections:
         """`ok` or `failing` for each of the two tables."""
         name = ConnectionName("health", "check")
         checks = {}
-        for table, read in (("connections", self.context.connections.get), ("tokens", self.context.tokens.records)):
+        for table, read in (("connections", self.context.connections.get), ("tokens", self.context.tokens.items)):
             try:
                 read(name)
                 checks[table] = "ok"
@@ -88,13 +91,27 @@ class Connections:
             )
         except ConditionFailed:
             raise VersionConflict(f"The settings of {name} have another version than the request names.") from None
-        # A repeated write finds its own version, and no longer knows what it replaced.
-        is_repeat = before is not None and before.version == connection.version
-        if before is not None and (is_repeat or settings_digest(before.settings) != connection.settings_digest):
-            self.context.tokens.mark_stale(name, self.context.clock())
-        if connection.keep_warm == "always" and not connection.suspended:
-            self.context.tokens.make_due(TokenKey(name, connection.scope), self.context.clock())
+        self._apply(connection, resumed=before is not None and before.settings.get("suspended") is True)
         return connection, before is None
+
+    def _apply(self, connection: Connection, *, resumed: bool) -> None:
+        """Applies the settings to every token key. A PUT that failed in between can simply be repeated."""
+        context, now = self.context, self.context.clock()
+        records = list(context.tokens.items(connection.name).records)
+        own_key = TokenKey(connection.name, connection.scope)
+        if connection.warmth == "always" and all(record.key != own_key for record in records):
+            records.append(TokenRecord(own_key))
+
+        def applied(current: TokenRecord) -> TokenRecord:
+            return current.settings_applied(
+                keep_warm=connection.warmth,
+                settings_digest=connection.settings_digest,
+                now=now,
+                resumed=resumed and not connection.suspended,
+            )
+
+        for record in records:
+            save(context, record, applied)
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> PurgeResult:
         """Deletes tokens and settings; the secret stays. The worker revokes, because it may open tokens.
@@ -105,32 +122,27 @@ class Connections:
         stored = self.reader.stored(name)
         if expected not in (None, ANY_VERSION, stored.version):
             raise VersionConflict(f"The settings of {name} have another version than the request names.")
-        dropped = self.revoker.drop(stored)
+        dropped = [self.revoker.drop(stored, deleted=True)]
         try:
             self.context.connections.delete(name, expected=stored.version)
         except ConditionFailed:
             raise VersionConflict(f"The settings of {name} were changed while they were being deleted.") from None
-        dropped += self.revoker.drop(stored)
-        reason = self._not_revoked_reason(stored)
-        waiting = {item.token_id: (after.key, item) for _, after in dropped for item in after.retired}
-        if reason == "queued" and waiting:
-            keys = {key for key, _ in waiting.values()}
-            self.context.queue.send([RenewalMessage(key.name, key.scope_id) for key in keys])
+        dropped.append(self.revoker.drop(stored, deleted=True))
+        tokens = {item.token_id: item for found in dropped for item in found.tokens}.values()
+        reason = dropped[0].obstacle
+        if reason is None and tokens:
+            reason = "queued"
+            self.context.queue.send(
+                [RenewalMessage(item.key.name, item.key.scope_id, token_id=item.token_id) for item in tokens]
+            )
         return PurgeResult(
-            dropped=self.revoker.count(dropped),
-            not_revoked=tuple(NotRevoked(item.token_id, reason, item.expires_at) for _, item in waiting.values()),
+            dropped=sum(found.count for found in dropped),
+            not_revoked=tuple(NotRevoked(item.token_id, reason or "queued", item.expires_at) for item in tokens),
         )
-
-    def _not_revoked_reason(self, stored: StoredSettings) -> str:
-        try:
-            connection = self.reader.connection(stored.name, stored)
-        except ConnectionMisconfigured:
-            return "settings_invalid"
-        return "queued" if connection.endpoints.revocation else "not_supported"
 
     def _state(self, stored: StoredSettings) -> ConnectionState:
         now = self.context.clock()
-        records = self.context.tokens.records(stored.name)
+        records = self.context.tokens.items(stored.name).records
         live = [token for record in records if (token := record.live_token(now)) is not None]
         failures = {failure.at: failure for record in records for failure in _current_failures(record, now)}
         last_failure = failures[max(failures)] if failures else None
@@ -140,7 +152,7 @@ class Connections:
             connection = None
         return ConnectionState(
             name=stored.name,
-            state=_state_name(connection, last_failure, live=bool(live)),
+            state=_state_name(connection, records, last_failure, now),
             version=stored.version,
             settings=stored.settings,
             records=tuple(records),
@@ -151,14 +163,18 @@ class Connections:
         )
 
 
-def _state_name(connection: Connection | None, failure: Failure | None, *, live: bool) -> str:
+def _state_name(
+    connection: Connection | None, records: Sequence[TokenRecord], failure: Failure | None, now: datetime
+) -> str:
     if connection is None:
         return "misconfigured"
     if connection.suspended:
         return "suspended"
     if failure is not None and failure.settings_digest == connection.settings_digest:
         return "misconfigured" if failure.misconfigured else "failing"
-    return "ok" if live else "idle"
+    if any((allowed_at := record.report_allowed_at()) is not None and allowed_at > now for record in records):
+        return "reported"
+    return "ok" if any(record.live_token(now) is not None for record in records) else "idle"
 
 
 def _current_failures(record: TokenRecord, now: datetime) -> tuple[Failure, ...]:

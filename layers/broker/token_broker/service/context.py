@@ -12,8 +12,11 @@ from token_broker.core.policy import RenewalPolicy, policy_for
 from token_broker.core.providers import Provider
 from token_broker.errors import ConnectionMisconfigured, InvalidRequest, UnknownConnection, UnknownProvider
 from token_broker.ports import (
+    Budgets,
     Clock,
     ConnectionStore,
+    DueIndex,
+    HealthStore,
     NewId,
     RenewalQueue,
     Sealer,
@@ -27,15 +30,15 @@ from token_broker.ports import (
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """How long real work may take: one exchange, one acquisition with all its steps, a lease, a caller's wait.
+    """How long real work may take: one exchange, one acquisition with all its steps, a lease.
 
-    A lease outlives its acquisition by the time that the commit and its retries may take.
+    `wait`: callers wait for another's acquisition while its lease is younger than this. A lease outlives its acquisition by the time that the commit and its retries may take.
     """
 
     exchange: timedelta = timedelta(seconds=8)
     acquisition: timedelta = timedelta(seconds=12)
     lease: timedelta = timedelta(seconds=17)
-    wait: timedelta = timedelta(seconds=10)
+    wait: timedelta = timedelta(seconds=4)
 
     def scaled(self, scale: float) -> TimeLimits:
         """All of them shortened, so that a test can see a lease expire (local stack only)."""
@@ -57,6 +60,9 @@ class BrokerContext:
 
     catalogue: Mapping[str, Provider]
     tokens: TokenStore
+    health: HealthStore
+    due_index: DueIndex
+    budgets: Budgets
     connections: ConnectionStore
     secrets: SecretStore
     sealer: Sealer
@@ -69,7 +75,7 @@ class BrokerContext:
     limits: TimeLimits = TimeLimits()
 
     def policy(self, connection: Connection) -> RenewalPolicy:
-        return policy_for(connection, self.limits.lease, self.deployment.time_scale)
+        return policy_for(connection, self.limits.lease, self.limits.wait, self.deployment.time_scale)
 
     def scaled(self, duration: timedelta) -> timedelta:
         """A lifetime by the local stack's faster clock."""

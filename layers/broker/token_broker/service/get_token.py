@@ -17,6 +17,7 @@ from token_broker.core.policy import (
     Serve,
     TokenCriteria,
     decide,
+    fallback_for,
     usable_token,
     warnings,
 )
@@ -31,10 +32,11 @@ from token_broker.errors import (
     ProviderUnavailable,
     TooManyRejections,
 )
-from token_broker.ports import DueKey, RenewalMessage, SealBroken, StoredSettings
+from token_broker.ports import DueKey, RenewalMessage, SealBroken, SecretNotReadable, StoredSettings
 from token_broker.service.acquire import ACCESS_TOKEN, Acquired, Acquirer, Superseded, error_of
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.memory import MAX_ENTRIES, CachedToken, TokenMemory
+from token_broker.service.records import try_save
 
 MEMORY_TIME = timedelta(seconds=30)
 MEMORY_TIME_IN_OUTAGE = timedelta(minutes=5)
@@ -150,9 +152,8 @@ class GetToken:
                         unreadable = serve.token.token_id
                 case Deny() as deny:
                     raise _denied(deny, snapshot.now)
-                case AwaitOther(fallback=fallback):
-                    wait_until = min(requested_at + context.limits.wait, request.deadline)
-                    if context.clock() + timedelta(seconds=pause_s) > wait_until:
+                case AwaitOther(wait_until=wait_until, fallback=fallback):
+                    if context.clock() + timedelta(seconds=pause_s) > min(wait_until, request.deadline):
                         return self._serve_or_raise(snapshot, fallback, _in_progress())
                     context.sleep(pause_s)
                     pause_s = min(pause_s * 2, LAST_PAUSE_S)
@@ -245,13 +246,8 @@ class GetToken:
         return TokenResponse(snapshot.connection, acquired.token, "provider", now, found, acquired.access_token)
 
     def _fallback(self, snapshot: RecordSnapshot) -> Serve | None:
-        """The valid token in the table, although a longer one was wanted."""
-        any_lifetime = replace(snapshot.criteria, min_ttl=timedelta())
-        decision = decide(snapshot.record, any_lifetime, snapshot.policy, self._context.clock())
-        if not isinstance(decision, Serve):
-            return None
-        found = warnings(snapshot.record, snapshot.criteria, snapshot.policy, snapshot.now)
-        return Serve(decision.token, found)
+        """The valid token in the table, although a longer or newer one was wanted."""
+        return fallback_for(snapshot.record, snapshot.criteria, snapshot.policy, self._context.clock())
 
     def _serve_or_raise(
         self, snapshot: RecordSnapshot, fallback: Serve | None, error: BrokerError, *, failing: bool = False
@@ -280,7 +276,7 @@ class GetToken:
         self._secret_checked_at[name] = now
         try:
             secret = self._context.secrets.read(name)
-        except BrokerUnavailable:
+        except (BrokerUnavailable, SecretNotReadable):
             return snapshot
         if secret is None:
             return snapshot
@@ -295,13 +291,18 @@ class GetToken:
         context, record, key, now = self._context, snapshot.record, snapshot.record.key, snapshot.now
         try:
             if record.last_used_at is None or now - record.last_used_at > token.lifetime / 4:
-                refused = any(failure.refused for failure in record.failures())
-                due_at = None if record.due_at or refused else token.renew_at
-                context.tokens.note_use(key, now=now, due_at=due_at)
+                used = record.settings_applied(
+                    keep_warm=snapshot.connection.warmth,
+                    settings_digest=snapshot.connection.settings_digest,
+                    now=now,
+                    resumed=False,
+                ).used(now)
+                # If somebody else changed the record meanwhile, the next use is noted.
+                try_save(context, record, used)
             # A sweep that runs has claimed this key by now: it looks two intervals ahead.
             if record.due_at is not None and record.due_at <= now and token.renew_at <= now:
-                due = DueKey(key.name, key.scope_id, record.due_at)
-                if context.tokens.claim_due(due, until=now + snapshot.policy.sweep_interval):
+                due = DueKey(key.name, key.scope_id, record.due_at, delete_at=record.delete_at)
+                if context.due_index.claim(due, until=now + snapshot.policy.sweep_interval):
                     context.queue.send([RenewalMessage(key.name, key.scope_id)])
         except BrokerUnavailable:
             return

@@ -6,31 +6,33 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from token_broker.core.connections import Connection
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import TokenKey
 from token_broker.core.policy import RenewalPolicy, TokenCriteria
-from token_broker.core.records import TokenRecord
+from token_broker.core.records import Lease, TokenRecord
 from token_broker.service.context import BrokerContext
+from token_broker.service.records import save, try_save
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseContext:
-    """A held lease. `record`: the item when the lease was taken. `deadline`: when to stop asking.
-
-    `marked`: taking the lease marked the stored refresh token as sent.
-    """
+    """A held lease. `leased_as`: the record before it, `record`: with it. `deadline`: when to stop asking."""
 
     connection: Connection
     policy: RenewalPolicy
+    leased_as: TokenRecord
     record: TokenRecord
     criteria: TokenCriteria
     owner: str
     deadline: datetime
     expires_at: datetime
-    marked: bool
 
     @property
     def key(self) -> TokenKey:
         return self.record.key
+
+    def with_health(self, health: ConnectionHealth) -> LeaseContext:
+        return replace(self, record=self.record.health_changed(health))
 
 
 def take_lease(
@@ -40,23 +42,43 @@ def take_lease(
     criteria: TokenCriteria,
     *,
     mark_refresh_token: bool,
+    reported: bool = False,
 ) -> LeaseContext | None:
-    """Takes the lease; None if somebody else holds it, or held it after `record` was read."""
-    owner, now = context.new_id(), context.clock()
-    deadline, expires_at = now + context.limits.acquisition, now + context.limits.lease
-    mark = mark_refresh_token and record.refresh_token is not None
-    taken, found = context.tokens.take_lease(record, owner, now=now, until=expires_at, mark_refresh=mark)
+    """Takes the lease; None if somebody holds it, or if the record changed since it was read.
+
+    `reported`: a report causes the token request, which is taken from the key's bucket.
+    """
+    now = context.clock()
+    if record.leased(now):
+        return None
+    lease = Lease(context.new_id(), since=now, until=now + context.limits.lease)
+    after = record.lease_taken(
+        lease,
+        keep_warm=connection.warmth,
+        settings_digest=connection.settings_digest,
+        mark_refresh_token=mark_refresh_token,
+    )
+    taken, stored = try_save(context, record, after.reported(now) if reported else after)
     if not taken:
         return None
-    found = replace(found, health=record.health, lease=None)
-    marked = mark and found.refresh_token is not None and not found.refresh_token.sent
     return LeaseContext(
         connection,
         context.policy(connection),
-        found,
+        record,
+        stored,
         criteria,
-        owner,
-        deadline=deadline,
-        expires_at=expires_at,
-        marked=marked,
+        lease.owner,
+        deadline=now + context.limits.acquisition,
+        expires_at=lease.until,
     )
+
+
+def end_lease(context: BrokerContext, lease: LeaseContext, *, unsent: bool) -> None:
+    """Ends a lease and changes nothing else. `unsent`: no refresh token was sent, so its mark is restored."""
+
+    def ended(current: TokenRecord) -> TokenRecord | None:
+        if not current.leased_by(lease.owner):
+            return None
+        return current.lease_ended(lease.leased_as if unsent else None)
+
+    save(context, lease.record, ended)

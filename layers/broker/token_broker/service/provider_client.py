@@ -14,9 +14,10 @@ from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, Expiry, expiry_of
 from token_broker.oauth.outcomes import too_many_unresolved_logins, unusable_response
 from token_broker.oauth.requests import GrantRequest
 from token_broker.oauth.responses import IssuedToken, UnusableResponse
-from token_broker.ports import Clock, Send
+from token_broker.ports import Clock, SecretNotReadable, Send
 from token_broker.service.context import BrokerContext
 from token_broker.service.lease import LeaseContext
+from token_broker.service.records import save_health
 
 MAX_UNRESOLVED_LOGINS = 2
 
@@ -66,21 +67,38 @@ class ProviderClient:
 
     def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
         """The secret's current value. Raises ConnectionMisconfigured or BrokerUnavailable."""
-        secret = self.context.secrets.read(connection.name, stage)
+        try:
+            secret = self.context.secrets.read(connection.name, stage)
+        except SecretNotReadable:
+            raise ConnectionMisconfigured(
+                f"The broker may not read the secret of {connection.name}. If the secret has a KMS key of its own, the "
+                "stack's parameter SecretKeyArns must name that key, and the key's policy must allow the broker's roles."
+            ) from None
         if secret is None:
             raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
         credentials = parse_credentials(connection.name, connection.provider, secret)
         check_scope_without_secret(connection.name, connection.provider, credentials, scope)
         return credentials
 
-    def request_token(self, lease: LeaseContext, request: GrantRequest) -> tuple[GrantResult, Expiry]:
-        """Runs the grant. Raises GrantFailed.
+    def begin_login(self, lease: LeaseContext, credentials: Credentials) -> LeaseContext:
+        """Counts a login before it is sent: providers lock an account by count, and an outcome can stay unknown.
 
-        A login is counted before it is sent: providers lock an account by their count, and an outcome can stay unknown.
+        Does nothing for other grants. Raises BrokerUnavailable.
         """
-        context, unresolved = self.context, 0
-        if request.provider.grant.counts_logins:
-            unresolved = context.tokens.begin_login(lease.key.name, lease.owner, request.credentials.version)
+        if not lease.connection.provider.grant.counts_logins:
+            return lease
+        health = save_health(
+            self.context,
+            lease.key.name,
+            lease.record.health,
+            lambda current: current.login_begun(credentials.version),
+        )
+        return lease.with_health(health)
+
+    def request_token(self, lease: LeaseContext, request: GrantRequest) -> tuple[GrantResult, Expiry]:
+        """Runs the grant. Raises GrantFailed."""
+        context = self.context
+        unresolved = lease.record.health.unresolved_logins if request.provider.grant.counts_logins else 0
         if unresolved > MAX_UNRESOLVED_LOGINS:
             raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 
 from token_broker.core.connections import Connection
@@ -12,13 +12,12 @@ from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
 from token_broker.core.policy import Acquire, AwaitOther, Deny, Serve, TokenCriteria, active_cooldown, decide
 from token_broker.core.records import TokenRecord
+from token_broker.core.schedule import LOOK_AGAIN, is_kept_warm
 from token_broker.errors import BrokerError, BrokerUnavailable, ProviderError
-from token_broker.ports import RenewalMessage, StoredSettings
+from token_broker.ports import RenewalMessage, SecretNotReadable
 from token_broker.service.acquire import Acquired, Acquirer
 from token_broker.service.context import BrokerContext, SettingsReader
-from token_broker.service.revoke import FINAL_REASONS, Revoker, due_with_revocations
-
-IDLE_TIME = timedelta(hours=24)
+from token_broker.service.records import save, try_save
 
 
 class RenewalOutcome(Enum):
@@ -32,6 +31,7 @@ class RenewalOutcome(Enum):
     FAILED = "failed"
     LEASED = "leased"
     REVOKED = "revoked"
+    NOT_REVOKED = "not_revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +55,40 @@ class Renewer:
     context: BrokerContext
     settings: SettingsReader
     acquirer: Acquirer
-    revoker: Revoker
 
     def renew(self, name: ConnectionName, scope_id: str) -> Renewal:
-        """Renews a key that is due, and revokes what a purge left. Raises only BrokerUnavailable."""
+        """Renews a key that is due. Raises BrokerUnavailable where that could not be remembered in the record."""
         stored, record = self.context.tokens.read_due(name, scope_id)
         if record is None:
             return Renewal(name, RenewalOutcome.GONE)
-        record, revoked = self._revoke_retired(record, stored)
+        if stored is None:
+            save(self.context, record, lambda current: current.purged(deleted=True))
+            return Renewal(name, RenewalOutcome.GONE)
+        now = self.context.clock()
         try:
             connection = self.settings.connection(name, stored)
         except BrokerError as error:
-            self._set_due(record, None)
-            return Renewal(name, RenewalOutcome.REVOKED if revoked else RenewalOutcome.GONE, error.code)
-        if connection.suspended or not self._is_kept_warm(connection, record):
-            self._set_due(record, None)
-            return Renewal(name, RenewalOutcome.REVOKED if revoked else RenewalOutcome.IDLE)
+            # This release cannot read the settings. Another one may.
+            save(self.context, record, lambda current: current.deferred(now + LOOK_AGAIN))
+            return Renewal(name, RenewalOutcome.FAILED, error.code)
+        current = self._with_settings(connection, record)
+        if not is_kept_warm(current, now):
+            try_save(self.context, record, current, reschedule=True)
+            return Renewal(name, RenewalOutcome.IDLE)
         return replace(self._renew(connection, record), deadlines=deadlines(connection, [record]))
 
     def _renew(self, connection: Connection, record: TokenRecord) -> Renewal:
         context, now = self.context, self.context.clock()
         policy, criteria = context.policy(connection), TokenCriteria(requested_at=now, renewal=True)
-        if record.stale_at is not None and (secret := context.secrets.read(connection.name)) is not None:
-            criteria = replace(criteria, secret_version=secret.version)
+        if record.stale_at is not None or any(failure.refused for failure in record.failures()):
+            criteria = replace(criteria, secret_version=self._secret_version(connection.name))
         decision = decide(record, criteria, policy, now)
         match decision:
-            case Serve(token=token):
+            case Serve():
                 failure = active_cooldown(record, criteria, policy, now)
-                return self._reschedule(connection, record, failure, token.renew_at)
-            case Deny(failure=failure, retry_at=retry_at):
-                return self._reschedule(connection, record, failure, retry_at)
+                return self._reschedule(connection, record, failure)
+            case Deny(failure=failure):
+                return self._reschedule(connection, record, failure)
             case AwaitOther(until=until):
                 delay = max(until - now, timedelta(seconds=1))
                 unsent = context.queue.send([RenewalMessage(record.key.name, record.key.scope_id, delay)])
@@ -99,45 +103,35 @@ class Renewer:
     ) -> Renewal:
         try:
             outcome = self.acquirer.acquire(connection, record, criteria, decision)
-        except BrokerUnavailable:
-            raise
+        except BrokerUnavailable as error:
+            if not error.remembered:
+                raise
+            return Renewal(connection.name, RenewalOutcome.FAILED, error.code)
         except BrokerError as error:
             count = error.consecutive_failures if isinstance(error, ProviderError) else 0
             return Renewal(connection.name, RenewalOutcome.FAILED, error.code, count)
         renewed = isinstance(outcome, Acquired)
         return Renewal(connection.name, RenewalOutcome.RENEWED if renewed else RenewalOutcome.LEASED)
 
-    def _reschedule(
-        self, connection: Connection, record: TokenRecord, failure: Failure | None, due_at: datetime
-    ) -> Renewal:
-        """Makes the key due again, after the cooldown if there is one. A refused key leaves the index."""
+    def _reschedule(self, connection: Connection, record: TokenRecord, failure: Failure | None) -> Renewal:
+        """Nothing to do now: the key is due again when its state says so."""
+        # If somebody else changed the record meanwhile, its schedule follows from that.
+        try_save(self.context, record, self._with_settings(connection, record), reschedule=True)
         if failure is None:
-            self._set_due(record, due_at)
             return Renewal(connection.name, RenewalOutcome.NOT_DUE)
-        self._set_due(record, None if failure.refused else max(due_at, failure.retry_at))
         return Renewal(connection.name, RenewalOutcome.COOLDOWN, failure.code, failure.count)
 
-    def _is_kept_warm(self, connection: Connection, record: TokenRecord) -> bool:
-        """Whether the token is renewed in advance: always, or while it was used within a day."""
-        if connection.keep_warm != "used":
-            return connection.keep_warm == "always"
-        return record.last_used_at is not None and self.context.clock() - record.last_used_at <= IDLE_TIME
+    def _with_settings(self, connection: Connection, record: TokenRecord) -> TokenRecord:
+        return record.settings_applied(
+            keep_warm=connection.warmth,
+            settings_digest=connection.settings_digest,
+            now=self.context.clock(),
+            resumed=False,
+        )
 
-    def _set_due(self, record: TokenRecord, due_at: datetime | None) -> None:
-        """None takes the key off the index, unless a token is left to revoke."""
-        self.context.tokens.put_off(record, due_with_revocations(record.retired, due_at, self.context.clock()))
-
-    def _revoke_retired(self, record: TokenRecord, stored: StoredSettings | None) -> tuple[TokenRecord, bool]:
-        """The record with what is still to be revoked, and whether anything was revoked."""
-        if not any(item.revoke for item in record.retired):
-            return record, False
-        connection = self.revoker.issued_under(record)
-        if connection is None:
-            self.context.tokens.forget_retired(record.key, [item.token_id for item in record.retired])
-            return replace(record, retired=()), False
-        deadline = self.context.clock() + self.context.limits.acquisition
-        current = stored is not None and stored.settings == record.revocation_settings
-        purge = self.revoker.revoke(connection, record, deadline=deadline, current=current)
-        left = {item.token_id for item in purge.not_revoked if item.reason not in FINAL_REASONS}
-        kept = tuple(item for item in record.retired if not item.revoke or item.token_id in left)
-        return replace(record, retired=kept), bool(purge.revoked)
+    def _secret_version(self, name: ConnectionName) -> str | None:
+        try:
+            secret = self.context.secrets.read(name)
+        except SecretNotReadable:
+            return None
+        return secret.version if secret is not None else None

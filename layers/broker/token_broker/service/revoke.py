@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials, parse_credentials
 from token_broker.core.failures import DEFAULT_RATE_LIMIT_COOLDOWN, MAX_RATE_LIMIT_COOLDOWN
-from token_broker.core.names import TokenKey
+from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import RetiredToken, TokenRecord, unpack_access_token
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.oauth.exchange import HttpResponse, TransportError
 from token_broker.oauth.requests import grant_request, revocation_request
 from token_broker.oauth.responses import retry_after
-from token_broker.ports import SealBroken, StoredSettings
+from token_broker.ports import SealBroken, SecretNotReadable, StoredSettings
 from token_broker.service.budget import take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
+from token_broker.service.records import MAX_TRIES, try_save
 
 FIRST_RETRY, LATER_RETRY = timedelta(minutes=1), timedelta(minutes=5)
 # Reasons for which a retry cannot help.
@@ -41,10 +43,24 @@ class PurgeResult:
     revoked: tuple[str, ...] = ()
     not_revoked: tuple[NotRevoked, ...] = ()
 
-    def plus(self, other: PurgeResult) -> PurgeResult:
-        return PurgeResult(
-            self.dropped + other.dropped, self.revoked + other.revoked, self.not_revoked + other.not_revoked
-        )
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a purge dropped: how many live tokens, and all tokens that must be revoked.
+
+    `connection`: None where the settings are not valid.
+    """
+
+    connection: Connection | None
+    count: int
+    tokens: tuple[RetiredToken, ...]
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the tokens cannot be revoked now, if so."""
+        if self.connection is None:
+            return "settings_invalid"
+        return None if self.connection.endpoints.revocation is not None else "not_supported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,66 +76,92 @@ class Revoker:
         The rest stays sealed and due, and the worker revokes it. Invalid settings do not prevent a purge.
         """
         dropped = self.drop(stored, scope)
-        result = PurgeResult(dropped=self.count(dropped))
-        for _, after in dropped:
-            connection = self.issued_under(after)
-            if connection is None:
-                left = tuple(NotRevoked(item.token_id, "settings_invalid", item.expires_at) for item in after.retired)
-                result = result.plus(PurgeResult(not_revoked=left))
-            else:
-                result = result.plus(self.revoke(connection, after, deadline=deadline, current=True))
-        return result
-
-    def count(self, dropped: Sequence[tuple[TokenRecord, TokenRecord]]) -> int:
-        """How many live tokens were dropped."""
-        now = self.context.clock()
-        return sum(1 for before, _ in dropped if before.live_token(now) is not None)
-
-    def drop(self, stored: StoredSettings, scope: str | None = None) -> list[tuple[TokenRecord, TokenRecord]]:
-        """Drops tokens. Returns each record as it was, and as it is with what is left to revoke."""
-        now = self.context.clock()
-        dropped = []
-        for record in self.context.tokens.records(stored.name):
-            if scope is None or record.key.scope == scope:
-                before = self.context.tokens.purge(record, stored.settings, now)
-                after = replace(
-                    before,
-                    token=None,
-                    retired=before.tokens_to_revoke(now),
-                    revocation_settings=stored.settings,
-                )
-                dropped.append((before, after))
-        return dropped
-
-    def revoke(self, connection: Connection, record: TokenRecord, *, deadline: datetime, current: bool) -> PurgeResult:
-        """Revokes a record's retired tokens, and forgets those that are revoked or expired.
-
-        `current`: `connection` holds the settings of now. Otherwise it was read from the token's item, which is not
-        trusted for where to send a token.
-        """
         revoked: list[str] = []
         not_revoked: list[NotRevoked] = []
-        done = [item.token_id for item in record.retired if not item.expires_at > self.context.clock()]
-        for item in record.retired:
-            if not item.revoke or item.token_id in done:
-                continue
-            late = self.context.clock() + self.context.limits.exchange > deadline
-            reason = "queued" if late else self._revoke_sealed(connection, record, item, current=current)
+        for item in dropped.tokens:
+            reason = dropped.obstacle
+            if reason is None and self.context.clock() + self.context.limits.exchange > deadline:
+                reason = "queued"
+            if reason is None and dropped.connection is not None:
+                _, record = self.context.tokens.read(item.key)
+                reason = self._revoke(dropped.connection, record, item, current=True)
             if reason is None:
                 revoked.append(item.token_id)
             else:
                 not_revoked.append(NotRevoked(item.token_id, reason, item.expires_at))
-            if reason is None or reason in FINAL_REASONS:
-                done.append(item.token_id)
-        if done:
-            self.context.tokens.forget_retired(record.key, done)
-        return PurgeResult(0, tuple(revoked), tuple(not_revoked))
+        return PurgeResult(dropped.count, tuple(revoked), tuple(not_revoked))
 
-    def revoke_or_keep(self, connection: Connection, key: TokenKey, item: RetiredToken, access_token: str) -> None:
+    def drop(self, stored: StoredSettings, scope: str | None = None, *, deleted: bool = False) -> Dropped:
+        """Takes the tokens away from every caller. `deleted`: the connection is being deleted.
+
+        Tokens to revoke are stored as retired ones first, where the provider can revoke.
+        """
+        now = self.context.clock()
+        items = self.context.tokens.items(stored.name)
+        connection = self._parsed(stored.name, stored.settings)
+        can_revoke = connection is None or connection.endpoints.revocation is not None
+        count, tokens = 0, dict[str, RetiredToken]()
+
+        def retire(item: RetiredToken) -> None:
+            tokens[item.token_id] = item.to_revoke(stored.settings, now + FIRST_RETRY)
+            if can_revoke:
+                self.context.tokens.put_retired(tokens[item.token_id])
+
+        for item in items.retired:
+            if item.expires_at > now and scope in (None, item.key.scope):
+                retire(item)
+        for record in items.records:
+            if scope in (None, record.key.scope):
+                count += self._drop(record, retire, deleted=deleted)
+        return Dropped(connection, count, tuple(tokens.values()))
+
+    def _drop(self, record: TokenRecord, retire: Callable[[RetiredToken], None], *, deleted: bool) -> int:
+        """Purges one record. Even an empty one gets a new revision, so that no earlier reader can take its lease."""
+        for _ in range(MAX_TRIES):
+            live = record.live_token(self.context.clock())
+            if live is not None:
+                retire(RetiredToken.of(record.key, live))
+            saved, record = try_save(self.context, record, record.purged(deleted=deleted))
+            if saved:
+                return 1 if live is not None else 0
+        raise BrokerUnavailable("The token's item changes faster than it can be written.")
+
+    def retry(self, name: ConnectionName, scope_id: str, token_id: str) -> bool:
+        """Revokes one retired token for the worker. Returns whether it was revoked."""
+        now = self.context.clock()
+        stored, record, item = self.context.tokens.read_retired(name, scope_id, token_id)
+        if record is None or item is None:
+            return False
+        is_current = record.token is not None and record.token.token_id == token_id
+        if item.expires_at <= now or is_current or item.settings is None:
+            self.context.tokens.delete_retired(item)
+            return False
+        connection = self._parsed(name, item.settings)
+        if connection is None:
+            # A later release may know the provider, or read the settings, again.
+            self.context.tokens.put_retired(replace(item, due_at=now + LATER_RETRY))
+            return False
+        current = stored is not None and stored.settings == item.settings
+        return self._revoke(connection, record, item, current=current) is None
+
+    def revoke_or_keep(self, connection: Connection, item: RetiredToken, access_token: str) -> None:
         """Revokes a token that no caller got. If that fails, the worker retries."""
-        reason = self.revoke_access_token(connection, key, access_token)
+        reason = self.revoke_access_token(connection, item.key, access_token)
         if reason is not None and reason not in FINAL_REASONS:
-            self.context.tokens.retire(key, item, connection.settings, self.context.clock() + FIRST_RETRY)
+            self.context.tokens.put_retired(item)
+
+    def _revoke(self, connection: Connection, record: TokenRecord, item: RetiredToken, *, current: bool) -> str | None:
+        """Revokes a retired token, and deletes its item or sets the time of the next try. Returns the reason if not.
+
+        `current`: `connection` holds the settings of now. Otherwise they come from the item, which is not trusted for
+        where to send a token.
+        """
+        reason = self._revoke_sealed(connection, record, item, current=current)
+        if reason is None or reason in FINAL_REASONS:
+            self.context.tokens.delete_retired(item)
+        else:
+            self.context.tokens.put_retired(replace(item, due_at=self.context.clock() + LATER_RETRY))
+        return reason
 
     def revoke_access_token(
         self, connection: Connection, key: TokenKey, access_token: str, credentials: Credentials | None = None
@@ -144,7 +186,7 @@ class Revoker:
             take_from_budget(self.context, connection)
             response = self.context.send(request, self.context.network(connection), self.context.limits.exchange)
             return self._reason(connection, response)
-        except ConnectionMisconfigured:
+        except (ConnectionMisconfigured, SecretNotReadable):
             return "credentials_missing"
         except ProviderRateLimited:
             return "rate_limited"
@@ -153,12 +195,10 @@ class Revoker:
         except TransportError:
             return "provider_unavailable"
 
-    def issued_under(self, record: TokenRecord) -> Connection | None:
-        """The connection when the record's tokens were dropped. Its settings may be gone or different since."""
-        if record.revocation_settings is None:
-            return None
+    def _parsed(self, name: ConnectionName, settings: Mapping[str, Any]) -> Connection | None:
+        """A connection by given settings; None where they are not valid."""
         try:
-            return self.settings.parse(record.key.name, record.revocation_settings)
+            return self.settings.parse(name, settings)
         except BrokerError:
             return None
 
@@ -170,7 +210,7 @@ class Revoker:
             if connection.provider.limit_per == "host":
                 wait = retry_after(response.headers, now) or DEFAULT_RATE_LIMIT_COOLDOWN
                 until = now + min(wait, MAX_RATE_LIMIT_COOLDOWN)
-                self.context.tokens.cool_down_host(connection.endpoints.token_host, until)
+                self.context.budgets.cool_down(connection.endpoints.token_host, until)
             return "rate_limited"
         return "provider_unavailable" if response.status >= 500 else "provider_refused"
 
@@ -193,11 +233,3 @@ class Revoker:
         if not current and revocation_url != connection.endpoints.revocation:
             return "issued_elsewhere"
         return self.revoke_access_token(connection, record.key, access_token)
-
-
-def due_with_revocations(retired: tuple[RetiredToken, ...], due_at: datetime | None, now: datetime) -> datetime | None:
-    """When a key is due: at `due_at`, or earlier if a token is left to revoke."""
-    if not any(item.revoke for item in retired):
-        return due_at
-    retry_at = now + LATER_RETRY
-    return retry_at if due_at is None else min(due_at, retry_at)

@@ -35,7 +35,7 @@ def sweep(context: BrokerContext, *, scheduled_at: datetime, deadline: datetime,
     """
     interval = context.scaled(SWEEP_INTERVAL)
     horizon = scheduled_at + interval * LOOK_AHEAD_INTERVALS
-    found = [due for shard in range(SHARDS) for due in context.tokens.due(shard, until=horizon)]
+    found = [due for shard in range(SHARDS) for due in context.due_index.due(shard, until=horizon)]
     found.sort(key=lambda due: due.due_at)
     offsets = [(due, interval * (number / len(found))) for number, due in enumerate(found)]
 
@@ -60,10 +60,10 @@ def _queue(context: BrokerContext, offsets: Sequence[tuple[DueKey, timedelta]]) 
     for due, offset in offsets:
         delay = min(due.due_at - now if due.due_at > now else offset, MAX_DELAY)
         until = now + delay + 2 * context.scaled(SWEEP_INTERVAL) + context.limits.lease
-        if context.tokens.claim_due(due, until=until):
-            claims[RenewalMessage(due.name, due.scope_id, delay)] = replace(due, due_at=until)
+        if context.due_index.claim(due, until=until):
+            claims[RenewalMessage(due.name, due.scope_id, delay, due.token_id)] = replace(due, due_at=until)
     unsent = context.queue.send(list(claims)) if claims else ()
     for message in unsent:
         # The next sweep takes it up at once, and not when the claim ends.
-        context.tokens.claim_due(claims[message], until=now)
+        context.due_index.claim(claims[message], until=now)
     return len(claims) - len(unsent), len(offsets) - len(claims)

@@ -22,14 +22,15 @@ from token_broker.errors import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.requests import grant_request
+from token_broker.ports import ConnectionItems
 from token_broker.service.acquire import Acquirer, error_of
-from token_broker.service.budget import take_from_budget
+from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
-from token_broker.service.lease import LeaseContext, take_lease
+from token_broker.service.lease import LeaseContext, end_lease, take_lease
 from token_broker.service.provider_client import ProviderClient
+from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
 
-TRIAL_SPACING = timedelta(minutes=5)
 PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
 
@@ -66,13 +67,14 @@ class Trials:
         stage, credentials = self._credentials(connection)
         _, record = context.tokens.read(TokenKey(name, connection.scope))
         criteria = TokenCriteria(requested_at=context.clock())
+        check_budget(context, connection)
         lease = take_lease(context, connection, record, criteria, mark_refresh_token=False)
         if lease is None:
             raise AcquisitionInProgress("The provider is being asked right now.", retry_after=timedelta(seconds=2))
         try:
             return self._run_leased(lease, credentials, stage, force=force)
         finally:
-            context.tokens.end_lease(lease.key, lease.owner)
+            end_lease(context, lease, unsent=False)
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         scope = connection.scope
@@ -90,16 +92,21 @@ class Trials:
         context, connection, name = self.context, lease.connection, lease.key.name
         now = context.clock()
         # Read under the lease: nothing is committed after this.
-        records = context.tokens.records(name)
-        has_live_token = any(record.live_token(now) is not None for record in records)
+        items = context.tokens.items(name)
+        has_live_token = any(record.live_token(now) is not None for record in items.records)
         if connection.issue_revokes_previous and has_live_token and not force:
             raise WouldRevoke(f"A trial of {name} would revoke its live token. force=true allows that.")
+        next_trial_at = lease.record.health.next_trial_at()
+        if next_trial_at is not None and next_trial_at > now:
+            raise TooManyTrials(
+                f"The last trial of {name} was less than five minutes ago.", retry_after=next_trial_at - now
+            )
         take_from_budget(context, connection)
-        if not context.tokens.begin_trial(name, now=now, not_after=now - TRIAL_SPACING):
-            wait = (lease.record.health.trial_at or now) + TRIAL_SPACING - now
-            raise TooManyTrials(f"The last trial of {name} was less than five minutes ago.", retry_after=wait)
+        health = save_health(context, name, lease.record.health, lambda current: current.trial_begun(now))
+        lease = lease.with_health(health)
         if stage == PENDING:
-            self.acquirer.note_new_version(lease, credentials, now)
+            lease = self.acquirer.note_new_version(lease, credentials, now)
+        lease = self.provider_client.begin_login(lease, credentials)
         request = grant_request(connection, credentials, lease.key.scope, now)
         try:
             result, expiry = self.provider_client.request_token(lease, request)
@@ -107,15 +114,15 @@ class Trials:
             raise self._failure(lease, credentials, stage, failed) from None
         access_token = result.issued.access_token
         token_id = fingerprint(access_token)
-        if token_id not in _known_token_ids(records):
+        if token_id not in _known_token_ids(items):
             self.revoker.revoke_access_token(connection, lease.key, access_token, credentials)
         if connection.issue_revokes_previous and has_live_token:
             # The trial revoked the live token, as the caller allowed.
             self.revoker.drop(self.settings.stored(name))
         if stage == CURRENT:
-            context.tokens.end_cooldowns(name)
+            self._end_cooldowns(lease, items.records)
         else:
-            self._settle_login(connection)
+            self._settle_login(lease)
         scope = result.issued.scope or lease.key.scope
         return TrialResult(token_id, expiry.expires_at - context.clock(), scope, stage)
 
@@ -125,17 +132,25 @@ class Trials:
         if stage == CURRENT or met.level is FailureLevel.ENDPOINT:
             return self.acquirer.remember(lease, credentials, failed)
         if not met.outcome_unknown:
-            self._settle_login(lease.connection)
+            self._settle_login(lease)
         now, digest = self.context.clock(), lease.connection.settings_digest
         failure = next_failure(met, None, now=now, secret_version=credentials.version, settings_digest=digest)
         return error_of(failure, now)
 
-    def _settle_login(self, connection: Connection) -> None:
-        if connection.provider.grant.counts_logins:
-            self.context.tokens.settle_login(connection.name)
+    def _settle_login(self, lease: LeaseContext) -> None:
+        if lease.connection.provider.grant.counts_logins:
+            save_health(self.context, lease.key.name, lease.record.health, lambda current: current.login_settled())
+
+    def _end_cooldowns(self, lease: LeaseContext, records: Sequence[TokenRecord]) -> None:
+        """The current credentials work: no failure of the connection or of a key holds any more."""
+        health = save_health(
+            self.context, lease.key.name, lease.record.health, lambda current: current.cooldowns_ended()
+        )
+        for record in records:
+            save(self.context, record, lambda current: current.cooldowns_ended(health))
 
 
-def _known_token_ids(records: Sequence[TokenRecord]) -> set[str]:
+def _known_token_ids(items: ConnectionItems) -> set[str]:
     """The tokens that the broker holds: a provider that reuses tokens may return one of them."""
-    current = {record.token.token_id for record in records if record.token is not None}
-    return current | {item.token_id for record in records for item in record.retired}
+    current = {record.token.token_id for record in items.records if record.token is not None}
+    return current | {item.token_id for item in items.retired}

@@ -1,60 +1,81 @@
-"""The budget and cooldown of an endpoint: one item per host."""
+"""The budget and cooldown of an endpoint over DynamoDB: one item per host."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from token_broker.adapters.dynamodb.items import FORMAT, moment, number, read_moment, seconds
+from token_broker.adapters.aws import aws_errors
+from token_broker.adapters.dynamodb.items import FORMAT, Item, moment, number, read_moment, seconds
 from token_broker.adapters.dynamodb.keys import endpoint_key
-from token_broker.adapters.dynamodb.token_table import KEEP, MAX_TRIES, TokenTable
+from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable, item_key
+from token_broker.core.schedule import KEEP
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_TRIES = 5
+MINUTE = timedelta(minutes=1)
+NOT_COOLING_DOWN = "(attribute_not_exists(#cooldown_until) OR #cooldown_until <= :now)"
 
 
-class Budgets:
-    """The part of TokenStore about budgets (see ports)."""
+class DynamoBudgets:
+    """Budgets (see ports)."""
 
-    _table: TokenTable
+    def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
+        self._table = TokenTable(client, token_table)
 
-    def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+        with aws_errors(DYNAMODB):
+            response = self._table.client.get_item(TableName=self._table.name, Key=item_key(endpoint_key(host)))
+        item: Item = response.get("Item") or {}
+        return _free_at(item, now, limit)
+
+    def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         minute = now.replace(second=0, microsecond=0)
         values: dict[str, Any] = {":minute": moment(minute), ":one": number(1), ":now": moment(now)}
-        not_cooling_down = "(attribute_not_exists(cooldown_until) OR cooldown_until <= :now)"
+        names = {"#minute_at": "minute_at", "#taken": "taken", "#cooldown_until": "cooldown_until"}
         for _ in range(MAX_TRIES):
             taken, item = self._table.update(
                 endpoint_key(host),
-                "ADD taken :one",
+                "ADD #taken :one",
                 values | {":limit": number(limit)},
-                condition=f"minute_at = :minute AND taken < :limit AND {not_cooling_down}",
+                condition=f"#minute_at = :minute AND #taken < :limit AND {NOT_COOLING_DOWN}",
+                names=names,
             )
             if taken:
                 return None
-            cooldown_until = read_moment(item or {}, "cooldown_until")
-            if cooldown_until is not None and cooldown_until > now:
-                return cooldown_until
-            if item is not None and read_moment(item, "minute_at") == minute:
-                return minute + timedelta(minutes=1)
+            free_at = _free_at(item or {}, now, limit)
+            if free_at is not None:
+                return free_at
             begun, _item = self._table.update(
                 endpoint_key(host),
-                "SET minute_at = :minute, taken = :one, #format = :format, #ttl = :ttl",
-                {
-                    ":minute": moment(minute),
-                    ":one": number(1),
-                    ":now": moment(now),
-                    ":format": number(FORMAT),
-                    ":ttl": seconds(now + KEEP),
-                },
-                condition=f"(attribute_not_exists(minute_at) OR minute_at < :minute) AND {not_cooling_down}",
-                names={"#format": "format", "#ttl": "ttl"},
+                "SET #minute_at = :minute, #taken = :one, #format = :format, #ttl = :ttl",
+                values | {":format": number(FORMAT), ":ttl": seconds(now + KEEP)},
+                condition=f"(attribute_not_exists(#minute_at) OR #minute_at < :minute) AND {NOT_COOLING_DOWN}",
+                names=names | {"#format": "format", "#ttl": "ttl"},
             )
             if begun:
                 return None
-        return minute + timedelta(minutes=1)
+        return minute + MINUTE
 
-    def cool_down_host(self, host: str, until: datetime) -> None:
+    def cool_down(self, host: str, until: datetime) -> None:
         self._table.update(
             endpoint_key(host),
-            "SET cooldown_until = :until, #format = :format, #ttl = :ttl",
+            "SET #cooldown_until = :until, #format = :format, #ttl = :ttl",
             {":until": moment(until), ":format": number(FORMAT), ":ttl": seconds(until + KEEP)},
-            condition="attribute_not_exists(cooldown_until) OR cooldown_until < :until",
-            names={"#format": "format", "#ttl": "ttl"},
+            condition="attribute_not_exists(#cooldown_until) OR #cooldown_until < :until",
+            names={"#cooldown_until": "cooldown_until", "#format": "format", "#ttl": "ttl"},
         )
+
+
+def _free_at(item: Item, now: datetime, limit: int) -> datetime | None:
+    """When the next request may be taken: after the cooldown, or in the next minute if this one's budget is used up."""
+    cooldown_until = read_moment(item, "cooldown_until")
+    if cooldown_until is not None and cooldown_until > now:
+        return cooldown_until
+    minute, minute_at = now.replace(second=0, microsecond=0), read_moment(item, "minute_at")
+    if minute_at is None or minute_at < minute:
+        return None
+    used_up = minute_at > minute or int(item["taken"]["N"]) >= limit
+    return minute + MINUTE if used_up else None

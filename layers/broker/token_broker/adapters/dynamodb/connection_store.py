@@ -65,6 +65,9 @@ class DynamoConnectionStore:
                     **_condition(expected, absent=False),
                 )
             except ClientError as error:
+                if _is_condition_failed(error) and conflicting_item(error) is None:
+                    # It is gone: this is a repeat of a delete whose response was lost.
+                    return False
                 raise _condition_failed(error) from None
         return bool(response.get("Attributes"))
 

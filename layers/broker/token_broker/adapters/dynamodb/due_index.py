@@ -1,24 +1,27 @@
-"""The due index: sparse, in shards, keys only."""
+"""The due index over DynamoDB: sparse, in shards, keys and `ttl` only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
-from token_broker.adapters.dynamodb.items import FORMAT, moment, number, read_moment, seconds, string
-from token_broker.adapters.dynamodb.keys import connection_of, connection_pk, scope_id_of, token_key, token_sk
-from token_broker.adapters.dynamodb.token_table import DYNAMODB, KEEP, TokenTable, due_attributes
-from token_broker.core.names import TokenKey
-from token_broker.core.records import TokenRecord
+from token_broker.adapters.dynamodb.items import moment, number, read_moment, read_seconds, seconds
+from token_broker.adapters.dynamodb.keys import Key, connection_of, parse_due_sk, retired_key, token_key_of
+from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable
+from token_broker.core.schedule import KEEP
 from token_broker.ports import DueKey
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
-class DueIndex:
-    """The part of TokenStore about the due index (see ports)."""
 
-    _table: TokenTable
+class DynamoDueIndex:
+    """DueIndex (see ports)."""
+
+    def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
+        self._table = TokenTable(client, token_table)
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
         found: list[DueKey] = []
@@ -32,47 +35,35 @@ class DueIndex:
                     ExpressionAttributeValues={":shard": number(shard), ":until": moment(until)},
                     **start,
                 )
-            for item in page["Items"]:
-                due_at = read_moment(item, "due_at")
-                name, scope_id = connection_of(item["pk"]["S"]), scope_id_of(item["sk"]["S"])
-                if due_at is not None and name is not None and scope_id is not None:
-                    found.append(DueKey(name, scope_id, due_at))
+            found += [due for item in page["Items"] if (due := _read(item)) is not None]
             if "LastEvaluatedKey" not in page:
                 return found
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    def claim_due(self, due: DueKey, *, until: datetime) -> bool:
+    def claim(self, due: DueKey, *, until: datetime) -> bool:
+        """Keeps the item two days beyond the new due time, should claims go on without a worker."""
+        changes = {"due_at": moment(until)}
+        if due.delete_at is not None and due.delete_at < until + KEEP:
+            changes["ttl"] = seconds(until + KEEP)
         claimed, _ = self._table.update(
-            (connection_pk(due.name), token_sk(due.scope_id)),
-            "SET due_at = :until",
-            {":until": moment(until), ":before": moment(due.due_at)},
-            condition="due_at = :before",
+            _key(due),
+            "SET " + ", ".join(f"#{name} = :{name}" for name in changes),
+            {f":{name}": value for name, value in changes.items()} | {":before": moment(due.due_at)},
+            condition="#due_at = :before",
+            names={f"#{name}": name for name in changes},
         )
         return claimed
 
-    def make_due(self, key: TokenKey, due_at: datetime) -> None:
-        # if_not_exists: an item that exists keeps its own ttl.
-        self._table.update(
-            token_key(key),
-            "SET due_shard = :due_shard, due_at = :due_at, #scope = :scope, #format = :format, "
-            "#ttl = if_not_exists(#ttl, :ttl)",
-            {
-                **{f":{name}": value for name, value in due_attributes(key, due_at).items()},
-                ":scope": string(key.scope),
-                ":format": number(FORMAT),
-                ":ttl": seconds(due_at + KEEP),
-            },
-            names={"#scope": "scope", "#format": "format", "#ttl": "ttl"},
-        )
 
-    def put_off(self, read_as: TokenRecord, due_at: datetime | None) -> None:
-        key, values = read_as.key, {}
-        expression = "REMOVE due_at, due_shard"
-        if due_at is not None:
-            expression = "SET due_shard = :due_shard, due_at = :due_at"
-            values = {f":{name}": value for name, value in due_attributes(key, due_at).items()}
-        unmoved = "attribute_not_exists(due_at)"
-        if read_as.due_at is not None:
-            unmoved = "due_at = :before"
-            values[":before"] = moment(read_as.due_at)
-        self._table.update(token_key(key), expression, values, condition=f"attribute_exists(pk) AND {unmoved}")
+def _key(due: DueKey) -> Key:
+    if due.token_id is not None:
+        return retired_key(due.name, due.scope_id, due.token_id)
+    return token_key_of(due.name, due.scope_id)
+
+
+def _read(item: Mapping[str, Any]) -> DueKey | None:
+    name, sk, due_at = connection_of(item["pk"]["S"]), parse_due_sk(item["sk"]["S"]), read_moment(item, "due_at")
+    if name is None or sk is None or due_at is None:
+        return None
+    scope_id, token_id = sk
+    return DueKey(name, scope_id, due_at, token_id, read_seconds(item, "ttl"))

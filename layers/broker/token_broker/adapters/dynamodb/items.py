@@ -1,4 +1,4 @@
-"""Token records as DynamoDB items and back.
+"""Records, health and retired tokens as DynamoDB attributes and back.
 
 Moments are whole milliseconds, `ttl` whole seconds. Each item has a format version.
 """
@@ -6,17 +6,19 @@ Moments are whole milliseconds, `ttl` whole seconds. Each item has a format vers
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import ConnectionHealth, Lease, RefreshToken, RetiredToken, Token, TokenRecord
+from token_broker.core.records import Lease, RefreshToken, RetiredToken, Token, TokenRecord
+from token_broker.core.schedule import KEEP, shard_of
 from token_broker.ports import StoredSettings
 
 Item = Mapping[str, Any]
-FORMAT = 1
+FORMAT = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,13 +36,18 @@ def moment(at: datetime) -> dict[str, str]:
 
 
 def seconds(at: datetime) -> dict[str, str]:
-    """A moment as whole seconds, as DynamoDB's TTL reads it."""
-    return {"N": str((at - _EPOCH) // timedelta(seconds=1))}
+    """A moment as whole seconds, rounded up, as DynamoDB's TTL reads it."""
+    return {"N": str(-((_EPOCH - at) // timedelta(seconds=1)))}
 
 
 def read_moment(item: Item, name: str) -> datetime | None:
     found = item.get(name)
     return _EPOCH + timedelta(milliseconds=int(found["N"])) if found else None
+
+
+def read_seconds(item: Item, name: str) -> datetime | None:
+    found = item.get(name)
+    return _EPOCH + timedelta(seconds=int(found["N"])) if found else None
 
 
 def read_string(item: Item, name: str) -> str | None:
@@ -52,36 +59,73 @@ def _moment_of(item: Item, name: str) -> datetime:
     return _EPOCH + timedelta(milliseconds=int(item[name]["N"]))
 
 
-def token_attributes(token: Token) -> dict[str, Any]:
-    """The attributes that make up a key's current token."""
-    return {
-        "token": {"B": token.sealed},
-        "token_id": string(token.token_id),
-        "granted_scope": string(token.scope),
-        "issued_at": moment(token.issued_at),
-        "expires_at": moment(token.expires_at),
-        "renew_at": moment(token.renew_at),
-        "expires_assumed": {"BOOL": token.expires_assumed},
-        "expiry_disputed": {"BOOL": token.expiry_disputed},
-        "issuer": string(token.issuer),
-        "secret_version": string(token.secret_version),
+def _strings(**values: str | None) -> dict[str, Any]:
+    return {name: string(value) for name, value in values.items() if value is not None}
+
+
+def _moments(**values: datetime | None) -> dict[str, Any]:
+    return {name: moment(value) for name, value in values.items() if value is not None}
+
+
+def record_attributes(record: TokenRecord) -> dict[str, Any]:
+    """All attributes of a token key's item, without its key and revision."""
+    attributes = {
+        "format": number(FORMAT),
+        "keep_warm": string(record.keep_warm),
+        **_strings(scope=record.key.scope, settings_digest=record.settings_digest),
+        **_moments(
+            last_used_at=record.last_used_at,
+            stale_at=record.stale_at,
+            deferred_until=record.deferred_until,
+            reports_until=record.reports_until,
+        ),
+        **due_attributes(record.key, record.due_at),
     }
-
-
-TOKEN_ATTRIBUTES = (
-    "token token_id granted_scope issued_at expires_at renew_at expires_assumed expiry_disputed issuer secret_version"
-).split()
-
-
-def refresh_attributes(refresh: RefreshToken) -> dict[str, Any]:
-    """The attributes that make up a key's refresh token."""
-    attributes: dict[str, Any] = {"refresh": {"B": refresh.sealed}, "refresh_id": string(refresh.refresh_id)}
-    if refresh.expires_at is not None:
-        attributes["refresh_expires_at"] = moment(refresh.expires_at)
+    if record.delete_at is not None:
+        attributes["ttl"] = seconds(record.delete_at)
+    if record.token is not None:
+        attributes |= _token_attributes(record.token)
+    if record.refresh_token is not None:
+        attributes |= _refresh_attributes(record.refresh_token)
+    if record.lease is not None:
+        attributes |= {
+            "lease_owner": string(record.lease.owner),
+            **_moments(lease_since=record.lease.since, lease_until=record.lease.until),
+        }
+    if record.failure is not None:
+        attributes["failure"] = failure_map(record.failure)
     return attributes
 
 
-REFRESH_ATTRIBUTES = "refresh refresh_id refresh_expires_at refresh_sent".split()
+def due_attributes(key: TokenKey, due_at: datetime | None) -> dict[str, Any]:
+    """The attributes that put a key into the due index."""
+    return {} if due_at is None else {"due_shard": number(shard_of(key)), "due_at": moment(due_at)}
+
+
+def _token_attributes(token: Token) -> dict[str, Any]:
+    attributes = {
+        "token": {"B": token.sealed},
+        "expires_assumed": {"BOOL": token.expires_assumed},
+        "expiry_disputed": {"BOOL": token.expiry_disputed},
+        **_strings(
+            token_id=token.token_id,
+            granted_scope=token.scope,
+            issuer=token.issuer,
+            token_settings_digest=token.settings_digest,
+            secret_version=token.secret_version,
+        ),
+        **_moments(issued_at=token.issued_at, expires_at=token.expires_at, renew_at=token.renew_at),
+    }
+    return attributes
+
+
+def _refresh_attributes(refresh_token: RefreshToken) -> dict[str, Any]:
+    return {
+        "refresh_token": {"B": refresh_token.sealed},
+        "refresh_id": string(refresh_token.refresh_id),
+        "refresh_sent": {"BOOL": refresh_token.sent},
+        **_moments(refresh_expires_at=refresh_token.expires_at),
+    }
 
 
 def read_record(key: TokenKey, item: Item | None, health: ConnectionHealth) -> TokenRecord:
@@ -89,25 +133,24 @@ def read_record(key: TokenKey, item: Item | None, health: ConnectionHealth) -> T
     if not item:
         return TokenRecord(key, health=health)
     lease = None
-    if "lease_until" in item and "lease_owner" in item:
-        lease = Lease(item["lease_owner"]["S"], _moment_of(item, "lease_until"))
-    revocation_settings = read_string(item, "revocation_settings")
+    if "lease_owner" in item:
+        lease = Lease(item["lease_owner"]["S"], _moment_of(item, "lease_since"), _moment_of(item, "lease_until"))
     return TokenRecord(
         key=key,
         token=_read_token(item) if "token" in item else None,
-        refresh_token=_read_refresh(item) if "refresh" in item else None,
+        refresh_token=_read_refresh_token(item) if "refresh_token" in item else None,
         lease=lease,
-        last_owner=read_string(item, "lease_owner"),
-        failure=read_failure(item),
+        failure=read_failure(item, "failure"),
         health=health,
-        rejections=int(item.get("rejections", {"N": "0"})["N"]),
-        rejected_until=read_moment(item, "rejected_until"),
-        retired=tuple(_read_retired(entry["M"]) for entry in item.get("retired", {"L": []})["L"]),
-        revocation_settings=json.loads(revocation_settings) if revocation_settings else None,
+        keep_warm=item["keep_warm"]["S"],
+        settings_digest=read_string(item, "settings_digest"),
         last_used_at=read_moment(item, "last_used_at"),
         stale_at=read_moment(item, "stale_at"),
+        deferred_until=read_moment(item, "deferred_until"),
+        reports_until=read_moment(item, "reports_until"),
         due_at=read_moment(item, "due_at"),
-        exists=True,
+        delete_at=read_seconds(item, "ttl"),
+        revision=item["revision"]["S"],
     )
 
 
@@ -121,70 +164,71 @@ def _read_token(item: Item) -> Token:
         expires_assumed=item["expires_assumed"]["BOOL"],
         expiry_disputed=item["expiry_disputed"]["BOOL"],
         issuer=item["issuer"]["S"],
+        settings_digest=read_string(item, "token_settings_digest"),
         secret_version=item["secret_version"]["S"],
         sealed=item["token"]["B"],
     )
 
 
-def _read_refresh(item: Item) -> RefreshToken:
-    refresh_id = item["refresh_id"]["S"]
+def _read_refresh_token(item: Item) -> RefreshToken:
     return RefreshToken(
-        refresh_id=refresh_id,
+        refresh_id=item["refresh_id"]["S"],
         expires_at=read_moment(item, "refresh_expires_at"),
-        sent=read_string(item, "refresh_sent") == refresh_id,
-        sealed=item["refresh"]["B"],
+        sent=item["refresh_sent"]["BOOL"],
+        sealed=item["refresh_token"]["B"],
     )
 
 
-def retired_list(retired: Sequence[RetiredToken]) -> dict[str, Any]:
-    """Retired tokens, each sealed as it was when it was current."""
-    return {
-        "L": [
-            {
-                "M": {
-                    "token": {"B": item.sealed},
-                    "token_id": string(item.token_id),
-                    "expires_at": moment(item.expires_at),
-                    "issuer": string(item.issuer),
-                    "revoke": {"BOOL": item.revoke},
-                }
-            }
-            for item in retired
-        ]
+def retired_attributes(token: RetiredToken) -> dict[str, Any]:
+    """All attributes of a retired token's item, without its key. The token stays sealed as it was."""
+    attributes = {
+        "format": number(FORMAT),
+        "token": {"B": token.sealed},
+        "revoke": {"BOOL": token.revoke},
+        "ttl": seconds(token.expires_at + KEEP),
+        **_strings(scope=token.key.scope, token_id=token.token_id, issuer=token.issuer),
+        **_moments(expires_at=token.expires_at),
+        **due_attributes(token.key, token.due_at),
     }
+    if token.settings is not None:
+        attributes["settings"] = string(json.dumps(dict(token.settings)))
+    return attributes
 
 
-def _read_retired(entry: Item) -> RetiredToken:
+def read_retired(name: ConnectionName, item: Item) -> RetiredToken:
+    settings = read_string(item, "settings")
     return RetiredToken(
-        token_id=entry["token_id"]["S"],
-        expires_at=_moment_of(entry, "expires_at"),
-        issuer=entry["issuer"]["S"],
-        revoke=entry["revoke"]["BOOL"],
-        sealed=entry["token"]["B"],
+        key=TokenKey(name, item["scope"]["S"]),
+        token_id=item["token_id"]["S"],
+        expires_at=_moment_of(item, "expires_at"),
+        issuer=item["issuer"]["S"],
+        revoke=item["revoke"]["BOOL"],
+        sealed=item["token"]["B"],
+        settings=json.loads(settings) if settings else None,
+        due_at=read_moment(item, "due_at"),
     )
 
 
 def failure_map(failure: Failure) -> dict[str, Any]:
     """A remembered failure. It holds codes and our own texts, none of the provider's."""
-    entry: dict[str, Any] = {
-        "code": string(failure.code),
-        "detail": string(failure.detail),
-        "at": moment(failure.at),
-        "retry_at": moment(failure.retry_at),
+    attributes = {
         "count": number(failure.count),
-        "settings_digest": string(failure.settings_digest),
-        "rule": string(failure.rule),
+        **_strings(
+            code=failure.code,
+            rule=failure.rule,
+            detail=failure.detail,
+            provider_error=failure.provider_error,
+            secret_version=failure.secret_version,
+            settings_digest=failure.settings_digest,
+        ),
+        **_moments(at=failure.at, retry_at=failure.retry_at),
     }
     if failure.second_chance:
-        entry["second_chance"] = {"BOOL": True}
-    if failure.provider_error is not None:
-        entry["provider_error"] = string(failure.provider_error)
-    if failure.secret_version is not None:
-        entry["secret_version"] = string(failure.secret_version)
-    return {"M": entry}
+        attributes["second_chance"] = {"BOOL": True}
+    return {"M": attributes}
 
 
-def read_failure(item: Item, attribute: str = "failure") -> Failure | None:
+def read_failure(item: Item, attribute: str) -> Failure | None:
     if attribute not in item:
         return None
     entry = item[attribute]["M"]
@@ -202,17 +246,40 @@ def read_failure(item: Item, attribute: str = "failure") -> Failure | None:
     )
 
 
+def health_attributes(health: ConnectionHealth) -> dict[str, Any]:
+    """All attributes of a connection's health item, without its key and revision. It always has a `ttl`."""
+    attributes = {
+        "format": number(FORMAT),
+        "unresolved_logins": number(health.unresolved_logins),
+        **_strings(login_version=health.login_version),
+        **_moments(trial_at=health.trial_at),
+    }
+    if health.failure is not None:
+        attributes["failure"] = failure_map(health.failure)
+    if health.rate_limit is not None:
+        attributes["rate_limit"] = failure_map(health.rate_limit)
+    if health.new_versions:
+        versions = [{"M": {"version": string(version), "at": moment(at)}} for version, at in health.new_versions]
+        attributes["new_versions"] = {"L": versions}
+    if health.delete_at is not None:
+        attributes["ttl"] = seconds(health.delete_at)
+    return attributes
+
+
 def read_health(item: Item | None) -> ConnectionHealth:
     """Connection health; empty without an item."""
     if not item:
         return ConnectionHealth()
     new_versions = item.get("new_versions", {"L": []})["L"]
     return ConnectionHealth(
-        failure=read_failure(item),
+        failure=read_failure(item, "failure"),
         rate_limit=read_failure(item, "rate_limit"),
-        unresolved_logins=int(item.get("unresolved_logins", {"N": "0"})["N"]),
+        unresolved_logins=int(item["unresolved_logins"]["N"]),
+        login_version=read_string(item, "login_version"),
         new_versions=tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in new_versions),
         trial_at=read_moment(item, "trial_at"),
+        delete_at=read_seconds(item, "ttl"),
+        revision=item["revision"]["S"],
     )
 
 

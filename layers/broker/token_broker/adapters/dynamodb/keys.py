@@ -1,16 +1,20 @@
 """Keys of the items. ConnectionTable: pk `C#{provider}/{connection}`.
 
-TokenTable: the same pk with sk `T#{scope_id}` (a token key) or `HEALTH` (connection health); pk `H#{host}` with sk
-`BUDGET` (an endpoint).
+TokenTable: the same pk with sk `T#{scope_id}` (a token key), `R#{scope_id}#{token_id}` (a retired token of it) or
+`HEALTH` (connection health); pk `H#{host}` with sk `BUDGET` (an endpoint).
 """
 
 from __future__ import annotations
 
-from token_broker.core.names import SCOPE_ID, ConnectionName, TokenKey, is_name
+import re
 
+from token_broker.core.names import ConnectionName, is_name
+
+Key = tuple[str, str]
 HEALTH = "HEALTH"
 BUDGET = "BUDGET"
-Key = tuple[str, str]
+_TOKEN_SK = re.compile(r"T#([0-9a-f]{64})")
+_RETIRED_SK = re.compile(r"R#([0-9a-f]{64})#([0-9a-f]{16})")
 
 
 def connection_pk(name: ConnectionName) -> str:
@@ -26,18 +30,12 @@ def connection_of(pk: str) -> ConnectionName | None:
     return ConnectionName(provider, connection)
 
 
-def token_sk(scope_id: str) -> str:
-    return f"T#{scope_id}"
+def token_key_of(name: ConnectionName, scope_id: str) -> Key:
+    return connection_pk(name), f"T#{scope_id}"
 
 
-def scope_id_of(sk: str) -> str | None:
-    """The scope_id of a token key's sk; None for any other text."""
-    scope_id = sk.removeprefix("T#")
-    return scope_id if sk.startswith("T#") and SCOPE_ID.fullmatch(scope_id) else None
-
-
-def token_key(key: TokenKey) -> Key:
-    return connection_pk(key.name), token_sk(key.scope_id)
+def retired_key(name: ConnectionName, scope_id: str, token_id: str) -> Key:
+    return connection_pk(name), f"R#{scope_id}#{token_id}"
 
 
 def health_key(name: ConnectionName) -> Key:
@@ -46,3 +44,20 @@ def health_key(name: ConnectionName) -> Key:
 
 def endpoint_key(host: str) -> Key:
     return f"H#{host}", BUDGET
+
+
+def is_token_sk(sk: str) -> bool:
+    return _TOKEN_SK.fullmatch(sk) is not None
+
+
+def is_retired_sk(sk: str) -> bool:
+    return _RETIRED_SK.fullmatch(sk) is not None
+
+
+def parse_due_sk(sk: str) -> tuple[str, str | None] | None:
+    """The scope_id, and the token_id of a retired token; None for any other text."""
+    if match := _TOKEN_SK.fullmatch(sk):
+        return match[1], None
+    if match := _RETIRED_SK.fullmatch(sk):
+        return match[1], match[2]
+    return None

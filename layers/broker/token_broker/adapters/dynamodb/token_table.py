@@ -1,68 +1,78 @@
-"""The token table: the one way to write to it."""
+"""The token table: how it is written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from token_broker.adapters.aws import aws_errors, conflicting_item, error_code
-from token_broker.adapters.dynamodb.items import Item, moment, number, string
+from token_broker.adapters.dynamodb.items import Item, read_string, string
 from token_broker.adapters.dynamodb.keys import Key
-from token_broker.core.names import TokenKey
-from token_broker.core.schedule import shard_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 DYNAMODB = "DynamoDB"
-KEEP = timedelta(days=2)
-MAX_TRIES = 5
 
 
 class TokenTable:
     """Conditional writes that return the item they found."""
 
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
+    def __init__(self, client: DynamoDBClient, name: str) -> None:
         self.client = client
-        self.name = table
+        self.name = name
 
     def update(
-        self,
-        key: Key,
-        expression: str,
-        values: Mapping[str, Any],
-        *,
-        condition: str | None = None,
-        names: Mapping[str, str] | None = None,
+        self, key: Key, expression: str, values: Mapping[str, Any], *, condition: str, names: Mapping[str, str]
     ) -> tuple[bool, Item | None]:
-        """One conditional write. Returns whether it took effect, and the item before it (or as it is, if it did not)."""
+        """One conditional write. Returns whether it took effect; if not, the item as it is (None: there is none)."""
         arguments: dict[str, Any] = {}
-        if condition is not None:
-            arguments["ConditionExpression"] = condition
-            arguments["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         if values:
             arguments["ExpressionAttributeValues"] = dict(values)
-        if names:
-            arguments["ExpressionAttributeNames"] = dict(names)
         with aws_errors(DYNAMODB):
             try:
-                response = self.client.update_item(
+                self.client.update_item(
                     TableName=self.name,
-                    Key={"pk": string(key[0]), "sk": string(key[1])},
-                    UpdateExpression=expression.strip(),
-                    ReturnValues="ALL_OLD",
+                    Key=item_key(key),
+                    UpdateExpression=expression,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=dict(names),
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
                     **arguments,
                 )
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 return False, conflicting_item(error)
-        return True, response.get("Attributes")
+        return True, None
+
+    def save(
+        self, key: Key, before: Item, after: Item, *, revision: str | None, new_revision: str
+    ) -> tuple[bool, Item | None]:
+        """Writes the attributes that differ, if the item is still at `revision` (None: if there is no such item).
+
+        Returns whether it took effect, else the item as it is. A repeat of a write that took effect, whose response was
+        lost, finds its own revision and counts as done.
+        """
+        changed = {name: value for name, value in after.items() if before.get(name) != value}
+        removed = [name for name in before if name not in after]
+        changed["revision"] = string(new_revision)
+        expression = "SET " + ", ".join(f"#{name} = :{name}" for name in changed)
+        if removed:
+            expression += " REMOVE " + ", ".join(f"#{name}" for name in removed)
+        values = {f":{name}": value for name, value in changed.items()}
+        condition = "attribute_not_exists(#revision)"
+        if revision is not None:
+            condition = "#revision = :before"
+            values[":before"] = string(revision)
+        names = {f"#{name}": name for name in (*changed, *removed)}
+        saved, stored = self.update(key, expression, values, condition=condition, names=names)
+        if not saved and stored is not None and read_string(stored, "revision") == new_revision:
+            return True, None
+        return saved, stored
 
 
-def due_attributes(key: TokenKey, due_at: datetime) -> dict[str, Any]:
-    """The attributes that put a key into the due index."""
-    return {"due_shard": number(shard_of(key)), "due_at": moment(due_at)}
+def item_key(key: Key) -> dict[str, Any]:
+    return {"pk": string(key[0]), "sk": string(key[1])}

@@ -1,0 +1,95 @@
+"""Connection health: what is remembered of a connection's credentials. Changes are pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from token_broker.core.failures import Failure
+
+NEW_VERSIONS_PERIOD = timedelta(hours=1)
+TRIAL_SPACING = timedelta(minutes=5)
+HEALTH_KEEP = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHealth:
+    """What is remembered of a connection's credentials.
+
+    `rate_limit`: the provider's last request to slow down. `failure`: the last failure of any other kind. Each has its
+    own cooldown. `unresolved_logins`: logins with `login_version` of the secret that were sent and whose outcome is
+    unknown. `new_versions`: the secret versions first used after a failure and when, newest last. `trial_at`: the last
+    trial. `delete_at`: when the item may be deleted. `revision` names this state; None where nothing is stored.
+    """
+
+    failure: Failure | None = None
+    rate_limit: Failure | None = None
+    unresolved_logins: int = 0
+    login_version: str | None = None
+    new_versions: tuple[tuple[str, datetime], ...] = ()
+    trial_at: datetime | None = None
+    delete_at: datetime | None = None
+    revision: str | None = None
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        return tuple(failure for failure in (self.failure, self.rate_limit) if failure is not None)
+
+    def failed(self, failure: Failure, *, replaced: Failure | None, settled: bool) -> ConnectionHealth:
+        """After a failure of the whole connection. `settled`: no login is unresolved any more.
+
+        `replaced`: the stored failure that `failure` was derived from. A failure stored since then stays if its
+        cooldown is longer.
+        """
+        stored = self.rate_limit if failure.rate_limited else self.failure
+        if stored is not None and stored != replaced and stored.retry_at > failure.retry_at:
+            failure = stored
+        health = replace(self, rate_limit=failure) if failure.rate_limited else replace(self, failure=failure)
+        return replace(health, unresolved_logins=0) if settled else health
+
+    def succeeded(self, read_as: ConnectionHealth) -> ConnectionHealth:
+        """After an issued token: the failures of `read_as` and the unresolved logins are over. Newer failures stay."""
+        same_failure = self.failure == read_as.failure
+        same_limit = self.rate_limit == read_as.rate_limit
+        return replace(
+            self,
+            failure=None if same_failure else self.failure,
+            rate_limit=None if same_limit else self.rate_limit,
+            unresolved_logins=0,
+            new_versions=() if same_failure else self.new_versions,
+        )
+
+    def cooldowns_ended(self) -> ConnectionHealth:
+        """After a successful trial of the current credentials."""
+        return replace(self, failure=None, rate_limit=None, unresolved_logins=0, new_versions=())
+
+    def login_begun(self, version: str) -> ConnectionHealth:
+        """Counts a login before it is sent. Logins with another version of the secret do not count."""
+        count = self.unresolved_logins if self.login_version == version else 0
+        return replace(self, unresolved_logins=count + 1, login_version=version)
+
+    def login_settled(self) -> ConnectionHealth:
+        """The outcome of one login is known."""
+        return replace(self, unresolved_logins=max(self.unresolved_logins - 1, 0))
+
+    def recent_versions(self, now: datetime) -> tuple[tuple[str, datetime], ...]:
+        """The secret versions that were new within the last hour."""
+        return tuple((version, at) for version, at in self.new_versions if now - at < NEW_VERSIONS_PERIOD)
+
+    def version_noted(self, version: str, now: datetime) -> ConnectionHealth:
+        """Remembers that a secret version was first used now."""
+        return replace(self, new_versions=(*self.recent_versions(now), (version, now)))
+
+    def trial_begun(self, now: datetime) -> ConnectionHealth:
+        return replace(self, trial_at=now)
+
+    def kept_until(self, now: datetime) -> ConnectionHealth:
+        """The same with `delete_at` as it follows: 30 days after the last change, longer than any cooldown.
+
+        Unresolved logins must outlive the item of a token key, so that an account is not locked by forgetting them.
+        """
+        return replace(self, delete_at=now + HEALTH_KEEP)
+
+    def next_trial_at(self) -> datetime | None:
+        """When the next trial is allowed; None: now."""
+        return None if self.trial_at is None else self.trial_at + TRIAL_SPACING
