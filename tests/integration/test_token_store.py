@@ -32,6 +32,7 @@ from tests.component.token_store_contract.records import (
 from tests.integration.conftest import LocalSession
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.keys import Key, connection_pk, endpoint_key, health_key, token_key, token_sk
 from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.core.records import TokenRecord
 from token_broker.errors import BrokerUnavailable
@@ -86,7 +87,8 @@ def canned() -> Iterator[tuple[DynamoTokenStore, Stubber]]:
         stubber.assert_no_pending_responses()
 
 
-def item_of(dynamodb: Any, stack: LocalStack, pk: str, sk: str) -> dict[str, Any]:
+def item_of(dynamodb: Any, stack: LocalStack, item_key: Key) -> dict[str, Any]:
+    pk, sk = item_key
     key = {"pk": {"S": pk}, "sk": {"S": sk}}
     found: dict[str, Any] = dynamodb.get_item(TableName=stack.token_table, Key=key, ConsistentRead=True)["Item"]
     return found
@@ -113,15 +115,16 @@ class TestReads:
 
     def test_what_was_not_processed_is_asked_for_again(self) -> None:
         key = new_key()
-        settings = {"pk": {"S": key.name.pk}, "settings": {"S": "{}"}, "version": {"S": "s1"}}
-        token = {"pk": {"S": key.pk}, "sk": {"S": key.sk}, "scope": {"S": key.scope}, "rejections": {"N": "2"}}
-        left = {"tokens": {"Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}}], "ConsistentRead": True}}
+        pk, sk = token_key(key)
+        settings = {"pk": {"S": pk}, "settings": {"S": "{}"}, "version": {"S": "s1"}}
+        token = {"pk": {"S": pk}, "sk": {"S": sk}, "scope": {"S": key.scope}, "rejections": {"N": "2"}}
+        unprocessed = {"tokens": {"Keys": [{"pk": {"S": pk}, "sk": {"S": sk}}], "ConsistentRead": True}}
         with canned() as (store, stubber):
             stubber.add_response(
-                "batch_get_item", {"Responses": {"connections": [settings], "tokens": []}, "UnprocessedKeys": left}
+                "batch_get_item", {"Responses": {"connections": [settings], "tokens": []}, "UnprocessedKeys": unprocessed}
             )
             stubber.add_response(
-                "batch_get_item", {"Responses": {"tokens": [token]}, "UnprocessedKeys": {}}, {"RequestItems": left}
+                "batch_get_item", {"Responses": {"tokens": [token]}, "UnprocessedKeys": {}}, {"RequestItems": unprocessed}
             )
             found, record = store.read(key)
         assert found is not None
@@ -129,21 +132,22 @@ class TestReads:
         assert record.rejections == 2
 
     def test_a_table_that_never_processes_is_unavailable(self) -> None:
-        left = {"tokens": {"Keys": [{"pk": {"S": "C#a/b"}, "sk": {"S": "GUARD"}}], "ConsistentRead": True}}
+        unprocessed = {"tokens": {"Keys": [{"pk": {"S": "C#a/b"}, "sk": {"S": "HEALTH"}}], "ConsistentRead": True}}
         with canned() as (store, stubber):
             for _ in range(5):
-                stubber.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": left})
+                stubber.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": unprocessed})
             with pytest.raises(BrokerUnavailable):
                 store.read(new_key())
 
     def test_all_pages_of_a_connection_are_read(self) -> None:
         name = new_key().name
-        items = [{"pk": {"S": name.pk}, "sk": {"S": f"T#{number}"}, "scope": {"S": str(number)}} for number in range(3)]
-        last = {"pk": {"S": name.pk}, "sk": {"S": "T#0"}}
+        pk = {"S": connection_pk(name)}
+        items = [{"pk": pk, "sk": {"S": f"T#{number}"}, "scope": {"S": str(number)}} for number in range(3)]
+        last = {"pk": pk, "sk": {"S": "T#0"}}
         expected = {
             "TableName": "tokens",
             "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": name.pk}},
+            "ExpressionAttributeValues": {":pk": pk},
             "ConsistentRead": True,
         }
         with canned() as (store, stubber):
@@ -152,10 +156,13 @@ class TestReads:
             assert [record.key.scope for record in store.records(name)] == ["0", "1", "2"]
 
     def test_all_pages_of_a_shard_are_read_an_empty_one_included(self) -> None:
+        def scope_id(number: int) -> str:
+            return f"{number:064}"
+
         def entry(number: int) -> dict[str, Any]:
             return {
                 "pk": {"S": "C#a/b"},
-                "sk": {"S": f"T#{number}"},
+                "sk": {"S": token_sk(scope_id(number))},
                 "due_shard": {"N": "3"},
                 "due_at": {"N": str(1000 + number)},
             }
@@ -173,7 +180,7 @@ class TestReads:
                 "query", {"Items": [], "LastEvaluatedKey": last}, {**expected, "ExclusiveStartKey": last}
             )
             stubber.add_response("query", {"Items": [entry(1)]}, {**expected, "ExclusiveStartKey": last})
-            assert [due.sk for due in store.due(3, until=NOW)] == ["T#0", "T#1"]
+            assert [due.scope_id for due in store.due(3, until=NOW)] == [scope_id(0), scope_id(1)]
 
 
 class TestItems:
@@ -186,8 +193,8 @@ class TestItems:
         stored(store, key)
         store.put_health(key.name, a_failure(), settled=True)
         store.take_budget(key.name.connection, now=NOW, limit=1)
-        for pk, sk in ((key.pk, key.sk), (key.pk, "GUARD"), (f"H#{key.name.connection}", "BUDGET")):
-            item = item_of(dynamodb, stack, pk, sk)
+        for item_key in (token_key(key), health_key(key.name), endpoint_key(key.name.connection)):
+            item = item_of(dynamodb, stack, item_key)
             assert item["format"] == {"N": "1"}
             assert int(item["ttl"]["N"]) > NOW.timestamp() + 86_400
 
@@ -196,7 +203,7 @@ class TestItems:
     ) -> None:
         key, ends = new_key(), NOW + timedelta(days=30)
         stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
-        assert int(item_of(dynamodb, stack, key.pk, key.sk)["ttl"]["N"]) > ends.timestamp()
+        assert int(item_of(dynamodb, stack, token_key(key))["ttl"]["N"]) > ends.timestamp()
 
     def test_making_a_key_due_does_not_shorten_its_life(
         self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
@@ -205,21 +212,21 @@ class TestItems:
         key, ends = new_key(), NOW + timedelta(days=30)
         stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
         store.make_due(key, after(60))
-        assert int(item_of(dynamodb, stack, key.pk, key.sk)["ttl"]["N"]) > ends.timestamp()
+        assert int(item_of(dynamodb, stack, token_key(key))["ttl"]["N"]) > ends.timestamp()
 
     def test_a_key_off_the_index_has_neither_of_its_attributes(
         self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
     ) -> None:
         key = new_key()
         stored(store, key)
-        assert item_of(dynamodb, stack, key.pk, key.sk).keys() >= {"due_shard", "due_at"}
+        assert item_of(dynamodb, stack, token_key(key)).keys() >= {"due_shard", "due_at"}
         store.put_off(read(store, key), None)
-        assert not item_of(dynamodb, stack, key.pk, key.sk).keys() & {"due_shard", "due_at"}
+        assert not item_of(dynamodb, stack, token_key(key)).keys() & {"due_shard", "due_at"}
 
     def test_the_index_holds_keys_only(self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack) -> None:
         key = new_key()
         stored(store, key, a_commit(due_at=NOW))
-        shard = item_of(dynamodb, stack, key.pk, key.sk)["due_shard"]
+        shard = item_of(dynamodb, stack, token_key(key))["due_shard"]
         page = dynamodb.query(
             TableName=stack.token_table,
             IndexName="due",
