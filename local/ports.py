@@ -19,13 +19,13 @@ class PortInUse(RuntimeError):
 
 def listen(port: int) -> socket.socket:
     """A socket that listens on 127.0.0.1:`port` (0: any free one). Raises PortInUse."""
+    if not 0 <= port <= HIGHEST_PORT:
+        raise PortInUse(f"port {port} cannot be used (the highest port is {HIGHEST_PORT})")
     try:
         return socket.create_server((LOOPBACK, port), backlog=BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-    except OverflowError:
-        reason = f"the highest port is {HIGHEST_PORT}"
-    raise PortInUse(f"port {port} cannot be used ({reason})")
+        raise PortInUse(f"port {port} cannot be used ({reason})") from None
 
 
 def listen_on_all(ports: Mapping[str, int]) -> dict[str, socket.socket]:

@@ -30,7 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with console.status("starting") as status, Stack(options, lambda step: status.update(f"starting: {step}")) as stack:
         status.stop()
-        _introduce(stack)
+        text = introduction(stack, for_sam_local=sam_local.write(stack))
+        # Not wrapped, so that its lines can be copied at any width of the terminal.
+        console.print(text, soft_wrap=True, markup=False)
         stack.front.log_requests(_print_request)
         try:
             threading.Event().wait()
@@ -39,24 +41,32 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _introduce(stack: Stack) -> None:
+def introduction(stack: Stack, *, for_sam_local: bool) -> str:
+    """What a user needs to know of the running stack. `for_sam_local`: the files for sam local were written."""
     caller = stack.options.caller
-    console.print(f"[bold]Documentation[/]       {stack.url}/docs (each request can be tried there)")
-    console.print(f"Token broker        {stack.url}")
-    console.print(f"AWS endpoint        {stack.endpoint_url}")
-    console.print(f"Simulated providers {stack.providers_url}")
-    console.print(f"Logs                {LOGS.relative_to(ROOT)}/*.log")
-    if sam_local.write(stack):
-        console.print(f"For sam local       {sam_local.DIRECTORY.relative_to(ROOT)}/template.yaml and env.json")
-    console.print(f"\nConnections, open to {caller.arn}:")
-    for provider in DEMO_PROVIDERS:
-        console.print(f"  {provider}/{NAME}")
-    console.print("\nIn another terminal:")
-    for line in _shell_lines(stack):
-        # Not wrapped, so that it can be copied at any width of the terminal.
-        console.print(f"  {line}", soft_wrap=True, markup=False)
-    console.print("\nCtrl-C stops the stack. Everything in it is then lost.")
-    console.print("\nRequests:")
+    places = {
+        "Documentation": f"{stack.url}/docs (each request can be tried there)",
+        "Token broker": stack.url,
+        "AWS endpoint": stack.endpoint_url,
+        "Simulated providers": stack.providers_url,
+        "Logs": f"{LOGS.relative_to(ROOT)}/*.log",
+    }
+    if for_sam_local:
+        places["For sam local"] = f"{sam_local.DIRECTORY.relative_to(ROOT)}/template.yaml and env.json"
+    lines = [
+        *(f"{name:<20}{place}" for name, place in places.items()),
+        "",
+        f"Connections, open to {caller.arn}:",
+        *(f"  {provider}/{NAME}" for provider in DEMO_PROVIDERS),
+        "",
+        "In another terminal:",
+        *(f"  {line}" for line in _shell_lines(stack)),
+        "",
+        "Ctrl-C stops the stack. Everything in it is then lost.",
+        "",
+        "Requests:",
+    ]
+    return "\n".join(lines)
 
 
 def _shell_lines(stack: Stack) -> list[str]:
