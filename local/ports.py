@@ -3,9 +3,10 @@
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from http.server import ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 
 LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 256
@@ -78,3 +79,8 @@ class LoopbackServer(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.server_name, self.server_port = address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignores a client that hangs up. Anything else is a bug and is printed."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
