@@ -72,7 +72,7 @@ class Endpoint(OAuth2):
             raise Refusal("invalid_grant", "the assertion is another's, or has expired")
         scope = str(claims.get("scope", SCOPE))
         token = self.issue(self.accounts["peer"], scope)
-        document = {"access_token": token.value, "token_type": "Bearer", "expires_in": self.seconds_left(token)}
+        document = {"access_token": token.value, "token_type": "Bearer", "expires_in": self.remaining_s(token)}
         return self.token_reply(token, document)
 
     def _claims(self, assertion: str) -> dict[str, Any]:
