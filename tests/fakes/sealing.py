@@ -1,4 +1,4 @@
-"""Sealing without KMS: what is sealed opens only for the same key and purpose, and can be broken or denied."""
+"""Sealing without KMS. A sealed value opens only for its token key and purpose. Seals can be broken, KMS denied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from token_broker.ports import SealBroken
 
 
 class FakeSealer:
-    """Sealer (see ports). `broken`: nothing opens any more, as after a move to another key. `denied`: KMS says no."""
+    """Sealer (see ports). `broken`: no value can be opened. `denied`: KMS denies every call."""
 
     def __init__(self) -> None:
         self.sealed = 0
@@ -19,22 +19,22 @@ class FakeSealer:
         self.denied = False
 
     def seal(self, value: str, key: TokenKey, purpose: str) -> bytes:
-        self._ask_kms()
+        self._call_kms()
         self.sealed += 1
-        # Reversed, so that no test finds a token in the clear by mistake; unique, as every ciphertext is.
-        return json.dumps([self.sealed, f"{key.pk}|{key.sk}", purpose, value[::-1]]).encode()
+        # Reversed, so that a search for the token does not find it. Numbered, because every ciphertext is unique.
+        return json.dumps([self.sealed, f"{key.name}|{key.scope_id}", purpose, value[::-1]]).encode()
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
-        self._ask_kms()
+        self._call_kms()
         self.opened += 1
         try:
-            _number, place, sealed_for, value = json.loads(sealed)
+            _number, token_key, sealed_for, value = json.loads(sealed)
         except ValueError:
             raise SealBroken from None
-        if self.broken or (place, sealed_for) != (f"{key.pk}|{key.sk}", purpose):
+        if self.broken or (token_key, sealed_for) != (f"{key.name}|{key.scope_id}", purpose):
             raise SealBroken
         return str(value)[::-1]
 
-    def _ask_kms(self) -> None:
+    def _call_kms(self) -> None:
         if self.denied:
-            raise BrokerUnavailable("KMS does not answer as it should.")
+            raise BrokerUnavailable("KMS fails.")

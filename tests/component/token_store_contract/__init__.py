@@ -1,4 +1,4 @@
-"""What every token store must do. A test module names its store in a fixture `store` and inherits these tests."""
+"""What every token store must do. A test class inherits these tests and gives its store in the fixture `store`."""
 
 from tests.component.token_store_contract.budgets import Budgets
 from tests.component.token_store_contract.commits import Commits
@@ -9,7 +9,7 @@ from tests.component.token_store_contract.purges import Purges
 
 
 class TokenStoreContract(Leases, Commits, ConnectionHealthItems, DueIndex, Purges, Budgets):
-    """All of it. The class that inherits it gives the fixtures `store` and `connections`."""
+    """All tests. The class that inherits them gives the fixtures `store` and `connections`."""
 
 
 __all__ = ["TokenStoreContract"]

@@ -17,38 +17,38 @@ def new_host() -> str:
 
 
 class Budgets:
-    """P4: what may be asked of one host in a calendar minute, by all connections together."""
+    """P4: how many requests all connections together may send to one host in a calendar minute."""
 
     def test_a_minute_has_as_many_requests_as_the_limit(self, store: TokenStore) -> None:
         host = new_host()
         assert [store.take_budget(host, now=after(number), limit=3) for number in range(4)] == [None, None, None, NEXT]
 
-    def test_the_next_minute_begins_anew(self, store: TokenStore) -> None:
+    def test_the_next_minute_has_a_new_budget(self, store: TokenStore) -> None:
         host = new_host()
         assert store.take_budget(host, now=after(0), limit=1) is None
         assert store.take_budget(host, now=after(1), limit=1) == NEXT
         assert store.take_budget(host, now=NEXT, limit=1) is None
         assert store.take_budget(host, now=NEXT, limit=1) is not None
 
-    def test_a_lower_limit_leaves_the_rest_of_the_minute_to_others(self, store: TokenStore) -> None:
+    def test_a_lower_limit_leaves_part_of_the_budget_to_others(self, store: TokenStore) -> None:
         host = new_host()
         assert store.take_budget(host, now=after(0), limit=2) is None
         assert store.take_budget(host, now=after(0), limit=2) is None
         assert store.take_budget(host, now=after(0), limit=2) == NEXT
         assert store.take_budget(host, now=after(0), limit=3) is None
 
-    def test_hosts_do_not_share(self, store: TokenStore) -> None:
+    def test_each_host_has_its_own_budget(self, store: TokenStore) -> None:
         assert store.take_budget(new_host(), now=after(0), limit=1) is None
         assert store.take_budget(new_host(), now=after(0), limit=1) is None
 
-    def test_a_resting_host_gives_nothing_until_its_rest_ends(self, store: TokenStore) -> None:
+    def test_a_host_has_no_budget_until_its_cooldown_ends(self, store: TokenStore) -> None:
         host = new_host()
         store.cool_down_host(host, after(90))
         assert store.take_budget(host, now=after(0), limit=5) == after(90)
         assert store.take_budget(host, now=after(89), limit=5) == after(90)
         assert store.take_budget(host, now=after(90), limit=5) is None
 
-    def test_a_rest_within_a_begun_minute_counts_too(self, store: TokenStore) -> None:
+    def test_a_cooldown_within_a_minute_counts_too(self, store: TokenStore) -> None:
         host = new_host()
         assert store.take_budget(host, now=after(0), limit=5) is None
         store.cool_down_host(host, after(10))
@@ -56,7 +56,7 @@ class Budgets:
         assert store.take_budget(host, now=after(10), limit=2) is None
         assert store.take_budget(host, now=after(10), limit=2) == NEXT
 
-    def test_the_longest_rest_counts(self, store: TokenStore) -> None:
+    def test_the_longest_cooldown_counts(self, store: TokenStore) -> None:
         host = new_host()
         store.cool_down_host(host, after(90))
         store.cool_down_host(host, after(30))

@@ -1,4 +1,4 @@
-"""Storing a token under its lease, and nothing without."""
+"""Storing a token: only the lease owner can."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from token_broker.ports import ConnectionStore, TokenStore
 
 
 class Commits:
-    """P1: a late answer never overwrites. P9: a change of the secret meanwhile keeps the key due."""
+    """P1: a late commit never overwrites a token. P9: a change of the secret meanwhile keeps the key due."""
 
-    def test_a_commit_stores_the_token_whole_and_ends_the_lease(self, store: TokenStore) -> None:
+    def test_a_commit_stores_all_of_the_token_and_ends_the_lease(self, store: TokenStore) -> None:
         key, refresh, retired = new_key(), a_refresh(expires_at=after(9000)), (a_retired(), a_retired("2" * 16))
         record = stored(store, key, a_commit(refresh=refresh, retired=retired))
         assert record.token == a_token()
@@ -33,7 +33,9 @@ class Commits:
         assert record.retired == retired
         assert (record.lease, record.due_at, record.last_used_at) == (None, after(2880), after(1))
 
-    def test_settings_token_and_guard_come_in_one_read(self, store: TokenStore, connections: ConnectionStore) -> None:
+    def test_settings_token_and_connection_health_come_in_one_read(
+        self, store: TokenStore, connections: ConnectionStore
+    ) -> None:
         key = new_key()
         connections.put(key.name, SETTINGS, version="s1", expected=None, absent=True)
         stored(store, key)
@@ -43,17 +45,17 @@ class Commits:
         assert (settings.name, dict(settings.settings), settings.version) == (key.name, SETTINGS, "s1")
         assert record.token == a_token()
         assert record.health.unresolved_logins == 1
-        assert store.read_due(key.name, key.sk) == (settings, record)
+        assert store.read_due(key.name, key.scope_id) == (settings, record)
 
-    def test_what_is_not_there_reads_as_nothing(self, store: TokenStore) -> None:
+    def test_a_missing_item_reads_as_an_empty_record(self, store: TokenStore) -> None:
         key = new_key()
         settings, record = store.read(key)
         assert settings is None
         assert (record.token, record.exists) == (None, False)
-        assert store.read_due(key.name, key.sk) == (None, None)
+        assert store.read_due(key.name, key.scope_id) == (None, None)
         assert store.records(key.name) == []
 
-    def test_every_key_of_a_connection_is_found_with_its_guard(self, store: TokenStore) -> None:
+    def test_every_key_of_a_connection_is_found_with_its_health(self, store: TokenStore) -> None:
         one = new_key("a")
         two = type(one)(one.name, "b")
         for key in (one, two):
@@ -63,18 +65,18 @@ class Commits:
         assert set(found) == {one, two}
         assert all(record.health.failure == a_failure() for record in found.values())
 
-    def test_a_late_holder_is_refused_and_told_what_stands(self, store: TokenStore) -> None:
+    def test_a_late_commit_is_rejected_and_returns_the_stored_record(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "late")
         assert lease(store, key, "b", at=after(60))
         assert store.commit(key, "b", a_commit(a_token("b" * 16), now=after(61))) is None
-        stands = store.commit(key, "late", a_commit(a_token("a" * 16)))
-        assert stands is not None
-        assert stands.token is not None
-        assert stands.token.token_id == "b" * 16
-        assert read(store, key).token == stands.token
+        current = store.commit(key, "late", a_commit(a_token("a" * 16)))
+        assert current is not None
+        assert current.token is not None
+        assert current.token.token_id == "b" * 16
+        assert read(store, key).token == current.token
 
-    def test_a_late_holder_is_refused_while_another_is_asking(self, store: TokenStore) -> None:
+    def test_a_late_commit_is_rejected_while_another_holds_the_lease(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "late")
         assert lease(store, key, "b", at=after(60))
@@ -83,26 +85,26 @@ class Commits:
         assert record.token is None
         assert record.lease == Lease("b", after(60) + LEASE)
 
-    def test_a_commit_that_is_repeated_is_known_as_ours(self, store: TokenStore) -> None:
+    def test_a_repeated_commit_succeeds(self, store: TokenStore) -> None:
         key = new_key()
         record = stored(store, key)
         assert store.commit(key, "owner", a_commit()) is None
         assert read(store, key) == record
 
-    def test_a_commit_after_a_purge_is_refused(self, store: TokenStore) -> None:
+    def test_a_commit_after_a_purge_is_rejected(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "a")
         store.purge(read(store, key), SETTINGS, after(2))
-        stands = store.commit(key, "a", a_commit(now=after(3)))
-        assert stands is not None
-        assert stands.token is None
+        current = store.commit(key, "a", a_commit(now=after(3)))
+        assert current is not None
+        assert current.token is None
         assert read(store, key).token is None
 
-    def test_a_commit_without_an_item_is_refused(self, store: TokenStore) -> None:
+    def test_a_commit_without_an_item_is_rejected(self, store: TokenStore) -> None:
         key = new_key()
-        stands = store.commit(key, "nobody", a_commit())
-        assert stands is not None
-        assert not stands.exists
+        current = store.commit(key, "nobody", a_commit())
+        assert current is not None
+        assert not current.exists
         assert read(store, key).token is None
 
     def test_a_commit_replaces_the_refresh_token_with_its_mark(self, store: TokenStore) -> None:
@@ -128,7 +130,7 @@ class Commits:
         assert read(store, key).failure is None
 
     @pytest.mark.parametrize("keep", [True, False])
-    def test_reports_are_counted_on_after_a_forced_request_only(self, store: TokenStore, *, keep: bool) -> None:
+    def test_a_commit_keeps_the_count_of_reports_only_if_it_says_so(self, store: TokenStore, *, keep: bool) -> None:
         key = new_key()
         stored(store, key)
         assert lease(store, key, "b", at=after(60))
@@ -137,7 +139,7 @@ class Commits:
         record = read(store, key)
         assert (record.rejections, record.rejected_until) == ((3, after(180)) if keep else (0, None))
 
-    def test_a_renewal_is_no_use(self, store: TokenStore) -> None:
+    def test_a_renewal_does_not_count_as_use(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(now=after(1), used=True))
         assert lease(store, key, "b", at=after(60))
@@ -160,16 +162,16 @@ class Commits:
         assert record.token == a_token()
         assert (record.due_at, record.stale_at, record.lease) == (after(3), after(2), None)
 
-    def test_a_change_of_the_secret_before_it_was_read_is_settled_by_the_commit(self, store: TokenStore) -> None:
+    def test_a_commit_with_the_changed_secret_ends_its_being_stale(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key)
         store.mark_stale(key.name, after(2))
         assert lease(store, key, "b", at=after(60))
-        assert store.commit(key, "b", a_commit(seen=read(store, key), now=after(62), due_at=after(3000))) is None
+        assert store.commit(key, "b", a_commit(read_as=read(store, key), now=after(62), due_at=after(3000))) is None
         record = read(store, key)
         assert (record.due_at, record.stale_at) == (after(3000), None)
 
-    def test_what_was_retired_while_the_provider_was_asked_keeps_its_place(self, store: TokenStore) -> None:
+    def test_a_token_retired_during_the_request_stays_retired(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "a")
         store.retire(key, a_retired("9" * 16), SETTINGS, after(60))

@@ -1,4 +1,4 @@
-"""What rests on a whole connection."""
+"""Connection health: what is remembered of a whole connection."""
 
 from __future__ import annotations
 
@@ -8,54 +8,57 @@ from token_broker.ports import TokenStore
 
 
 class ConnectionHealthItems:
-    """P4: failures are remembered where their cause lies, logins before they are sent."""
+    """P4: failures are remembered at the level of their cause, logins before they are sent."""
 
-    def test_a_failure_of_the_connection_meets_every_key(self, store: TokenStore) -> None:
+    def test_a_failure_of_the_connection_shows_at_every_key(self, store: TokenStore) -> None:
         key = new_key()
         store.put_health(key.name, a_failure("provider_refused"), settled=True)
         assert read(store, key).health.failure == a_failure("provider_refused")
         assert read(store, type(key)(key.name, "other")).health.failure == a_failure("provider_refused")
 
-    def test_login_attempts_are_counted_until_one_is_settled(self, store: TokenStore) -> None:
+    def test_logins_are_counted_until_one_is_settled(self, store: TokenStore) -> None:
         name = new_key().name
         assert [store.begin_login(name, owner, "v1") for owner in ("a", "b", "b")] == [1, 2, 2]
         store.put_health(name, a_failure(), settled=False)
         assert store.begin_login(name, "c", "v1") == 3
         store.put_health(name, a_failure(), settled=True)
         assert store.begin_login(name, "d", "v1") == 1
-        assert [store.begin_login(name, *attempt) for attempt in (("e", "v1"), ("f", "v2"), ("f", "v2"))] == [2, 1, 1]
+        assert [store.begin_login(name, *login) for login in (("e", "v1"), ("f", "v2"), ("f", "v2"))] == [2, 1, 1]
 
-    def test_only_the_failure_that_was_seen_is_forgotten(self, store: TokenStore) -> None:
-        key, seen, newer = new_key(), a_failure(at=NOW), a_failure(at=after(5))
+    def test_only_the_failure_that_was_read_is_cleared(self, store: TokenStore) -> None:
+        key = new_key()
+        older, newer = a_failure(at=NOW), a_failure(at=after(5))
         store.put_health(key.name, newer, settled=True)
-        store.clear_health(key.name, ConnectionHealth(seen))
+        store.clear_health(key.name, ConnectionHealth(older))
         assert read(store, key).health.failure == newer
         store.clear_health(key.name, ConnectionHealth(newer))
         assert read(store, key).health.failure is None
 
-    def test_a_failure_does_not_end_a_longer_rest_that_its_finder_had_not_seen(self, store: TokenStore) -> None:
-        key, longer, shorter = new_key(), a_failure("provider_refused", retry_at=after(900)), a_failure(at=after(5))
+    def test_a_failure_does_not_shorten_a_longer_cooldown_that_it_does_not_replace(self, store: TokenStore) -> None:
+        key = new_key()
+        longer, shorter = a_failure("provider_refused", retry_at=after(900)), a_failure(at=after(5))
         store.begin_login(key.name, "one", "v1")
         store.put_health(key.name, longer, settled=False)
         store.put_health(key.name, shorter, settled=True)
         health = read(store, key).health
         assert (health.failure, health.unresolved_logins) == (longer, 0)
-        store.put_health(key.name, shorter, settled=True, seen=longer)
+        store.put_health(key.name, shorter, settled=True, replaced=longer)
         assert read(store, key).health.failure == shorter
 
-    def test_a_wish_to_be_left_alone_stands_beside_a_refusal(self, store: TokenStore) -> None:
-        key, refusal, limit = new_key(), a_failure("provider_refused"), a_failure("provider_rate_limited", at=after(5))
-        store.put_health(key.name, refusal, settled=True)
+    def test_a_rate_limit_is_stored_beside_a_refusal(self, store: TokenStore) -> None:
+        key = new_key()
+        refused, limit = a_failure("provider_refused"), a_failure("provider_rate_limited", at=after(5))
+        store.put_health(key.name, refused, settled=True)
         store.put_health(key.name, limit, settled=True)
         health = read(store, key).health
-        assert (health.failure, health.rate_limit) == (refusal, limit)
-        store.clear_health(key.name, ConnectionHealth(limited=limit))
-        assert read(store, key).health == ConnectionHealth(refusal)
+        assert (health.failure, health.rate_limit) == (refused, limit)
+        store.clear_health(key.name, ConnectionHealth(rate_limit=limit))
+        assert read(store, key).health == ConnectionHealth(refused)
         store.put_health(key.name, limit, settled=True)
         store.clear_health(key.name, health)
         assert read(store, key).health == ConnectionHealth()
 
-    def test_a_success_forgets_attempts_and_versions_with_the_failure(self, store: TokenStore) -> None:
+    def test_clearing_a_failure_also_clears_logins_and_versions(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
         store.begin_login(key.name, "a", "v1")
         store.note_version(key.name, [("v2", NOW)])
@@ -63,25 +66,25 @@ class ConnectionHealthItems:
         store.clear_health(key.name, ConnectionHealth(failure))
         assert read(store, key).health == ConnectionHealth()
 
-    def test_unresolved_attempts_are_forgotten_without_a_failure_too(self, store: TokenStore) -> None:
+    def test_unresolved_logins_are_cleared_without_a_failure_too(self, store: TokenStore) -> None:
         key = new_key()
         store.begin_login(key.name, "a", "v1")
         store.clear_health(key.name, ConnectionHealth())
         assert read(store, key).health.unresolved_logins == 0
 
-    def test_clearing_where_nothing_rests_leaves_nothing_behind(self, store: TokenStore) -> None:
+    def test_clearing_without_a_failure_writes_nothing(self, store: TokenStore) -> None:
         key = new_key()
         store.clear_health(key.name, ConnectionHealth())
         store.clear_health(key.name, ConnectionHealth(a_failure()))
         store.end_cooldowns(key.name)
         assert read(store, key).health == ConnectionHealth()
 
-    def test_the_versions_tried_are_kept_in_their_order(self, store: TokenStore) -> None:
+    def test_new_secret_versions_keep_their_order(self, store: TokenStore) -> None:
         key = new_key()
-        tried = (("v2", NOW), ("v3", after(60)))
-        store.note_version(key.name, tried)
+        versions = (("v2", NOW), ("v3", after(60)))
+        store.note_version(key.name, versions)
         store.put_health(key.name, a_failure(), settled=True)
-        assert read(store, key).health.new_versions == tried
+        assert read(store, key).health.new_versions == versions
 
     def test_a_trial_is_noted_once_in_its_spacing(self, store: TokenStore) -> None:
         key = new_key()
@@ -91,13 +94,13 @@ class ConnectionHealthItems:
         assert store.begin_trial(key.name, now=after(300), not_after=NOW)
         assert read(store, key).health.trial_at == after(300)
 
-    def test_a_trial_that_is_noted_again_is_known_as_ours(self, store: TokenStore) -> None:
-        """Its answer was lost and the AWS client sends it again."""
+    def test_a_repeated_note_of_a_trial_succeeds(self, store: TokenStore) -> None:
+        """The response was lost and the AWS client repeats the write."""
         name = new_key().name
         assert store.begin_trial(name, now=NOW, not_after=after(-300))
         assert store.begin_trial(name, now=NOW, not_after=after(-300))
 
-    def test_ending_the_rests_forgets_the_failures_of_connection_and_keys(self, store: TokenStore) -> None:
+    def test_ending_the_cooldowns_clears_the_failures_of_connection_and_keys(self, store: TokenStore) -> None:
         key = new_key()
         other = type(key)(key.name, "other")
         stored(store, other)

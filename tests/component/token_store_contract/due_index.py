@@ -1,4 +1,4 @@
-"""The index of keys that come due."""
+"""The index of due keys."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.component.token_store_contract.records import (
     stored,
 )
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.schedule import SHARDS
 from token_broker.ports import DueKey, TokenStore
-from token_broker.service.sweep import SHARDS
 
 
 def due_keys(store: TokenStore, name: ConnectionName, *, until: datetime) -> list[DueKey]:
-    """All that is due of one connection; other tests have theirs on the same index."""
+    """The due keys of one connection. Other tests use the same index."""
     return [due for shard in range(SHARDS) for due in store.due(shard, until=until) if due.name == name]
 
 
 class DueIndex:
-    """P3: a key is on the index from its renewal's time on, and claimed once."""
+    """P3: a key is due from its due time on, and is claimed once."""
 
     def test_a_key_is_due_from_its_time_on(self, store: TokenStore) -> None:
         key = new_key()
@@ -35,16 +35,18 @@ class DueIndex:
         assert due_keys(store, key.name, until=after(100)) == [DueKey(key.name, key.scope_id, after(100))]
 
     def test_each_key_stands_in_one_shard_and_many_keys_in_all_of_them(self, store: TokenStore) -> None:
-        """Also keys of one scope, as most connections of a provider have it."""
+        """Also keys of one scope: most connections of a provider have the same."""
         keys = [new_key() for _ in range(200)]
         for number, key in enumerate(keys):
             store.make_due(key, after(number))
-        pks = {key.pk for key in keys}
-        by_shard = [[due.pk for due in store.due(shard, until=after(1000)) if due.pk in pks] for shard in range(SHARDS)]
+        names = {key.name for key in keys}
+        by_shard = [
+            [due.name for due in store.due(shard, until=after(1000)) if due.name in names] for shard in range(SHARDS)
+        ]
         assert all(by_shard)
-        assert sorted(pk for shard in by_shard for pk in shard) == sorted(pks)
+        assert sorted(str(name) for shard in by_shard for name in shard) == sorted(str(name) for name in names)
 
-    def test_a_shard_gives_its_most_urgent_key_first(self, store: TokenStore) -> None:
+    def test_a_shard_returns_its_most_urgent_key_first(self, store: TokenStore) -> None:
         name = new_key().name
         for number in range(12):
             store.make_due(TokenKey(name, f"scope-{number}"), after(-number))
@@ -61,14 +63,14 @@ class DueIndex:
         assert read(store, key).due_at == after(300)
         assert due_keys(store, key.name, until=after(299)) == []
 
-    def test_what_is_gone_or_off_the_index_cannot_be_claimed(self, store: TokenStore) -> None:
+    def test_a_missing_key_or_one_off_the_index_cannot_be_claimed(self, store: TokenStore) -> None:
         key = new_key()
         assert not store.claim_due(DueKey(key.name, key.scope_id, NOW), until=after(300))
         assert not read(store, key).exists
         stored(store, key, a_commit(due_at=None))
         assert not store.claim_due(DueKey(key.name, key.scope_id, NOW), until=after(300))
 
-    def test_a_key_goes_off_the_index_and_comes_back(self, store: TokenStore) -> None:
+    def test_a_key_leaves_the_index_and_comes_back(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key)
         store.put_off(read(store, key), None)
@@ -77,7 +79,7 @@ class DueIndex:
         store.put_off(read(store, key), after(50))
         assert due_keys(store, key.name, until=after(50)) == [DueKey(key.name, key.scope_id, after(50))]
 
-    def test_an_item_that_is_gone_does_not_come_back_as_a_stump(self, store: TokenStore) -> None:
+    def test_a_missing_item_is_not_created_by_an_update(self, store: TokenStore) -> None:
         key = new_key()
         store.put_off(read(store, key), NOW)
         store.put_off(read(store, key), None)
@@ -86,11 +88,11 @@ class DueIndex:
         assert not read(store, key).exists
         assert store.records(key.name) == []
 
-    def test_a_key_nobody_asked_for_can_be_made_due(self, store: TokenStore) -> None:
-        """keep_warm always: the worker finds its scope."""
+    def test_a_key_that_nobody_used_can_be_made_due(self, store: TokenStore) -> None:
+        """For keep_warm always. The worker finds its scope."""
         key = new_key("a b")
         store.make_due(key, NOW)
-        _, record = store.read_due(key.name, key.sk)
+        _, record = store.read_due(key.name, key.scope_id)
         assert record is not None
         assert (record.key, record.token, record.due_at) == (key, None, NOW)
 
@@ -112,7 +114,7 @@ class DueIndex:
         record = read(store, key)
         assert (record.last_used_at, record.due_at) == (after(95), after(500))
 
-    def test_use_does_not_bring_a_purged_key_back(self, store: TokenStore) -> None:
+    def test_use_of_a_purged_key_is_not_noted(self, store: TokenStore) -> None:
         key = new_key()
         record = stored(store, key)
         store.purge(record, SETTINGS, after(60))
@@ -144,24 +146,24 @@ class DueIndex:
         for key in keys:
             store.make_due(key, NOW)
         assert store.claim_due(DueKey(keys[0].name, keys[0].scope_id, NOW), until=after(60))
-        assert [due.sk for due in due_keys(store, name, until=NOW)] == [keys[1].sk]
+        assert [due.scope_id for due in due_keys(store, name, until=NOW)] == [keys[1].scope_id]
 
-    def test_what_somebody_moved_meanwhile_is_not_put_off(self, store: TokenStore) -> None:
-        """The secret changed while the worker found that there was nothing to do."""
+    def test_a_due_time_that_changed_meanwhile_is_not_moved(self, store: TokenStore) -> None:
+        """The secret changed while the worker found the token not due."""
         key = new_key()
-        seen = stored(store, key)
+        before = stored(store, key)
         store.mark_stale(key.name, after(60))
-        store.put_off(seen, after(3000))
+        store.put_off(before, after(3000))
         assert read(store, key).due_at == after(60)
-        store.put_off(seen, None)
+        store.put_off(before, None)
         assert read(store, key).due_at == after(60)
 
     def test_a_change_of_the_secret_during_a_request_that_failed_keeps_the_key_due(self, store: TokenStore) -> None:
         key = new_key()
-        seen = stored(store, key)
+        before = stored(store, key)
         assert lease(store, key, "b", at=after(60))
         store.mark_stale(key.name, after(61))
-        store.release(seen, "b", now=after(62), failure=a_failure("provider_refused"), due_at=None)
+        store.release(before, "b", now=after(62), failure=a_failure("provider_refused"), due_at=None)
         record = read(store, key)
         assert (record.due_at, record.stale_at, record.lease) == (after(62), after(61), None)
         assert record.failure is not None

@@ -21,7 +21,7 @@ from token_broker.ports import TokenStore
 
 
 class Leases:
-    """P1: one holder at a time, a dead one is replaced. P6: a refresh token is marked before it is sent."""
+    """P1: one holder at a time, and a dead one is replaced. P6: a refresh token is marked before it is sent."""
 
     def test_the_lease_of_a_cold_key_is_taken_and_the_record_is_empty(self, store: TokenStore) -> None:
         key = new_key()
@@ -31,7 +31,7 @@ class Leases:
         assert read(store, key).lease == Lease("a", NOW + LEASE)
         assert read(store, key).exists
 
-    def test_a_lease_under_way_is_refused_and_its_holder_is_told(self, store: TokenStore) -> None:
+    def test_a_held_lease_cannot_be_taken_and_its_holder_is_returned(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "a")
         taken, record = store.take_lease(store.read(key)[1], "b", now=after(5), until=after(22), mark_refresh=False)
@@ -39,15 +39,15 @@ class Leases:
         assert record.lease == Lease("a", NOW + LEASE)
         assert read(store, key).lease == Lease("a", NOW + LEASE)
 
-    def test_a_lease_is_taken_over_one_second_after_its_end_and_not_before(self, store: TokenStore) -> None:
+    def test_a_lease_is_taken_over_one_second_after_it_expired_and_not_before(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "dead")
         end = NOW + LEASE
         assert not lease(store, key, "b", at=end + timedelta(milliseconds=999))
         assert lease(store, key, "b", at=end + timedelta(milliseconds=1001))
 
-    def test_the_store_and_the_decision_agree_on_the_moment_of_taking_over(self, store: TokenStore) -> None:
-        """Else whoever reads at that very moment finds the lease free and cannot take it."""
+    def test_store_and_decision_agree_on_the_moment_of_taking_over(self, store: TokenStore) -> None:
+        """Otherwise a reader at that very moment would find the lease free and could not take it."""
         key = new_key()
         assert lease(store, key, "dead")
         moment = NOW + LEASE + timedelta(seconds=1)
@@ -74,7 +74,7 @@ class Leases:
         assert refresh.sent
         assert refresh.expires_at == after(86_400)
 
-    def test_a_refresh_token_is_left_alone_where_none_is_to_be_sent(self, store: TokenStore) -> None:
+    def test_a_refresh_token_is_not_marked_if_it_will_not_be_sent(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=False)
@@ -92,7 +92,7 @@ class Leases:
         assert refresh is not None
         assert not refresh.sent
 
-    def test_a_lease_write_that_is_repeated_is_known_as_ours_and_finds_its_mark(self, store: TokenStore) -> None:
+    def test_a_repeated_lease_write_succeeds_and_finds_the_mark(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
@@ -109,13 +109,13 @@ class Leases:
         assert (record.lease, record.failure, record.due_at) == (None, failure, after(30))
         assert lease(store, key, "b", at=after(1))
 
-    def test_a_failure_without_codes_and_versions_comes_back_as_it_was(self, store: TokenStore) -> None:
-        key, failure = new_key(), a_failure(provider_error=None, secret_version=None, row=0)
+    def test_a_failure_without_optional_fields_is_read_as_written(self, store: TokenStore) -> None:
+        key, failure = new_key(), a_failure(provider_error=None, secret_version=None, rule="misconfigured")
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=failure)
         assert read(store, key).failure == failure
 
-    def test_a_release_without_failure_keeps_the_one_that_stands(self, store: TokenStore) -> None:
+    def test_a_release_without_failure_keeps_the_stored_one(self, store: TokenStore) -> None:
         key, failure = new_key(), a_failure()
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=failure)
@@ -130,7 +130,7 @@ class Leases:
         store.release(read(store, key), "b", now=NOW, due_at=None)
         assert read(store, key).due_at is None
 
-    def test_a_release_takes_the_mark_off_a_refresh_token_that_never_went_out(self, store: TokenStore) -> None:
+    def test_a_release_unmarks_a_refresh_token_that_was_not_sent(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
@@ -139,7 +139,7 @@ class Leases:
         assert refresh is not None
         assert not refresh.sent
 
-    def test_a_release_keeps_the_mark_unless_told(self, store: TokenStore) -> None:
+    def test_a_release_keeps_the_mark_by_default(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(refresh=a_refresh()))
         assert lease(store, key, "b", at=after(60), mark=True)
@@ -148,7 +148,7 @@ class Leases:
         assert refresh is not None
         assert refresh.sent
 
-    def test_somebody_elses_lease_is_not_released(self, store: TokenStore) -> None:
+    def test_a_lease_of_another_owner_is_not_released(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "dead")
         assert lease(store, key, "b", at=after(60))
@@ -157,7 +157,7 @@ class Leases:
         assert record.lease == Lease("b", after(60) + LEASE)
         assert (record.failure, record.due_at) == (None, None)
 
-    def test_a_forced_request_is_noted_by_the_holder_only(self, store: TokenStore) -> None:
+    def test_only_the_lease_owner_can_note_a_report(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key)
         assert lease(store, key, "b", at=after(60))

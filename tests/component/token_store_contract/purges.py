@@ -1,4 +1,4 @@
-"""Dropping tokens, and keeping what is still to be revoked."""
+"""Dropping tokens, and keeping those that must still be revoked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from token_broker.ports import TokenStore
 
 
 class Purges:
-    """DELETE: every trace of a usable token goes at once; what lives at the provider is kept sealed for its end."""
+    """DELETE: usable tokens are dropped at once. Tokens that are still valid stay sealed until they are revoked."""
 
     def test_a_purge_drops_token_refresh_token_lease_and_failure(self, store: TokenStore) -> None:
         key = new_key()
@@ -38,15 +38,15 @@ class Purges:
         assert (record.token, record.refresh_token, record.lease, record.failure) == (None, None, None, None)
         assert (record.rejections, record.rejected_until, record.stale_at) == (0, None, None)
 
-    def test_a_purge_gives_the_record_as_it_was(self, store: TokenStore) -> None:
+    def test_a_purge_returns_the_record_as_it_was(self, store: TokenStore) -> None:
         key = new_key()
         before = stored(store, key, a_commit(refresh=a_refresh()))
         assert store.purge(before, SETTINGS, after(60)) == before
 
-    def test_what_still_lives_is_kept_sealed_with_its_settings_and_due_soon(self, store: TokenStore) -> None:
+    def test_live_tokens_stay_sealed_with_their_settings_and_due_soon(self, store: TokenStore) -> None:
         key = new_key()
-        superseded, ended = a_retired("2" * 16, revoke=False), a_retired("3" * 16, expires_at=after(30))
-        record = stored(store, key, a_commit(retired=(superseded, ended)))
+        superseded, expired = a_retired("2" * 16, revoke=False), a_retired("3" * 16, expires_at=after(30))
+        record = stored(store, key, a_commit(retired=(superseded, expired)))
         store.purge(record, SETTINGS, after(60))
         purged = read(store, key)
         assert purged.retired == (
@@ -57,33 +57,32 @@ class Purges:
         assert purged.due_at is not None
         assert len(due_keys(store, key.name, until=after(180))) == 1
 
-    def test_a_purge_meets_the_token_that_was_committed_meanwhile(self, store: TokenStore) -> None:
+    def test_a_purge_drops_a_token_that_was_committed_meanwhile(self, store: TokenStore) -> None:
         key = new_key()
-        seen = stored(store, key, a_commit(a_token("a" * 16)))
+        before = stored(store, key, a_commit(a_token("a" * 16)))
         assert lease(store, key, "b", at=after(60))
         newer = a_token("b" * 16)
         assert store.commit(key, "b", a_commit(newer, retired=(a_retired("a" * 16, revoke=False),))) is None
-        before = store.purge(seen, SETTINGS, after(61))
-        assert before.token == newer
+        assert store.purge(before, SETTINGS, after(61)).token == newer
         assert {item.token_id for item in read(store, key).retired} == {"a" * 16, "b" * 16}
 
-    def test_a_purge_meets_the_first_token_that_was_committed_meanwhile(self, store: TokenStore) -> None:
+    def test_a_purge_drops_a_first_token_that_was_committed_meanwhile(self, store: TokenStore) -> None:
         key = new_key()
         assert lease(store, key, "a")
-        seen = read(store, key)
+        before = read(store, key)
         assert store.commit(key, "a", a_commit()) is None
-        assert store.purge(seen, SETTINGS, after(5)).token == a_token()
+        assert store.purge(before, SETTINGS, after(5)).token == a_token()
         assert read(store, key).token is None
 
-    def test_a_purge_keeps_what_was_retired_meanwhile(self, store: TokenStore) -> None:
-        """A late holder that could not revoke its token leaves it just before: it must still be ended."""
+    def test_a_purge_keeps_a_token_that_was_retired_meanwhile(self, store: TokenStore) -> None:
+        """A late lease holder could not revoke its token and left it to the worker."""
         key = new_key()
-        seen = stored(store, key)
+        before = stored(store, key)
         store.retire(key, a_retired("9" * 16), SETTINGS, after(120))
-        store.purge(seen, SETTINGS, after(60))
+        store.purge(before, SETTINGS, after(60))
         assert {item.token_id for item in read(store, key).retired} == {a_token().token_id, "9" * 16}
 
-    def test_a_purge_that_is_repeated_keeps_what_is_to_be_revoked(self, store: TokenStore) -> None:
+    def test_a_repeated_purge_keeps_the_tokens_to_revoke(self, store: TokenStore) -> None:
         key = new_key()
         record = stored(store, key)
         store.purge(record, SETTINGS, after(60))
@@ -91,18 +90,18 @@ class Purges:
         assert [item.token_id for item in read(store, key).retired] == [a_token().token_id]
 
     def test_a_purged_key_counts_as_unused(self, store: TokenStore) -> None:
-        """Only the next GET issues anew, not the sweep."""
+        """The next GET acquires a token, not the sweep."""
         key = new_key()
         store.purge(stored(store, key), SETTINGS, after(60))
         assert read(store, key).last_used_at is None
 
-    def test_purging_what_is_gone_makes_no_item(self, store: TokenStore) -> None:
+    def test_a_purge_of_a_missing_key_creates_no_item(self, store: TokenStore) -> None:
         key = new_key()
         record = store.purge(read(store, key), SETTINGS, NOW)
         assert not record.exists
         assert store.records(key.name) == []
 
-    def test_one_more_token_is_kept_for_its_revocation(self, store: TokenStore) -> None:
+    def test_one_more_token_can_be_kept_to_be_revoked(self, store: TokenStore) -> None:
         key = new_key()
         stored(store, key, a_commit(retired=(a_retired("2" * 16, revoke=False),)))
         store.retire(key, a_retired("3" * 16), SETTINGS, after(70))
@@ -110,13 +109,13 @@ class Purges:
         assert record.retired == (a_retired("2" * 16, revoke=False), a_retired("3" * 16))
         assert (record.revocation_settings, record.due_at) == (SETTINGS, after(70))
 
-    def test_the_first_settings_to_revoke_with_stay(self, store: TokenStore) -> None:
+    def test_the_first_revocation_settings_stay(self, store: TokenStore) -> None:
         key = new_key()
         store.purge(stored(store, key), SETTINGS, after(60))
         store.retire(key, a_retired("3" * 16), {"token_url": "https://other.example/token"}, after(70))
         assert read(store, key).revocation_settings == SETTINGS
 
-    def test_what_is_revoked_is_forgotten_and_the_rest_stays(self, store: TokenStore) -> None:
+    def test_revoked_tokens_are_forgotten_and_the_others_stay(self, store: TokenStore) -> None:
         key = new_key()
         store.purge(stored(store, key, a_commit(retired=(a_retired("2" * 16),))), SETTINGS, after(60))
         store.forget_retired(key, ["2" * 16])

@@ -1,4 +1,4 @@
-"""Records to write and read back. Moments are whole milliseconds, as the table keeps them."""
+"""Records to write and read back. Moments are whole milliseconds, as the table stores them."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ def a_refresh(refresh_id: str = "fedcba9876543210", expires_at: datetime | None 
 def a_failure(code: str = "provider_unavailable", at: datetime = NOW, **fields: Any) -> Failure:
     values: dict[str, Any] = {
         "code": code,
-        "detail": "The provider failed on its side.",
+        "detail": "The provider failed.",
         "provider_error": "server_error",
         "at": at,
         "retry_at": at + timedelta(seconds=30),
         "count": 2,
         "secret_version": "v1",
-        "settings_version": "s1",
-        "row": 11,
+        "settings_digest": "s1",
+        "rule": "temporary_error",
     }
     return Failure(**values | fields)
 
 
-def a_commit(token: Token | None = None, **fields: Any) -> Commit:
+def a_commit(token: Token | None = None, *, refresh: RefreshToken | None = None, **fields: Any) -> Commit:
     values: dict[str, Any] = {
-        "seen": TokenRecord(new_key()),
+        "read_as": TokenRecord(new_key()),
         "token": token or a_token(),
-        "refresh": None,
+        "refresh_token": refresh,
         "retired": (),
         "due_at": after(2880),
         "now": after(1),
@@ -88,7 +88,7 @@ def lease(store: TokenStore, key: TokenKey, owner: str = "owner", *, at: datetim
 
 
 def stored(store: TokenStore, key: TokenKey, commit: Commit | None = None, *, owner: str = "owner") -> TokenRecord:
-    """A key with a token, committed as an acquisition does it."""
+    """A key with a token, committed as an acquisition commits it."""
     assert lease(store, key, owner)
     assert store.commit(key, owner, commit or a_commit()) is None
     return read(store, key)
