@@ -47,7 +47,7 @@ check: $(VENV)/.ready $(VENV)/sam/.ready $(VENV)/checks/.ready ## lint, types, i
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	PYTHONPATH=layers/broker:layers/client:functions $(VENV)/bin/lint-imports --no-cache
+	PYTHONPATH=layers/broker:layers/client:functions:cli $(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/cfn-lint template.yaml
 	$(SAM) validate --lint
 	$(CHECKS)/checkov --config-file .ci/checkov.yaml
@@ -124,9 +124,10 @@ define install
 	touch $(1)/.ready; echo "done in $$((SECONDS - started)) s"
 endef
 
-$(VENV)/.ready: tests/requirements/dev.txt layers/client/pyproject.toml
+$(VENV)/.ready: tests/requirements/dev.txt layers/broker/pyproject.toml layers/client/pyproject.toml cli/pyproject.toml
 	$(call install,$(VENV),once$(comma) about a minute,--require-hashes --requirement $<)
-	@$(PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable layers/client # token-broker
+	@$(PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation \
+		--editable layers/broker --editable layers/client --editable cli # .venv/bin/token-broker
 
 # aws-sam-cli pins another boto3, click and werkzeug.
 $(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready

@@ -1,1 +1,1 @@
-"""The local stack: the broker as AWS runs it, with simulated providers, on one machine and on loopback only."""
+"""The local stack: the whole broker on this machine, on loopback only, with simulated providers."""

@@ -1,4 +1,4 @@
-"""`python -m local run | demo | invoke`: what `make run`, `make demo` and `make invoke` call."""
+"""The command line `python -m local run | demo | invoke`, which `make run`, `make demo` and `make invoke` call."""
 
 import argparse
 import logging
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args()
-    # With SIGTERM as with Ctrl-C, what was started is ended on the way out.
+    # SIGTERM ends everything that was started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, _exit_in_order)
     _log_to_file()
     try:
-        # Imported here, for each command needs its own, and --help none.
+        # Imported here: each command needs other modules, and --help needs none.
         if options.command == "run":
             from local.run import run
 
@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser(
         "demo",
-        help="five providers from the first token to the renewed one; exit 0 if all of it held",
-        description="Starts the stack on free ports with short lifetimes, and follows a token of each provider.",
+        help="fetch, use and renew a token of each of five providers; exit 0 if all of it worked",
+        description="Starts the stack on free ports with short lifetimes and follows a token of each provider.",
     )
 
     invoke = commands.add_parser(
@@ -101,7 +101,7 @@ def _exit_in_order(signal_number: int, _: FrameType | None) -> None:
 
 
 def _log_to_file() -> None:
-    """What the stack itself has to say goes beside the functions' logs, and not between a table's lines."""
+    """Write the stack's own log into a file beside the functions' logs: standard output is for people."""
     LOGS.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=LOGS / "stack.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it logs where it found credentials

@@ -1,7 +1,7 @@
-"""AWS for the local stack: moto behind ONE lock, because moto's conditional writes are not atomic between threads.
+"""The AWS endpoint of the local stack: moto behind one lock, because its conditional writes are not atomic.
 
-A long poll holds that lock for its whole wait: callers on this machine poll SQS with WaitTimeSeconds=0.
-Region and account are those of the events: eu-west-1, 123456789012.
+A long poll would hold the lock for its whole wait, so callers here poll SQS with WaitTimeSeconds=0. Region and account
+are those of the events: eu-west-1, 123456789012.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class OneAtATime:
-    """A WSGI application that answers one request at a time."""
+    """A WSGI application that handles one request at a time."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -40,7 +40,7 @@ class AwsServer:
     """A running AWS endpoint in this process; `endpoint_url` is what AWS_ENDPOINT_URL takes."""
 
     def __init__(self, listener: socket.socket) -> None:
-        # Flask and moto take half a second to import, which only the process that serves them should pay.
+        # Imported here: Flask and moto take half a second, and only the process that serves them needs them.
         from moto.moto_server.werkzeug_app import (
             DomainDispatcherApplication,
             MotoRequestHandler,
@@ -49,7 +49,7 @@ class AwsServer:
         from werkzeug.serving import make_server
 
         class QuietHandler(MotoRequestHandler):
-            # Head and body are two writes: without this, Nagle and the delayed ACK cost 40 ms per answer.
+            # Head and body are two writes. Without this, Nagle and the delayed ACK cost 40 ms per response.
             disable_nagle_algorithm = True
             protocol_version = "HTTP/1.1"
 
@@ -75,7 +75,7 @@ class AwsServer:
         self._thread.join()
 
     def close(self) -> None:
-        """Stop answering and free the port. Idempotent."""
+        """Stop serving and free the port. Idempotent."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -94,7 +94,7 @@ def start_aws(port: int = 0) -> AwsServer:
 
 
 class AwsProcess:
-    """An AWS endpoint in a process of its own, so that moto's interpreter lock is not the front's."""
+    """An AWS endpoint in a process of its own, so that moto and the front do not share an interpreter lock."""
 
     def __init__(self, listener: socket.socket, log: Path | None = None) -> None:
         self.endpoint_url = f"http://{LOOPBACK}:{port_of(listener)}"
@@ -103,10 +103,10 @@ class AwsProcess:
         listener.close()
 
     def wait_until_ready(self) -> None:
-        """Return once it answers. The socket listens already, so one request waits; a child that died resets it."""
+        """Return once it responds. The socket listens already, so one request is enough; it fails if the child died."""
         try:
-            with urllib.request.urlopen(f"{self.endpoint_url}/moto-api/data.json", timeout=START_TIMEOUT_S) as answer:
-                answer.read()
+            with urllib.request.urlopen(f"{self.endpoint_url}/moto-api/data.json", timeout=START_TIMEOUT_S) as response:
+                response.read()
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise process.StartFailed(f"the AWS endpoint did not start ({error})") from None
 
@@ -120,7 +120,7 @@ class AwsProcess:
 
 
 def main() -> None:
-    """Serve until SIGTERM, or until the parent is gone when it gave the socket."""
+    """Serve until SIGTERM. With --fd also until the parent process is gone."""
     parser = argparse.ArgumentParser(prog="python -m local.aws", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", type=int, help="listen on 127.0.0.1:PORT (0 takes a free one)")

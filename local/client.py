@@ -1,4 +1,4 @@
-"""A client that signs as AWS SDKs do: what the demo, the stack's own set-up and tests call the broker with."""
+"""A client that signs its requests as AWS SDKs do. The demo, the stack's set-up and tests call the broker with it."""
 
 import json
 import time
@@ -20,7 +20,7 @@ TIMEOUT_S: Final = 30.0
 
 @dataclass(frozen=True)
 class BrokerResponse:
-    """An HTTP answer with its JSON body and how long it took."""
+    """The broker's HTTP response: `body` is the parsed JSON, else text; `elapsed_s` is how long it took."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,10 +45,10 @@ class SignedClient:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> BrokerResponse:
-        """Send one signed request; a body is sent as JSON. Raises requests.RequestException if there is no answer."""
+        """Send one signed request; a body is sent as JSON. Raises requests.RequestException if no response comes."""
         url = self._base_url + path
         if query:
-            # %20 and not + for a space: the signature's canonical form knows no +.
+            # %20 for a space: the signature's canonical form has no +.
             url += "?" + urlencode(query, quote_via=quote, safe="-_.~")
         data = b"" if body is None else json.dumps(body).encode()
         request = AWSRequest(method, url, headers=dict(headers or {}), data=data)

@@ -1,7 +1,4 @@
-"""The five simulated connections that are there from the start: made as a platform engineer makes them.
-
-A secret by boto3, settings by a signed PUT through the front.
-"""
+"""Creates the demo connections, one per provider, as a platform engineer would: a secret by boto3, a signed PUT."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +18,7 @@ DEMO_PROVIDERS: Final = ("unified-services", "unicommerce", "commerce-layer", "u
 
 
 def aws_client(service: Any, endpoint_url: str) -> Any:
-    """A boto3 client of the local endpoint that nothing in this shell's AWS configuration changes."""
+    """A boto3 client of the local endpoint. The shell's AWS configuration does not affect it."""
     return boto3.client(
         service,
         endpoint_url=endpoint_url,
@@ -40,9 +37,9 @@ def create_demo_connections(
     caller: Caller,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """One connection per provider, named `demo` and open to `caller`; `settings` adds to a provider's default ones.
+    """One connection per provider, named `demo` and open to `caller`; `settings` adds to a provider's defaults.
 
-    Raises StartFailed where the broker does not take one.
+    Raises StartFailed if the broker does not accept one.
     """
     secrets = aws_client("secretsmanager", endpoint_url)
     with closing(SignedClient(broker_url, caller)) as client:
@@ -55,6 +52,6 @@ def create_demo_connections(
                 **default_settings(provider, providers_url),
                 **settings.get(provider, {}),
             }
-            answer = client.call("PUT", f"/v1/connections/{provider}/{NAME}", body=body)
-            if answer.status != 201:
-                raise StartFailed(f"PUT /v1/connections/{provider}/{NAME} answered {answer.status}: {answer.body}")
+            response = client.call("PUT", f"/v1/connections/{provider}/{NAME}", body=body)
+            if response.status != 201:
+                raise StartFailed(f"PUT /v1/connections/{provider}/{NAME}: status {response.status}: {response.body}")

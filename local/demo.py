@@ -1,6 +1,6 @@
-"""`make demo`: a token of each provider, from the first request to its renewal by the sweep, on the real local stack.
+"""`make demo`: follows a token of each provider on the local stack, from the first request to its renewal by the sweep.
 
-Time runs 60 times faster for the broker's and the providers' durations, so that a 20 minute token lives 20 seconds.
+The broker's and the providers' durations are divided by 60, so that a 20 minute token lives 20 seconds.
 """
 
 import threading
@@ -18,45 +18,45 @@ from local.process import LOGS
 from local.stack import Options, Stack
 
 TIME_SCALE: Final = 1 / 60
-LIFETIME_S: Final = 20  # of a token by this machine's clock
-REPORT_WIDTH: Final = 100  # where there is no terminal to ask
-PATIENCE_S: Final = 45.0  # more than two lifetimes
-Tell = Callable[[str], None]
+LIFETIME_S: Final = 20  # of a token, by this machine's clock
+REPORT_WIDTH: Final = 100  # without a terminal
+TIME_LIMIT_S: Final = 45.0  # more than two lifetimes
+ShowProgress = Callable[[str], None]
 
 
 def demo() -> int:
-    """Run it all and print the table: 0 if all of it held, else 1."""
+    """Run all of it and print the table: 0 if all of it worked, else 1."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=REPORT_WIDTH)
-    # Unicommerce tells no lifetime: the connection's setting does, which the broker scales like its own durations.
+    # Unicommerce gives no lifetime. The connection's setting does, and the broker scales it like its own durations.
     settings = {"unicommerce": {"lifetime_s": round(LIFETIME_S / TIME_SCALE)}}
     options = Options(time_scale=TIME_SCALE, settings=settings)
-    with _telling(console) as tell, Stack(options, lambda step: tell(f"starting: {step}")) as stack:
+    with _progress(console) as show, Stack(options, lambda step: show(f"starting: {step}")) as stack:
         courses = [Course(provider, stack) for provider in DEMO_PROVIDERS]
         for course in courses:
-            tell(f"first and second token of {course.provider}")
+            show(f"first and second token of {course.provider}")
             course.simulator.configure(lifetime_s=LIFETIME_S)
             course.begin()
-        _follow(courses, tell)
-        tell("stopping")
+        _follow(courses, show)
+        show("stopping")
     return 0 if print_report(console, courses, LOGS) else 1
 
 
-def _follow(courses: Sequence[Course], tell: Tell) -> None:
-    """Keep asking for every provider's token side by side, until each was renewed or patience ends."""
+def _follow(courses: Sequence[Course], show: ShowProgress) -> None:
+    """Request every provider's token side by side, until each was renewed or the time limit is reached."""
     give_up = threading.Event()
     with ThreadPoolExecutor(len(courses)) as callers:
         following = [callers.submit(course.follow, give_up) for course in courses]
         try:
-            for second in range(round(PATIENCE_S)):
+            for second in range(round(TIME_LIMIT_S)):
                 waiting = [
                     course.provider for course, future in zip(courses, following, strict=True) if not future.done()
                 ]
                 if not waiting:
                     break
                 renewed = len(courses) - len(waiting)
-                tell(f"callers ask on, tokens come due: {second} s, {renewed} of {len(courses)} renewed")
+                show(f"waiting for the renewals: {second} s, {renewed} of {len(courses)} renewed")
                 give_up.wait(1.0)
         finally:
             give_up.set()
@@ -65,19 +65,19 @@ def _follow(courses: Sequence[Course], tell: Tell) -> None:
 
 
 @contextmanager
-def _telling(console: Console) -> Iterator[Tell]:
-    """Progress: one line that changes on a terminal, a line per step elsewhere."""
+def _progress(console: Console) -> Iterator[ShowProgress]:
+    """A function that shows progress: on one line of a terminal, elsewhere on a line per step."""
     if console.is_terminal:
         with console.status("starting") as status:
             yield status.update
         return
-    told: set[str] = set()
+    shown: set[str] = set()
 
-    def tell(text: str) -> None:
-        # Without a terminal the passing seconds are left out, so that each step is one line.
-        step = text.partition(":")[0] if text.startswith("callers") else text
-        if step not in told:
-            told.add(step)
+    def show(text: str) -> None:
+        # Without the seconds, so that each step is one line.
+        step = text.partition(":")[0] if text.startswith("waiting") else text
+        if step not in shown:
+            shown.add(step)
             console.print(step)
 
-    yield tell
+    yield show

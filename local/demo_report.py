@@ -1,4 +1,4 @@
-"""The demo's table, for a terminal of 100 columns."""
+"""Prints the demo's table. It fits into 100 columns."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,15 +26,15 @@ NOTHING: Final = "–"
 
 
 def print_report(console: Console, courses: Sequence[Course], logs: Path) -> bool:
-    """Print the table and a last line that says whether all of it held; return that."""
+    """Print the table and a last line that says whether all of it worked; return whether it did."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title, justify in COLUMNS.items():
         table.add_column(title, justify=justify, no_wrap=title == "provider")
     for course in courses:
         table.add_row(
             course.provider,
-            _told(course.first),
-            _told(course.second),
+            _source_and_time(course.first),
+            _source_and_time(course.second),
             str(course.resource_status or NOTHING),
             str(course.requests_made),
             course.renewed.body["token_id"] if course.renewed else NOTHING,
@@ -49,15 +49,15 @@ def print_report(console: Console, courses: Sequence[Course], logs: Path) -> boo
     if failed:
         console.print(Text(f"{len(failed)} of {len(courses)} providers failed; logs are in {logs}", style="bold red"))
     else:
-        first, last = (pick(course.renewed_after_s for course in courses) for pick in (min, max))
+        renewed_after_s = [course.renewed_after_s for course in courses]
         console.print(
-            f"[bold green]All of it held:[/] the sweep renewed each token after {first:.0f} to {last:.0f} s "
-            "with one request; nobody waited."
+            f"[bold green]All of it worked:[/] the sweep renewed each token after {min(renewed_after_s):.0f} to "
+            f"{max(renewed_after_s):.0f} s with one request, and no caller waited."
         )
     return not failed
 
 
-def _told(answer: BrokerResponse | None) -> str:
-    if answer is None or answer.status != 200:
+def _source_and_time(response: BrokerResponse | None) -> str:
+    if response is None or response.status != 200:
         return NOTHING
-    return f"{answer.body['source']} {answer.elapsed_s * 1000:.0f} ms"
+    return f"{response.body['source']} {response.elapsed_s * 1000:.0f} ms"

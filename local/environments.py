@@ -1,4 +1,4 @@
-"""Pools of execution environments: one process runs one event at a time, as Lambda does it, and stays warm."""
+"""Pools of Lambda execution environments: each is a process that runs one event at a time and stays warm."""
 
 import contextlib
 import itertools
@@ -39,12 +39,12 @@ class FunctionTimeout(FunctionError):
 
 
 class NoFreeEnvironment(Exception):
-    """Every environment stayed busy for as long as the caller could wait."""
+    """No environment became free in the time that the caller could wait."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """What a pool must know of a function; `environment` is the template's, resolved."""
+    """A function as the template declares it. `environment`: its variables, resolved."""
 
     function_id: str
     handler: str
@@ -55,7 +55,7 @@ class Function:
 
 
 def lambda_environment(function: Function, endpoint_url: str | None, extra: Mapping[str, str]) -> dict[str, str]:
-    """A function's variables: the template's, those Lambda adds, `extra`, and nothing of this shell's but PATH."""
+    """A function's variables: the template's, those that Lambda adds, `extra`, and of this shell only PATH."""
     pinned = {
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
@@ -80,30 +80,30 @@ def lambda_environment(function: Function, endpoint_url: str | None, extra: Mapp
 
 
 class Environment(Protocol):
-    """A place in a pool: at most one running function, started when first needed and again after it was lost."""
+    """A place in a pool: at most one process, started when first needed and again after it was lost."""
 
     @property
     def pid(self) -> int | None:
-        """The process that lives here now."""
+        """The id of its process, if one runs."""
 
     def start(self) -> object:
-        """Be ready for an event. Raises FunctionError if the function does not load."""
+        """Get ready for an event. Raises FunctionError if the function does not load."""
 
     def run(self, event: Any) -> Any:
-        """The handler's result. Raises FunctionError or FunctionTimeout; what was lost is replaced by the next run."""
+        """The handler's result. Raises FunctionError or FunctionTimeout; the next run replaces a lost process."""
 
     def interrupt(self) -> None:
-        """End what runs here from another thread; the `run` under way fails, and cleans up."""
+        """Kill the process from another thread. The `run` under way then fails and cleans up."""
 
     def kill(self) -> None:
-        """End what runs here, at once. Idempotent."""
+        """Kill the process at once. Idempotent."""
 
 
 MakeEnvironment = Callable[[Function, Mapping[str, str], Path | None], Environment]
 
 
 class ProcessEnvironment:
-    """A plain process with the working tree's code, under this Python."""
+    """An environment whose process runs the working tree's code under this Python."""
 
     def __init__(self, function: Function, variables: Mapping[str, str], log: Path | None) -> None:
         self._function = function
@@ -114,7 +114,7 @@ class ProcessEnvironment:
 
     @property
     def pid(self) -> int | None:
-        """The process that lives here now."""
+        """The id of its process, if one runs."""
         running = self._process
         return running.pid if running and running.poll() is None else None
 
@@ -136,7 +136,7 @@ class ProcessEnvironment:
     def _spawn(self, fd: int) -> "subprocess.Popen[bytes]":
         paths = itertools.chain.from_iterable(("--path", str(path)) for path in self._function.code)
         return process.start_module(
-            "local.environment",
+            "local.lambda_process",
             ["--fd", str(fd), "--handler", self._function.handler, *paths],
             pass_fds=[fd],
             environment=self._variables,
@@ -144,7 +144,7 @@ class ProcessEnvironment:
         )
 
     def run(self, event: Any) -> Any:
-        """The handler's result. Raises FunctionError or FunctionTimeout; a lost process is replaced by the next run."""
+        """The handler's result. Raises FunctionError or FunctionTimeout; the next run replaces a lost process."""
         pipe = self.start()
         message = {
             "event": event,
@@ -152,7 +152,7 @@ class ProcessEnvironment:
             "account_id": ACCOUNT_ID,
             "deadline": time.time() + self._function.timeout_s,
         }
-        with contextlib.suppress(BrokenPipeError):  # a process that died meanwhile is noticed when it does not answer
+        with contextlib.suppress(BrokenPipeError):  # _receive notices a process that died meanwhile
             pipe.send_bytes(json.dumps(message).encode())
         return self._receive(pipe, self._function.timeout_s)
 
@@ -162,23 +162,23 @@ class ProcessEnvironment:
                 self.kill()
                 message = f"{self._function.function_id} timed out after {timeout_s:g} seconds"
                 raise FunctionTimeout({"errorType": "Sandbox.Timedout", "errorMessage": message})
-            answer = json.loads(pipe.recv_bytes())
+            outcome = json.loads(pipe.recv_bytes())
         except (EOFError, ConnectionError):
             self.kill()
-            message = f"{self._function.function_id} ended without an answer"
+            message = f"{self._function.function_id} ended without a result"
             raise FunctionError({"errorType": "Runtime.ExitError", "errorMessage": message}) from None
-        if "error" in answer:
-            raise FunctionError(answer["error"])
-        return answer["result"]
+        if "error" in outcome:
+            raise FunctionError(outcome["error"])
+        return outcome["result"]
 
     def interrupt(self) -> None:
-        """Kill the process and leave the rest to the thread that runs it, which notices its end."""
+        """Kill the process from another thread. The thread in `run` notices that and cleans up."""
         if pid := self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """End the process at once, as Lambda does: handlers have no farewell. Idempotent."""
+        """Kill the process at once, as Lambda does: a handler gets no signal first. Idempotent."""
         if self._pipe:
             self._pipe.close()
             self._pipe = None
@@ -188,10 +188,10 @@ class ProcessEnvironment:
 
 
 class EnvironmentPool:
-    """At most `size` environments of one function. Callers wait for a free one, and are served in the order they came.
+    """At most `size` environments of one function. Callers wait for a free one.
 
-    With `spread` the least recently used environment runs next, so that all of them are exercised; without it the most
-    recently used one, which keeps the others cold as a quiet Lambda would.
+    With `spread` the least recently used environment runs next, so that all of them are used; without it the most
+    recently used one, so that the others stay cold as in a quiet Lambda.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class EnvironmentPool:
             self._free.notify()
 
     def prewarm(self) -> None:
-        """Start every idle environment, and return once their handlers are loaded. Raises FunctionError."""
+        """Start every idle environment and return when their handlers are loaded. Raises FunctionError."""
         with self._free:
             taken = list(self._idle)
             self._idle.clear()
@@ -252,11 +252,11 @@ class EnvironmentPool:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that live now, for tests that stop or kill one."""
+        """The ids of the running processes, for tests that stop or kill one."""
         return [environment.pid for environment in self._all if environment.pid]
 
     def close(self) -> None:
-        """End every process this pool started, busy ones too. Idempotent."""
+        """Kill every process of this pool, busy ones too. Idempotent."""
         with self._free:
             self._closed = True
             idle = list(self._idle)
@@ -265,7 +265,7 @@ class EnvironmentPool:
         for environment in idle:
             environment.kill()
         for environment in self._all:
-            environment.interrupt()  # a busy one belongs to the thread that runs it
+            environment.interrupt()  # the thread that runs a busy one cleans up
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Events in AWS's shapes: API Gateway REST proxy (payload 1.0), Scheduler, SQS, Secrets Manager via CloudTrail."""
+"""Makes events as AWS does: API Gateway REST proxy (payload 1.0), Scheduler, SQS, Secrets Manager via CloudTrail."""
 
 import json
 import secrets
@@ -13,9 +13,9 @@ from local.sigv4 import Caller, ReceivedRequest
 
 API_ID: Final = "local0api0"
 SOURCE_IP: Final = "127.0.0.1"
-# API Gateway keeps these to itself: the signature always under AWS_IAM, the others belong to the connection.
+# API Gateway does not pass these on: the signature (under AWS_IAM), and headers of the HTTP connection.
 DROPPED_HEADERS: Final = frozenset({"authorization", "connection", "expect", "keep-alive", "te", "transfer-encoding"})
-# Of requestContext.identity: there under AWS_IAM, but null without Cognito and an organisation.
+# Fields of requestContext.identity that are null without Cognito and an organisation.
 UNUSED_IDENTITY: Final = (
     "cognitoAuthenticationProvider",
     "cognitoAuthenticationType",
@@ -37,7 +37,7 @@ def api_gateway_event(
     request_id: str,
     now: datetime,
 ) -> Event:
-    """The Lambda proxy event of one request by `caller`; `path_parameters` come undecoded."""
+    """The Lambda proxy event of one request by `caller`; `path_parameters` are not decoded yet."""
     multi_headers = _grouped((k, v) for k, v in request.headers.items() if k.lower() not in DROPPED_HEADERS)
     multi_headers |= {"X-Forwarded-For": [SOURCE_IP], "X-Forwarded-Port": ["443"], "X-Forwarded-Proto": ["https"]}
     multi_query = _grouped(request.parameters)
@@ -81,13 +81,13 @@ def api_gateway_event(
 
 
 def schedule_event(template: str, scheduled_at: datetime) -> Event:
-    """What EventBridge Scheduler invokes the sweep with: the schedule's Input, the scheduled time filled in."""
+    """The event with which EventBridge Scheduler invokes the sweep: the schedule's Input with the scheduled time."""
     event: Event = json.loads(template.replace("<aws.scheduler.scheduled-time>", _timestamp(scheduled_at)))
     return event
 
 
 def queue_event(message: Mapping[str, Any], queue_arn: str) -> Event:
-    """The SQS event of one received message (as boto3 gives it, with all its attributes)."""
+    """The SQS event of one received message, which has boto3's form and all its attributes."""
     return {
         "Records": [
             {
@@ -106,7 +106,7 @@ def queue_event(message: Mapping[str, Any], queue_arn: str) -> Event:
 
 
 def secret_event(event_name: str, arn: str, now: datetime, *, version_id: str | None = None) -> Event:
-    """The EventBridge event of a Secrets Manager call seen by CloudTrail, whose response spells the key aRN."""
+    """The EventBridge event of a Secrets Manager call that CloudTrail recorded. CloudTrail spells the key aRN."""
     response = {"aRN": arn, "name": arn.rpartition(":secret:")[2].rpartition("-")[0]}
     return {
         "version": "0",

@@ -1,7 +1,7 @@
-"""API Gateway for the local stack: checks signatures, makes proxy events, and turns proxy responses into HTTP.
+"""The API Gateway front of the local stack: verifies signatures, makes proxy events, sends proxy responses as HTTP.
 
-Routes, stage and gateway responses are the template's. `GET /_local/health` answers once the front is up; pages that it
-is given beside the API need no signature.
+Routes, stage and gateway responses are the template's. `GET /_local/health` responds once the front is up. The pages
+beside the API need no signature.
 """
 
 import base64
@@ -10,12 +10,14 @@ import logging
 import re
 import socket
 import threading
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 from local.docs_page import Page
 from local.environments import FunctionError, NoFreeEnvironment
@@ -23,17 +25,18 @@ from local.events import api_gateway_event
 from local.gateway_responses import GatewayResponses
 from local.ports import LOOPBACK, LoopbackServer, port_of
 from local.resources import GatewayResponse
-from local.sigv4 import MISSING, Caller, ReceivedRequest, SignatureRefused, SignatureVerifier
+from local.sigv4 import MISSING, AccessDenied, Caller, ReceivedRequest, SignatureVerifier
 
 HEALTH_PATH: Final = "/_local/health"
-# A page loads nothing from elsewhere. Swagger UI writes styles and draws its icons inline.
+# A page loads nothing from elsewhere. Swagger UI has inline styles and icons.
 POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 LARGEST_BODY: Final = 10 * 1024 * 1024
+LONGEST_LOGGED_PATH: Final = 200
 logger = logging.getLogger(__name__)
 
 
 class Invokable(Protocol):
-    """What answers a route: a pool of environments."""
+    """The function behind a route: a pool of environments."""
 
     def invoke(self, event: Any) -> Any:
         """The proxy response. Raises FunctionError or NoFreeEnvironment."""
@@ -41,25 +44,25 @@ class Invokable(Protocol):
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one resource, such as GET /v1/tokens/{provider}/{connection}, and what answers it."""
+    """One method of one resource, such as GET /v1/tokens/{provider}/{connection}, and the function behind it."""
 
     method: str
     resource: str
     function: Invokable
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """The path parameters, undecoded, or None if the request is not for this route."""
+        """The path parameters, not decoded, or None if the request is not for this route."""
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.resource))
         found = re.fullmatch(pattern, path)
         return found.groupdict() if found and method == self.method else None
 
 
 class MalformedProxyResponse(Exception):
-    """What the function returned is no Lambda proxy response."""
+    """The function did not return a Lambda proxy response."""
 
 
 class Gateway:
-    """From a received request to an answer; knows nothing of sockets."""
+    """Turns a received request into a response, without sockets."""
 
     def __init__(
         self,
@@ -70,20 +73,20 @@ class Gateway:
         stage: str,
         unsigned_caller: Caller,
     ) -> None:
-        """`verifier` None switches signatures off: every request then is `unsigned_caller`'s."""
+        """`verifier` None: signatures are not verified, and every request is `unsigned_caller`'s."""
         self._routes = routes
         self._verifier = verifier
         self._responses = GatewayResponses(gateway_responses)
         self._stage = stage
         self._unsigned_caller = unsigned_caller
 
-    def answer(self, request: ReceivedRequest) -> tuple[int, list[tuple[str, str]], bytes]:
+    def respond(self, request: ReceivedRequest) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body, from the function or from the gateway itself."""
         request_id = str(uuid.uuid4())
         try:
             status, headers, body = self._from_function(request, request_id)
-        except SignatureRefused as refused:
-            status, headers, body = self._own(refused.response_type, refused.message, request_id)
+        except AccessDenied as denied:
+            status, headers, body = self._own(denied.response_type, denied.message, request_id)
         except NoFreeEnvironment:
             status, headers, body = self._own("INTEGRATION_TIMEOUT", "Endpoint request timed out", request_id)
         except (FunctionError, MalformedProxyResponse) as error:
@@ -109,11 +112,11 @@ class Gateway:
         for route in self._routes:
             if (parameters := route.match(request.method, request.path)) is not None:
                 return route, parameters
-        # API Gateway says the same of a path that does not exist and of one that it was not asked for properly.
-        raise SignatureRefused(MISSING, "Missing Authentication Token")
+        # API Gateway's own response to an unknown path.
+        raise AccessDenied(MISSING, "Missing Authentication Token")
 
-    def refuse(self, response_type: str, message: str) -> tuple[int, list[tuple[str, str]], bytes]:
-        """An answer for what cannot even be read as a request."""
+    def deny(self, response_type: str, message: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        """The response to a request whose body is not read."""
         return self._own(response_type, message, str(uuid.uuid4()))
 
     def _own(self, response_type: str, message: str, request_id: str) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -139,31 +142,43 @@ def proxy_response(response: Any) -> tuple[int, list[tuple[str, str]], bytes]:
 
 
 class Front:
-    """The gateway on a listening socket, a thread per connection; `url` is what callers are told."""
+    """The gateway on a listening socket, with a thread per connection. `url`: its base URL."""
 
     def __init__(self, listener: socket.socket, gateway: Gateway, pages: Mapping[str, Page] | None = None) -> None:
         self.url = f"http://{LOOPBACK}:{port_of(listener)}"
 
         class Handler(_Handler):
-            served = gateway
-            beside = pages or {}
+            pass
 
+        Handler.gateway = gateway
+        Handler.pages = pages or {}
+        self._handler = Handler
         self._server = LoopbackServer(listener, Handler)
-        # A short poll only shortens the end of serve_forever; requests wake it at once.
+        # The poll interval only delays the end of serve_forever; requests wake it at once.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="front", daemon=True)
         self._thread.start()
 
+    def log_requests(self, write: Callable[[str], None]) -> None:
+        """From now on, call `write` with one line per request: method, path, status and milliseconds.
+
+        The line has no query, header or body: those can hold a signature or a secret.
+        """
+        self._handler.write_log = staticmethod(write)
+
     def close(self) -> None:
-        """Stop answering and free the port. Idempotent."""
+        """Stop serving and free the port. Idempotent."""
         self._server.shutdown()
         self._server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads HTTP/1.1, keeps connections open, writes one answer per request."""
+    """Reads HTTP/1.1, keeps connections open, writes one response per request."""
 
-    served: Gateway
-    beside: Mapping[str, Page]
+    gateway: Gateway
+    pages: Mapping[str, Page]
+    write_log: Callable[[str], None] | None = None
+    path = ""  # until a request line was read
+    began_at = 0.0
     protocol_version = "HTTP/1.1"
     server_version = "local-stack"
     sys_version = ""
@@ -176,22 +191,22 @@ class _Handler(BaseHTTPRequestHandler):
         if path == HEALTH_PATH:
             self._write(200, [("Content-Type", "application/json")], json.dumps({"status": "ready"}).encode())
             return
-        if self.command == "GET" and (page := self.beside.get(path)) is not None:
+        if self.command == "GET" and (page := self.pages.get(path)) is not None:
             self._write(200, [("Content-Type", page.content_type), ("Content-Security-Policy", POLICY)], page.body)
             return
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not length.isdecimal():
             self.close_connection = True
-            self._write(*self.served.refuse("BAD_REQUEST_BODY", "Send the body with a Content-Length"))
+            self._write(*self.gateway.deny("BAD_REQUEST_BODY", "Send the body with a Content-Length"))
         elif int(length) > LARGEST_BODY:
             self.close_connection = True
-            self._write(*self.served.refuse("REQUEST_TOO_LARGE", "HTTP content length exceeded 10485760 bytes."))
+            self._write(*self.gateway.deny("REQUEST_TOO_LARGE", "HTTP content length exceeded 10485760 bytes."))
         else:
             body = self.rfile.read(int(length))
-            self._write(*self.served.answer(ReceivedRequest(self.command, path, query, self.headers, body)))
+            self._write(*self.gateway.respond(ReceivedRequest(self.command, path, query, self.headers, body)))
 
     def __getattr__(self, name: str) -> Any:
-        """http.server looks for do_GET and so on, and answers with a page of its own where there is none."""
+        """Serve every method: http.server looks for do_GET and so on, and sends a page of its own if there is none."""
         if name.startswith("do_"):
             return self._serve
         raise AttributeError(name)
@@ -205,5 +220,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def parse_request(self) -> bool:
+        self.began_at = time.monotonic()
+        return super().parse_request()
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """http.server calls this when it writes a status line."""
+        if self.write_log is None:
+            return
+        path = quote(self.path.partition("?")[0][:LONGEST_LOGGED_PATH], safe="/%:")  # without control characters
+        request = f"{self.command} {path}" if self.command else "unreadable request"
+        elapsed_ms = (time.monotonic() - self.began_at) * 1000
+        self.write_log(f"{request} {int(code)} {elapsed_ms:.0f} ms")
+
     def log_message(self, format: str, *args: Any) -> None:
-        """No access log: the functions' own logs tell who asked for what."""
+        """Write nothing: http.server's own line would hold the query."""

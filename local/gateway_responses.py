@@ -1,4 +1,4 @@
-"""API Gateway's own answers: the template's GatewayResponses, or what API Gateway says where the template is silent."""
+"""API Gateway's own responses: the template's GatewayResponses, else API Gateway's defaults."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Final
 
 from local.resources import GatewayResponse
 
-# The status that API Gateway gives where the template does not set one.
+# API Gateway's status where the template does not set one.
 STATUS: Final = {
     "MISSING_AUTHENTICATION_TOKEN": 403,
     "INVALID_SIGNATURE": 403,
@@ -24,13 +24,13 @@ PLAIN: Final = GatewayResponse(0, {"Content-Type": "application/json"}, '{"messa
 
 
 class GatewayResponses:
-    """The template's answers by response type; their bodies are text with $context variables."""
+    """The template's responses by response type. Their bodies hold $context variables."""
 
     def __init__(self, templates: Mapping[str, GatewayResponse]) -> None:
         self._templates = templates
 
     def render(self, response_type: str, message: str, request_id: str) -> GatewayResponse:
-        """The answer for one response type, else for the default of its class, else API Gateway's plain JSON."""
+        """The response of one type, else the default of its class, else API Gateway's plain JSON."""
         status = STATUS[response_type]
         default = "DEFAULT_4XX" if status < 500 else "DEFAULT_5XX"
         template = self._templates.get(response_type) or self._templates.get(default) or PLAIN

@@ -1,4 +1,4 @@
-"""`make invoke`: one function on one event, in an execution environment as Lambda's, without Docker."""
+"""`make invoke`: runs one function on one event in an execution environment like Lambda's, without Docker."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from local.stack import Options, Stack
 
 
 def invoke(function_id: str, event_file: Path) -> int:
-    """Print the function's result as JSON: 0, or its error object: 1. All else goes to standard error."""
+    """Print the function's result as JSON and return 0, or its error object and 1. All else goes to standard error."""
     try:
         event = json.loads(event_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -22,9 +22,11 @@ def invoke(function_id: str, event_file: Path) -> int:
             return 2
         print(f"invoking {function_id} (log: {LOGS / function_id}.log)", file=sys.stderr)
         try:
-            result, status = stack.pools[function_id].invoke(event), 0
+            result = stack.pools[function_id].invoke(event)
+            status = 0
         except FunctionError as error:
-            result, status = error.error, 1
+            result = error.error
+            status = 1
     print(json.dumps(result, indent=2, ensure_ascii=False))
     return status
 

@@ -1,4 +1,4 @@
-"""Child processes that end with the one that started them, whatever ends it."""
+"""Starts child processes that end when their parent ends, even by SIGKILL."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[1]
 LOGS: Final = ROOT / "build" / "logs"
 GRACE_S: Final = 3.0
 
 
 class StartFailed(RuntimeError):
-    """A part of the stack did not come up; the message says which and why."""
+    """A part of the stack did not start. The message says which and why."""
 
 
 def start_module(
@@ -28,8 +28,8 @@ def start_module(
 ) -> "subprocess.Popen[bytes]":
     """`python -m module arguments` from the repository's root, printing to `log` (None: this process's standard error).
 
-    It runs in a session of its own: a Ctrl-C in the terminal goes to the parent alone, which then ends its children in
-    order. Its standard input is a pipe that closes with the parent, which `end_with_parent` watches.
+    It runs in a session of its own, so that a Ctrl-C in the terminal reaches the parent alone, which then ends its
+    children in order. Its standard input is a pipe that closes with the parent; `end_with_parent` watches it.
     """
     output = log.open("ab") if log else None
     try:
@@ -49,7 +49,7 @@ def start_module(
 
 
 def end_with_parent() -> None:
-    """In a child: end this process once its standard input closes, that is when the parent is gone, even by SIGKILL."""
+    """In a child: end this process when its standard input closes, that is when the parent is gone."""
 
     def watch() -> None:
         while os.read(0, 1024):
@@ -60,7 +60,7 @@ def end_with_parent() -> None:
 
 
 def end(process: "subprocess.Popen[bytes]", *, grace_s: float = GRACE_S) -> None:
-    """Ask the child to end, and kill it if it has not after `grace_s` (0: at once). Idempotent."""
+    """End the child by SIGTERM, and by SIGKILL after `grace_s` (0: at once). Idempotent."""
     if process.stdin:
         process.stdin.close()
     if process.poll() is None:

@@ -1,9 +1,9 @@
-"""The resources that template.yaml declares, made in a local AWS endpoint, and what the functions are told of them.
+"""Creates the resources of template.yaml in a local AWS endpoint, and reads functions and routes from it.
 
-SAM's own translator turns the template into CloudFormation; the endpoint's CloudFormation creates what holds data
-(tables, queues, keys, and the roles and log groups that those name); each function's environment comes back as outputs
-of that stack, so that Ref, GetAtt and Sub mean here what they mean in AWS. Functions, schedule, rule and routes are
-not created, for moto runs none of them: they are handed to the local stack, which does.
+SAM's own translator turns the template into CloudFormation. The endpoint's CloudFormation creates what holds data:
+tables, queues, keys, and the roles and log groups that those name. Each function's environment comes back as outputs of
+that stack, so that Ref, GetAtt and Sub mean the same as in AWS. Functions, schedule, rule and routes are not created,
+because moto does not run them; the local stack does.
 """
 
 import json
@@ -18,7 +18,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-TEMPLATE: Final = Path(__file__).parents[2] / "template.yaml"
+TEMPLATE: Final = Path(__file__).parents[1] / "template.yaml"
 STACK_NAME: Final = "token-broker"
 CREATED_TYPES: Final = frozenset(
     {
@@ -31,7 +31,7 @@ CREATED_TYPES: Final = frozenset(
 )
 # The schedule's role names a function, which is not created.
 NOT_CREATED: Final = frozenset({"SweepScheduleRole"})
-# Everything calls a function by its alias, which SAM names after it.
+# Functions are called by their alias, whose logical id SAM derives from theirs.
 ALIAS: Final = "Aliaslive"
 FUNCTION_IN_URI: Final = re.compile(r"\$\{(\w+)" + ALIAS + r"\}/invocations$")
 
@@ -49,7 +49,7 @@ class Route:
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """What API Gateway itself answers for one response type."""
+    """API Gateway's own response of one type. Status 0: API Gateway's default."""
 
     status: int
     headers: dict[str, str]
@@ -58,7 +58,7 @@ class GatewayResponse:
 
 @dataclass(frozen=True)
 class LocalStack:
-    """The template as created: functions by logical id, their environments resolved, and the resources' names."""
+    """The template as created: functions by logical id with their environments, and the names of the resources."""
 
     environments: dict[str, dict[str, str]]
     handlers: dict[str, str]
@@ -73,29 +73,29 @@ class LocalStack:
     sealing_key_arn: str
     secret_prefix: str
     sweep_function: str
-    sweep_input: str  # as EventBridge Scheduler has it, <aws.scheduler.scheduled-time> still in it
+    sweep_input: str  # the schedule's Input, with <aws.scheduler.scheduled-time> in it
     renew_function: str
     secret_changed_function: str
     secret_event_pattern: dict[str, Any]
 
 
 def load_template() -> Document:
-    """template.yaml with CloudFormation's short tags read, before any transform."""
-    # Through JSON, so that what YAML aliases share is not one object under two names.
+    """template.yaml before any transform, CloudFormation's short tags (!Ref) read."""
+    # Through JSON, so that YAML aliases do not share objects.
     document: Document = json.loads(json.dumps(yaml_parse(TEMPLATE.read_text(encoding="utf-8"))))
     return document
 
 
 def translate(template: Document, *, region: str, parameters: dict[str, str] | None = None) -> Document:
-    """The CloudFormation template that SAM makes of `template`. Asks no AWS service. Changes its argument."""
+    """The CloudFormation template that SAM makes of `template`. Calls no AWS service. Changes its argument."""
     logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns of feature toggles that only AWS has
-    # Code that is not packaged yet has no place in S3, which the translator insists on.
+    # The translator insists on a place in S3, and code that is not packaged yet has none.
     unpackaged = "s3://not-packaged/code"
     template["Globals"]["Function"]["CodeUri"] = unpackaged
     for resource in _of_type(template, "AWS::Serverless::LayerVersion").values():
         resource["Properties"]["ContentUri"] = unpackaged
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
-    # No function takes SAM's managed policies, so there is none to look up.
+    # No function uses SAM's managed policies.
     translated: Document = translator.translate(template, dict(parameters or {}), get_managed_policy_map=dict)
     return translated
 
@@ -103,9 +103,9 @@ def translate(template: Document, *, region: str, parameters: dict[str, str] | N
 def create_resources(
     endpoint_url: str, *, region: str = "eu-west-1", parameters: dict[str, str] | None = None
 ) -> LocalStack:
-    """Create the stack's resources behind `endpoint_url` and tell what was created.
+    """Create the stack's resources behind `endpoint_url` and return what was created.
 
-    `parameters` are the template's. Raises RuntimeError where the endpoint reports success but left something out.
+    `parameters` are the template's. Raises RuntimeError if the endpoint reports success but left something out.
     """
     document = translate(load_template(), region=region, parameters=parameters)
     functions = _of_type(document, "AWS::Lambda::Function")
@@ -155,7 +155,7 @@ def create_resources(
 
 
 def routes_of(document: Document) -> list[Route]:
-    """The routes of the translated API, in the document's order."""
+    """The routes of the translated API, in the template's order."""
     routes = []
     for path, methods in _only(document, "AWS::ApiGateway::RestApi")["Body"]["paths"].items():
         for method, operation in methods.items():
@@ -168,7 +168,7 @@ def routes_of(document: Document) -> list[Route]:
 
 
 def gateway_responses_of(document: Document) -> dict[str, GatewayResponse]:
-    """API Gateway's own answers by response type, header names without their prefix and values without quotes."""
+    """API Gateway's own responses by type, header names without their prefix and values without quotes."""
     body = _only(document, "AWS::ApiGateway::RestApi")["Body"]
     return {
         kind: GatewayResponse(
@@ -186,14 +186,14 @@ def gateway_responses_of(document: Document) -> dict[str, GatewayResponse]:
 def _create_stack(
     document: Document, wanted: Document, *, endpoint_url: str, region: str, parameters: dict[str, str] | None
 ) -> dict[str, str]:
-    """Create what can be created, and return the values of `wanted`, which may hold intrinsic functions."""
+    """Create what moto can create, and return the values of `wanted`, which may hold intrinsic functions."""
     created = {
         name: resource
         for name, resource in document["Resources"].items()
-        # What only a parameter adds is nothing that a function is told of.
+        # No function gets the name of a conditional resource.
         if resource["Type"] in CREATED_TYPES and name not in NOT_CREATED and "Condition" not in resource
     }
-    # An output's name is alphanumeric, which an environment variable's is not: they go by number.
+    # An output's name must be alphanumeric, which the name of a variable is not: outputs are numbered.
     intrinsics = {name: value for name, value in wanted.items() if isinstance(value, dict)}
     numbers = {name: f"Value{number}" for number, name in enumerate(intrinsics)}
     template = {
@@ -218,17 +218,17 @@ def _create_stack(
     )
     stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     resources = cloudformation.describe_stack_resources(StackName=STACK_NAME)["StackResources"]
-    # moto passes over what it does not know (an entry without a name) and still reports success.
+    # moto skips what it does not know (an entry without a name) and still reports success.
     missing = created.keys() - {resource.get("LogicalResourceId") for resource in resources}
     if stack["StackStatus"] != "CREATE_COMPLETE" or missing:
         raise RuntimeError(f"the stack is {stack['StackStatus']}; not created: {', '.join(sorted(missing)) or 'none'}")
-    _mend_keys(resources, endpoint_url=endpoint_url, region=region)
+    _set_key_policies(resources, endpoint_url=endpoint_url, region=region)
     values = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     return {name: values[numbers[name]] if name in numbers else str(value) for name, value in wanted.items()}
 
 
-def _mend_keys(resources: list[Any], *, endpoint_url: str, region: str) -> None:
-    """moto keeps a key's policy as it stood in the template, and DescribeKey fails where it is no text."""
+def _set_key_policies(resources: list[Any], *, endpoint_url: str, region: str) -> None:
+    """Set each key's policy: moto keeps it as an object, as in the template, and then DescribeKey fails."""
     kms = boto3.client(
         "kms",
         endpoint_url=endpoint_url,
@@ -243,7 +243,7 @@ def _mend_keys(resources: list[Any], *, endpoint_url: str, region: str) -> None:
 
 
 def _function_of(alias: Document) -> str:
-    """The logical id of the function behind a reference to its alias. Raises ValueError for one to anything else."""
+    """The logical id of the function behind a reference to its alias. Raises ValueError for any other reference."""
     name = str(alias["Ref"])
     if not name.endswith(ALIAS):
         raise ValueError(f"{name} is not a function's alias")

@@ -1,6 +1,7 @@
-"""`make run`: the local stack until Ctrl-C."""
+"""`make run`: runs the local stack until Ctrl-C."""
 
 import argparse
+import contextlib
 import threading
 from typing import Final
 
@@ -16,7 +17,7 @@ console: Final = Console(highlight=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Start the stack on the ports asked for, say where everything is, and serve until a signal comes."""
+    """Start the stack on the given ports, print where everything is, and serve until a signal comes."""
     options = Options(
         port=arguments.port,
         aws_port=arguments.aws_port,
@@ -29,7 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with console.status("starting") as status, Stack(options, lambda step: status.update(f"starting: {step}")) as stack:
         status.stop()
-        _introduce(stack)
+        text = introduction(stack, for_sam_local=sam_local.write(stack))
+        # Not wrapped, so that its lines can be copied at any width of the terminal.
+        console.print(text, soft_wrap=True, markup=False)
+        stack.front.log_requests(_print_request)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -37,21 +41,49 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _introduce(stack: Stack) -> None:
-    key = stack.options.caller.access_key
-    sign = f"--aws-sigv4 aws:amz:{REGION}:execute-api --user {key}:{stack.options.caller.secret_key} "
-    signature = sign if stack.options.verify_signatures else ""
-    console.print(f"[bold]Token broker[/]        {stack.url}")
-    console.print(f"Documentation       {stack.url}/docs")
-    console.print(f"AWS endpoint        {stack.endpoint_url}")
-    console.print(f"Simulated providers {stack.providers_url}")
-    console.print(f"Logs                {LOGS.relative_to(ROOT)}/*.log")
-    if sam_local.write(stack):
-        console.print(f"For sam local       {sam_local.DIRECTORY.relative_to(ROOT)}/template.yaml and env.json")
-    console.print(f"\nConnections, open to {stack.options.caller.arn}:")
-    for provider in DEMO_PROVIDERS:
-        console.print(f"  {provider}/{NAME}")
-    console.print("\nAsk for a token:")
-    # Unwrapped, so that it can be copied whatever the terminal's width.
-    console.print(f"  curl {signature}{stack.url}/v1/tokens/{DEMO_PROVIDERS[-1]}/{NAME}", soft_wrap=True, markup=False)
-    console.print("\nCtrl-C ends it.")
+def introduction(stack: Stack, *, for_sam_local: bool) -> str:
+    """What a user needs to know of the running stack. `for_sam_local`: the files for sam local were written."""
+    caller = stack.options.caller
+    places = {
+        "Documentation": f"{stack.url}/docs (each request can be tried there)",
+        "Token broker": stack.url,
+        "AWS endpoint": stack.endpoint_url,
+        "Simulated providers": stack.providers_url,
+        "Logs": f"{LOGS.relative_to(ROOT)}/*.log",
+    }
+    if for_sam_local:
+        places["For sam local"] = f"{sam_local.DIRECTORY.relative_to(ROOT)}/template.yaml and env.json"
+    lines = [
+        *(f"{name:<20}{place}" for name, place in places.items()),
+        "",
+        f"Connections, open to {caller.arn}:",
+        *(f"  {provider}/{NAME}" for provider in DEMO_PROVIDERS),
+        "",
+        "In another terminal:",
+        *(f"  {line}" for line in _shell_lines(stack)),
+        "",
+        "Ctrl-C stops the stack. Everything in it is then lost.",
+        "",
+        "Requests:",
+    ]
+    return "\n".join(lines)
+
+
+def _shell_lines(stack: Stack) -> list[str]:
+    """What a caller's shell needs, and a request for a token."""
+    caller = stack.options.caller
+    user = f"{caller.access_key}:{caller.secret_key}"
+    signature = f"--aws-sigv4 aws:amz:{REGION}:execute-api --user {user} " if stack.options.verify_signatures else ""
+    return [
+        f"export TOKEN_BROKER_URL={stack.url}",
+        f"export AWS_ACCESS_KEY_ID={caller.access_key}",
+        f"export AWS_SECRET_ACCESS_KEY={caller.secret_key}",
+        f"export AWS_REGION={REGION}",
+        f"curl {signature}{stack.url}/v1/tokens/{DEMO_PROVIDERS[-1]}/{NAME}",
+    ]
+
+
+def _print_request(line: str) -> None:
+    # Nobody may read the output any more (`make run | head`); the request is served all the same.
+    with contextlib.suppress(OSError):
+        print(f"  {line}\n", end="", flush=True)  # one write: several threads print

@@ -1,6 +1,6 @@
-"""What `sam local` needs to run the built functions in containers against the local stack: a template and an env file.
+"""Writes the two files that `sam local` needs to run the built functions in containers against the local stack.
 
-SAM hands a container only variables that its template declares, so the built template gets AWS_ENDPOINT_URL added; the
+SAM gives a container only variables that its template declares, so the built template gets AWS_ENDPOINT_URL added. The
 values are in the env file, by function. A container reaches this machine as host.docker.internal.
 """
 
@@ -22,17 +22,17 @@ from local.stack import Stack
 BUILT: Final = ROOT / ".aws-sam" / "build" / "template.yaml"
 DIRECTORY: Final = ROOT / "build" / "sam-local"
 HOST: Final = "host.docker.internal"
-# As in the pools of the local stack, where the provider may be on http and on this machine.
+# As in the local stack: a provider may use http and be on this machine.
 LOCAL: Final = {"TOKEN_BROKER_LOCAL": "1", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
 
 
 def write(stack: Stack, built: Path = BUILT, directory: Path = DIRECTORY) -> bool:
-    """Writes template.yaml and env.json for this stack; False where nothing was built."""
+    """Writes template.yaml and env.json for this stack. Returns False if there is no build."""
     if not built.exists():
         return False
     directory.mkdir(parents=True, exist_ok=True)
     environment = variables(stack)
-    plain = json.loads(json.dumps(yaml_parse(built.read_text(encoding="utf-8"))))  # without the order's own types
+    plain = json.loads(json.dumps(yaml_parse(built.read_text(encoding="utf-8"))))  # into plain dicts
     template = declared(plain, environment, built.parent)
     (directory / "template.yaml").write_text(yaml.safe_dump(template, sort_keys=False), encoding="utf-8")
     (directory / "env.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
@@ -49,7 +49,7 @@ def variables(stack: Stack) -> dict[str, dict[str, str]]:
 
 
 def declared(template: Any, environment: Mapping[str, Mapping[str, str]], built: Path) -> Any:
-    """The built template with every variable declared, and the code found from another directory."""
+    """The built template with every variable declared and the code under absolute paths."""
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
         for place in ("CodeUri", "ContentUri"):

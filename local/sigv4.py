@@ -1,6 +1,6 @@
-"""AWS Signature Version 4 as API Gateway checks it before an AWS_IAM route: in the header or in the query.
+"""Verifies AWS Signature Version 4 as API Gateway does for an AWS_IAM route: in the header or in the query.
 
-The signature is made again with botocore's own signer from what was received, and compared in constant time.
+The signature is computed again by botocore's own signer from the received request, and compared in constant time.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ INVALID: Final = "INVALID_SIGNATURE"
 EXPIRED: Final = "EXPIRED_TOKEN"
 
 
-class SignatureRefused(Exception):
-    """The request is not from who it says; carries API Gateway's response type and message."""
+class AccessDenied(Exception):
+    """API Gateway does not admit the request. Holds its response type and message."""
 
     def __init__(self, response_type: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class SignatureRefused(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who owns an access key: an IAM role or user, by ARN."""
+    """The owner of an access key: an IAM role or user, by ARN."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -48,7 +48,7 @@ class Caller:
 
     @property
     def user_arn(self) -> str:
-        """The ARN that API Gateway reports: a role's session (without the role's path), a user as it is."""
+        """The ARN that API Gateway reports: a role's session without the role's path, or the user."""
         kind, _, name = self.arn.rpartition(":")[2].partition("/")
         if kind != "role":
             return self.arn
@@ -75,12 +75,12 @@ def role(name: str) -> Caller:
 
 
 LOCAL: Final = role("local")
-STRANGER: Final = role("stranger")  # signs well, but stands on no allow-list
+STRANGER: Final = role("stranger")  # its signature is valid, but no connection allows it
 
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """What came over the wire, undecoded: `path` and `query` are the request target's two halves."""
+    """A received request, not decoded: `path` and `query` are the two halves of the request target."""
 
     method: str
     path: str
@@ -105,7 +105,7 @@ class _Signature:
 
 
 class _Recomputed(SigV4Auth):
-    """botocore's signer, that signs the headers the client says it signed instead of those botocore would choose."""
+    """botocore's signer, but it signs the headers that the client signed instead of its own choice."""
 
     def headers_to_sign(self, request: Any) -> Any:
         headers: Message[str, str] = Message()
@@ -115,25 +115,25 @@ class _Recomputed(SigV4Auth):
 
 
 class SignatureVerifier:
-    """Knows the access keys, and tells whose a request is."""
+    """Verifies requests against a fixed set of access keys."""
 
     def __init__(self, callers: Sequence[Caller] = (LOCAL, STRANGER), *, region: str = REGION) -> None:
         self._callers: Mapping[str, Caller] = {caller.access_key: caller for caller in callers}
         self._region = region
 
     def verify(self, request: ReceivedRequest, now: datetime) -> Caller:
-        """The caller that signed the request. Raises SignatureRefused.
+        """The caller that signed the request. Raises AccessDenied.
 
-        A session token is taken as it comes: the local keys are long-lived ones.
+        A session token is not checked: the local keys are long-lived.
         """
         signature = _from_query(request) if "X-Amz-Signature=" in request.query else _from_header(request)
         self._check_scope(signature)
         _check_time(signature, now)
         caller = self._callers.get(signature.access_key)
         if caller is None:
-            raise SignatureRefused(INVALID, "The security token included in the request is invalid.")
+            raise AccessDenied(INVALID, "The security token included in the request is invalid.")
         if not hmac.compare_digest(self._recompute(request, signature, caller), signature.signature):
-            raise SignatureRefused(
+            raise AccessDenied(
                 INVALID,
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your AWS Secret Access Key and signing method.",
@@ -143,12 +143,12 @@ class SignatureVerifier:
     def _check_scope(self, signature: _Signature) -> None:
         expected = [signature.timestamp[:8], self._region, SERVICE, "aws4_request"]
         if list(signature.scope) != expected:
-            raise SignatureRefused(INVALID, f"Credential should be scoped to '{'/'.join(expected)}'.")
+            raise AccessDenied(INVALID, f"Credential should be scoped to '{'/'.join(expected)}'.")
         if "host" not in signature.signed_headers:
-            raise SignatureRefused(INVALID, "'Host' must be a 'SignedHeader' in the AWS Signature.")
+            raise AccessDenied(INVALID, "'Host' must be a 'SignedHeader' in the AWS Signature.")
 
     def _recompute(self, request: ReceivedRequest, signature: _Signature, caller: Caller) -> str:
-        # Parameters are decoded and encoded again the one canonical way, as the service does, and not taken as sent.
+        # As the service does, decode the parameters and encode them again in the canonical way.
         query = urlencode(signature.parameters, quote_via=quote, safe="-_.~")
         again = AWSRequest(request.method, f"http://local{request.path}?{query}", data=request.body)
         for name in signature.signed_headers:
@@ -156,7 +156,7 @@ class SignatureVerifier:
                 again.headers.add_header(name, value)
         claimed = again.headers.get("X-Amz-Content-SHA256")
         if claimed is not None and claimed != hashlib.sha256(request.body).hexdigest():
-            raise SignatureRefused(INVALID, "The provided 'x-amz-content-sha256' does not match what was computed.")
+            raise AccessDenied(INVALID, "The provided 'x-amz-content-sha256' does not match what was computed.")
         again.context["timestamp"] = signature.timestamp
         signer = _Recomputed(Credentials(caller.access_key, caller.secret_key), SERVICE, self._region)
         recomputed: str = signer.signature(signer.string_to_sign(again, signer.canonical_request(again)), again)
@@ -166,12 +166,12 @@ class SignatureVerifier:
 def _from_header(request: ReceivedRequest) -> _Signature:
     header = request.headers.get("Authorization")
     if not header:
-        raise SignatureRefused(MISSING, "Missing Authentication Token")
+        raise AccessDenied(MISSING, "Missing Authentication Token")
     algorithm, _, rest = header.partition(" ")
     parts = dict(re.findall(r"(\w+)=([^,\s]+)", rest))
     timestamp = request.headers.get("X-Amz-Date")
     if algorithm != ALGORITHM or not {"Credential", "SignedHeaders", "Signature"} <= parts.keys() or not timestamp:
-        raise SignatureRefused(
+        raise AccessDenied(
             INVALID, "Authorization header is no complete AWS Signature Version 4, or X-Amz-Date is missing."
         )
     return _signature(parts, timestamp, TOLERANCE, request.parameters)
@@ -181,7 +181,7 @@ def _from_query(request: ReceivedRequest) -> _Signature:
     parts = {name.removeprefix("X-Amz-"): value for name, value in request.parameters if name.startswith("X-Amz-")}
     complete = {"Algorithm", "Credential", "SignedHeaders", "Signature", "Date", "Expires"} <= parts.keys()
     if not complete or parts["Algorithm"] != ALGORITHM or not parts["Expires"].isdecimal():
-        raise SignatureRefused(INVALID, "The query string is not a complete AWS Signature Version 4.")
+        raise AccessDenied(INVALID, "The query string is not a complete AWS Signature Version 4.")
     valid_for = min(timedelta(seconds=int(parts["Expires"][:9])), LONGEST_PRESIGNED)
     unsigned = [(name, value) for name, value in request.parameters if name != "X-Amz-Signature"]
     return _signature(parts, parts["Date"], valid_for, unsigned)
@@ -199,8 +199,8 @@ def _check_time(signature: _Signature, now: datetime) -> None:
     try:
         signed_at = datetime.strptime(signature.timestamp, TIMESTAMP).replace(tzinfo=UTC)
     except ValueError:
-        raise SignatureRefused(INVALID, "Date must be in ISO-8601 'basic format'.") from None
+        raise AccessDenied(INVALID, "Date must be in ISO-8601 'basic format'.") from None
     if signed_at > now + TOLERANCE:
-        raise SignatureRefused(INVALID, f"Signature not yet current: {signature.timestamp} is in the future.")
+        raise AccessDenied(INVALID, f"Signature not yet current: {signature.timestamp} is in the future.")
     if now > signed_at + signature.valid_for:
-        raise SignatureRefused(EXPIRED, f"Signature expired: {signature.timestamp} is too long ago.")
+        raise AccessDenied(EXPIRED, f"Signature expired: {signature.timestamp} is too long ago.")

@@ -1,6 +1,6 @@
-"""The local stack as a whole: AWS, providers, resources, functions, front, schedule, queue, and the demo connections.
+"""Starts and stops the whole local stack: AWS, providers, resources, functions, front, triggers, demo connections.
 
-What it started ends with it, also when its start fails half-way.
+If the start fails half-way, everything that was started is stopped.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ from local.connections import aws_client, create_demo_connections
 from local.docs_page import Page, pages
 from local.environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
 from local.front import Front, Gateway, Route
-from local.ports import listen
+from local.ports import listen_on_all
 from local.process import LOGS
 from local.providers import ProvidersServer, start_providers
 from local.resources import LocalStack as Resources
 from local.resources import create_resources
 from local.sigv4 import LOCAL, STRANGER, Caller, SignatureVerifier
-from local.ticks import QueuePump, Schedule, SecretWatch
+from local.triggers import QueuePump, Schedule, SecretWatch
 
 STAGE: Final = "api"
 SHORTEST_SWEEP_S: Final = 0.5
@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run the stack. Port 0 takes a free one."""
+    """How to run the stack. Port 0: any free one."""
 
     port: int = 0
     aws_port: int = 0
@@ -40,18 +40,20 @@ class Options:
     time_scale: float = 1.0
     sweep_interval_s: float | None = None  # None: a minute by the time scale
     log_dir: Path = LOGS
-    caller: Caller = LOCAL  # on the demo connections' allow-lists
+    caller: Caller = LOCAL  # the demo connections allow it
     strangers: tuple[Caller, ...] = (STRANGER,)
     verify_signatures: bool = True
-    ticks: bool = True  # schedule, queue and secret events
-    docs: bool = False  # the documentation page at /docs
+    ticks: bool = True  # run the triggers: schedule, queue and secret events
+    docs: bool = False  # serve the documentation page at /docs and /
     make_environment: MakeEnvironment = ProcessEnvironment
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # more of a demo connection, by provider
+    settings: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # additional ones of a demo connection, by provider
     parameters: Mapping[str, str] = field(default_factory=dict)  # of the template
 
     @property
     def sweep_every_s(self) -> float:
-        """The schedule's tick."""
+        """Seconds between sweeps."""
         if self.sweep_interval_s is not None:
             return self.sweep_interval_s
         return max(SHORTEST_SWEEP_S, NOMINAL_SWEEP_S * self.time_scale)
@@ -63,12 +65,13 @@ class Stack:
     url: str
     endpoint_url: str
     providers_url: str
+    front: Front
     providers: ProvidersServer
     resources: Resources
     pools: dict[str, EnvironmentPool]  # by logical id
 
     def __init__(self, options: Options, progress: Progress = lambda _: None) -> None:
-        """Start everything, or nothing. Raises ports.PortInUse before anything slow; `progress` is told each step."""
+        """Start everything or nothing. `progress` is called with each step. Raises ports.PortInUse at once."""
         self.options = options
         self._progress = progress
         self._endings = ExitStack()
@@ -79,16 +82,19 @@ class Stack:
     def _start(self, endings: ExitStack) -> None:
         options = self.options
         options.log_dir.mkdir(parents=True, exist_ok=True)
-        front_listener = endings.enter_context(listen(options.port, "PORT"))
-        aws_listener = endings.enter_context(listen(options.aws_port, "AWS_PORT"))
-        listen(options.providers_port, "PROVIDERS_PORT").close()
+        listeners = listen_on_all(
+            {"PORT": options.port, "AWS_PORT": options.aws_port, "PROVIDERS_PORT": options.providers_port}
+        )
+        for listener in listeners.values():
+            endings.enter_context(listener)
 
         self._progress("AWS endpoint (moto)")
-        aws = AwsProcess(aws_listener, options.log_dir / "aws.log")
+        aws = AwsProcess(listeners["AWS_PORT"], options.log_dir / "aws.log")
         endings.callback(aws.close)
         self.endpoint_url = aws.endpoint_url
 
         self._progress("simulated providers")
+        listeners["PROVIDERS_PORT"].close()  # the server opens its own
         self.providers = start_providers(options.providers_port, time_scale=options.time_scale)
         endings.callback(self.providers.close)
         self.providers_url = self.providers.url
@@ -102,9 +108,9 @@ class Stack:
         }
 
         self._progress("API Gateway front")
-        front = Front(front_listener, self.gateway(self.pools), self._pages())
-        endings.callback(front.close)
-        self.url = front.url
+        self.front = Front(listeners["PORT"], self.gateway(self.pools), self._pages())
+        endings.callback(self.front.close)
+        self.url = self.front.url
 
         self._progress("execution environments and demo connections")
         for function_id in sorted(self._api_functions):
@@ -124,8 +130,9 @@ class Stack:
     def make_pool(
         self, function_id: str, *, size: int, timeout_s: float | None = None, **variables: str
     ) -> EnvironmentPool:
-        """A pool of one of the functions, for the caller to close; `timeout_s` None is the template's."""
-        resources, options = self.resources, self.options
+        """A pool of one of the functions, which the caller must close. `timeout_s` None: the template's."""
+        resources = self.resources
+        options = self.options
         return EnvironmentPool(
             Function(
                 function_id,
@@ -143,7 +150,8 @@ class Stack:
 
     def gateway(self, pools: Mapping[str, EnvironmentPool]) -> Gateway:
         """API Gateway as the template has it, with these pools behind its routes."""
-        options, resources = self.options, self.resources
+        options = self.options
+        resources = self.resources
         return Gateway(
             [Route(route.method, route.path, pools[route.function]) for route in resources.routes],
             verifier=SignatureVerifier((options.caller, *options.strangers)) if options.verify_signatures else None,
@@ -155,7 +163,7 @@ class Stack:
     def _pages(self) -> Mapping[str, Page]:
         if not self.options.docs:
             return {}
-        return pages(self.options.caller if self.options.verify_signatures else None)
+        return pages(self.options.caller, self.providers_url, sign=self.options.verify_signatures)
 
     def _create_connections(self) -> None:
         create_demo_connections(
@@ -168,8 +176,10 @@ class Stack:
         )
 
     def _start_ticks(self, endings: ExitStack) -> None:
-        resources, pools = self.resources, self.pools
-        sqs, secrets = (aws_client(service, self.endpoint_url) for service in ("sqs", "secretsmanager"))
+        resources = self.resources
+        pools = self.pools
+        sqs = aws_client("sqs", self.endpoint_url)
+        secrets = aws_client("secretsmanager", self.endpoint_url)
         schedule = Schedule(pools[resources.sweep_function], resources.sweep_input, self.options.sweep_every_s)
         watch = SecretWatch(secrets, pools[resources.secret_changed_function], f"{resources.secret_prefix}/")
         pumps = [
@@ -181,7 +191,7 @@ class Stack:
             endings.callback(ticker.close)
 
     def close(self) -> None:
-        """End everything that was started, the last first. Idempotent."""
+        """Stop everything that was started, in reverse order. Idempotent."""
         self._endings.close()
 
     def __enter__(self) -> Self:

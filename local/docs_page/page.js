@@ -1,5 +1,5 @@
-// The documentation page of the local stack: Swagger UI, whose requests are signed as an AWS SDK signs them.
-// The key is the stack's own, which opens nothing else.
+// The documentation page of the local stack: Swagger UI. It signs its requests as an AWS SDK does.
+// The key is valid on this stack only.
 
 const SERVICE = "execute-api";
 const text = new TextEncoder();
@@ -13,11 +13,11 @@ async function hmac(key, message) {
   return crypto.subtle.sign("HMAC", imported, text.encode(message));
 }
 
-// RFC 3986: encodeURIComponent leaves five characters that a signature wants encoded.
+// RFC 3986: encodeURIComponent leaves five characters that must be encoded for the signature.
 const encoded = (part) =>
   encodeURIComponent(part).replace(/[!'()*]/g, (found) => "%" + found.charCodeAt(0).toString(16).toUpperCase());
 
-// Adds an AWS Signature Version 4 to a request of Swagger UI's, and puts its query into the order that is signed.
+// Adds an AWS Signature Version 4 to a request, and sorts its query as the signature requires.
 async function sign(request, { accessKey, secretKey, region }) {
   const url = new URL(request.url, location.href);
   const moment = new Date().toISOString().replace(/[:-]|\.\d{3}/g, "");
@@ -44,7 +44,7 @@ async function sign(request, { accessKey, secretKey, region }) {
 const { signAs } = await (await fetch("/docs/settings.json")).json();
 
 SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "/docs/document.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   filter: true,

@@ -4,7 +4,7 @@
         providers.url                                  # http://127.0.0.1:<port>; a vendor is at /<slug>
         providers.simulator("unidy").fail("status", status=503, times=2)
 
-Each checks what its vendor would check, and fails on command: see `Simulator` (in process) and POST /_control/<slug>.
+Each checks what its vendor checks, and fails on command: see `Simulator` (in process) and POST /_control/<slug>.
 """
 
 from .accounts import DEFAULT_ACCOUNTS, PUBLIC_CLIENT_ACCOUNT, SALES_CHANNEL_ACCOUNT, default_settings

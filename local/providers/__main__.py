@@ -1,4 +1,4 @@
-"""Runs the simulated providers alone, until SIGINT or SIGTERM: python -m local.providers --port 4600."""
+"""Runs only the simulated providers, until SIGINT or SIGTERM: python -m local.providers --port 4600."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with start_providers(arguments.port, time_scale=arguments.time_scale) as providers:
-        print(f"simulated providers on {providers.url}, steered at {providers.url}/_control", flush=True)
+        print(f"simulated providers on {providers.url}, controlled at {providers.url}/_control", flush=True)
         stopped.wait()
 
 

@@ -1,7 +1,7 @@
 """The accounts that the simulated vendors know from the start, and the settings of a connection to each.
 
-The credentials are made up, and awkward on purpose: they hold what the vendor allows of @ # & + % : / = and
-non-ASCII letters. A ':' cannot stand in an id that travels in a raw Basic header.
+The credentials are invented, and hard to encode on purpose: they hold what the vendor allows of @ # & + % : / = and
+non-ASCII letters. An id that is sent in a raw Basic header cannot hold a ':'.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 REDIRECT_URI = "https://broker.example/callback"
 
-# What the broker's secret of the connection <slug>/demo holds.
+# The contents of the broker's secret of the connection <slug>/demo.
 DEFAULT_ACCOUNTS: dict[str, dict[str, Any]] = {
     "unified-services": {
         "name": "demo",
@@ -40,7 +40,7 @@ DEFAULT_ACCOUNTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# A sales channel has no secret, and has to name a market; a public client of RFC 6749 has none either.
+# A sales channel has no secret and must name a market. A public client of RFC 6749 has no secret either.
 SALES_CHANNEL_ACCOUNT: dict[str, Any] = {"name": "storefront", "secret": {"client_id": "fake-sales-channel-4Xv2"}}
 PUBLIC_CLIENT_ACCOUNT: dict[str, Any] = {"name": "public", "secret": {"client_id": "fake-public-client"}}
 
@@ -68,7 +68,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(slots=True)
 class Account:
-    """One set of credentials at a vendor. `failed_logins` and `locked` matter where a vendor locks accounts."""
+    """One set of credentials at a vendor. `failed_logins` and `locked` are used where a vendor locks accounts."""
 
     name: str
     secret: dict[str, str] = field(repr=False)
@@ -83,9 +83,9 @@ class Account:
             raise ValueError("account: an object of name, secret and redirect_uris")
         secret = document.get("secret")
         if not isinstance(secret, Mapping) or not secret or not all(isinstance(item, str) for item in secret.values()):
-            raise ValueError("account: secret has to be an object of texts")
+            raise ValueError("account: secret must be an object of strings")
         if not isinstance(document.get("name"), str):
-            raise ValueError("account: name has to be a text")
+            raise ValueError("account: name must be a string")
         return cls(document["name"], dict(secret), tuple(document.get("redirect_uris", (REDIRECT_URI,))))
 
 

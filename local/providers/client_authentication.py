@@ -1,4 +1,4 @@
-"""Who a client says it is: RFC 6749 2.3.1 as the vendors read it, which is not all in the same way."""
+"""Reads a request's client authentication (RFC 6749 section 2.3.1), which vendors do in different ways."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .wire import Refusal, Request
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A client's id and secret as they arrived, and the way they came. Without a secret `client_secret` is None."""
+    """A client's id and secret as received, and by which method. Without a secret `client_secret` is None."""
 
     method: str
     client_id: str
@@ -23,10 +23,10 @@ class Presented:
 def presented(
     request: Request, fields: Mapping[str, str], accepted: Sequence[str], *, charset: str = "utf-8"
 ) -> list[Presented]:
-    """The readings of the request's client authentication that `accepted` allows; several only for Basic.
+    """The possible readings of the request's client authentication. There can be several only for Basic.
 
     `accepted` holds client_auth names: basic (percent-encoded), basic-raw, form, json, none. Raises `Refusal`
-    where there is no authentication, one of a kind that is not accepted, or two at once.
+    if there is no authentication, one that is not accepted, or two at once.
     """
     header = request.header("Authorization")
     in_body = "client_id" in fields or "client_secret" in fields
@@ -66,7 +66,7 @@ def _body(request: Request, fields: Mapping[str, str], accepted: Sequence[str]) 
     secret = fields.get("client_secret")
     encoding = "json" if request.media_type == "application/json" else "form"
     method = "none" if secret is None else encoding
-    # A client without a secret may still exist where secrets are the rule (a sales channel): the account decides.
+    # A client without a secret can exist where others have one (a sales channel): the account decides.
     if method not in accepted and secret is not None:
         return []
     return [Presented(method, fields.get("client_id", ""), secret)]

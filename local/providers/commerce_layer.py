@@ -1,4 +1,4 @@
-"""Commerce Layer: client credentials as JSON; the same token until its last 15 minutes; 30 token calls a minute."""
+"""Commerce Layer: client credentials as JSON, the same token until its last 15 minutes, 30 requests a minute."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class CommerceLayerOptions(Options):
     reuse: bool = True
     reissue_window_s: float = 900
     rate_limit: int | None = 30
-    errors_as_object: bool = False  # `errors` is now and then one object instead of a list
+    errors_as_object: bool = False  # `errors` is one object instead of a list
 
 
 class CommerceLayer(Doorkeeper):
-    """An account without a secret is a sales channel and has to name a market; one with a secret, an integration."""
+    """An account without a secret is a sales channel and must name a market. One with a secret is an integration."""
 
     slug = "commerce-layer"
     token_type = "bearer"
@@ -35,15 +35,15 @@ class CommerceLayer(Doorkeeper):
     options: CommerceLayerOptions
 
     def token(self, request: Request) -> Reply:
-        account, asked = self.client_credentials(request)
+        account, requested = self.client_credentials(request)
         sales_channel = "client_secret" not in account.secret
-        items = asked.split(" ") if asked else []
+        items = requested.split(" ") if requested else []
         if not all(SCOPE_ITEM.fullmatch(item) for item in items):
             raise Refusal("invalid_scope", "The requested scope is invalid, unknown, or malformed.")
         if sales_channel and not any(item.startswith("market:") for item in items):
             raise Refusal("invalid_scope", "A sales channel needs a market in scope.")
         lifetime_s = self.options.sales_channel_lifetime_s if sales_channel else self.options.lifetime_s
-        token = self.issue(account, asked or "market:all", lifetime_s=lifetime_s)
+        token = self.issue(account, requested or "market:all", lifetime_s=lifetime_s)
         return self.token_reply(token, self.token_document(token))
 
     def mint(self, draft: TokenDraft) -> str:
@@ -56,7 +56,7 @@ class CommerceLayer(Doorkeeper):
                     "kind": "sales_channel" if public else "integration",
                     "public": public,
                 },
-                # Every market in scope brings its own lists: that is what makes these tokens grow.
+                # The token grows with each market in scope.
                 "market": [
                     {
                         "scope": item,
@@ -66,7 +66,7 @@ class CommerceLayer(Doorkeeper):
                     for item in draft.scope.split(" ")
                 ],
                 "scope": draft.scope,
-                "exp": int(draft.ends_at),
+                "exp": int(draft.expires_at),
                 "iat": int(draft.issued_at),
                 "iss": "https://auth.commerce-layer.example",
                 "test": True,
@@ -78,11 +78,11 @@ class CommerceLayer(Doorkeeper):
         return self._errors(refusal.status, refusal.code, refusal.description)
 
     def rate_limited(self) -> Reply:
-        """The vendor tells nowhere when the window ends: no Retry-After."""
+        """No Retry-After: the vendor does not say when the window ends."""
         return self._errors(429, "rate limited", "You have been rate limited.")
 
     def _errors(self, status: int, title: str, detail: str) -> Reply:
-        """OAuth's word stands in `title`, a word for the status in `code`."""
+        """`title` has OAuth's code, `code` a word for the status."""
         status = self.options.error_status or status
         error = {"title": title, "detail": detail, "code": STATUS_WORDS.get(status, "ERROR"), "status": status}
         return json_reply(status, {"errors": error if self.options.errors_as_object else [error]}, outcome=title)

@@ -1,8 +1,8 @@
-"""The control route's commands: how tests and people make a simulator fail, change and forget.
+"""The commands of POST /_control/<slug>: make a simulator fail, change or forget.
 
 {"faults": [{"kind": "status", "status": 503, "times": 2, "on": "token", "when": "before"}]}    fields of `Fault`
-{"clear_faults": true}    {"release": true}: requests held back go on    {"reset": true}: as at the start
-{"options": {"lifetime_s": 20}}    {"lock_after": 3}    the options are those that GET /_control/<slug> shows
+{"clear_faults": true}    {"release": true}: held requests continue    {"reset": true}: as at the start
+{"options": {"lifetime_s": 20}}    {"lock_after": 3}    GET /_control/<slug> shows the options
 {"revoke_all": true}    {"revoke": "<token_id>"}
 {"accounts": [{"name": "second", "secret": {...}}]}    {"rotate_secret": {"secret": {...}, "account": "demo"}}
 """
@@ -17,11 +17,11 @@ from .simulator import Simulator
 
 
 class CommandError(ValueError):
-    """A command that does not exist or is not well-formed. Those before it in the order of `COMMANDS` were done."""
+    """A command that does not exist or is not well-formed. Commands before it in `COMMANDS` were already done."""
 
 
 def apply(simulator: Simulator, document: object) -> None:
-    """Does what the document says, in the order of `COMMANDS`. Raises `CommandError`."""
+    """Does the document's commands in the order of `COMMANDS`. Raises `CommandError`."""
     if not isinstance(document, dict):
         raise CommandError("a command is a JSON object")
     if unknown := sorted(set(document) - set(COMMANDS)):
@@ -44,7 +44,7 @@ def _if_true(action: Callable[[Simulator], object]) -> Callable[[Simulator, Any]
 
 
 def _add_faults(simulator: Simulator, argument: Any) -> None:
-    # All of them are checked before the first is queued.
+    # All are checked before the first is queued.
     for fault in [Fault(**details) for details in argument]:
         simulator.add_fault(fault)
 

@@ -1,4 +1,4 @@
-"""From a request to bytes on the socket, with the fault played that the request meets, if any."""
+"""Writes the reply to a request to the socket, and plays a fault if one is queued for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HUGE_CHUNK = b"x" * 65_536
 
 
 def deliver(simulator: Simulator, request: Request, connection: socket.socket) -> bool:
-    """Answers the request. True if the connection may carry another; raises OSError if the client has gone."""
+    """Replies to the request. Returns whether the connection stays open. Raises OSError if the client is gone."""
     arrival = simulator.arrive(request)
     fault = arrival.fault
     if fault is None:
@@ -37,14 +37,14 @@ def deliver(simulator: Simulator, request: Request, connection: socket.socket) -
 
 
 def _waited(simulator: Simulator, fault: Fault) -> bool:
-    """Whether an answer is due after the wait: not if it is dropped, nor after a hang that nobody released."""
+    """Whether to reply after the wait: not if the request was dropped, or if it hung and was not released."""
     hanging = fault.kind == "hang"
     end = simulator.waits.wait(HANG_LIMIT_S if hanging else fault.seconds)
     return end is not WaitEnd.DROPPED and not (hanging and end is WaitEnd.ELAPSED)
 
 
 def _instead(fault: Fault) -> Reply:
-    """The answer that a status, body, malformed or redirect fault puts in the place of the vendor's."""
+    """The reply of a status, body, malformed or redirect fault, in place of the vendor's."""
     if fault.kind == "redirect":
         return Reply(302, fault.octets, {"Location": fault.location, **fault.headers})
     status = fault.status if fault.kind == "status" else 200
@@ -65,7 +65,7 @@ def _send_huge(simulator: Simulator, connection: socket.socket, size: int) -> bo
 
 
 def _drip(simulator: Simulator, connection: socket.socket, reply: Reply, fault: Fault) -> bool:
-    """One byte every `seconds`, of the body or of everything: no read of the client ever times out."""
+    """Send one byte every `seconds`, of the body or of everything, so that no read of the client times out."""
     head = reply.head(now=simulator.vendor_time())
     if fault.part == "body":
         connection.sendall(head)
@@ -82,7 +82,7 @@ def _drip(simulator: Simulator, connection: socket.socket, reply: Reply, fault: 
 
 
 def _reset(connection: socket.socket) -> bool:
-    """RST instead of FIN. The descriptor is closed here, as a shutdown by the server would send the FIN first."""
+    """Send RST instead of FIN. The descriptor is closed here, because the server's shutdown would send a FIN first."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     socket.close(connection.detach())
     return False

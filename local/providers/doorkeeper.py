@@ -11,30 +11,30 @@ from .wire import Refusal, Reply, Request
 
 
 class Doorkeeper(Simulator):
-    """Client credentials in a JSON body. `created_at` is the token's, `expires_in` what is left of it."""
+    """Client credentials in a JSON body. `created_at` is the token's issue, `expires_in` its remaining lifetime."""
 
     routes: ClassVar = {"/oauth/token": "token", "/oauth/revoke": "revoke", "/api/resource": "resource"}
-    client_auth = ("json", "form")  # a form only at /oauth/revoke: the token endpoint takes JSON alone
+    client_auth = ("json", "form")  # form only at /oauth/revoke: the token endpoint accepts JSON only
     token_type: ClassVar[str] = "Bearer"
 
     def token_document(self, token: IssuedToken) -> dict[str, object]:
         return {
             "access_token": token.value,
             "token_type": self.token_type,
-            "expires_in": self.seconds_left(token),
+            "expires_in": self.remaining_s(token),
             "scope": token.scope,
             "created_at": int(token.issued_at + self.options.clock_skew_s),
         }
 
     def client_credentials(self, request: Request) -> tuple[Account, str]:
-        """The client of a well-formed request, and the scope it asks for ('' for none)."""
+        """The client of a well-formed request, and the requested scope ('' for none)."""
         sent = self.token_fields(request, ("json",))
         account = self.authenticate(request, sent)
         self.require_grant_type(sent, "client_credentials")
         return account, sent.get("scope", "")
 
     def revoke(self, request: Request) -> Reply:
-        """As RFC 7009, but a client that is not known is not authorized (403) instead of unauthenticated."""
+        """As RFC 7009, but an unknown client gets 403 unauthorized_client instead of 401."""
         try:
             return super().revoke(request)
         except Refusal as refusal:

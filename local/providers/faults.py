@@ -1,4 +1,4 @@
-"""Failures on command: what a fault is, which one comes next, and waits that end when the server does."""
+"""Faults that a simulator plays on command, their queue, and waits that end with the server."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ KINDS = ("status", "body", "malformed", "delay", "hang", "drip", "reset", "trunc
 OPERATIONS = ("token", "connect", "revoke", "resource")
 CHOICES = {"kind": KINDS, "on": OPERATIONS, "when": ("before", "after"), "part": ("body", "all")}
 RANGES = {"status": (200, 599), "seconds": (0, 3600), "size": (0, 2**30)}
-# These distort the real answer, so the request is always carried out.
+# These change how the real reply is sent, so the request is always carried out.
 DISTORTING = ("drip", "truncate")
 
 
 @dataclass(slots=True)
 class Fault:
-    """One failure to play, `times` times (None: until cleared), at one operation.
+    """A failure to play `times` times (None: until cleared) at one operation.
 
     `when` = 'before': the vendor fails instead of carrying the request out (delay and hang: carries it out later).
-    'after': it carries the request out first, so that a token is issued whose answer is lost or late.
+    'after': it carries the request out first, so that a token is issued and its reply is lost or late.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Fault:
     location: str = "https://elsewhere.example/login?next=%2F"
 
     def __post_init__(self) -> None:
-        """Raises ValueError or TypeError for what is no fault: the fields come from JSON."""
+        """Checks the fields, which can come from JSON. Raises ValueError or TypeError."""
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"fault: {name} has to be one of {', '.join(allowed)}")
@@ -52,14 +52,14 @@ class Fault:
 
     @property
     def octets(self) -> bytes:
-        """The raw body: a text as it is, anything else as JSON, nothing for None."""
+        """The body in bytes: a string as it is, None as nothing, anything else as JSON."""
         if self.body is None:
             return b""
         return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
 
 
 class FaultQueue:
-    """The faults still to come, oldest first. Not thread-safe: the simulator's lock is held around it."""
+    """The queued faults, oldest first. Not thread-safe: the simulator holds its lock around each call."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
@@ -71,7 +71,7 @@ class FaultQueue:
         self._faults.clear()
 
     def take(self, operation: str) -> Fault | None:
-        """The next fault for the operation, used up by one."""
+        """The next fault for the operation; counts as played once."""
         for fault in self._faults:
             if fault.on != operation:
                 continue
@@ -87,7 +87,7 @@ class FaultQueue:
 
 
 class WaitEnd(Enum):
-    """Why a wait was over."""
+    """Why a wait ended."""
 
     ELAPSED = "elapsed"
     RELEASED = "released"
@@ -95,7 +95,7 @@ class WaitEnd(Enum):
 
 
 class Waits:
-    """Requests held back on the wall clock, until their time, or until all are released or dropped. Thread-safe."""
+    """Holds requests for a time by the wall clock, or until all are released or dropped. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -114,20 +114,20 @@ class Waits:
             return self._held.pop(event)
 
     def until_held(self, count: int, timeout_s: float) -> bool:
-        """Waits until `count` requests are held back; False if they are not by then."""
+        """Waits until `count` requests are held. Returns False if the time-out comes first."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._held) >= count, timeout_s)
 
     def release(self) -> None:
-        """All go on as if their time was over."""
+        """All held requests continue as if their time was over."""
         self._end(WaitEnd.RELEASED)
 
     def drop(self) -> None:
-        """None is answered."""
+        """No held request gets a reply."""
         self._end(WaitEnd.DROPPED)
 
     def close(self) -> None:
-        """As `drop`, and for all that come after."""
+        """As `drop`, also for all later requests."""
         self._closed.set()
         self.drop()
 

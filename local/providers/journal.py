@@ -1,4 +1,4 @@
-"""What came in and what became of it: counters and the last requests. Nothing here may hold a secret or a query."""
+"""Counters and the last requests of a simulator, with their outcome. Holds no secret and no query."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNTERS = (
 
 @dataclass(slots=True)
 class Entry:
-    """One request as the journal keeps it; `outcome` is filled in when there is one."""
+    """One request. `outcome` is set when it is known."""
 
     method: str
     path: str
@@ -36,14 +36,14 @@ class Entry:
 
 
 class Journal:
-    """Counters and entries of one simulator. Not thread-safe: the simulator's lock is held around it."""
+    """Counters and entries of one simulator. Not thread-safe: the simulator holds its lock around each call."""
 
     def __init__(self) -> None:
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._entries: deque[Entry] = deque(maxlen=KEPT_REQUESTS)
 
     def arrived(self, method: str, path: str, operation: str) -> Entry:
-        """Counts a request the moment it is there, whatever becomes of it."""
+        """Counts a request when it arrives, whatever its outcome will be."""
         entry = Entry(method, path, operation)
         self._entries.append(entry)
         if counter := COUNTER_OF_OPERATION.get(operation):

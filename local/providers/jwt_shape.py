@@ -1,4 +1,4 @@
-"""Tokens that decode as a JWT (RFC 7519), signed with a key that nobody else has: enough for whoever reads `exp`."""
+"""Makes tokens in the form of a JWT (RFC 7519), for readers of `exp`. Nobody can verify their signature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY = secrets.token_bytes(64)
 
 
 def jwt(claims: Mapping[str, object]) -> str:
-    """`header.payload.signature` over `claims`, with a `jti` of its own, so that no two are the same."""
+    """`header.payload.signature` over `claims`, with a `jti` of its own, so that no two are equal."""
     header = {"alg": "HS512", "typ": "JWT"}
     payload = {**claims, "jti": secrets.token_hex(8)}
     signed = f"{_part(header)}.{_part(payload)}"

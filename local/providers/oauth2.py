@@ -1,4 +1,4 @@
-"""Any standard server: client credentials (RFC 6749 4.4) with the client authentication and encoding one likes."""
+"""A standard OAuth 2.0 server: client credentials (RFC 6749 section 4.4), any client authentication and encoding."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SCOPES = ("api.read", "api.write", "api.admin")
 
 @dataclass(frozen=True)
 class OAuth2Options(Options):
-    # Names as in a connection's client_auth. 'none' lets a client with a secret leave it out, one without may anyway.
+    # Names as in a connection's client_auth. With 'none', a client that has a secret need not send it.
     client_auth: tuple[str, ...] = ("basic", "basic-raw", "form", "json")
-    encoding: str = "any"  # form | json | any, of the body beside Basic or no authentication
+    encoding: str = "any"  # of a body that does not hold the secret: form | json | any
     required_params: Mapping[str, str] = field(default_factory=dict)
     tell_expires_in: bool = True
     jwt: bool = False
 
 
 class OAuth2(Simulator):
-    """A server that accepts everything standard until the options narrow it down."""
+    """Accepts everything standard unless the options restrict it."""
 
     slug = "oauth2"
     routes: ClassVar = {"/token": "token", "/revoke": "revoke", "/api/resource": "resource"}
@@ -47,11 +47,11 @@ class OAuth2(Simulator):
         token = self.issue(account, scope)
         document: dict[str, object] = {"access_token": token.value, "token_type": "Bearer", "scope": scope}
         if self.options.tell_expires_in:
-            document["expires_in"] = self.seconds_left(token)
+            document["expires_in"] = self.remaining_s(token)
         return self.token_reply(token, document)
 
     def _fields(self, request: Request) -> dict[str, str]:
-        """The encoding follows the credentials where they travel in the body; elsewhere `encoding` rules."""
+        """The fields of the body. The option `encoding` applies unless the body holds the secret."""
         sent = self.token_fields(request, ("form", "json"), wanted=self.options.required_params)
         if "client_secret" in sent or self.options.encoding == "any":
             return sent
@@ -60,5 +60,5 @@ class OAuth2(Simulator):
     def mint(self, draft: TokenDraft) -> str:
         if not self.options.jwt:
             return super().mint(draft)
-        times = {"iat": int(draft.issued_at), "exp": int(draft.ends_at)}
+        times = {"iat": int(draft.issued_at), "exp": int(draft.expires_at)}
         return jwt({"iss": "https://oauth2.example", "scope": draft.scope, **times})

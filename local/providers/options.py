@@ -1,4 +1,4 @@
-"""How a simulator behaves, changeable while it runs. A name that ends in `_s` is a duration in seconds."""
+"""How a simulator behaves. Options can change while it runs. A name that ends in `_s` is a duration in seconds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class Options:
-    """What every vendor can be told; vendors add their own."""
+    """The options of every vendor. Vendors add their own."""
 
     lifetime_s: float = 3600
-    reuse: bool = False  # asked again, it answers with the live token ...
-    reissue_window_s: float = 0  # ... until this long before its end
-    revoke_previous: bool = False  # a new token kills the account's others (Doorkeeper's option)
+    reuse: bool = False  # a further request gets the live token again ...
+    reissue_window_s: float = 0  # ... until this long before it expires
+    revoke_previous: bool = False  # a new token revokes the account's others (Doorkeeper's option)
     rate_limit: int | None = None
     rate_window_s: float = 60
-    clock_skew_s: float = 0  # how far the vendor's clock is ahead: Date, exp, iat, created_at
-    error_status: int | None = None  # status of every refusal, in place of the usual one (old Doorkeeper: 401)
+    clock_skew_s: float = 0  # how much the vendor's clock is ahead: Date, exp, iat, created_at
+    error_status: int | None = None  # status of every refusal instead of the usual one (old Doorkeeper: 401)
     numbers_as_text: bool = False
-    omit_fields: tuple[str, ...] = ()  # left out of token answers
-    set_fields: Mapping[str, object] = field(default_factory=dict)  # added to token answers, or replaced in them
+    omit_fields: tuple[str, ...] = ()  # removed from token replies
+    set_fields: Mapping[str, object] = field(default_factory=dict)  # added to token replies, or replaced in them
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -34,17 +34,17 @@ def scaled(options: AnyOptions, time_scale: float) -> AnyOptions:
 
 
 def changed(options: AnyOptions, changes: Mapping[str, Any]) -> AnyOptions:
-    """The options with some replaced, unscaled. Raises ValueError for a name or value that does not fit."""
+    """The options with some replaced, not scaled. Raises ValueError for an unknown name or a value of a wrong type."""
     known = {item.name: getattr(options, item.name) for item in fields(options)}
     for name, value in changes.items():
         if name not in known:
             raise ValueError(f"no option {name}; there are {', '.join(known)}")
-        if not _fits(name, value, known[name]):
-            raise ValueError(f"{name}: {value!r} does not fit")
+        if not _has_type(name, value, known[name]):
+            raise ValueError(f"{name}: {value!r} has the wrong type")
     return replace(options, **changes)
 
 
-def _fits(name: str, value: object, present: object) -> bool:
+def _has_type(name: str, value: object, present: object) -> bool:
     if name.endswith("_s"):
         return isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(present, tuple | list):

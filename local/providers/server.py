@@ -1,4 +1,4 @@
-"""All simulated vendors behind one loopback port: /<slug>/... is the vendor, /_control/<slug> the way to steer it."""
+"""All simulated vendors on one loopback port: /<slug>/... is the vendor, /_control/<slug> controls it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Clock = Callable[[], datetime] | Callable[[], float]
 
 
 class ProvidersServer:
-    """The running simulators. `close()` (or leaving the `with` block) ends them at once, waiting faults included."""
+    """The running simulators. `close()` (or the end of the `with` block) ends them at once, waiting faults included."""
 
     def __init__(self, port: int, time_scale: float, clock: Clock) -> None:
         now = _epoch_seconds(clock)
@@ -85,7 +85,7 @@ def _epoch_seconds(clock: Clock) -> Callable[[], float]:
 
 
 class _HttpServer(ThreadingHTTPServer):
-    """One thread per connection, and a list of open connections, so that keep-alive does not outlive `close`."""
+    """One thread per connection, and a list of open connections, so that `close` ends those kept alive."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -97,7 +97,7 @@ class _HttpServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def server_bind(self) -> None:
-        """Without HTTPServer's own step, which asks the name service for a name of 127.0.0.1."""
+        """Binds without HTTPServer's own step, which looks up a name for 127.0.0.1."""
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
@@ -119,7 +119,7 @@ class _HttpServer(ThreadingHTTPServer):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news; anything else is a bug and is printed."""
+        """Ignores a client that hangs up. Anything else is a bug and is printed."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a request line can hold a password."""
+        """Write nothing: a request line can hold a password."""
 
     def _read_body(self) -> bytes | None:
         length = self.headers.get("Content-Length", "0")

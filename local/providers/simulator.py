@@ -1,7 +1,7 @@
-"""What all simulated vendors share: routes, client check, issue and revocation of tokens, counting, the resource.
+"""What all simulated vendors share: routes, client authentication, issue and revocation of tokens, counters.
 
-A vendor is a subclass. Times are epoch seconds of the clock given. The durations among its options are multiplied by
-the time scale at the start; those set later count as they are.
+A vendor is a subclass. Times are epoch seconds of the given clock. The durations among its options are multiplied by
+the time scale at the start; those set later are not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ METHODS = {"token": ("POST",), "connect": ("GET",), "revoke": ("POST",), "resour
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that was counted, with the fault it meets, if any."""
+    """A counted request, with the fault to play for it, if any."""
 
     operation: str
     fault: Fault | None
@@ -36,7 +36,7 @@ class Arrival:
 
 
 class Simulator(ABC):
-    """One simulated vendor. Thread-safe: one lock, never held while a fault waits."""
+    """One simulated vendor. Thread-safe: it has one lock, which is never held while a fault waits."""
 
     slug: ClassVar[str]
     routes: ClassVar[Mapping[str, str]]
@@ -50,9 +50,9 @@ class Simulator(ABC):
         self.waits = Waits()
         self._lock = threading.RLock()
         self._time_scale = time_scale
-        self._start_afresh()
+        self._reset()
 
-    def _start_afresh(self) -> None:
+    def _reset(self) -> None:
         self.options = scaled(self.defaults, self._time_scale)
         self.accounts = initial_accounts(self.slug)
         self.tokens = TokenLedger()
@@ -60,10 +60,10 @@ class Simulator(ABC):
         self.faults = FaultQueue()
         self._recent_calls: deque[float] = deque()
 
-    # What the server calls
+    # Called by the server
 
     def arrive(self, request: Request) -> Arrival:
-        """Counts the request and says which fault it meets."""
+        """Counts the request and takes the fault to play for it."""
         operation = self.routes.get(request.path, "unknown")
         with self._lock:
             entry = self.journal.arrived(request.method, request.path, operation)
@@ -73,7 +73,7 @@ class Simulator(ABC):
             return Arrival(operation, fault, entry)
 
     def answer(self, request: Request, arrival: Arrival) -> Reply:
-        """Carries the request out as the vendor would."""
+        """Carries the request out as the vendor does."""
         with self._lock:
             try:
                 reply = self._dispatch(request, arrival.operation)
@@ -85,7 +85,7 @@ class Simulator(ABC):
             return reply
 
     def vendor_time(self) -> float:
-        """The time by the vendor's own clock."""
+        """The time by the vendor's clock."""
         return self.now() + self.options.clock_skew_s
 
     def _dispatch(self, request: Request, operation: str) -> Reply:
@@ -100,7 +100,7 @@ class Simulator(ABC):
         return self.handlers()[operation](request)
 
     def _over_the_limit(self) -> bool:
-        """Whether `rate_limit` calls were admitted within the sliding window before now; else admits this one."""
+        """Whether `rate_limit` calls were admitted in the sliding window before now. If not, admits this one."""
         if self.options.rate_limit is None:
             return False
         now = self.now()
@@ -111,22 +111,22 @@ class Simulator(ABC):
         self._recent_calls.append(now)
         return False
 
-    # What a vendor defines
+    # Defined by a vendor
 
     @abstractmethod
     def token(self, request: Request) -> Reply:
         """The token endpoint. Raises `Refusal`."""
 
     def handlers(self) -> dict[str, Callable[[Request], Reply]]:
-        """What carries out each operation that `routes` names."""
+        """The method that carries out each operation of `routes`."""
         return {"token": self.token, "revoke": self.revoke, "resource": self.resource}
 
     def mint(self, _draft: TokenDraft) -> str:
-        """The text of a new token: opaque, unless the vendor's says something."""
+        """A new token: opaque, unless the vendor's tokens have a form of their own."""
         return secrets.token_urlsafe(32)
 
     def refused(self, refusal: Refusal) -> Reply:
-        """An error in the vendor's shape: RFC 6749 5.2 unless it has its own."""
+        """An error in the vendor's form; by default that of RFC 6749 section 5.2."""
         document = {"error": refusal.code, "error_description": refusal.description}
         return self.error_reply(refusal, document)
 
@@ -138,14 +138,14 @@ class Simulator(ABC):
         return json_reply(429, {"error": "too_many_requests"}, outcome="rate limited")
 
     def presented_token(self, request: Request) -> str:
-        """The token that an API call carries, sent the vendor's way; '' if there is none."""
+        """The token of an API call, sent in the vendor's way; '' if there is none."""
         scheme, _, token = (request.header("Authorization") or "").partition(" ")
         return token if scheme.lower() == "bearer" else ""
 
-    # What vendors build with
+    # Used by vendors
 
     def error_reply(self, refusal: Refusal, document: object) -> Reply:
-        """The JSON error, with the challenge that RFC 6749 5.2 asks for beside a 401."""
+        """The JSON error, with the challenge that RFC 6749 section 5.2 demands for 401."""
         status = self.options.error_status or refusal.status
         challenge = {"WWW-Authenticate": f'Basic realm="{self.slug}"'} if status == 401 else {}
         return json_reply(status, document, outcome=refusal.code, headers=challenge)
@@ -153,12 +153,12 @@ class Simulator(ABC):
     def token_fields(
         self, request: Request, encodings: tuple[str, ...], *, wanted: Collection[str] = ()
     ) -> dict[str, str]:
-        """The token request's fields. Refused: an empty scope, and a resource (RFC 8707) that is not `wanted`."""
+        """The token request's fields. Refuses an empty scope, and a resource (RFC 8707) that is not `wanted`."""
         sent = fields_of(request, encodings)
         if sent.get("scope") == "":
             raise Refusal("invalid_scope", "the scope is empty")
         if "resource" in sent and "resource" not in wanted:
-            raise Refusal("invalid_target", "no resource was asked for")
+            raise Refusal("invalid_target", "no resource is expected")
         return sent
 
     def require_grant_type(self, sent: Mapping[str, str], *known: str) -> str:
@@ -192,38 +192,39 @@ class Simulator(ABC):
     def issue(
         self, account: Account, scope: str = "", *, lifetime_s: float | None = None, family: str = ""
     ) -> IssuedToken:
-        """A token for the account: a new one, or the live one where the vendor reuses tokens."""
-        now, options = self.now(), self.options
+        """A token for the account: a new one, or the live one if the vendor reuses tokens."""
+        now = self.now()
+        options = self.options
         current = self.tokens.latest(account.name, scope, now)
-        if options.reuse and current and current.ends_at - now > options.reissue_window_s:
+        if options.reuse and current and current.expires_at - now > options.reissue_window_s:
             self.journal.count("reissued")
             current.reissued = True
             return current
         if options.revoke_previous:
             self.tokens.revoke(lambda token: token.account == account.name)
-        ends_at = now + (options.lifetime_s if lifetime_s is None else lifetime_s)
+        expires_at = now + (options.lifetime_s if lifetime_s is None else lifetime_s)
         skew_s = options.clock_skew_s
-        draft = TokenDraft(account, scope, issued_at=now + skew_s, ends_at=ends_at + skew_s)
-        token = IssuedToken(self.mint(draft), account.name, scope, now, ends_at, family)
+        draft = TokenDraft(account, scope, issued_at=now + skew_s, expires_at=expires_at + skew_s)
+        token = IssuedToken(self.mint(draft), account.name, scope, now, expires_at, family)
         self.tokens.add(token)
         self.journal.count("issued")
         return token
 
-    def seconds_left(self, token: IssuedToken) -> int:
-        """What `expires_in` says: whole seconds from now on, which is less than its life for a reused token."""
-        return max(1, int(token.ends_at - self.now()))
+    def remaining_s(self, token: IssuedToken) -> int:
+        """The value of `expires_in`: the whole seconds until the token expires, at least 1."""
+        return max(1, int(token.expires_at - self.now()))
 
     def token_reply(self, token: IssuedToken, document: Mapping[str, object]) -> Reply:
-        """The token answer, bent as the options say."""
-        bent: dict[str, object] = {**document, **self.options.set_fields}
+        """The token reply, changed as the options say."""
+        body: dict[str, object] = {**document, **self.options.set_fields}
         for name in self.options.omit_fields:
-            bent.pop(name, None)
+            body.pop(name, None)
         if self.options.numbers_as_text:
-            bent = {name: str(value) if isinstance(value, int | float) else value for name, value in bent.items()}
-        return json_reply(200, bent, outcome="reissued" if token.reissued else "issued")
+            body = {name: str(value) if isinstance(value, int | float) else value for name, value in body.items()}
+        return json_reply(200, body, outcome="reissued" if token.reissued else "issued")
 
     def revoke(self, request: Request) -> Reply:
-        """RFC 7009: 200 for the client's own tokens and for unknown ones; another client's token stays."""
+        """RFC 7009: 200 for the client's own tokens and for unknown ones. Another client's token is not revoked."""
         sent = fields_of(request, ("form", "json"))
         account = self.authenticate(request, sent)
         if not sent.get("token"):
@@ -235,14 +236,14 @@ class Simulator(ABC):
         return json_reply(200, {}, outcome="revoked" if revoked else "nothing to revoke")
 
     def resource(self, request: Request) -> Reply:
-        """The protected resource: whose token it is, for a live token sent the vendor's way. Raises `Refusal`."""
+        """The protected resource. For a live token, sent in the vendor's way, it says whose it is. Raises `Refusal`."""
         token = self.tokens.find(self.presented_token(request))
         if token is None or not token.live(self.now()):
             raise Refusal("invalid_token", "no live token")
         document = {"provider": self.slug, "account": token.account, "scope": token.scope, "token_id": token.token_id}
         return json_reply(200, document, outcome="live token")
 
-    # What the control route and in-process tests call
+    # Called by the control route and by tests in the same process
 
     def report(self) -> dict[str, Any]:
         """Counters, the last requests, live tokens by fingerprint, pending faults and options. No secret."""
@@ -252,7 +253,7 @@ class Simulator(ABC):
                     "token_id": token.token_id,
                     "account": token.account,
                     "scope": token.scope,
-                    "expires_at": datetime.fromtimestamp(token.ends_at, UTC).isoformat().replace("+00:00", "Z"),
+                    "expires_at": datetime.fromtimestamp(token.expires_at, UTC).isoformat().replace("+00:00", "Z"),
                 }
                 for token in self.tokens.live(self.now())
             ]
@@ -266,7 +267,7 @@ class Simulator(ABC):
             }
 
     def fail(self, kind: str, **details: Any) -> None:
-        """Queues a fault; the details are the fields of `Fault`. Raises ValueError or TypeError for unknown ones."""
+        """Queues a fault. `details`: the fields of `Fault`. Raises ValueError or TypeError for unknown ones."""
         self.add_fault(Fault(kind, **details))
 
     def add_fault(self, fault: Fault) -> None:
@@ -274,18 +275,18 @@ class Simulator(ABC):
             self.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Drops pending faults, and lets requests go on that one holds back."""
+        """Drops pending faults. Requests that a fault holds continue."""
         with self._lock:
             self.faults.clear()
         self.waits.release()
 
     def configure(self, **options: Any) -> None:
-        """Changes options from now on. Raises ValueError for one that does not exist or a value that does not fit."""
+        """Changes options from now on. Raises ValueError for an unknown option or a value of a wrong type."""
         with self._lock:
             self.options = changed(self.options, options)
 
     def revoke_tokens(self, token_id: str | None = None) -> int:
-        """Kills the live token with this fingerprint, or all, as a vendor does that changes its mind."""
+        """Revokes the live token with this fingerprint, or all, as a vendor may do at any time."""
         with self._lock:
             return self.tokens.revoke(lambda token: token_id in (None, token.token_id))
 
@@ -296,14 +297,14 @@ class Simulator(ABC):
             self.accounts[account.name] = account
 
     def rotate_secret(self, changes: Mapping[str, str], *, account: str = "demo") -> None:
-        """Changes credentials: the old are refused from now on, tokens live on, a lock is lifted. Raises KeyError."""
+        """Changes credentials. The old ones are refused from now on, tokens stay live, a lock ends. Raises KeyError."""
         with self._lock:
             known = self.accounts[account]
             known.secret = {**known.secret, **changes}
             known.failed_logins, known.locked = 0, False
 
     def reset(self) -> None:
-        """Forgets everything since the start: tokens, counters, options, accounts, faults, requests held back."""
+        """Forgets everything since the start: tokens, counters, options, accounts, faults, held requests."""
         self.waits.drop()
         with self._lock:
-            self._start_afresh()
+            self._reset()

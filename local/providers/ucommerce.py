@@ -1,4 +1,4 @@
-"""Ucommerce Headless: a code by redirect, exchanged for a short token and a refresh token that changes at each use."""
+"""Ucommerce Headless: a code by redirect, exchanged for a short-lived token and a rotating refresh token."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ CONNECT_FIELDS = {"client_id", "redirect_uri", "response_type"}
 @dataclass(frozen=True)
 class UcommerceOptions(Options):
     lifetime_s: float = 300
-    jwt_lifetime_s: float = 3600  # the sample token's own exp, which disagrees with expires_in
+    jwt_lifetime_s: float = 3600  # the exp of the vendor's sample token, which contradicts expires_in
     code_lifetime_s: float = 60
     refresh_lifetime_s: float = 14 * DAY_S
-    rotate: bool = True  # off: a refresh brings no new refresh token, and the old stays good
-    raw_plus: bool = True  # leaves '+' as it is in Location: a URL-decoder keeps it, a form decoder makes it a space
-    connect_refusal_status: int = 400  # of the page shown where redirect_uri is not on the whitelist (or 200)
+    rotate: bool = True  # False: a refresh returns no new refresh token, and the old one stays valid
+    raw_plus: bool = True  # does not escape '+' in Location, which a form decoder turns into a space
+    connect_refusal_status: int = 400  # of the page if redirect_uri is not on the whitelist; can be 200
 
 
 @dataclass(slots=True)
 class Ticket:
-    """A code or a refresh token: good once, until its end, for one client. `redirect_uri` is the one at connect."""
+    """A code or refresh token: valid once, until it expires, for one client. `redirect_uri`: the one at connect."""
 
     account: str
     family: str
-    ends_at: float
+    expires_at: float
     redirect_uri: str
     used: bool = False
     revoked: bool = False
 
 
 class NotRedirected(Refusal):
-    """Connect refuses: the answer is a page for people."""
+    """Connect refuses. The reply is a page for people."""
 
 
 class Ucommerce(Simulator):
-    """One store. A code or refresh token that is used twice takes its whole family down (RFC 6749 4.1.2, RFC 9700)."""
+    """One store. A code or refresh token used twice revokes its whole family (RFC 6749 section 4.1.2, RFC 9700)."""
 
     slug = "ucommerce"
     routes: ClassVar = {"/api/v1/oauth/connect": "connect", "/api/v1/oauth/token": "token", "/api/resource": "resource"}
@@ -55,8 +55,8 @@ class Ucommerce(Simulator):
     defaults = UcommerceOptions()
     options: UcommerceOptions
 
-    def _start_afresh(self) -> None:
-        super()._start_afresh()
+    def _reset(self) -> None:
+        super()._reset()
         self._codes: dict[str, Ticket] = {}
         self._refresh_tokens: dict[str, Ticket] = {}
 
@@ -64,28 +64,29 @@ class Ucommerce(Simulator):
         return {**super().handlers(), "connect": self.connect}
 
     def connect(self, request: Request) -> Reply:
-        """The redirect with the code, or a page: nobody is redirected to a URL that is not on the whitelist."""
+        """The redirect with the code, or a page if redirect_uri is not on the whitelist."""
         try:
             return self._redirected(request)
         except Refusal as refusal:
             raise NotRedirected(refusal.code, refusal.description) from None
 
     def _redirected(self, request: Request) -> Reply:
-        asked = pairs_of(request.query)
-        if not CONNECT_FIELDS <= set(asked) <= CONNECT_FIELDS | {"scope"}:
+        fields = pairs_of(request.query)
+        if not CONNECT_FIELDS <= set(fields) <= CONNECT_FIELDS | {"scope"}:
             raise Refusal("invalid_request", "client_id, redirect_uri and response_type are needed, nothing else")
-        client_id, redirect_uri = asked["client_id"], asked["redirect_uri"]
+        client_id = fields["client_id"]
+        redirect_uri = fields["redirect_uri"]
         account = next((known for known in self.accounts.values() if known.secret.get("client_id") == client_id), None)
         if account is None:
             raise Refusal("unknown_client", "Unknown client")
         if redirect_uri not in account.redirect_uris:
             raise Refusal("not_whitelisted", "The redirect URL is not whitelisted")
-        if asked["response_type"] != "code":
+        if fields["response_type"] != "code":
             return self._redirect(redirect_uri, "error=unsupported_response_type", "wrong response_type")
-        # What a decoder gets wrong is in every code: '+', '%2F' that is text and not an escape, '/', '='.
+        # Every code holds what decoders get wrong: '+', '%2F' that is text and not an escape, '/', '='.
         code = f"{secrets.token_urlsafe(18)}+%2F/{secrets.token_urlsafe(6)}=="
-        ends_at = self.now() + self.options.code_lifetime_s
-        self._codes[code] = Ticket(account.name, secrets.token_hex(8), ends_at, redirect_uri)
+        expires_at = self.now() + self.options.code_lifetime_s
+        self._codes[code] = Ticket(account.name, secrets.token_hex(8), expires_at, redirect_uri)
         escaped = quote(code, safe="+" if self.options.raw_plus else "")
         return self._redirect(redirect_uri, f"code={escaped}", "code")
 
@@ -101,7 +102,7 @@ class Ucommerce(Simulator):
         token = self.issue(account, family=ticket.family)
         document: dict[str, object] = {
             "access_token": token.value,
-            "expires_in": self.seconds_left(token),
+            "expires_in": self.remaining_s(token),
             "redirect_uri": ticket.redirect_uri,
         }
         if self.options.rotate or grant_type == "authorization_code":
@@ -128,10 +129,10 @@ class Ucommerce(Simulator):
         if not value:
             raise Refusal("invalid_request", "code or refresh_token is missing")
         ticket = tickets.get(value)
-        # A used one is let through here, whatever its age: a replay is told from a stranger.
+        # A used one is returned whatever its age, so that the caller can detect a replay.
         if ticket is None or ticket.account != account.name:
             raise Refusal("invalid_grant", "the code or refresh token is unknown, or another client's")
-        if not ticket.used and (ticket.revoked or self.now() >= ticket.ends_at):
+        if not ticket.used and (ticket.revoked or self.now() >= ticket.expires_at):
             raise Refusal("invalid_grant", "the code or refresh token has expired or was revoked")
         return ticket
 
@@ -140,13 +141,13 @@ class Ucommerce(Simulator):
         self.tokens.revoke(lambda token: token.family == family)
         for ticket in self._refresh_tokens.values():
             ticket.revoked = ticket.revoked or ticket.family == family
-        raise Refusal("invalid_grant", "used before: everything that came of it is revoked")
+        raise Refusal("invalid_grant", "used before: all tokens issued from it are revoked")
 
     def _new_refresh_token(self, redeemed: Ticket) -> str:
         lifetime_s = self.options.refresh_lifetime_s
         value = _jwt("RefreshToken", self.vendor_time(), self.vendor_time() + lifetime_s)
-        ends_at = self.now() + lifetime_s
-        self._refresh_tokens[value] = Ticket(redeemed.account, redeemed.family, ends_at, redeemed.redirect_uri)
+        expires_at = self.now() + lifetime_s
+        self._refresh_tokens[value] = Ticket(redeemed.account, redeemed.family, expires_at, redeemed.redirect_uri)
         return value
 
     def mint(self, draft: TokenDraft) -> str:
@@ -159,7 +160,7 @@ class Ucommerce(Simulator):
         return self.error_reply(refusal, {"errors": [error]})
 
     def revoke_tokens(self, token_id: str | None = None) -> int:
-        """All: the refresh tokens die too, so that only connect helps. One fingerprint: that access token alone."""
+        """As `Simulator.revoke_tokens`. All: revokes the refresh tokens too, so that only connect helps."""
         with self._lock:
             if token_id is None:
                 for ticket in self._refresh_tokens.values():
@@ -167,8 +168,8 @@ class Ucommerce(Simulator):
             return super().revoke_tokens(token_id)
 
 
-def _jwt(role: str, issued_at: float, ends_at: float) -> str:
-    """The claims of the page's sample tokens."""
-    times = {"nbf": int(issued_at), "exp": int(ends_at), "iat": int(issued_at)}
+def _jwt(role: str, issued_at: float, expires_at: float) -> str:
+    """A token with the claims of the vendor's sample tokens."""
+    times = {"nbf": int(issued_at), "exp": int(expires_at), "iat": int(issued_at)}
     user = {"userId": "fa189271-f965-4f5c-99f9-e45b73bc2839", "clientId": "fake-store", "role": role}
     return jwt({**user, "sessionId": secrets.token_hex(16), **times})

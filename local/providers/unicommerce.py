@@ -1,4 +1,4 @@
-"""Unicommerce marketplace: a login at /authToken by GET (query) or POST (JSON); refusals come with HTTP 200."""
+"""Unicommerce marketplace: a login at /authToken by GET (query) or POST (JSON). Refusals have HTTP status 200."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .options import Options
 from .simulator import Simulator
 from .wire import Refusal, Reply, Request, fields_of, json_reply, pairs_of
 
-# What `status` says of a wrong password, by the pages of the two forms.
+# `status` for a wrong password, by method, as the vendor's two pages say.
 WRONG_LOGIN = {"GET": "FAILED", "POST": "INVALID_CREDENTIALS"}
 
 
 @dataclass(frozen=True)
 class UnicommerceOptions(Options):
-    lifetime_s: float = 86_400  # the page: 24 to 48 hours, told nowhere in the answer
-    lock_after: int | None = None  # wrong passwords in a row that lock an account
+    lifetime_s: float = 86_400  # the page: 24 to 48 hours; the reply does not say it
+    lock_after: int | None = None  # how many consecutive wrong passwords lock an account
 
 
 class Unicommerce(Simulator):
-    """A marketplace that serves several sellers; the token says which. A new one leaves the old alive."""
+    """A marketplace that serves several sellers; the token says which. A new token does not revoke the old one."""
 
     slug = "unicommerce"
     routes: ClassVar = {"/authToken": "token", "/api/resource": "resource"}
@@ -38,7 +38,7 @@ class Unicommerce(Simulator):
 
     def _credentials(self, request: Request) -> dict[str, str]:
         if request.header("Authorization") is not None:
-            raise Refusal("invalid_request", "a login takes no Authorization header")
+            raise Refusal("invalid_request", "a login has no Authorization header")
         if request.media_type != "application/json":
             raise Refusal("invalid_request", "Content-Type has to be application/json, on GET too")
         if request.method == "POST":
@@ -51,8 +51,8 @@ class Unicommerce(Simulator):
         return sent
 
     def _check_get(self, request: Request) -> None:
-        """The page's prose says body, its table and sample say query: a body is refused. As the URL holds the
-        password, the caller has to ask caches on the way not to store the exchange."""
+        """Refuses a body: the page's text says body, but its table and sample say query. The URL holds the password, so
+        the request must tell caches not to store it."""
         if request.body:
             raise Refusal("invalid_request", "a GET has no body")
         if "no-store" not in (request.header("Cache-Control") or ""):

@@ -1,4 +1,4 @@
-"""Unidy: client credentials as JSON, with a scope out of a list. A Doorkeeper server, by all one can see."""
+"""Unidy: client credentials as JSON, with scopes of a fixed list. It appears to be a Doorkeeper server."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class UnidyOptions(Options):
 
 
 class Unidy(Doorkeeper):
-    """Whoever asks for no scope is handed all of them: the trap that makes a scope a must for the broker."""
+    """A request without a scope gets all of them, which is why the broker requires one."""
 
     slug = "unidy"
     defaults = UnidyOptions()
 
     def token(self, request: Request) -> Reply:
-        account, asked = self.client_credentials(request)
-        scope = asked or " ".join(SCOPES)
+        account, requested = self.client_credentials(request)
+        scope = requested or " ".join(SCOPES)
         self.require_known_scopes(scope, SCOPES)
         token = self.issue(account, scope)
         return self.token_reply(token, self.token_document(token))

@@ -1,4 +1,4 @@
-"""Unified Services (Nexi): client credentials by Basic header and form body, answers in the manner of Entra."""
+"""Unified Services (Nexi): client credentials by Basic header and form body, replies like Entra's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SCOPE = "api://unified/.default"
 @dataclass(frozen=True)
 class UnifiedServicesOptions(Options):
     lifetime_s: float = 3599
-    basic_encoding: str = "raw"  # 'percent': RFC 6749 2.3.1, as an Entra-like issuer decodes it
-    refresh_in_s: float = 0  # the vendor's own wish for an early renewal; 0: not told
+    basic_encoding: str = "raw"  # 'percent': as RFC 6749 section 2.3.1 and an Entra-like issuer decode it
+    refresh_in_s: float = 0  # when the vendor wants an early renewal; 0: not given
 
 
 class UnifiedServices(Simulator):
-    """The identity provider behind the Unified API. The page prints neither its URL nor the scope: these are ours."""
+    """The identity provider of the Unified API. URL and scope are invented: the vendor's page prints neither."""
 
     slug = "unified-services"
     routes: ClassVar = {"/oauth2/v2.0/token": "token", "/api/resource": "resource"}
@@ -40,8 +40,8 @@ class UnifiedServices(Simulator):
         if sent.get("scope", SCOPE) != SCOPE:
             raise Refusal("invalid_scope", f"AADSTS1002012: the scope is not valid, expected {SCOPE}")
         token = self.issue(account, SCOPE)
-        left = self.seconds_left(token)
-        document: dict[str, object] = {"token_type": "Bearer", "expires_in": left, "ext_expires_in": left}
+        expires_in = self.remaining_s(token)
+        document: dict[str, object] = {"token_type": "Bearer", "expires_in": expires_in, "ext_expires_in": expires_in}
         if self.options.refresh_in_s:
             document["refresh_in"] = int(self.options.refresh_in_s)
         return self.token_reply(token, {**document, "access_token": token.value})
@@ -53,7 +53,7 @@ class UnifiedServices(Simulator):
                 "iss": "https://sts.unified.example/9f0c7a52-5a3c-4f1d-8e0a-2b6d7f1c3e44/",
                 "iat": int(draft.issued_at),
                 "nbf": int(draft.issued_at),
-                "exp": int(draft.ends_at),
+                "exp": int(draft.expires_at),
                 "aio": secrets.token_urlsafe(48),
                 "idtyp": "app",
                 "roles": ["Payments.Process", "Orders.Read", "Orders.Write", "Terminals.Read"],

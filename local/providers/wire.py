@@ -1,4 +1,4 @@
-"""What goes over the wire: a request as it was read, a reply as it will be written, and the bodies of both."""
+"""HTTP messages of the simulators: the received request, the reply to send, and how their bodies are encoded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from email.utils import formatdate
 from http.client import responses
 from urllib.parse import parse_qsl
 
-# RFC 6749 5.1 and RFC 6749 5.2: an answer that carries a token or speaks of credentials is not to be cached.
+# RFC 6749 sections 5.1 and 5.2: a reply with a token or about credentials must not be cached.
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `path` is the part below the simulator's prefix, still percent-encoded; `query` has no '?'."""
+    """A request. `path`: the part below the simulator's prefix, percent-encoded. `query`: without '?'."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. `outcome` is the word the journal keeps of it: never a secret."""
+    """A reply. `outcome`: a word for the journal, never a secret."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -47,7 +47,7 @@ class Reply:
     outcome: str = "answered"
 
     def head(self, *, now: float, content_length: int | None = None) -> bytes:
-        """Status line and headers up to the empty line. `now` (epoch seconds) is the provider's idea of the time."""
+        """Status line and headers with the empty line. `now`: epoch seconds by the provider's clock."""
         length = len(self.body) if content_length is None else content_length
         headers = {"Date": formatdate(now, usegmt=True), **self.headers, "Content-Length": str(length)}
         status_line = f"HTTP/1.1 {self.status} {responses.get(self.status, '')}"
@@ -56,7 +56,7 @@ class Reply:
 
 
 class Refusal(Exception):
-    """The simulated vendor refuses. `code` is OAuth's word; each vendor renders it in its own shape."""
+    """The simulated vendor refuses the request. `code`: OAuth's error code. Each vendor has its own form of it."""
 
     def __init__(self, code: str, description: str, *, status: int | None = None) -> None:
         super().__init__(code)
@@ -66,19 +66,19 @@ class Refusal(Exception):
 
 
 def json_reply(status: int, document: object, *, outcome: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """A JSON answer that nobody caches."""
+    """A JSON reply that must not be cached."""
     all_headers = {"Content-Type": "application/json; charset=utf-8", **NO_STORE, **(headers or {})}
     return Reply(status, json.dumps(document).encode(), all_headers, outcome)
 
 
 def html_reply(status: int, text: str, *, outcome: str) -> Reply:
-    """A page for people, as a browser would get it."""
+    """An HTML page for people."""
     page = f"<!DOCTYPE html><html><head><title>{text}</title></head><body><h1>{text}</h1></body></html>"
     return Reply(status, page.encode(), {"Content-Type": "text/html; charset=utf-8"}, outcome)
 
 
 def pairs_of(encoded: str) -> dict[str, str]:
-    """The fields of a query or form body. Raises `Refusal` for what is malformed or repeated (RFC 6749 3.2)."""
+    """The fields of a query or form body. Raises `Refusal` if one is malformed or repeated (RFC 6749 section 3.2)."""
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, strict_parsing=bool(encoded), errors="strict")
     except ValueError:
@@ -87,7 +87,7 @@ def pairs_of(encoded: str) -> dict[str, str]:
 
 
 def fields_of(request: Request, encodings: tuple[str, ...]) -> dict[str, str]:
-    """The fields of the body, in one of `encodings` ('form', 'json'). Raises `Refusal` if type and content differ."""
+    """The fields of a body in one of `encodings` ('form', 'json'). Raises `Refusal` for any other body."""
     if request.query:
         raise Refusal("invalid_request", "parameters do not belong in the URL")
     if request.media_type == "application/x-www-form-urlencoded" and "form" in encodings:
@@ -106,7 +106,7 @@ def _json_fields(body: bytes) -> dict[str, str]:
     except (ValueError, RecursionError):
         raise Refusal("invalid_request", "the body is not JSON") from None
     if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
-        raise Refusal("invalid_request", "the body is not an object of texts")
+        raise Refusal("invalid_request", "the body is not an object of strings")
     return document
 
 

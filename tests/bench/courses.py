@@ -201,7 +201,7 @@ class _Opener:
     """Opens what `_EveryKey` gives: a text of its own for each key."""
 
     def open(self, _sealed: bytes, key: TokenKey, _purpose: str) -> str:
-        return f"{key.sk}/{key.name.connection}"
+        return f"{key.scope_id}/{key.name.connection}"
 
 
 def _of_connection(ask: Mapping[str, Any], connection: str) -> dict[str, Any]:

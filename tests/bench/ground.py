@@ -91,7 +91,7 @@ class Ground:
             "items": {
                 self.resources.connection_table: {"Keys": [{"pk": item["pk"]}], "ConsistentRead": True},
                 self.resources.token_table: {
-                    "Keys": [{"pk": item["pk"], "sk": item["sk"]}, {"pk": item["pk"], "sk": {"S": "GUARD"}}],
+                    "Keys": [{"pk": item["pk"], "sk": item["sk"]}, {"pk": item["pk"], "sk": {"S": "HEALTH"}}],
                     "ConsistentRead": True,
                 },
             },

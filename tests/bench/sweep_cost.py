@@ -13,9 +13,11 @@ from typing import Any, Final
 from tests.bench.figure import Figure, Tally
 from tests.fakes.world import make_broker
 from tests.simulation.over_dynamodb import dynamodb
+from token_broker.adapters.dynamodb.keys import token_key
 from token_broker.adapters.dynamodb.token_table import due_attributes
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.service.sweep import SWEEP_INTERVAL, sweep
+from token_broker.core.schedule import SWEEP_INTERVAL
+from token_broker.service.sweep import sweep
 
 SIZES: Final = (1_000, 10_000, 100_000)
 DUE: Final = 50
@@ -58,12 +60,13 @@ def _sweep(stored: int, due: int) -> Tally:
             requests = [_put(number, now if number < due else now + timedelta(hours=6)) for number in numbers]
             client.batch_write_item(RequestItems={"TokenTable": requests})
         client.meta.events.register("after-call.dynamodb.Query", count)
-        parts = make_broker(tokens=tokens, connections=connections, clock=lambda: now).context
-        report = sweep(parts, scheduled_at=now, deadline=now + SWEEP_INTERVAL, hands=1)
+        context = make_broker(tokens=tokens, connections=connections, clock=lambda: now).context
+        report = sweep(context, scheduled_at=now, deadline=now + SWEEP_INTERVAL, threads=1)
     assert report.queued == due, report
     return Tally(read=sum(read), queries=len(read), stored=stored)
 
 
 def _put(number: int, due_at: datetime) -> dict[str, Any]:
     key = TokenKey(ConnectionName("unidy", f"shop-{number}"), "users:read")
-    return {"PutRequest": {"Item": {"pk": {"S": key.pk}, "sk": {"S": key.sk}, **due_attributes(key, due_at)}}}
+    pk, sk = token_key(key)
+    return {"PutRequest": {"Item": {"pk": {"S": pk}, "sk": {"S": sk}, **due_attributes(key, due_at)}}}

@@ -1,4 +1,4 @@
-"""A provider's API on loopback that answers as it is told and keeps what came, Authorization included."""
+"""A provider's API on loopback. The test sets its responses and reads its requests, Authorization included."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from local.front import Front, Gateway
 from local.ports import listen
 from local.sigv4 import LOCAL, ReceivedRequest
 
-Reply = tuple[int, dict[str, str], bytes]
-OK: Reply = (200, {}, b"ok")
-REFUSED: Reply = (401, {}, b"")
+ApiResponse = tuple[int, dict[str, str], bytes]
+OK: ApiResponse = (200, {}, b"ok")
+UNAUTHORIZED: ApiResponse = (401, {}, b"")
 
 
 @dataclass(frozen=True)
-class Came:
-    """One request as it arrived."""
+class ApiRequest:
+    """One request that the API received."""
 
     method: str
     path: str
@@ -24,25 +24,25 @@ class Came:
 
     @property
     def token(self) -> str | None:
-        """The token that it carries, whichever way."""
+        """The token in whichever header."""
         key: str | None = self.headers.get("apiKey")
         return key or str(self.headers.get("Authorization", "")).removeprefix("Bearer ") or None
 
 
 class Api(Gateway):
-    """`reply` says what each request gets; `came` holds them. A context of `serve_api` is listening."""
+    """Listens until `close`. `response_to` makes the response to each request; `requests` holds them."""
 
     def __init__(self) -> None:
         super().__init__([], verifier=None, gateway_responses={}, stage="", unsigned_caller=LOCAL)
-        self.came: list[Came] = []
-        self.reply: Callable[[Came], Reply] = lambda _: OK
+        self.requests: list[ApiRequest] = []
+        self.response_to: Callable[[ApiRequest], ApiResponse] = lambda _: OK
         self._front = Front(listen(0), self)
         self.url = self._front.url
 
-    def answer(self, request: ReceivedRequest) -> tuple[int, list[tuple[str, str]], bytes]:
-        came = Came(request.method, request.path, request.headers, request.body)
-        self.came.append(came)
-        status, headers, body = self.reply(came)
+    def respond(self, request: ReceivedRequest) -> tuple[int, list[tuple[str, str]], bytes]:
+        api_request = ApiRequest(request.method, request.path, request.headers, request.body)
+        self.requests.append(api_request)
+        status, headers, body = self.response_to(api_request)
         return status, list(headers.items()), body
 
     def close(self) -> None:
@@ -51,12 +51,12 @@ class Api(Gateway):
     @property
     def tokens(self) -> list[str | None]:
         """The token of each request."""
-        return [came.token for came in self.came]
+        return [request.token for request in self.requests]
 
-    def refuse_tokens(self, *tokens: str) -> None:
-        """These get a 401, and so does a request without a token."""
-        self.reply = lambda came: REFUSED if came.token in (None, *tokens) else OK
+    def reject_tokens(self, *tokens: str) -> None:
+        """Responds with 401 to these tokens and to a request without one."""
+        self.response_to = lambda request: UNAUTHORIZED if request.token in (None, *tokens) else OK
 
 
-def redirect(location: str, status: int = 307) -> Reply:
+def redirect(location: str, status: int = 307) -> ApiResponse:
     return status, {"Location": location}, b""

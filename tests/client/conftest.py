@@ -1,4 +1,4 @@
-"""A provider's API, another host, a stand-in for the broker, and a call through requests, httpx and async httpx."""
+"""A provider's API, another host, a fake broker, and a call through requests, httpx and async httpx."""
 
 import asyncio
 import ssl
@@ -25,53 +25,51 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Api]:
-    """Somebody else's server."""
+def other_host() -> Iterator[Api]:
+    """A server that must never get a token."""
     with closing(Api()) as api:
         yield api
 
 
 @pytest.fixture
 def broker() -> Iterator[FakeBroker]:
-    """What every BrokerAuth asks."""
+    """The broker that every BrokerAuth uses."""
     with FakeBroker() as broker:
         yield broker
 
 
-# Nothing here speaks TLS, and httpx would read the machine's certificates for each client.
+# Nothing here uses TLS. Without this, httpx reads the machine's certificates for each client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
-class BrokerResponse:
-    """What came back, whichever library asked."""
+class Response:
+    """The API's response, from any of the libraries."""
 
     status: int
     text: str
-    statuses: list[int]  # of the answers before it, redirects and replays
+    statuses: list[int]  # of the responses before it: redirects and replays
 
 
-Call = Callable[..., BrokerResponse]
+Call = Callable[..., Response]
 
 
-def with_requests(method: str, url: str, auth: BrokerAuth, **more: Any) -> BrokerResponse:
+def with_requests(method: str, url: str, auth: BrokerAuth, **more: Any) -> Response:
     with requests.Session() as session:
         session.trust_env = False
         response = session.request(method, url, auth=auth, timeout=10, **more)
-        return BrokerResponse(
-            response.status_code, response.text, [earlier.status_code for earlier in response.history]
-        )
+        return Response(response.status_code, response.text, [earlier.status_code for earlier in response.history])
 
 
-def with_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> BrokerResponse:
+def with_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> Response:
     with httpx.Client(verify=NO_TLS, trust_env=False, follow_redirects=True) as client:
-        return _answer(client.request(method, url, auth=auth, **_httpx(more)))
+        return _response(client.request(method, url, auth=auth, **_httpx(more)))
 
 
-def with_async_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> BrokerResponse:
-    async def call() -> BrokerResponse:
+def with_async_httpx(method: str, url: str, auth: BrokerAuth, **more: Any) -> Response:
+    async def call() -> Response:
         async with httpx.AsyncClient(verify=NO_TLS, trust_env=False, follow_redirects=True) as client:
-            return _answer(await client.request(method, url, auth=auth, **_httpx(more)))
+            return _response(await client.request(method, url, auth=auth, **_httpx(more)))
 
     return asyncio.run(call())
 
@@ -80,8 +78,8 @@ def _httpx(more: dict[str, Any]) -> dict[str, Any]:
     return {{"data": "content"}.get(name, name): value for name, value in more.items()}
 
 
-def _answer(response: httpx.Response) -> BrokerResponse:
-    return BrokerResponse(response.status_code, response.text, [earlier.status_code for earlier in response.history])
+def _response(response: httpx.Response) -> Response:
+    return Response(response.status_code, response.text, [earlier.status_code for earlier in response.history])
 
 
 @pytest.fixture(params=[with_requests, with_httpx, with_async_httpx], ids=["requests", "httpx", "async httpx"])

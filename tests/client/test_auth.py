@@ -1,6 +1,8 @@
-"""BrokerAuth in requests and httpx: the token's headers where they belong, and one replay of what the API refused."""
+"""BrokerAuth in requests and httpx: which requests carry the token, and the one replay after a 401."""
 
+import copy
 import io
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Barrier, Thread
@@ -10,24 +12,27 @@ import pytest
 import requests
 
 from token_broker_client import BrokerAuth, BrokerRefused
-from token_broker_client.auth import origins
+from token_broker_client.auth import origin
+from token_broker_client.httpx_auth import HttpxAuth
 from token_broker_client.testing import FakeBroker
 
-from .api import OK, REFUSED, Api, Came, Reply, redirect
-from .conftest import Call, with_httpx, with_requests
+from .api import OK, UNAUTHORIZED, Api, ApiRequest, ApiResponse, redirect
+from .conftest import NO_TLS, Call, with_httpx, with_requests
 
-FIRST, SECOND = "fake-unidy-eu-main-1", "fake-unidy-eu-main-2"
+FIRST = "fake-unidy-eu-main-1"
+SECOND = "fake-unidy-eu-main-2"
 UNIDY = ("unidy", "eu-main")
 SELLER = ("unicommerce", "seller-1")
-SELLER_FIRST, SELLER_SECOND = "fake-unicommerce-seller-1-1", "fake-unicommerce-seller-1-2"
+SELLER_FIRST = "fake-unicommerce-seller-1-1"
+SELLER_SECOND = "fake-unicommerce-seller-1-2"
 
 
-def test_each_request_carries_the_token_the_vendors_way(call: Call, api: Api, broker: FakeBroker) -> None:
+def test_each_request_carries_the_token_in_the_vendors_header(call: Call, api: Api, broker: FakeBroker) -> None:
     assert call("GET", f"{api.url}/users", BrokerAuth(*UNIDY)).status == 200
     assert call("GET", f"{api.url}/users", BrokerAuth(*SELLER)).status == 200
-    assert api.came[0].headers["Authorization"] == f"Bearer {FIRST}"
-    assert api.came[1].headers["apiKey"] == SELLER_FIRST
-    assert "Authorization" not in api.came[1].headers
+    assert api.requests[0].headers["Authorization"] == f"Bearer {FIRST}"
+    assert api.requests[1].headers["apiKey"] == SELLER_FIRST
+    assert "Authorization" not in api.requests[1].headers
     assert len(broker.asked) == 2
 
 
@@ -39,30 +44,30 @@ def test_auths_of_one_connection_share_its_token(call: Call, api: Api, broker: F
 
 
 @pytest.mark.parametrize(("name", "first", "second"), [(UNIDY, FIRST, SECOND), (SELLER, SELLER_FIRST, SELLER_SECOND)])
-def test_a_refused_token_is_reported_once_and_the_request_sent_again(
+def test_a_rejected_token_is_reported_once_and_the_request_is_sent_again(
     call: Call, api: Api, broker: FakeBroker, name: tuple[str, str], first: str, second: str
 ) -> None:
-    api.refuse_tokens(first)
+    api.reject_tokens(first)
     auth = BrokerAuth(*name)
-    answer = call("POST", f"{api.url}/users", auth, data=b"a body", headers={"X-Own": "1"})
-    assert (answer.status, answer.text) == (200, "ok")
+    response = call("POST", f"{api.url}/users", auth, data=b"a body", headers={"X-Own": "1"})
+    assert (response.status, response.text) == (200, "ok")
     assert api.tokens == [first, second]
-    assert [came.body for came in api.came] == [b"a body", b"a body"]
-    assert {came.headers["X-Own"] for came in api.came} == {"1"}
+    assert [request.body for request in api.requests] == [b"a body", b"a body"]
+    assert {request.headers["X-Own"] for request in api.requests} == {"1"}
     assert len(broker.reported) == 1
     assert call("GET", api.url, auth).status == 200
     assert len(broker.asked) == 2
 
 
-def test_a_second_refusal_is_the_answer(call: Call, api: Api, broker: FakeBroker) -> None:
-    api.reply = lambda _: REFUSED
+def test_a_second_401_is_returned(call: Call, api: Api, broker: FakeBroker) -> None:
+    api.response_to = lambda _: UNAUTHORIZED
     assert call("GET", api.url, BrokerAuth(*UNIDY)).status == 401
     assert api.tokens == [FIRST, SECOND]
     assert len(broker.reported) == 1
 
 
-def test_without_another_token_the_refusal_is_the_answer(call: Call, api: Api, broker: FakeBroker) -> None:
-    api.reply = lambda _: REFUSED
+def test_without_another_token_the_401_is_returned(call: Call, api: Api, broker: FakeBroker) -> None:
+    api.response_to = lambda _: UNAUTHORIZED
     auth = BrokerAuth(*UNIDY)
     auth.token()
     broker.fail("too_many_rejections", retry_after=30)
@@ -78,19 +83,19 @@ def test_the_same_token_reissued_is_not_sent_again(
     call: Call, api: Api, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Commerce Layer's 401 also means "no permission", and it issues the same token until its last 15 minutes."""
-    api.reply = lambda _: REFUSED
+    api.response_to = lambda _: UNAUTHORIZED
     auth = BrokerAuth(*UNIDY)
-    answer = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1)
+    token = broker._respond("/v1/tokens/unidy/eu-main", {}, timeout_s=1)
     asked: list[object] = []
 
     def same_again(_path: str, query: object, **_: object) -> object:
         asked.append(query)
-        return answer
+        return token
 
-    monkeypatch.setattr(broker, "_ask", same_again)
+    monkeypatch.setattr(broker, "_get", same_again)
     assert [call("GET", api.url, auth).status for _ in range(3)] == [401] * 3
     assert api.tokens == [FIRST] * 3
-    assert len(asked) == 2, "the token, and one report of it"
+    assert len(asked) == 2, "one request for the token, and one report of it"
 
 
 @pytest.mark.parametrize(
@@ -105,67 +110,72 @@ def test_the_same_token_reissued_is_not_sent_again(
         (407, "", False),
     ],
 )
-def test_which_answers_count_as_a_refused_token(
+def test_which_responses_count_as_a_rejected_token(
     call: Call, api: Api, broker: FakeBroker, status: int, challenge: str, reported: bool
 ) -> None:
-    api.reply = lambda came: (status, {"WWW-Authenticate": challenge}, b"") if came.token == FIRST else OK
+    api.response_to = lambda request: (status, {"WWW-Authenticate": challenge}, b"") if request.token == FIRST else OK
     assert call("GET", api.url, BrokerAuth(*UNIDY)).status == (200 if reported else status)
     assert len(broker.reported) == reported
 
 
 def test_a_redirect_within_the_origin_keeps_the_token(call: Call, api: Api, broker: FakeBroker) -> None:
-    def reply(came: Came) -> Reply:
-        if came.path == "/old":
+    def respond(request: ApiRequest) -> ApiResponse:
+        if request.path == "/old":
             return redirect(f"{api.url}/new")
-        return OK if came.token else REFUSED
+        return OK if request.token else UNAUTHORIZED
 
-    api.reply = reply
+    api.response_to = respond
     for name in (UNIDY, SELLER):
-        api.came.clear()
-        answer = call("POST", f"{api.url}/old", BrokerAuth(*name), data=b"body")
-        assert (answer.status, answer.text) == (200, "ok")
-        assert api.came[-1].path == "/new"
-        assert api.came[-1].body == b"body"
+        api.requests.clear()
+        response = call("POST", f"{api.url}/old", BrokerAuth(*name), data=b"body")
+        assert (response.status, response.text) == (200, "ok")
+        assert api.requests[-1].path == "/new"
+        assert api.requests[-1].body == b"body"
     assert broker.reported == []
 
 
 @pytest.mark.parametrize("name", [UNIDY, SELLER], ids=["Authorization", "apiKey"])
-@pytest.mark.parametrize("form", ["{elsewhere}/x", "//{host}/x", "http://localhost:{port}/x"])
+@pytest.mark.parametrize("form", ["{other_host}/x", "//{host}/x", "http://localhost:{port}/x"])
 def test_another_host_never_gets_the_token(
-    call: Call, api: Api, elsewhere: Api, broker: FakeBroker, name: tuple[str, str], form: str
+    call: Call, api: Api, other_host: Api, broker: FakeBroker, name: tuple[str, str], form: str
 ) -> None:
-    host = elsewhere.url.removeprefix("http://")
-    location = form.format(elsewhere=elsewhere.url, host=host, port=host.partition(":")[2])
-    api.reply = lambda _: redirect(location, 302)
-    elsewhere.reply = lambda _: REFUSED
+    host = other_host.url.removeprefix("http://")
+    location = form.format(other_host=other_host.url, host=host, port=host.partition(":")[2])
+    api.response_to = lambda _: redirect(location, 302)
+    other_host.response_to = lambda _: UNAUTHORIZED
     assert call("GET", f"{api.url}/file", BrokerAuth(*name)).status == 401
-    assert elsewhere.tokens == [None]
-    assert broker.reported == [], "the refusal of another host says nothing of the token"
+    assert other_host.tokens == [None]
+    assert broker.reported == [], "a 401 of another host says nothing about the token"
 
 
 @pytest.mark.parametrize("name", [UNIDY, SELLER], ids=["Authorization", "apiKey"])
-def test_another_host_cannot_aim_the_token(
-    call: Call, api: Api, elsewhere: Api, broker: FakeBroker, name: tuple[str, str]
+def test_another_host_cannot_redirect_the_token_back(
+    call: Call, api: Api, other_host: Api, broker: FakeBroker, name: tuple[str, str]
 ) -> None:
-    def reply(came: Came) -> Reply:
-        return redirect(f"{elsewhere.url}/there") if came.path == "/start" else REFUSED
+    def respond(request: ApiRequest) -> ApiResponse:
+        return redirect(f"{other_host.url}/there") if request.path == "/start" else UNAUTHORIZED
 
-    api.reply = reply
-    elsewhere.reply = lambda _: redirect(f"{api.url}/delete-all")
+    api.response_to = respond
+    other_host.response_to = lambda _: redirect(f"{api.url}/delete-all")
     assert call("POST", f"{api.url}/start", BrokerAuth(*name)).status == 401
-    assert [(came.path, came.token is None) for came in api.came] == [("/start", False), ("/delete-all", True)]
-    assert elsewhere.tokens == [None]
+    assert [(request.path, request.token is None) for request in api.requests] == [
+        ("/start", False),
+        ("/delete-all", True),
+    ]
+    assert other_host.tokens == [None]
     assert broker.reported == []
 
 
 @pytest.mark.parametrize("name", [UNIDY, SELLER], ids=["Authorization", "apiKey"])
-def test_a_replay_that_is_redirected_elsewhere_goes_without_the_token(
-    call: Call, api: Api, elsewhere: Api, broker: FakeBroker, name: tuple[str, str]
+def test_a_replay_that_is_redirected_to_another_host_carries_no_token(
+    call: Call, api: Api, other_host: Api, broker: FakeBroker, name: tuple[str, str]
 ) -> None:
-    api.reply = lambda came: REFUSED if (came.token or "").endswith("-1") else redirect(f"{elsewhere.url}/file", 302)
+    api.response_to = lambda request: (
+        UNAUTHORIZED if (request.token or "").endswith("-1") else redirect(f"{other_host.url}/file", 302)
+    )
     assert call("GET", f"{api.url}/file", BrokerAuth(*name)).status == 200
-    assert len(api.came) == 2
-    assert elsewhere.tokens == [None]
+    assert len(api.requests) == 2
+    assert other_host.tokens == [None]
     assert len(broker.reported) == 1
 
 
@@ -173,19 +183,21 @@ def test_a_replay_that_is_redirected_elsewhere_goes_without_the_token(
 def test_a_replay_that_is_redirected_within_the_origin_keeps_the_new_token(
     call: Call, api: Api, broker: FakeBroker, name: tuple[str, str]
 ) -> None:
-    def reply(came: Came) -> Reply:
-        if came.token is None or came.token.endswith("-1"):
-            return REFUSED
-        return redirect(f"{api.url}/new") if came.path == "/old" else OK
+    def respond(request: ApiRequest) -> ApiResponse:
+        if request.token is None or request.token.endswith("-1"):
+            return UNAUTHORIZED
+        return redirect(f"{api.url}/new") if request.path == "/old" else OK
 
-    api.reply = reply
+    api.response_to = respond
     assert call("GET", f"{api.url}/old", BrokerAuth(*name)).status == 200
-    assert (api.came[-1].path, (api.came[-1].token or "")[-2:]) == ("/new", "-2")
+    assert (api.requests[-1].path, (api.requests[-1].token or "")[-2:]) == ("/new", "-2")
     assert len(broker.reported) == 1
 
 
 def test_a_request_is_replayed_once_along_all_its_redirects(call: Call, api: Api, broker: FakeBroker) -> None:
-    api.reply = lambda came: redirect(f"{api.url}/new") if (came.path, came.token) == ("/old", SECOND) else REFUSED
+    api.response_to = lambda request: (
+        redirect(f"{api.url}/new") if (request.path, request.token) == ("/old", SECOND) else UNAUTHORIZED
+    )
     assert call("GET", f"{api.url}/old", BrokerAuth(*UNIDY)).status == 401
     assert api.tokens == [FIRST, SECOND, SECOND]
     assert len(broker.reported) == 1
@@ -205,19 +217,19 @@ def test_a_request_is_replayed_once_along_all_its_redirects(call: Call, api: Api
         "file:///etc/passwd",
     ],
 )
-def test_what_another_origin_is(url: str) -> None:
-    assert origins(url) != origins("http://api.example/")
+def test_these_urls_have_another_origin(url: str) -> None:
+    assert origin(url) != origin("http://api.example/")
 
 
-def test_what_the_same_origin_is() -> None:
-    assert origins("http://api.example/x?y") == origins("HTTP://API.example:80/") != origins("http://api.example:81")
+def test_these_urls_have_the_same_origin() -> None:
+    assert origin("http://api.example/x?y") == origin("HTTP://API.example:80/") != origin("http://api.example:81")
 
 
-def test_the_brokers_refusal_is_raised(call: Call, api: Api, broker: FakeBroker) -> None:
+def test_the_brokers_error_is_raised(call: Call, api: Api, broker: FakeBroker) -> None:
     broker.fail("caller_not_allowed", detail="arn:aws:iam::123456789012:role/other")
     with pytest.raises(BrokerRefused, match="caller_not_allowed: arn:aws:iam::123456789012:role/other"):
         call("GET", api.url, BrokerAuth(*UNIDY))
-    assert api.came == []
+    assert api.requests == []
 
 
 class Once:
@@ -236,25 +248,25 @@ class Once:
 
 
 @pytest.mark.parametrize("call", [with_requests, with_httpx], ids=["requests", "httpx"])
-def test_a_body_that_is_gone_is_not_sent_again_and_the_token_is_reported(
+def test_a_body_that_cannot_be_sent_again_is_not_and_the_token_is_reported(
     call: Call, api: Api, broker: FakeBroker
 ) -> None:
-    api.refuse_tokens(FIRST)
+    api.reject_tokens(FIRST)
     auth = BrokerAuth(*UNIDY)
     assert call("POST", api.url, auth, data=Once(b"body"), headers={"Content-Length": "4"}).status == 401
-    assert [came.body for came in api.came] == [b"body"]
+    assert [request.body for request in api.requests] == [b"body"]
     assert len(broker.reported) == 1
     assert call("POST", api.url, auth, data=Once(b"body"), headers={"Content-Length": "4"}).status == 200
 
 
-def test_requests_sends_a_file_again_from_where_it_stood(api: Api, broker: FakeBroker, tmp_path: Path) -> None:
-    api.refuse_tokens(FIRST)
+def test_requests_sends_a_file_again_from_its_first_position(api: Api, broker: FakeBroker, tmp_path: Path) -> None:
+    api.reject_tokens(FIRST)
     path = tmp_path / "body"
     path.write_bytes(b"skipped|the rest")
     with path.open("rb") as file:
         file.seek(8)
         assert with_requests("PUT", api.url, BrokerAuth(*UNIDY), data=file).status == 200
-    assert [came.body for came in api.came] == [b"the rest", b"the rest"]
+    assert [request.body for request in api.requests] == [b"the rest", b"the rest"]
     with io.BytesIO(b"form") as file:
         assert with_requests("POST", api.url, BrokerAuth(*UNIDY), files={"f": file}).status == 200
     assert len(broker.reported) == 1
@@ -264,9 +276,9 @@ def test_a_session_keeps_its_auth_over_many_requests(api: Api, broker: FakeBroke
     with requests.Session() as session:
         session.trust_env = False
         session.auth = BrokerAuth(*UNIDY)
-        api.refuse_tokens(FIRST)
+        api.reject_tokens(FIRST)
         assert session.get(api.url, timeout=10).status_code == 200
-        api.refuse_tokens(FIRST, SECOND)
+        api.reject_tokens(FIRST, SECOND)
         assert session.get(api.url, timeout=10).status_code == 200
     assert len(broker.reported) == 2
 
@@ -275,37 +287,37 @@ def test_a_prepared_request_can_be_sent_twice(api: Api, broker: FakeBroker) -> N
     with requests.Session() as session:
         session.trust_env = False
         prepared = session.prepare_request(requests.Request("GET", api.url, auth=BrokerAuth(*UNIDY)))
-        api.refuse_tokens(FIRST)
+        api.reject_tokens(FIRST)
         assert session.send(prepared, timeout=10).status_code == 200
-        api.refuse_tokens(FIRST, SECOND)
+        api.reject_tokens(FIRST, SECOND)
         assert session.send(prepared, timeout=10).status_code == 200
     assert len(broker.reported) == 2
 
 
 @pytest.mark.usefixtures("broker")
-def test_a_prepared_request_that_was_redirected_elsewhere_has_its_token_again(api: Api, elsewhere: Api) -> None:
-    api.reply = lambda _: redirect(elsewhere.url, 302)
+def test_a_prepared_request_that_was_redirected_to_another_host_gets_its_token_again(api: Api, other_host: Api) -> None:
+    api.response_to = lambda _: redirect(other_host.url, 302)
     with requests.Session() as session:
         session.trust_env = False
         prepared = session.prepare_request(requests.Request("GET", api.url, auth=BrokerAuth(*SELLER)))
         for _ in range(2):
             session.send(prepared, timeout=10)
     assert api.tokens == [SELLER_FIRST, SELLER_FIRST]
-    assert elsewhere.tokens == [None, None]
+    assert other_host.tokens == [None, None]
 
 
-def test_threads_that_are_refused_together_make_one_report(api: Api, broker: FakeBroker) -> None:
+def test_threads_that_get_a_401_together_make_one_report(api: Api, broker: FakeBroker) -> None:
     auth = BrokerAuth(*UNIDY)
     auth.token()
     barrier = Barrier(20)
 
-    def reply(came: Came) -> Reply:
-        if came.token == FIRST:
+    def respond(request: ApiRequest) -> ApiResponse:
+        if request.token == FIRST:
             barrier.wait(10)
-            return REFUSED
+            return UNAUTHORIZED
         return OK
 
-    api.reply = reply
+    api.response_to = respond
     statuses: list[int] = []
     threads = [Thread(target=lambda: statuses.append(with_requests("GET", api.url, auth).status)) for _ in range(20)]
     for thread in threads:
@@ -316,7 +328,7 @@ def test_threads_that_are_refused_together_make_one_report(api: Api, broker: Fak
     assert len(broker.reported) == 1
 
 
-def test_an_auth_says_nothing_secret_of_itself_and_reads_nothing_when_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repr_of_an_auth_has_no_secret_and_making_one_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKEN_BROKER_URL", raising=False)
     assert repr(BrokerAuth(*UNIDY, scope="users:read")) == "BrokerAuth('unidy', 'eu-main', scope='users:read')"
     with FakeBroker() as broker:
@@ -325,7 +337,25 @@ def test_an_auth_says_nothing_secret_of_itself_and_reads_nothing_when_made(monke
     assert "token_id=" in shown
 
 
-def test_an_auth_made_before_httpx_was_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_auth_can_be_pickled_and_copied(call: Call, api: Api, broker: FakeBroker) -> None:
+    auth = BrokerAuth(*UNIDY, scope="users:read")
+    for other in (pickle.loads(pickle.dumps(auth)), copy.deepcopy(auth)):  # noqa: S301  # its own pickle
+        assert isinstance(other, BrokerAuth)
+        assert repr(other) == repr(auth)
+        assert call("GET", api.url, other).status == 200
+    assert [asked.scope for asked in broker.asked] == ["users:read"]
+
+
+def test_httpx_auth_replaces_a_rejected_token_too(api: Api, broker: FakeBroker) -> None:
+    api.reject_tokens(FIRST)
+    auth = HttpxAuth(*UNIDY)
+    with httpx.Client(verify=NO_TLS, trust_env=False) as client:
+        assert client.get(api.url, auth=auth).status_code == 200
+    assert api.tokens == [FIRST, SECOND]
+    assert len(broker.reported) == 1
+
+
+def test_an_auth_made_before_httpx_was_imported_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.delitem(__import__("sys").modules, "httpx")
         auth = BrokerAuth(*UNIDY)

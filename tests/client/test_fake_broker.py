@@ -1,4 +1,4 @@
-"""FakeBroker does for a consumer's tests what its docstring says."""
+"""FakeBroker in the tests of a service."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from token_broker_client.client import shared_broker
 from token_broker_client.testing import Asked, FakeBroker
 
 
-def test_it_stands_in_for_every_auths_broker_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_replaces_every_auths_broker_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKEN_BROKER_URL", raising=False)
     auth = BrokerAuth("unidy", "eu-main", scope="users:read")
     with FakeBroker() as outer:
@@ -20,14 +20,14 @@ def test_it_stands_in_for_every_auths_broker_until_the_block_ends(monkeypatch: p
         shared_broker()
 
 
-def test_it_can_be_given_to_one_auth() -> None:
+def test_it_can_be_passed_to_one_auth() -> None:
     fake = FakeBroker(api_base_url="https://api.example", headers={"own": {"X-Key": "key {token}"}})
     token = BrokerAuth("own", "main", broker=fake).token()
     assert token.headers == {"X-Key": "key fake-own-main-1"}
     assert token.api_base_url == "https://api.example"
 
 
-def test_it_fails_as_told_and_pauses_take_no_time() -> None:
+def test_it_fails_as_set_and_pauses_take_no_time() -> None:
     fake = FakeBroker()
     fake.fail("provider_unavailable", times=2, retry_after=5)
     fake.fail("unreachable")
@@ -37,7 +37,7 @@ def test_it_fails_as_told_and_pauses_take_no_time() -> None:
         fake.fail("no_such_code")
 
 
-def test_it_renews_as_the_broker_does() -> None:
+def test_it_renews_like_the_broker() -> None:
     fake = FakeBroker(lifetime_s=600)
     tokens = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""TokenBroker against the front: what it asks is signed as API Gateway checks it, and what it gets is told whole."""
+"""TokenBroker against the local API Gateway: signed requests, and every kind of response."""
 
 import json
 import os
@@ -26,13 +26,13 @@ UNIDY = ("unidy", "eu-main")
 
 
 class Broker:
-    """Stands for the broker's function: keeps the events, and answers as it was told to."""
+    """A fake of the broker's function. Keeps the events. The test sets its response."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.status = 200
         self.headers: dict[str, str] = {}
-        self.body = json.dumps(FakeBroker()._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1))
+        self.body = json.dumps(FakeBroker()._respond("/v1/tokens/unidy/eu-main", {}, timeout_s=1))
 
     def invoke(self, event: Any) -> Any:
         self.events.append(event)
@@ -67,7 +67,7 @@ def client(url: str) -> Iterator[TokenBroker]:
         yield client
 
 
-def test_a_token_comes_as_the_broker_describes_it(client: TokenBroker, broker: Broker) -> None:
+def test_a_token_has_the_fields_of_the_brokers_response(client: TokenBroker, broker: Broker) -> None:
     token = client.token(*UNIDY)
     assert token.headers == {"Authorization": "Bearer fake-unidy-eu-main-1"}
     assert token.access_token == "fake-unidy-eu-main-1"
@@ -78,7 +78,7 @@ def test_a_token_comes_as_the_broker_describes_it(client: TokenBroker, broker: B
     assert event["headers"]["User-Agent"].startswith("token-broker-client/")
 
 
-def test_what_is_asked_for_is_signed_with_the_rest(client: TokenBroker, broker: Broker) -> None:
+def test_the_query_is_signed(client: TokenBroker, broker: Broker) -> None:
     client.token(*UNIDY, scope="users:read api://x/.default", min_ttl=0, rejected="9f86d081884c7d65")
     assert broker.events[0]["queryStringParameters"] == {
         "scope": "users:read api://x/.default",
@@ -87,19 +87,19 @@ def test_what_is_asked_for_is_signed_with_the_rest(client: TokenBroker, broker: 
     }
 
 
-def test_a_name_cannot_leave_its_place_in_the_path(client: TokenBroker, broker: Broker) -> None:
+def test_a_name_is_escaped_in_the_path(client: TokenBroker, broker: Broker) -> None:
     client.token("unidy", "a/../b?c")
     assert broker.events[0]["path"] == "/v1/tokens/unidy/a%2F..%2Fb%3Fc"
 
 
-def test_a_wrong_key_is_api_gateways_refusal(url: str, broker: Broker) -> None:
-    with pytest.raises(errors.AccessDenied) as refused:
+def test_a_wrong_key_is_access_denied(url: str, broker: Broker) -> None:
+    with pytest.raises(errors.AccessDenied) as raised:
         TokenBroker(url, session=session("wrong")).token(*UNIDY)
-    assert (refused.value.status, refused.value.code) == (403, "access_denied")
+    assert (raised.value.status, raised.value.code) == (403, "access_denied")
     assert not broker.events
 
 
-def test_the_credentials_and_url_of_the_environment_are_used(
+def test_credentials_and_url_come_from_the_environment(
     url: str, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
@@ -115,13 +115,14 @@ def test_the_credentials_and_url_of_the_environment_are_used(
     assert len(broker.events) == 1
 
 
-def test_a_refusal_tells_its_code_and_when_to_ask_again(client: TokenBroker, broker: Broker) -> None:
-    broker.status, broker.headers = 503, {"Retry-After": "60"}
+def test_an_error_has_its_code_and_when_to_retry(client: TokenBroker, broker: Broker) -> None:
+    broker.status = 503
+    broker.headers = {"Retry-After": "60"}
     broker.body = json.dumps({"code": "provider_unavailable", "detail": "it is down", "provider_error": "x"})
-    with pytest.raises(errors.ProviderUnavailable, match="503 provider_unavailable: it is down") as refused:
+    with pytest.raises(errors.ProviderUnavailable, match="503 provider_unavailable: it is down") as raised:
         client.token(*UNIDY)
-    assert refused.value.retry_after == 60
-    assert refused.value.provider_error == "x"
+    assert raised.value.retry_after == 60
+    assert raised.value.provider_error == "x"
     assert len(broker.events) == 1
 
 
@@ -129,23 +130,27 @@ def test_a_refusal_tells_its_code_and_when_to_ask_again(client: TokenBroker, bro
     ("status", "body", "error"),
     [(502, "<html>", BrokerRefused), (200, "[]", BrokerRefused), (200, "{}", BrokerRefused), (307, "", BrokerRefused)],
 )
-def test_an_answer_of_something_in_between_is_a_refusal(
+def test_a_response_that_is_not_the_brokers_is_an_error(
     client: TokenBroker, broker: Broker, status: int, body: str, error: type[BrokerRefused]
 ) -> None:
-    broker.status, broker.body, broker.headers = status, body, {"Location": "http://127.0.0.1:9/"}
-    with pytest.raises(error) as refused:
+    broker.status = status
+    broker.body = body
+    broker.headers = {"Location": "http://127.0.0.1:9/"}
+    with pytest.raises(error) as raised:
         client.token(*UNIDY)
-    assert (refused.value.status, refused.value.code, refused.value.retry_after) == (status, "unknown", None)
+    assert (raised.value.status, raised.value.code, raised.value.retry_after) == (status, "unknown", None)
     assert len(broker.events) == 1
 
 
-def test_a_refusal_without_a_code_that_may_pass_is_tried_again(client: TokenBroker, broker: Broker) -> None:
-    broker.status, broker.body, broker.headers = 503, "", {"Retry-After": "3600"}
+def test_a_503_without_a_code_is_try_later(client: TokenBroker, broker: Broker) -> None:
+    broker.status = 503
+    broker.body = ""
+    broker.headers = {"Retry-After": "3600"}
     with pytest.raises(TryLater):
         client.token(*UNIDY)
 
 
-def test_a_connection_is_kept_and_a_closed_one_replaced(url: str, broker: Broker) -> None:
+def test_an_http_connection_stays_open_and_a_closed_one_is_replaced(url: str, broker: Broker) -> None:
     http = urllib3.PoolManager()
     with closing(TokenBroker(url, session=session(), http=http)) as client:
         for name in ("one", "two", "three"):
@@ -157,7 +162,7 @@ def test_a_connection_is_kept_and_a_closed_one_replaced(url: str, broker: Broker
     assert len(broker.events) == 4
 
 
-def test_a_broker_that_is_not_there_is_unreachable() -> None:
+def test_a_broker_that_does_not_listen_is_unreachable() -> None:
     listener = listen(0)
     port = port_of(listener)
     listener.close()
@@ -177,7 +182,7 @@ def test_a_broker_that_is_not_there_is_unreachable() -> None:
         "ftp://127.1.1.1x",
     ],
 )
-def test_a_url_that_would_carry_tokens_in_the_clear_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_would_send_tokens_unencrypted_is_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKEN_BROKER_URL", raising=False)
     with pytest.raises(ClientNotConfigured):
         TokenBroker(url)
@@ -194,17 +199,18 @@ def test_a_url_that_would_carry_tokens_in_the_clear_is_refused(url: str, monkeyp
         ("abc.execute-api.eu-west-1.amazonaws.com.example.com", None),
     ],
 )
-def test_the_region_is_the_one_in_the_urls_host(host: str, region: str | None) -> None:
+def test_the_region_comes_from_the_urls_host(host: str, region: str | None) -> None:
     found = REGION_IN_HOST.search(host)
     assert (found.group(1) if found else None) == region
 
 
-def test_that_region_signs_before_the_sessions_and_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_urls_region_goes_before_the_sessions_and_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     def signed(url: str, region: str | None = None, of_session: str | None = REGION) -> str:
         keys = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=of_session)
         return Endpoint(url, session=keys, region=region)._signed("GET", url, {}, b"")["Authorization"].split("/")[2]
 
-    api_gateways, own = "https://abc.execute-api.us-east-1.amazonaws.com/api", "https://tokens.example.com"
+    api_gateways = "https://abc.execute-api.us-east-1.amazonaws.com/api"
+    own = "https://tokens.example.com"
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
@@ -214,7 +220,9 @@ def test_that_region_signs_before_the_sessions_and_the_environments(monkeypatch:
     assert signed(own, of_session=None) == "eu-central-1"
 
 
-def test_a_client_without_a_region_or_credentials_is_told_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_without_a_region_or_credentials_raises_client_not_configured(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -232,9 +240,9 @@ def test_a_client_without_a_region_or_credentials_is_told_so(url: str, monkeypat
 
 def test_a_forked_child_starts_without_the_parents_connections_and_locks(client: TokenBroker, broker: Broker) -> None:
     client.token(*UNIDY)
-    pool, lock = client._endpoint._http, client._lock
-    with lock:  # as if another thread held it when the process forked
-        client.start_afresh()
+    pool = client._endpoint._http
+    with client._lock:  # as if another thread held it at the fork
+        client.reset_after_fork()
         assert client.kept(*UNIDY) is None
     assert client._endpoint._http is not pool
     client.token(*UNIDY)
@@ -248,4 +256,4 @@ def test_every_code_that_a_token_request_can_get_has_its_class() -> None:
     further = {"gateway_timeout": ("GatewayTimeout", 504), "internal_error": ("InternalError", 500)}
     expected = {code: it for code, it in (ours | gateways | further).items() if code not in of_other_routes}
     assert {code: (kind.__name__, STATUS[code]) for code, kind in errors._CLASSES.items()} == expected
-    assert type(errors.refusal(418, {"code": "of_a_newer_broker"})) is BrokerRefused
+    assert type(errors.error_for_problem(418, {"code": "of_a_newer_broker"})) is BrokerRefused

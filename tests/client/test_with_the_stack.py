@@ -1,4 +1,4 @@
-"""A service's own code against the whole local stack: real functions, real signatures, the simulated providers."""
+"""A service that uses the client, against the local stack: real functions and signatures, simulated providers."""
 
 import json
 import threading
@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @dataclass(frozen=True)
 class Connection:
-    """A connection of the test's own, so that no instance remembers a token of it, and the provider behind it."""
+    """A new connection, so that no instance has a token of it, and its simulated provider."""
 
     simulator: Simulator
     name: str
@@ -52,7 +52,7 @@ class Connection:
 
 
 def connect(running: Stack, provider: str) -> Connection:
-    """Made as a platform engineer makes it."""
+    """Adds a connection like a platform engineer does."""
     simulator = running.providers.simulator(provider)
     simulator.reset()
     name = f"test-{uuid.uuid4().hex[:8]}"
@@ -73,7 +73,7 @@ def connection(request: pytest.FixtureRequest, running: Stack) -> Connection:
 
 
 class Counted:
-    """The function, behind a gateway of its own, that counts what it is asked, and fails first if it is told to."""
+    """Passes requests on to the function and counts them. The next `failing` requests get a 503 instead."""
 
     def __init__(self, function: Any) -> None:
         self.asked: list[dict[str, str]] = []
@@ -86,18 +86,18 @@ class Counted:
             self.asked.append(event["queryStringParameters"] or {})
             failing, self.failing = self.failing, max(self.failing - 1, 0)
         if failing:
-            body = json.dumps({"code": "broker_unavailable", "status": 503, "detail": "as told"})
+            body = json.dumps({"code": "broker_unavailable", "status": 503, "detail": "set by the test"})
             return {"statusCode": 503, "headers": {"Retry-After": "1"}, "body": body}
         return self._function.invoke(event)
 
     @property
-    def reports(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [query["rejected"] for query in self.asked if "rejected" in query]
 
 
 @pytest.fixture
 def broker(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
-    """The broker, as the environment of a service names it."""
+    """The broker that a service's environment variables name."""
     counted = Counted(running.pools[FUNCTION])
     gateway = Gateway(
         [Route("GET", ROUTE, counted)],
@@ -121,9 +121,9 @@ def broker(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]
 
 def test_a_service_calls_each_providers_protected_resource(connection: Connection, broker: Counted) -> None:
     auth = connection.auth()
-    answers = [requests.get(connection.resource, auth=auth, timeout=10) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200] * 3
-    assert answers[0].json()["token_id"] == auth.token().token_id
+    responses = [requests.get(connection.resource, auth=auth, timeout=10) for _ in range(3)]
+    assert [response.status_code for response in responses] == [200] * 3
+    assert responses[0].json()["token_id"] == auth.token().token_id
     assert len(broker.asked) == 1
 
 
@@ -131,7 +131,7 @@ def test_without_the_auth_there_is_a_401(connection: Connection) -> None:
     assert requests.get(connection.resource, timeout=10).status_code == 401
 
 
-def test_a_token_that_the_provider_revokes_is_replaced_unseen(
+def test_a_service_does_not_notice_that_the_provider_revoked_its_token(
     connection: Connection, broker: Counted, call: Call
 ) -> None:
     auth = connection.auth()
@@ -139,13 +139,13 @@ def test_a_token_that_the_provider_revokes_is_replaced_unseen(
     revoked = auth.token().token_id
     assert connection.simulator.revoke_tokens() >= 1
     assert [call("GET", connection.resource, auth).status for _ in range(2)] == [200, 200]
-    assert broker.reports == [revoked]
+    assert broker.reported == [revoked]
     assert len(broker.asked) == 2
     report = connection.simulator.report()
     assert (report["resource_requests"], report["resource_refused"], report["issued"]) == (4, 1, 2)
 
 
-def test_a_broker_that_answers_503_twice_is_not_seen(connection: Connection, broker: Counted) -> None:
+def test_a_service_does_not_notice_two_503_of_the_broker(connection: Connection, broker: Counted) -> None:
     pauses: list[float] = []
     broker.failing = 2
     auth = connection.auth(broker=TokenBroker(sleep=pauses.append))
@@ -154,14 +154,14 @@ def test_a_broker_that_answers_503_twice_is_not_seen(connection: Connection, bro
     assert len(broker.asked) == 3
 
 
-def test_a_report_that_meets_503_twice_is_not_seen(connection: Connection, broker: Counted) -> None:
+def test_a_service_does_not_notice_two_503_for_a_report(connection: Connection, broker: Counted) -> None:
     auth = connection.auth(broker=TokenBroker(sleep=lambda _: None))
     assert requests.get(connection.resource, auth=auth, timeout=10).status_code == 200
     connection.simulator.revoke_tokens()
     broker.failing = 2
     assert requests.get(connection.resource, auth=auth, timeout=10).status_code == 200
     assert len(broker.asked) == 4
-    assert len(set(broker.reports)) == 1
+    assert len(set(broker.reported)) == 1
 
 
 def test_fifty_threads_that_start_at_once_make_one_call(connection: Connection, broker: Counted) -> None:
@@ -197,12 +197,12 @@ def test_fifty_threads_that_lose_their_token_at_once_make_one_report(running: St
     with ThreadPoolExecutor(50) as threads:
         statuses = [thread.result(60) for thread in [threads.submit(service) for _ in range(50)]]
     assert Counter(statuses) == {200: 50}
-    assert len(broker.reports) == 1
+    assert len(broker.reported) == 1
 
 
-def test_a_refusal_of_the_broker_is_told_by_its_code(broker: Counted) -> None:
-    with pytest.raises(BrokerRefused) as refused:
+def test_an_error_of_the_broker_is_raised_as_the_class_of_its_code(broker: Counted) -> None:
+    with pytest.raises(BrokerRefused) as raised:
         requests.get("http://127.0.0.1:9/", auth=BrokerAuth("unidy", "nobodys"), timeout=1)
-    assert refused.value.code == "unknown_connection"
-    assert type(refused.value).__name__ == "UnknownConnection"
+    assert raised.value.code == "unknown_connection"
+    assert type(raised.value).__name__ == "UnknownConnection"
     assert len(broker.asked) == 1

@@ -1,4 +1,4 @@
-"""A world and a broker in it, anew for each test."""
+"""A new world and a broker for each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def world() -> World:
 
 @pytest.fixture
 def broker(world: World) -> Broker:
-    """One instance."""
+    """One broker instance."""
     return world.instance()
 
 

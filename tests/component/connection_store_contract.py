@@ -1,4 +1,4 @@
-"""What every connection store must do. A test module names its store in a fixture `connections`."""
+"""What every connection store must do. A test class inherits the tests and gives the fixture `connections`."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def put(
 
 
 class ConnectionStoreContract:
-    """The source of truth: settings as they were PUT, under a version."""
+    """The source of truth: settings as they were PUT, with a version."""
 
-    def test_settings_come_back_as_they_were_put(self, connections: ConnectionStore) -> None:
+    def test_settings_are_read_as_they_were_put(self, connections: ConnectionStore) -> None:
         name = new_name()
         assert connections.get(name) is None
         assert put(connections, name) is None
         assert connections.get(name) == StoredSettings(name, SETTINGS, "s1")
 
-    def test_a_put_tells_what_stood_there(self, connections: ConnectionStore) -> None:
+    def test_a_put_returns_what_it_replaced(self, connections: ConnectionStore) -> None:
         name = new_name()
         put(connections, name)
         assert put(connections, name, "s2") == StoredSettings(name, SETTINGS, "s1")
 
-    def test_a_put_over_another_version_is_refused(self, connections: ConnectionStore) -> None:
+    def test_a_put_over_another_version_fails(self, connections: ConnectionStore) -> None:
         name = new_name()
         put(connections, name)
         with pytest.raises(ConditionFailed):
@@ -51,27 +51,27 @@ class ConnectionStoreContract:
         assert put(connections, name, "s2", expected="s1") is not None
         assert connections.get(name) == StoredSettings(name, SETTINGS, "s2")
 
-    def test_a_put_over_a_version_is_refused_where_there_is_none(self, connections: ConnectionStore) -> None:
+    def test_a_put_over_a_version_fails_if_there_is_none(self, connections: ConnectionStore) -> None:
         name = new_name()
         with pytest.raises(ConditionFailed):
             put(connections, name, expected="s1")
         assert connections.get(name) is None
 
-    def test_a_put_of_something_new_is_refused_where_something_stands(self, connections: ConnectionStore) -> None:
+    def test_a_put_of_a_new_connection_fails_if_it_exists(self, connections: ConnectionStore) -> None:
         name = new_name()
         assert put(connections, name, absent=True) is None
         with pytest.raises(ConditionFailed):
             put(connections, name, "s2", absent=True)
         assert connections.get(name) == StoredSettings(name, SETTINGS, "s1")
 
-    def test_a_delete_tells_whether_there_was_one(self, connections: ConnectionStore) -> None:
+    def test_a_delete_returns_whether_there_was_one(self, connections: ConnectionStore) -> None:
         name = new_name()
         assert not connections.delete(name, expected=None)
         put(connections, name)
         assert connections.delete(name, expected=None)
         assert connections.get(name) is None
 
-    def test_a_delete_of_another_version_is_refused(self, connections: ConnectionStore) -> None:
+    def test_a_delete_of_another_version_fails(self, connections: ConnectionStore) -> None:
         name = new_name()
         put(connections, name)
         with pytest.raises(ConditionFailed):
@@ -79,7 +79,7 @@ class ConnectionStoreContract:
         assert connections.get(name) is not None
         assert connections.delete(name, expected="s1")
 
-    def test_pages_go_through_all_connections_once(self, connections: ConnectionStore) -> None:
+    def test_pages_list_every_connection_once(self, connections: ConnectionStore) -> None:
         names = [new_name() for _ in range(5)]
         for name in names:
             put(connections, name)
@@ -95,6 +95,6 @@ class ConnectionStoreContract:
         assert set(names) <= set(found)
 
     @pytest.mark.parametrize("cursor", ["nonsense", "ÿ", "QyM", "eA"])
-    def test_a_cursor_that_is_none_is_refused(self, connections: ConnectionStore, cursor: str) -> None:
+    def test_an_invalid_cursor_is_an_error(self, connections: ConnectionStore, cursor: str) -> None:
         with pytest.raises(ValueError, match=r".*"):
             connections.page(2, cursor)

@@ -1,4 +1,4 @@
-"""The in-memory connection store holds the contract of the real one."""
+"""The in-memory connection store passes the contract of the real one."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_a_put_names_every_fault_and_stores_nothing(world: World, broker: Broker
     assert world.connections.get(NAME) is None
 
 
-def test_unknown_names_are_told_apart(broker: Broker) -> None:
+def test_an_unknown_provider_and_an_unknown_connection_are_different_errors(broker: Broker) -> None:
     with pytest.raises(UnknownProvider):
         broker.connections.show(ConnectionName("nobody", "main"))
     with pytest.raises(UnknownConnection):
@@ -69,7 +69,7 @@ def test_unknown_names_are_told_apart(broker: Broker) -> None:
         broker.connections.delete(NAME, expected=None)
 
 
-def test_pages_go_through_all_connections(world: World, broker: Broker) -> None:
+def test_pages_list_all_connections(world: World, broker: Broker) -> None:
     for number in range(5):
         world.connection(connection=f"c{number}")
     found, cursor = [], None
@@ -88,9 +88,11 @@ def test_a_connection_without_tokens_is_idle(broker: Broker, name: ConnectionNam
     assert state_of(broker, name) == "idle"
 
 
-def test_a_connection_with_a_live_token_is_ok_until_it_ends(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    world.ask(broker, name, scope="a")
+def test_a_connection_with_a_live_token_is_ok_until_it_expires(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.get_token(broker, name)
+    world.get_token(broker, name, scope="a")
     state = broker.connections.show(name)
     assert (state.state, state.live) == ("ok", 2)
     assert state.next_expiry == world.clock() + timedelta(hours=1)
@@ -103,10 +105,10 @@ def test_a_connection_with_a_live_token_is_ok_until_it_ends(world: World, broker
 
 
 @pytest.mark.parametrize("outage", ["503", "refused"])
-def test_a_connection_whose_last_attempt_failed_is_failing_although_its_token_lives(
+def test_a_connection_whose_last_request_failed_is_failing_although_its_token_is_valid(
     world: World, broker: Broker, name: ConnectionName, outage: str
 ) -> None:
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.clock.advance(3000)
     world.provider.to = answering(503) if outage == "503" else refusing("invalid_client")
     world.renew(broker, name)
@@ -116,62 +118,62 @@ def test_a_connection_whose_last_attempt_failed_is_failing_although_its_token_li
     assert state.last_failure.at == world.clock()
 
 
-def test_a_success_ends_the_failing(world: World, broker: Broker, name: ConnectionName) -> None:
+def test_a_success_ends_the_state_failing(world: World, broker: Broker, name: ConnectionName) -> None:
     world.provider.to = answering(503)
     with pytest.raises(ProviderError):
-        world.ask(broker, name)
+        world.get_token(broker, name)
     world.provider.to = issuing()
     world.clock.advance(2)
-    world.ask(broker, name)
+    world.get_token(broker, name)
     assert state_of(broker, name) == "ok"
 
 
-def test_a_connection_without_secret_is_misconfigured_once_it_was_asked_for(
+def test_a_connection_without_secret_is_misconfigured_after_the_first_request(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
     world.secrets.delete(name)
     with pytest.raises(ConnectionMisconfigured):
-        world.ask(broker, name)
+        world.get_token(broker, name)
     assert state_of(broker, name) == "misconfigured"
 
 
-def test_settings_that_were_broken_by_hand_are_misconfigured(
+def test_a_connection_with_invalid_stored_settings_is_misconfigured(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
     world.settings(name, token_url="ftp://x")
     assert state_of(broker, name) == "misconfigured"
 
 
-def test_a_suspended_connection_says_so_before_all_else(world: World, broker: Broker, name: ConnectionName) -> None:
+def test_the_state_suspended_comes_before_all_others(world: World, broker: Broker, name: ConnectionName) -> None:
     world.provider.to = answering(503)
     with pytest.raises(ProviderError):
-        world.ask(broker, name)
+        world.get_token(broker, name)
     world.settings(name, suspended=True)
     assert state_of(broker, name) == "suspended"
 
 
-def test_a_failure_under_other_settings_counts_no_more(world: World, broker: Broker, name: ConnectionName) -> None:
+def test_a_failure_under_other_settings_does_not_count(world: World, broker: Broker, name: ConnectionName) -> None:
     world.provider.to = refusing("invalid_request")
     with pytest.raises(ProviderError):
-        world.ask(broker, name)
+        world.get_token(broker, name)
     world.settings(name, client_auth="form")
     assert state_of(broker, name) == "idle"
 
 
 def test_neither_secret_nor_token_is_read(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.faults.calls.clear()
     broker.connections.show(name)
     broker.connections.page(10, None)
     broker.connections.put(NAME, SETTINGS, expected=None, absent=False)
     broker.connections.delete(name, expected=None)
-    assert not [call for call in world.faults.calls if call.startswith(("vault.", "sealer."))]
+    assert not [call for call in world.faults.calls if call.startswith(("secrets.", "sealer."))]
 
 
-def test_p9_what_the_provider_is_asked_makes_the_tokens_due_when_it_changes(world: World, broker: Broker) -> None:
+def test_p9_settings_that_the_provider_sees_make_the_tokens_due(world: World, broker: Broker) -> None:
     world.secrets.put(NAME, {"client_id": "id", "client_secret": "secret"})
     put(broker)
-    world.ask(broker, NAME)
+    world.get_token(broker, NAME)
     world.clock.advance(60)
     put(broker, params={"audience": "api"})
     record = world.record(NAME)
@@ -182,36 +184,34 @@ def test_p9_what_the_provider_is_asked_makes_the_tokens_due_when_it_changes(worl
 @pytest.mark.parametrize(
     "changed", [{"allowed_callers": ["*"]}, {"api_base_url": "https://api.example"}, {"suspended": True}]
 )
-def test_what_the_provider_does_not_see_leaves_the_tokens_alone(
-    world: World, broker: Broker, changed: dict[str, Any]
-) -> None:
+def test_other_settings_do_not_make_the_tokens_due(world: World, broker: Broker, changed: dict[str, Any]) -> None:
     world.secrets.put(NAME, {"client_id": "id", "client_secret": "secret"})
     put(broker)
-    world.ask(broker, NAME)
+    world.get_token(broker, NAME)
     put(broker, **changed)
     assert world.record(NAME).stale_at is None
 
 
-def test_a_warm_connection_is_due_from_its_making(world: World, broker: Broker) -> None:
+def test_a_connection_that_is_always_kept_warm_is_due_at_once(world: World, broker: Broker) -> None:
     put(broker, keep_warm="always", scope="a")
     assert world.record(NAME, "a").due_at == world.clock()
 
 
 @pytest.mark.parametrize("settings", [{"keep_warm": "always", "suspended": True}, {"keep_warm": "used"}, {}])
-def test_no_other_connection_is(world: World, broker: Broker, settings: dict[str, Any]) -> None:
+def test_another_connection_is_not_due_at_once(world: World, broker: Broker, settings: dict[str, Any]) -> None:
     put(broker, scope="a", **settings)
     assert not world.record(NAME, "a").exists
 
 
-def test_a_deleted_connection_gives_nothing_and_its_tokens_are_left_to_the_worker(
+def test_a_deleted_connection_has_no_tokens_and_the_worker_revokes_them(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
-    done = broker.connections.delete(name, expected=None)
-    assert done.dropped == 1
-    assert [(item.token_id, item.reason) for item in done.not_revoked] == [(fingerprint("tok-1"), "queued")]
+    world.get_token(broker, name)
+    result = broker.connections.delete(name, expected=None)
+    assert result.dropped == 1
+    assert [(item.token_id, item.reason) for item in result.not_revoked] == [(fingerprint("tok-1"), "queued")]
     with pytest.raises(UnknownConnection):
-        world.ask(world.instance(), name)
+        world.get_token(world.instance(), name)
     (message,) = world.queue.take()
     assert broker.renew(name, message.scope_id).outcome is RenewalOutcome.REVOKED
     record = world.record(name)
@@ -219,8 +219,8 @@ def test_a_deleted_connection_gives_nothing_and_its_tokens_are_left_to_the_worke
 
 
 def test_a_revocation_that_fails_after_a_delete_is_retried(world: World, broker: Broker, name: ConnectionName) -> None:
-    """The settings are gone; what is outstanding must not go off the index with them."""
-    world.ask(broker, name)
+    """The settings are deleted, but the tokens to revoke stay due."""
+    world.get_token(broker, name)
     broker.connections.delete(name, expected=None)
     world.revoker.to = answering(503)
     world.renew(broker, name)
@@ -232,32 +232,32 @@ def test_a_revocation_that_fails_after_a_delete_is_retried(world: World, broker:
     assert world.record(name).retired == ()
 
 
-def test_a_delete_without_revocation_at_the_provider_says_so(world: World, broker: Broker) -> None:
+def test_a_delete_without_a_revocation_endpoint_says_so(world: World, broker: Broker) -> None:
     name = world.connection(revocation_url=None)
-    world.ask(broker, name)
-    done = broker.connections.delete(name, expected=None)
-    assert [item.reason for item in done.not_revoked] == ["not_supported"]
+    world.get_token(broker, name)
+    result = broker.connections.delete(name, expected=None)
+    assert [item.reason for item in result.not_revoked] == ["not_supported"]
     assert world.queue.take() == []
 
 
 def test_a_delete_of_another_version_is_a_conflict(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+    world.get_token(broker, name)
     with pytest.raises(VersionConflict):
         broker.connections.delete(name, expected="other")
-    assert world.ask(world.instance(), name).access_token == "tok-1"
+    assert world.get_token(world.instance(), name).access_token == "tok-1"
 
 
-def test_a_delete_that_broke_off_can_be_finished(world: World, broker: Broker, name: ConnectionName) -> None:
+def test_an_interrupted_delete_can_be_repeated(world: World, broker: Broker, name: ConnectionName) -> None:
     """The table failed in the middle: asked again, the tokens go too."""
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.faults.fail("tokens.purge")
     with pytest.raises(BrokerError):
         broker.connections.delete(name, expected=None)
     assert broker.connections.delete(name, expected=None).dropped == 1
 
 
-def test_settings_that_were_broken_by_hand_can_be_deleted(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+def test_invalid_stored_settings_can_be_deleted(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
     world.settings(name, token_url="ftp://x")
     broker.connections.delete(name, expected=None)
     assert world.connections.get(name) is None

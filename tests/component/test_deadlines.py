@@ -1,4 +1,4 @@
-"""What ends by itself is seen days ahead: credentials, and a refresh token."""
+"""Credentials and refresh tokens that expire are shown days ahead."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def days_left(world: World, deadlines: tuple[Deadline, ...]) -> dict[str, int]:
     return {deadline.what: round(deadline.days_left(world.clock())) for deadline in deadlines}
 
 
-def test_credentials_that_end_show_in_the_state_and_at_each_renewal(world: World, broker: Broker) -> None:
+def test_expiring_credentials_show_in_the_state_and_at_each_renewal(world: World, broker: Broker) -> None:
     end = timestamp(world.clock() + 20 * DAY)
     name = world.connection(credentials_expire_at=end)
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.clock.advance(3000)
     renewal = world.renew(broker, name)
     assert renewal.outcome is RenewalOutcome.RENEWED
@@ -32,11 +32,11 @@ def test_credentials_that_end_show_in_the_state_and_at_each_renewal(world: World
     assert days_left(world, broker.connections.show(name).deadlines) == {"credentials": -5}
 
 
-def test_a_refresh_tokens_own_end_shows_until_it_was_sent(world: World, broker: Broker) -> None:
+def test_the_expiry_of_a_refresh_token_shows_until_it_was_sent(world: World, broker: Broker) -> None:
     end = world.clock() + 14 * DAY
     name = world.connection("ucommerce")
     world.provider.to = issuing(expires_in=300, refresh_token=jwt(exp=end.timestamp()))
-    world.ask(broker, name)
+    world.get_token(broker, name)
     (deadline,) = broker.connections.show(name).deadlines
     assert (deadline.what, deadline.scope, deadline.at) == ("refresh_token", "", end)
     world.clock.advance(250)
@@ -45,13 +45,13 @@ def test_a_refresh_tokens_own_end_shows_until_it_was_sent(world: World, broker: 
     assert broker.connections.show(name).deadlines == ()
 
 
-def test_what_has_no_end_has_no_deadline(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+def test_without_an_expiry_there_is_no_deadline(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
     assert broker.connections.show(name).deadlines == ()
 
 
 def test_a_renewal_says_how_often_the_provider_failed(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.provider.to = answering(503)
     world.clock.advance(3000)
     failed = [world.renew(broker, name).consecutive_failures]

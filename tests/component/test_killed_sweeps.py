@@ -1,4 +1,4 @@
-"""A sweep or a worker is killed at any point: no key is lost, and none is renewed twice but the one that was out."""
+"""A sweep or a worker is killed at any point. No key is lost, and at most one is renewed twice."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from tests.fakes import World
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.schedule import SWEEP_INTERVAL
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker
-from token_broker.service.sweep import SWEEP_INTERVAL, sweep
+from token_broker.service.sweep import sweep
 
 KEYS = 25
 # A killed sweep's claim: its delay of up to a minute, two intervals, a lease.
@@ -22,24 +23,24 @@ PORTS_OF_A_RENEWAL = 8
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class Death:
-    """Kills whoever makes the n-th call of a port, or asks the provider, from now on: before the call, or after it."""
+    """Kills the process at its n-th call of a port or of the provider: before the call, or after it."""
 
     def __init__(self, world: World, at: int, *, after: bool) -> None:
         self.happened = False
         self._world = world
-        self._left = at
+        self._calls_left = at
         self._after = after
         self._working = world.provider.to
         world.faults.every = self._call
         world.provider.to = self._send
 
     def _is_now(self) -> bool:
-        self._left -= 1
-        return self._left == 0
+        self._calls_left -= 1
+        return self._calls_left == 0
 
     def _call(self, name: str) -> None:
         if self._is_now():
@@ -64,10 +65,10 @@ class Death:
 
 @pytest.fixture
 def names(world: World) -> list[ConnectionName]:
-    """Keys whose renewal is due all at once."""
+    """Connections whose tokens are all due for renewal."""
     names = [world.connection(connection=f"shop-{number}") for number in range(KEYS)]
     for name in names:
-        world.ask(world.instance(), name)
+        world.get_token(world.instance(), name)
     due_at = {record.due_at for name in names if (record := world.record(name))}
     last = max(at for at in due_at if at is not None)
     world.clock.advance((last - world.clock()).total_seconds())
@@ -76,7 +77,7 @@ def names(world: World) -> list[ConnectionName]:
 
 
 def run(world: World, broker: Broker) -> None:
-    """One sweep, and the worker on each message in its time. Who is killed leaves what he had not begun."""
+    """One sweep, and the worker on each of its messages. A killed worker leaves its message in the queue."""
     deadline = world.clock() + SWEEP_INTERVAL
     with contextlib.suppress(Crash):
         sweep(broker.context, scheduled_at=world.clock(), deadline=deadline, threads=1)
@@ -85,7 +86,7 @@ def run(world: World, broker: Broker) -> None:
         try:
             broker.renew(name, message.scope_id)
         except Crash:
-            # Not deleted from the queue: it comes again when its visibility ends.
+            # The message was not deleted. The queue delivers it again after its visibility timeout.
             world.queue.messages.append(message)
 
 
@@ -105,20 +106,22 @@ def test_a_kill_loses_no_key_and_renews_none_twice(
     assert death.happened
     new = {name: token.token_id for name in names if (token := world.record(name).token)}
     assert [name for name in names if new[name] == old[name]] == []
-    # The one whose request was out when its worker died is asked for again: nobody can know what came of it.
+    # The outcome of the request whose worker was killed is unknown, so it is repeated.
     assert len(world.provider) <= KEYS + 1
     for name in names:
-        assert world.ask(world.instance(), name).source == "table"
+        assert world.get_token(world.instance(), name).source == "table"
 
 
 def test_ten_thousand_due_keys_are_queued_within_one_sweep(world: World) -> None:
-    """Each round trip takes 8 ms of the clock, shared by the hands that work at once."""
-    hands, trip_s, keys = 8, 0.008, 10_000
+    """Each round trip takes 8 ms, shared by the threads that work at once."""
+    threads = 8
+    trip_s = 0.008
+    keys = 10_000
     broker = world.instance()
     for number in range(keys):
         name = ConnectionName("unidy", f"shop-{number}")
         world.tokens.make_due(TokenKey(name, "users:read"), world.clock() + number * SWEEP_INTERVAL / keys)
-    world.faults.every = lambda _name: world.clock.advance(trip_s / hands)
+    world.faults.every = lambda _name: world.clock.advance(trip_s / threads)
     started = world.clock()
     report = sweep(broker.context, scheduled_at=started, deadline=started + timedelta(seconds=45), threads=1)
     assert (report.due, report.queued, report.deferred) == (keys, keys, 0)

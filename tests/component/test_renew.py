@@ -1,4 +1,4 @@
-"""The worker: what it does with one message (P3, P4, P9)."""
+"""What the worker does with one message (P3, P4, P9)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def token_of(world: World, name: ConnectionName, scope: str = "") -> Token:
     return token
 
 
-def until_renewal(world: World, name: ConnectionName, scope: str = "") -> None:
+def advance_to_renewal(world: World, name: ConnectionName, scope: str = "") -> None:
     world.clock.advance(to=token_of(world, name, scope).renew_at)
 
 
-def test_p3_a_due_key_is_renewed_before_its_end_and_nobody_waits(
+def test_p3_a_due_token_is_renewed_before_it_expires_and_nobody_waits(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
-    assert world.ask(broker, name).access_token == "tok-2"
+    assert world.get_token(broker, name).access_token == "tok-2"
     record = world.record(name)
     assert record.due_at == token_of(world, name).renew_at
     assert record.retired[0].token_id == fingerprint("tok-1")
@@ -40,15 +40,15 @@ def test_p3_a_due_key_is_renewed_before_its_end_and_nobody_waits(
 
 
 def test_a_renewal_takes_at_most_eight_calls(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.faults.calls.clear()
     world.renew(broker, name)
     assert world.faults.calls.total() <= 8
 
 
-def test_a_key_that_is_not_due_is_put_back_to_its_time(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+def test_a_key_that_is_not_due_gets_its_due_time_back(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
     world.tokens.put_off(world.record(name), world.clock())
     assert world.renew(broker, name).outcome is RenewalOutcome.NOT_DUE
     assert world.record(name).due_at == token_of(world, name).renew_at
@@ -58,18 +58,18 @@ def test_a_key_that_is_not_due_is_put_back_to_its_time(world: World, broker: Bro
 def test_a_second_message_for_a_renewed_key_makes_no_request(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     assert [world.renew(broker, name).outcome for _ in range(2)] == [RenewalOutcome.RENEWED, RenewalOutcome.NOT_DUE]
     assert len(world.provider) == 2
 
 
-def test_a_key_that_is_gone_is_no_fault(world: World, broker: Broker, name: ConnectionName) -> None:
+def test_a_missing_key_is_not_an_error(world: World, broker: Broker, name: ConnectionName) -> None:
     assert world.renew(broker, name).outcome is RenewalOutcome.GONE
 
 
-def test_a_key_of_a_deleted_connection_goes_off_the_index(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+def test_a_key_of_a_deleted_connection_leaves_the_index(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
     world.connections.delete(name, expected=None)
     renewal = world.renew(broker, name)
     assert (renewal.outcome, renewal.code) == (RenewalOutcome.GONE, "unknown_connection")
@@ -79,17 +79,17 @@ def test_a_key_of_a_deleted_connection_goes_off_the_index(world: World, broker: 
 def test_a_failure_of_the_provider_is_a_success_for_the_queue(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.provider.to = answering(503)
     renewal = world.renew(broker, name)
     assert (renewal.outcome, renewal.code) == (RenewalOutcome.FAILED, "provider_unavailable")
     assert world.record(name).due_at == world.clock() + timedelta(seconds=2)
 
 
-def test_a_resting_key_is_due_again_at_the_end_of_its_rest(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+def test_a_key_is_due_again_at_the_end_of_its_cooldown(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.provider.to = failing_first(1, status=503)
     world.renew(broker, name)
     renewal = world.renew(broker, name)
@@ -100,8 +100,8 @@ def test_a_resting_key_is_due_again_at_the_end_of_its_rest(world: World, broker:
 
 
 def test_p4_the_sweep_never_repeats_a_refusal(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.provider.to = refusing("invalid_client")
     assert world.renew(broker, name).outcome is RenewalOutcome.FAILED
     assert world.record(name).due_at is None
@@ -110,29 +110,31 @@ def test_p4_the_sweep_never_repeats_a_refusal(world: World, broker: Broker, name
     assert len(world.provider) == 2
 
 
-def test_a_missing_secret_rests_a_while(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+def test_a_missing_secret_has_a_cooldown(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.secrets.delete(name)
     renewal = world.renew(broker, name)
     assert (renewal.outcome, renewal.code) == (RenewalOutcome.FAILED, "connection_misconfigured")
     assert world.record(name).due_at == world.clock() + timedelta(minutes=5)
-    assert world.ask(broker, name).access_token == "tok-1"
+    assert world.get_token(broker, name).access_token == "tok-1"
 
 
-@pytest.mark.parametrize("call", ["tokens.read_due", "tokens.take_lease", "vault.read", "sealer.seal", "tokens.commit"])
+@pytest.mark.parametrize(
+    "call", ["tokens.read_due", "tokens.take_lease", "secrets.read", "sealer.seal", "tokens.commit"]
+)
 def test_our_own_faults_bring_the_message_back(world: World, broker: Broker, name: ConnectionName, call: str) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.faults.fail(call)
     with pytest.raises(BrokerUnavailable):
         world.renew(broker, name)
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
 
 
-def test_a_live_lease_sends_the_message_back_until_its_end(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+def test_a_held_lease_delays_the_message_until_it_expires(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     now = world.clock()
     world.tokens.take_lease(world.record(name), "other", now=now, until=now + LEASE, mark_refresh=False)
     assert world.renew(broker, name).outcome is RenewalOutcome.LEASED
@@ -145,62 +147,60 @@ def test_a_live_lease_sends_the_message_back_until_its_end(world: World, broker:
     assert len(world.provider) == 1
 
 
-def test_a_message_that_the_queue_does_not_take_back_is_our_fault(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+def test_a_message_that_the_queue_does_not_accept_raises(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     now = world.clock()
     world.tokens.take_lease(world.record(name), "other", now=now, until=now + LEASE, mark_refresh=False)
-    world.queue.refused = 1
+    world.queue.unaccepted = 1
     with pytest.raises(BrokerUnavailable):
         world.renew(broker, name)
 
 
-def test_an_unused_key_falls_asleep_after_a_day(world: World, broker: Broker) -> None:
+def test_a_key_that_is_unused_for_a_day_leaves_the_index(world: World, broker: Broker) -> None:
     name = world.connection("unicommerce")
     world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
-    until_renewal(world, name)
+    advance_to_renewal(world, name)
     assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
     assert world.record(name).due_at is None
 
 
-def test_a_sleeping_key_that_is_used_again_comes_back(world: World, broker: Broker) -> None:
+def test_a_key_that_is_used_again_comes_back_to_the_index(world: World, broker: Broker) -> None:
     name = world.connection("unicommerce")
     world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.renew(broker, name)
     world.clock.advance(3600 * 8)
     world.tokens.put_off(world.record(name), None)
-    world.ask(broker, name)
+    world.get_token(broker, name)
     assert world.record(name).due_at == token_of(world, name).renew_at
 
 
-def test_use_keeps_a_key_awake(world: World, broker: Broker) -> None:
+def test_a_used_key_stays_on_the_index(world: World, broker: Broker) -> None:
     name = world.connection("unicommerce")
     world.provider.to = issuing(field="accessToken", status="SUCCESS", expires_in=None)
-    world.ask(broker, name)
+    world.get_token(broker, name)
     for _ in range(5):
-        until_renewal(world, name)
-        world.ask(broker, name)
+        advance_to_renewal(world, name)
+        world.get_token(broker, name)
         assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
 
 
 def test_use_is_noted_once_in_a_quarter_of_the_lifetime(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.faults.calls.clear()
     for _ in range(45):
         world.clock.advance(60)
-        world.ask(broker, name)
+        world.get_token(broker, name)
     assert world.faults.calls["tokens.read"] == 45
     assert world.faults.calls["tokens.note_use"] <= 3
 
 
-def test_keep_warm_always_renews_what_nobody_uses(world: World, broker: Broker) -> None:
+def test_keep_warm_always_renews_an_unused_key(world: World, broker: Broker) -> None:
     name = ConnectionName("oauth2", "warm")
     world.secrets.put(name, {"client_id": "id", "client_secret": "secret"})
     settings = {
@@ -216,12 +216,12 @@ def test_keep_warm_always_renews_what_nobody_uses(world: World, broker: Broker) 
         assert world.renew(broker, name, "a b").outcome is RenewalOutcome.RENEWED
 
 
-def test_keep_warm_never_leaves_the_index_alone(world: World, broker: Broker) -> None:
+def test_keep_warm_never_stays_off_the_index(world: World, broker: Broker) -> None:
     name = world.connection(keep_warm="never")
-    world.ask(broker, name)
+    world.get_token(broker, name)
     assert world.record(name).due_at is None
     world.clock.advance(2000)
-    world.ask(broker, name)
+    world.get_token(broker, name)
     assert world.record(name).due_at is None
     broker.secret_changed(name)
     assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
@@ -229,38 +229,38 @@ def test_keep_warm_never_leaves_the_index_alone(world: World, broker: Broker) ->
 
 
 def test_a_suspended_connection_is_not_renewed(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.settings(name, suspended=True)
     assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
     assert world.record(name).due_at is None
     assert len(world.provider) == 1
 
 
-def test_before_the_reissue_window_nothing_is_asked(world: World, broker: Broker) -> None:
+def test_before_the_reissue_window_the_provider_is_not_asked(world: World, broker: Broker) -> None:
     """Commerce Layer answers with the same token until its last 15 minutes."""
     name = world.connection("commerce-layer", scope="market:id:1")
     world.provider.to = issuing(expires_in=14_400)
-    token = world.ask(broker, name).token
+    token = world.get_token(broker, name).token
     assert token.expires_at - token.renew_at <= timedelta(seconds=840)
     world.clock.advance(13_000)
     assert world.renew(broker, name, "market:id:1").outcome is RenewalOutcome.NOT_DUE
-    until_renewal(world, name, "market:id:1")
+    advance_to_renewal(world, name, "market:id:1")
     assert world.renew(broker, name, "market:id:1").outcome is RenewalOutcome.RENEWED
 
 
-def test_the_same_token_again_is_no_loop(world: World, broker: Broker) -> None:
-    """A provider that reissues late: each answer has fewer seconds, and each renewal comes closer to the end."""
+def test_a_reissued_token_does_not_cause_a_loop(world: World, broker: Broker) -> None:
+    """The provider gives the same token until it expires. Each renewal comes closer to the expiry."""
     name = world.connection("commerce-layer", scope="market:id:1")
-    ends_at = world.clock() + timedelta(seconds=7200)
+    expires_at = world.clock() + timedelta(seconds=7200)
 
     def reissue(*arguments: object) -> object:
-        left = int((ends_at - world.clock()).total_seconds())
-        return issuing("same", expires_in=left)(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        remaining = int((expires_at - world.clock()).total_seconds())
+        return issuing("same", expires_in=remaining)(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
     world.provider.to = reissue  # type: ignore[assignment]  # a Send in all but its signature
-    world.ask(broker, name)
-    while world.clock() < ends_at - timedelta(seconds=10):
+    world.get_token(broker, name)
+    while world.clock() < expires_at - timedelta(seconds=10):
         due_at = world.record(name, "market:id:1").due_at
         assert due_at is not None
         world.clock.advance(to=max(due_at, world.clock() + timedelta(seconds=1)))
@@ -269,8 +269,8 @@ def test_the_same_token_again_is_no_loop(world: World, broker: Broker) -> None:
 
 
 def test_p9_a_changed_secret_makes_the_tokens_due(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
-    world.ask(broker, name, scope="a")
+    world.get_token(broker, name)
+    world.get_token(broker, name, scope="a")
     version = world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
     assert broker.secret_changed(name) == 2
     assert world.record(name).due_at == world.clock()
@@ -278,7 +278,7 @@ def test_p9_a_changed_secret_makes_the_tokens_due(world: World, broker: Broker, 
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
     assert token_of(world, name).secret_version == version
     assert world.record(name).stale_at is None
-    assert world.ask(broker, name, scope="a").access_token == "tok-2"
+    assert world.get_token(broker, name, scope="a").access_token == "tok-2"
 
 
 def test_p9_an_acquisition_with_the_old_version_is_due_again_at_once(
@@ -290,18 +290,18 @@ def test_p9_an_acquisition_with_the_old_version_is_due_again_at_once(
         broker.secret_changed(name)
 
     world.provider.to = calling_back(rotate, issuing())
-    world.ask(broker, name)
+    world.get_token(broker, name)
     record = world.record(name)
     assert record.due_at == world.clock()
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
     assert token_of(world, name).secret_version == "v2"
 
 
-def test_p9_a_changed_secret_ends_a_refusal_for_the_sweep_too(
+def test_p9_a_changed_secret_clears_a_refusal_for_the_sweep_too(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     world.provider.to = refusing("invalid_client")
     world.renew(broker, name)
     world.provider.to = issuing()
@@ -311,25 +311,25 @@ def test_p9_a_changed_secret_ends_a_refusal_for_the_sweep_too(
     assert world.record(name).failures() == ()
 
 
-def test_where_the_schedule_stands_still_readers_queue_once_a_minute(
+def test_without_a_sweep_readers_queue_an_overdue_key_once_a_minute(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
-    until_renewal(world, name)
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
     for _ in range(300):
         world.clock.advance(1)
-        world.ask(world.instance(), name)
+        world.get_token(world.instance(), name)
     assert 3 <= len(world.queue.take()) <= 5
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
 
 
-def test_a_reader_is_served_although_its_note_cannot_be_written(
+def test_a_reader_is_served_although_its_use_cannot_be_noted(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.ask(broker, name)
+    world.get_token(broker, name)
     world.clock.advance(1000)
     world.faults.fail("tokens.note_use")
-    assert world.ask(broker, name).access_token == "tok-1"
+    assert world.get_token(broker, name).access_token == "tok-1"
 
 
 def test_p3_a_day_of_steady_use_keeps_nobody_waiting(world: World, broker: Broker) -> None:
@@ -338,7 +338,7 @@ def test_p3_a_day_of_steady_use_keeps_nobody_waiting(world: World, broker: Broke
     world.provider.to = issuing(expires_in=300, refresh_token="refresh-{n}")
     waited = 0
     for _ in range(8640):
-        waited += world.ask(broker, name).source == "provider"
+        waited += world.get_token(broker, name).source == "provider"
         world.clock.advance(10)
         due_at = world.record(name).due_at
         if due_at is not None and due_at <= world.clock():

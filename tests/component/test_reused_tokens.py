@@ -1,4 +1,4 @@
-"""Servers that give the same token again: what one instance lets go of may be what another hands out."""
+"""Servers that issue the same token again: a token that one instance drops may be current in another."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from token_broker.errors import AcquisitionInProgress
 from token_broker.service import Broker
 
 
-def test_a_token_that_the_next_holder_may_be_given_too_is_not_revoked(
+def test_a_token_that_the_next_lease_holder_may_get_too_is_not_revoked(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    """A purge fences the first holder off, and by the time of its answer another one is asking."""
+    """A purge fences the first holder. When its response comes, another one holds the lease."""
 
-    def purge_and_lead() -> None:
+    def purge_and_take_lease() -> None:
         world.provider.to = issuing("same")
         broker.purge(name, None, deadline=world.clock())
         now = world.clock()
@@ -25,20 +25,22 @@ def test_a_token_that_the_next_holder_may_be_given_too_is_not_revoked(
             world.record(name), "second", now=now, until=now + timedelta(seconds=17), mark_refresh=False
         )
 
-    world.provider.to = calling_back(purge_and_lead, issuing("same"))
+    world.provider.to = calling_back(purge_and_take_lease, issuing("same"))
     with pytest.raises(AcquisitionInProgress):
-        world.ask(broker, name)
+        world.get_token(broker, name)
     assert len(world.revoker) == 0
     world.clock.advance(20)
-    assert world.ask(broker, name).access_token == "same"
+    assert world.get_token(broker, name).access_token == "same"
     assert world.record(name).retired == ()
     world.renew(broker, name)
     assert len(world.revoker) == 0
 
 
-def test_a_trial_that_is_given_the_live_token_lets_it_live(world: World, broker: Broker, name: ConnectionName) -> None:
-    """It was committed while the trial was reading the secret: the trial looks under its own lease."""
+def test_a_trial_that_gets_the_live_token_does_not_revoke_it(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """The token was committed while the trial read the secret. The trial reads the records under its lease."""
     world.provider.to = issuing("same")
-    world.faults.before("vault.read", lambda: world.ask(world.instance(), name))
+    world.faults.before("secrets.read", lambda: world.get_token(world.instance(), name))
     assert broker.trial(name, force=False).token_id == fingerprint("same")
     assert len(world.revoker) == 0

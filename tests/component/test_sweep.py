@@ -1,4 +1,4 @@
-"""The sweep: each minute it claims what comes due, and queues it spread over the minute."""
+"""The sweep: each minute it claims the due keys and queues them, spread over the minute."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
 
 
 def delays(world: World) -> dict[str, float]:
-    """What was queued, by scope: in how many seconds it is delivered."""
-    scopes = {record.key.sk: record.key.scope for record in world.tokens.records(NAME)}
+    """The delay in seconds of each queued message, by scope."""
+    scopes = {record.key.scope_id: record.key.scope for record in world.tokens.records(NAME)}
     return {scopes[message.scope_id]: message.delay.total_seconds() for message in world.queue.messages}
 
 
-def test_nothing_due_is_nothing_done(world: World, broker: Broker) -> None:
+def test_without_due_keys_nothing_is_queued(world: World, broker: Broker) -> None:
     due_in(world, 121)
     assert run(world, broker) == SweepReport(due=0, queued=0, claimed_elsewhere=0, deferred=0)
     assert world.queue.messages == []
 
 
-def test_what_comes_due_within_two_intervals_is_queued_for_its_time(world: World, broker: Broker) -> None:
+def test_keys_due_within_two_intervals_are_queued_for_their_time(world: World, broker: Broker) -> None:
     due_in(world, 5, 60, 120, 121)
     assert run(world, broker) == SweepReport(due=3, queued=3, claimed_elsewhere=0, deferred=0)
     assert delays(world) == {"scope-0": 5, "scope-1": 60, "scope-2": 120}
 
 
-def test_what_is_overdue_is_spread_over_the_minute_in_its_order(world: World, broker: Broker) -> None:
+def test_overdue_keys_are_spread_over_the_minute_in_order(world: World, broker: Broker) -> None:
     due_in(world, *[-600 + number for number in range(30)])
     run(world, broker)
     found = delays(world)
@@ -65,14 +65,14 @@ def test_each_key_is_claimed_once(world: World, broker: Broker) -> None:
     assert len(world.queue.messages) == 3
 
 
-def test_what_another_sweep_claims_meanwhile_is_left_to_it(world: World, broker: Broker) -> None:
+def test_a_key_that_another_sweep_claims_is_left_to_it(world: World, broker: Broker) -> None:
     due_in(world, -1)
     world.faults.before("tokens.claim_due", lambda: (world.clock.advance(0.01), run(world, world.instance())))
     assert run(world, broker) == SweepReport(due=1, queued=0, claimed_elsewhere=1, deferred=0)
     assert len(world.queue.messages) == 1
 
 
-def test_a_key_whose_message_is_lost_comes_due_again(world: World, broker: Broker) -> None:
+def test_a_key_whose_message_is_lost_is_due_again(world: World, broker: Broker) -> None:
     due_in(world, 1)
     run(world, broker)
     world.queue.take()
@@ -82,13 +82,13 @@ def test_a_key_whose_message_is_lost_comes_due_again(world: World, broker: Broke
     assert len(world.queue.take()) >= 1
 
 
-def test_messages_go_in_batches_of_ten(world: World, broker: Broker) -> None:
+def test_messages_are_queued_in_batches_of_ten(world: World, broker: Broker) -> None:
     due_in(world, *[1.0] * 25)
     run(world, broker)
     assert sorted(world.queue.batches) == [5, 10, 10]
 
 
-def test_a_sweep_stops_before_its_deadline_and_says_what_is_left(world: World, broker: Broker) -> None:
+def test_a_sweep_stops_before_its_deadline_and_reports_the_deferred_keys(world: World, broker: Broker) -> None:
     due_in(world, *[number / 100 for number in range(40)])
     world.faults.every = lambda name: world.clock.advance(1) if name == "tokens.claim_due" else None
     report = run(world, broker, time=20)
@@ -99,10 +99,10 @@ def test_a_sweep_stops_before_its_deadline_and_says_what_is_left(world: World, b
     assert set(delays(world)) == {f"scope-{number}" for number in range(40)}
 
 
-def test_what_the_queue_does_not_take_is_left_to_the_next_sweep(world: World, broker: Broker) -> None:
-    """A token of five minutes cannot wait until a claim has passed: it would end before."""
+def test_messages_that_the_queue_does_not_accept_are_left_to_the_next_sweep(world: World, broker: Broker) -> None:
+    """A token of five minutes would expire before the claim ends."""
     due_in(world, 1, 2, 3)
-    world.queue.refused = 2
+    world.queue.unaccepted = 2
     report = run(world, broker)
     assert (report.due, report.queued, report.deferred) == (3, 1, 2)
     assert set(delays(world)) == {"scope-2"}
@@ -112,8 +112,8 @@ def test_what_the_queue_does_not_take_is_left_to_the_next_sweep(world: World, br
     assert max(found["scope-0"], found["scope-1"]) <= 60
 
 
-def test_a_message_carries_a_key_and_nothing_else(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+def test_a_message_holds_a_key_and_nothing_else(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
     world.clock.advance(3000)
     run(world, broker)
     (message,) = world.queue.take()
@@ -122,8 +122,8 @@ def test_a_message_carries_a_key_and_nothing_else(world: World, broker: Broker, 
 
 
 def test_sweep_and_worker_renew_a_key_in_time(world: World, broker: Broker, name: ConnectionName) -> None:
-    """Every minute a sweep; each message is worked when its delay has passed."""
-    token = world.ask(broker, name).token
+    """There is a sweep every minute. The worker handles each message after its delay."""
+    token = world.get_token(broker, name).token
     renewed_at = None
     while renewed_at is None:
         run(world, broker)
@@ -136,8 +136,8 @@ def test_sweep_and_worker_renew_a_key_in_time(world: World, broker: Broker, name
     assert token.renew_at <= renewed_at < token.expires_at
 
 
-def test_a_resting_key_is_swept_again_after_its_rest(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.ask(broker, name)
+def test_a_failed_key_is_swept_again_after_its_cooldown(world: World, broker: Broker, name: ConnectionName) -> None:
+    world.get_token(broker, name)
     world.provider.to = answering(503)
     world.clock.advance(3000)
     for _ in range(10):

@@ -24,9 +24,11 @@ from tests.integration.handlers.functions import Clients
 from tests.integration.handlers.world import Aws, World
 from tests.openapi.recording import fresh
 from token_broker import bootstrap, observability
+from token_broker.adapters.dynamodb.keys import scope_id_of
 from token_broker.adapters.sqs import write_message
 from token_broker.core.names import ConnectionName
 from token_broker.ports import RenewalMessage
+from token_broker.service.context import SettingsReader
 
 # Tracing is on in the template, so each line carries a trace's id.
 TRACE: Final = {"_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793"}
@@ -208,8 +210,8 @@ def _kept(bench: Bench, provider: str) -> Kept:
     (item,) = world.aws.token_items(name)
     # What `expires_in` loses on its way is no part of a life.
     life = timedelta(seconds=10 * round((_moment(item, "expires_at") - _moment(item, "issued_at")) / 10_000))
-    parts = bootstrap.broker().context
-    connection = parts.connection(_read_name(name), parts.tokens.read_due(_read_name(name), item["sk"]["S"])[0])
+    context = bootstrap.broker().context
+    connection = SettingsReader(context).connection(_read_name(name), context.connections.get(_read_name(name)))
     return Kept(
         first=acquisition,
         renewal=renewal,
@@ -218,7 +220,7 @@ def _kept(bench: Bench, provider: str) -> Kept:
         steady_size=item_size(item),
         token_size=len(answer.body["access_token"]),
         life_s=round(life.total_seconds()),
-        interval_s=round((life - parts.policy(connection).window(life)).total_seconds()),
+        interval_s=round((life - context.policy(connection).window(life)).total_seconds()),
     )
 
 
@@ -232,7 +234,9 @@ def _renew(bench: Bench, world: World, name: str) -> Use:
         world.simulator("commerce-layer").reset()
     _forget_budget(world)
     (before,) = world.aws.token_items(name)
-    body = write_message(RenewalMessage(before["pk"]["S"], before["sk"]["S"]))
+    scope_id = scope_id_of(before["sk"]["S"])
+    assert scope_id is not None
+    body = write_message(RenewalMessage(_read_name(name), scope_id))
     message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
     # No cold start here either.
     world.functions.invoke(world.stack.renew_function, {"Records": []})

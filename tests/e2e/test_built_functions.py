@@ -38,7 +38,7 @@ def test_each_providers_token_is_fetched_handed_out_again_used_and_renewed_unask
 
 def test_the_log_names_who_got_which_token_and_holds_none(stack: Stack, courses: list[Course]) -> None:
     logs = {path.name: path.read_bytes() for path in stack.options.log_dir.glob("*.log")}
-    handed_out = [line for line in logs["GetTokenFunction.log"].decode().splitlines() if '"handed_out"' in line]
+    handed_out = [line for line in logs["GetTokenFunction.log"].decode().splitlines() if '"token_returned"' in line]
     for course in courses:
         for answer in (course.first, course.renewed):
             assert answer

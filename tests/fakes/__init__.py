@@ -1,4 +1,4 @@
-"""The broker's ports without a cloud: stores, vault, sealer, queue, network and clock, in memory and driven by hand."""
+"""The broker's ports in memory: stores, secrets, sealer, queue, network and clock. Tests control each of them."""
 
 from tests.fakes.clock import HandClock
 from tests.fakes.connection_store import InMemoryConnectionStore

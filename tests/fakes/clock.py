@@ -1,4 +1,4 @@
-"""A clock that moves only when told to."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 class HandClock:
-    """Call it for the time. `sleep` advances it, and what was planned with `at` happens on the way."""
+    """Call it for the time. `sleep` and `advance` move it, and run the actions planned with `at` in between."""
 
     def __init__(self, now: datetime = START) -> None:
         self._now = now
@@ -22,7 +22,7 @@ class HandClock:
         return self._now
 
     def advance(self, seconds: float = 0, *, to: datetime | None = None) -> datetime:
-        """On by `seconds`, or until a moment; never back. Whole milliseconds, as the table keeps them."""
+        """Moves on by `seconds`, or to a moment, but never back. In whole milliseconds, as the table stores them."""
         end = to if to is not None else self._now + timedelta(milliseconds=round(seconds * 1000))
         while self._planned and self._planned[0][0] <= end:
             at, _, action = heapq.heappop(self._planned)
@@ -35,5 +35,5 @@ class HandClock:
         self.advance(seconds)
 
     def at(self, seconds: float, action: Callable[[], object]) -> None:
-        """Plans an action for `seconds` from now: what somebody else does meanwhile."""
+        """Plans what somebody else does `seconds` from now."""
         heapq.heappush(self._planned, (self._now + timedelta(seconds=seconds), next(self._order), action))

@@ -10,7 +10,7 @@ from token_broker.ports import ANY_VERSION, ConditionFailed, StoredSettings
 
 
 class InMemoryConnectionStore:
-    """ConnectionStore (see ports). A cursor is a place in the order of names."""
+    """ConnectionStore (see ports). A cursor is the last name of a page."""
 
     def __init__(self) -> None:
         self._stored: dict[ConnectionName, StoredSettings] = {}

@@ -1,4 +1,4 @@
-"""What can go wrong between the broker and its ports, and how often each port was called."""
+"""Faults between the broker and its ports, and how often each port was called."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Plan = Callable[[Call], Any]
 
 
 class Faults:
-    """A plan of faults for calls by name, such as `tokens.commit`; each is used up in its turn.
+    """Plans faults for calls by name, such as `tokens.commit`. Each call uses up one planned fault.
 
-    `every`, if set, is called with the name before each call: latency, or a switch to another actor. `down`: the ports
-    that are taken down.
+    `every`: called with the name before each call, for latency or a switch to another actor. `down`: ports whose calls
+    all fail.
     """
 
     def __init__(self) -> None:
@@ -27,25 +27,26 @@ class Faults:
         self.down: set[str] = set()
 
     def fail(self, name: str, times: int = 1) -> None:
-        """The next calls do not get through."""
+        """The next calls fail and have no effect."""
         self._plans[name].extend([_fail] * times)
 
     def lose_answer(self, name: str) -> None:
-        """The next call takes effect; its caller hears of a failure only."""
+        """The next call takes effect, but its caller gets an error."""
         self._plans[name].append(_lose_answer)
 
     def send_twice(self, name: str, between: Call = lambda: None) -> None:
-        """The next call takes effect, its answer is lost, the AWS client sends it again: the second answer counts.
+        """The next call takes effect, its response is lost, and the AWS client repeats it. Returns the second response.
 
-        `between`: what somebody else does before the second."""
+        `between`: what somebody else does before the second call.
+        """
         self._plans[name].append(partial(_send_twice, between))
 
     def before(self, name: str, action: Call) -> None:
-        """What somebody else does just before the next call arrives."""
+        """Runs `action` just before the next call takes effect."""
         self._plans[name].append(partial(_after, action))
 
     def after(self, name: str, action: Call) -> None:
-        """What happens just after the next call took effect, before its caller hears of it."""
+        """Runs `action` just after the next call took effect, before its caller gets the response."""
         self._plans[name].append(partial(_before, action))
 
     def take_down(self, port: str) -> None:
@@ -56,7 +57,7 @@ class Faults:
         self.down.discard(port)
 
     def around(self, port: str, inner: object) -> Any:
-        """The same port, under this plan."""
+        """The port `inner` with the planned faults."""
         return _Port(self, port, inner)
 
     def apply(self, name: str, call: Call) -> Any:
@@ -84,12 +85,12 @@ class _Port:
 
 
 def _fail(_call: Call) -> Any:
-    raise BrokerUnavailable("A service of ours does not answer as it should.")
+    raise BrokerUnavailable("A service of ours fails.")
 
 
 def _lose_answer(call: Call) -> Any:
     call()
-    raise BrokerUnavailable("A service of ours does not answer as it should.")
+    raise BrokerUnavailable("A service of ours fails.")
 
 
 def _send_twice(between: Call, call: Call) -> Any:

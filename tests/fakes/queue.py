@@ -1,4 +1,4 @@
-"""A renewal queue that keeps what it is sent."""
+"""A renewal queue that keeps its messages."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from token_broker.ports import RenewalMessage
 
 
 class FakeQueue:
-    """RenewalQueue (see ports). `refused`: how many of the next messages it does not take, as SQS reports per entry."""
+    """RenewalQueue (see ports). `unaccepted`: how many of the next messages it does not accept."""
 
     def __init__(self) -> None:
         self.messages: list[RenewalMessage] = []
         self.batches: list[int] = []
-        self.refused = 0
+        self.unaccepted = 0
 
     def send(self, messages: Sequence[RenewalMessage]) -> Sequence[RenewalMessage]:
         self.batches.append(len(messages))
-        unsent = messages[: self.refused]
-        self.refused -= len(unsent)
+        unsent = messages[: self.unaccepted]
+        self.unaccepted -= len(unsent)
         self.messages += messages[len(unsent) :]
         return unsent
 
     def take(self) -> list[RenewalMessage]:
-        """All that waits; the queue is empty afterwards."""
+        """Returns all messages and empties the queue."""
         taken, self.messages = self.messages, []
         return taken

@@ -1,4 +1,4 @@
-"""Senders that compose: what a provider does with a request, without a network."""
+"""Senders that play a provider without a network. They can be combined."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JSON = {"content-type": "application/json"}
 
 
 def issuing(pattern: str = "tok-{n}", *, expires_in: object = 3600, field: str = "access_token", **fields: Any) -> Send:
-    """A new token for each request, `{n}` counted from 1. Text fields may hold `{n}` too; None leaves a field out."""
+    """Issues a new token for each request. `{n}` in text fields is counted from 1. None leaves a field out."""
     numbers = count(1)
 
     def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
@@ -35,19 +35,19 @@ def issuing(pattern: str = "tok-{n}", *, expires_in: object = 3600, field: str =
 
 
 def answering(status: int, body: Mapping[str, Any] | bytes = b"", headers: Mapping[str, str] | None = None) -> Send:
-    """The same answer to every request."""
+    """Gives the same response to every request."""
     content = body if isinstance(body, bytes) else json.dumps(dict(body)).encode()
     response = HttpResponse(status, dict(headers or {}), content)
     return lambda _request, _network, _timeout: response
 
 
 def refusing(error: str, status: int = 400) -> Send:
-    """An error answer of RFC 6749 section 5.2."""
+    """Gives an error response of RFC 6749 section 5.2."""
     return answering(status, {"error": error})
 
 
 def redirecting(redirect_uri: str, code: str = "code-{n}") -> Send:
-    """Ucommerce's connect: a redirect that carries a new code each time."""
+    """Plays Ucommerce's connect: redirects with a new code each time."""
     numbers = count(1)
 
     def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
@@ -57,23 +57,23 @@ def redirecting(redirect_uri: str, code: str = "code-{n}") -> Send:
 
 
 def failing_first(times: int, *, status: int = 503, then: Send | None = None) -> Send:
-    """Fails some requests, then goes on with `then`."""
+    """Fails some requests, then does as `then`."""
     return in_turn(*[answering(status)] * times, then or issuing())
 
 
 def in_turn(*senders: Send) -> Send:
-    """One sender per request; the last one stays."""
-    left = list(senders)
+    """Uses one sender per request, and the last one for all later requests."""
+    remaining = list(senders)
 
     def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
-        sender = left.pop(0) if len(left) > 1 else left[0]
+        sender = remaining.pop(0) if len(remaining) > 1 else remaining[0]
         return sender(request, network, timeout)
 
     return send
 
 
 def hanging(clock: HandClock | None = None) -> Send:
-    """Never answers: the time given passes on `clock`, and nobody knows what became of the request."""
+    """Never responds. The time limit passes on `clock`, and the outcome of the request is unknown."""
 
     def send(_request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         if clock is not None:
@@ -84,7 +84,7 @@ def hanging(clock: HandClock | None = None) -> Send:
 
 
 def dying() -> Send:
-    """The process is killed with the request out: nothing that it would do afterwards is done."""
+    """The process is killed after it sent the request. It does nothing more."""
 
     def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def dying() -> Send:
 
 
 def unreachable(*, bad_certificate: bool = False) -> Send:
-    """Nothing gets out."""
+    """No request can be sent."""
 
     def send(_request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
         raise Unreachable("nobody listens", bad_certificate=bad_certificate)
@@ -102,7 +102,7 @@ def unreachable(*, bad_certificate: bool = False) -> Send:
 
 
 def slow(sleep: Callable[[float], object], seconds: float, then: Send) -> Send:
-    """Answers as `then` does, after some time on `sleep`."""
+    """Responds as `then`, after some time on `sleep`."""
 
     def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         sleep(seconds)
@@ -112,7 +112,7 @@ def slow(sleep: Callable[[float], object], seconds: float, then: Send) -> Send:
 
 
 def calling_back(action: Callable[[], object], then: Send) -> Send:
-    """Answers as `then` does; while the first request is under way, something else happens."""
+    """Responds as `then`. Runs `action` during the first request."""
     actions = [action]
 
     def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
@@ -125,7 +125,7 @@ def calling_back(action: Callable[[], object], then: Send) -> Send:
 
 
 class Recorder:
-    """A sender that keeps what it was given. `to` may be changed at any time."""
+    """A sender that records its requests and passes them to `to`, which a test can replace at any time."""
 
     def __init__(self, to: Send) -> None:
         self.to = to
@@ -148,5 +148,5 @@ class Recorder:
 
 
 def recording(send: Send) -> Recorder:
-    """The same sender, with a memory."""
+    """The same sender, with its requests recorded."""
     return Recorder(send)

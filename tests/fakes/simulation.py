@@ -1,4 +1,4 @@
-"""Many callers at once on simulated time: one thread each, of which exactly one runs; the order is always the same."""
+"""Many callers at once on simulated time. One thread runs at a time, and the order is always the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fakes.clock import HandClock
 
 
 class Actor:
-    """One caller. `result` or `error` when it has ended, at `ended_at`."""
+    """One caller. Has `result` or `error` after it ended, at `ended_at`."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
         self.result: Any = None
@@ -32,14 +32,14 @@ class Actor:
         return self.ended_at - self.started_at
 
     def go_on(self) -> None:
-        """Runs until it pauses or ends; for the scheduler's thread."""
+        """For the scheduler's thread: lets the actor run until it pauses or ends."""
         if self._thread.ident is None:
             self._thread.start()
         self._turn.release()
         self._paused.acquire()
 
     def pause(self) -> None:
-        """Waits for its next turn; for the actor's own thread."""
+        """For the actor's own thread: waits for its next turn."""
         self._paused.release()
         self._turn.acquire()
 
@@ -47,14 +47,14 @@ class Actor:
         self._turn.acquire()
         try:
             self.result = self._action()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the test looks at it
+        except Exception as error:  # noqa: BLE001  # the test checks every error
             self.error = error
         self.has_ended = True
         self._paused.release()
 
 
 class Simulation:
-    """Runs actors on a hand-driven clock. Whoever sleeps gives way to the one whose time comes first."""
+    """Runs actors on a hand-driven clock. When one sleeps, the actor whose time comes first goes on."""
 
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
@@ -63,13 +63,13 @@ class Simulation:
         self._running: Actor | None = None
 
     def start(self, action: Callable[[], Any], *, after: float = 0) -> Actor:
-        """Plans an actor; it starts in `run`."""
+        """Plans an actor. It starts in `run`."""
         actor = Actor(action)
         self._plan(actor, after)
         return actor
 
     def sleep(self, seconds: float) -> None:
-        """For actors: the clock moves on by this much before they go on."""
+        """For actors: pauses until the clock has moved on by this much."""
         actor = self._running
         if actor is None:
             self._clock.advance(seconds)
@@ -78,7 +78,7 @@ class Simulation:
         actor.pause()
 
     def run(self) -> None:
-        """Until all have ended."""
+        """Runs all actors to their end."""
         while self._waiting:
             at, _, actor = heapq.heappop(self._waiting)
             self._clock.advance(to=at)

@@ -1,4 +1,4 @@
-"""All that broker instances share in one test, and brokers over it."""
+"""What the broker instances of a test share, and brokers that use it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
 REDIRECT_URI = "https://shop.example/callback"
 
-# The least that a connection of each provider needs.
+# The required settings of each provider.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "oauth2": {"token_url": "https://id.example/token", "revocation_url": "https://id.example/revoke"},
     "unified-services": {"token_url": "https://login.example/token"},
@@ -52,7 +52,7 @@ OAUTH_CREDENTIALS = {"client_id": "id", "client_secret": "secret"}
 
 
 def make_broker(**overrides: Any) -> Broker:
-    """A broker over fakes; any field of BrokerContext may be given."""
+    """A broker over fakes. Any field of BrokerContext can be given."""
     clock = overrides.setdefault("clock", HandClock())
     connections = overrides.setdefault("connections", InMemoryConnectionStore())
     table = InMemoryTokenTable()
@@ -75,10 +75,10 @@ def make_broker(**overrides: Any) -> Broker:
 
 
 class World:
-    """Stores, vault, sealer, queue, network and clock that several broker instances share.
+    """Stores, secrets, sealer, queue, network and clock that several broker instances share.
 
-    `connect`, `provider` and `revoker` are the provider's three endpoints: each records, and `.to` is what it does.
-    `faults` names calls `tokens.…`, `connections.…`, `secrets.…`, `sealer.…`, `queue.…`.
+    `connect`, `provider` and `revoker` are the provider's three endpoints. Each records its requests, and its `to` can
+    be replaced. `faults` names calls `tokens.…`, `connections.…`, `secrets.…`, `sealer.…`, `queue.…`.
     """
 
     def __init__(self) -> None:
@@ -99,8 +99,11 @@ class World:
         self._ids = count(1)
 
     def instance(self, **overrides: Any) -> Broker:
-        """A broker with a memory of its own."""
-        ports = {name: self.faults.around(name, getattr(self, name)) for name in PORTS}
+        """A broker instance with its own memory."""
+        ports = {
+            name: self.faults.around(name, getattr(self, name))
+            for name in PORTS
+        }
         shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
         return make_broker(**{**ports, **shared, **overrides})
 
@@ -113,16 +116,16 @@ class World:
         return self.connect if url.endswith("/connect") else self.provider
 
     def connection(self, provider: str = "oauth2", connection: str = "main", **settings: Any) -> ConnectionName:
-        """A connection with its secret. Settings add to the least it needs; None leaves one out."""
+        """Creates a connection with its secret. `settings` are added to the required ones. None leaves one out."""
         name = ConnectionName(provider, connection)
         self.secrets.put(name, CREDENTIALS.get(provider, OAUTH_CREDENTIALS))
         self.settings(name, **settings)
         return name
 
     def settings(self, name: ConnectionName, **settings: Any) -> str:
-        """Replaces a connection's settings, behind the broker's back. Returns their version."""
-        whole = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **settings}
-        kept = {key: value for key, value in whole.items() if value is not None}
+        """Replaces a connection's settings in the store. Returns their version."""
+        merged = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **settings}
+        kept = {key: value for key, value in merged.items() if value is not None}
         version = f"s{next(self._ids)}"
         self.connections.put(name, kept, version=version, expected=None, absent=False)
         return version
@@ -138,7 +141,7 @@ class World:
         caller: str = CALLER,
         within: timedelta = REQUEST_TIME,
     ) -> TokenResponse:
-        """A caller's GET."""
+        """A caller's GET. `within`: the time until its deadline."""
         return broker.get_token(
             TokenRequest(
                 caller=Caller.from_event(caller),
@@ -151,9 +154,9 @@ class World:
         )
 
     def record(self, name: ConnectionName, scope: str = "") -> TokenRecord:
-        """How a key stands in the store now."""
+        """A key's record in the store."""
         return self.tokens.read(TokenKey(name, scope))[1]
 
     def renew(self, broker: Broker, name: ConnectionName, scope: str = "") -> Renewal:
-        """What the worker does with a message for a key."""
+        """Lets the worker handle a message for a key."""
         return broker.renew(name, TokenKey(name, scope).scope_id)

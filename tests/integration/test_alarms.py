@@ -25,8 +25,8 @@ from .test_renew_token import DONE, message, used
 Points = list[Point]
 ALARMS = {
     *("InternalErrorsAlarm", "BrokerUnavailableAlarm", "FunctionErrorsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"),
-    *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "GuardTrippedAlarm"),
-    *("CredentialsEndingAlarm", "ThrottlesAlarm"),
+    *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "RefusedOrMisconfiguredAlarm"),
+    *("CredentialsExpiringAlarm", "ThrottlesAlarm"),
 }
 
 
@@ -227,7 +227,7 @@ def test_credentials_are_refused(world: World, ringing: Callable[..., set[str]],
         assert world.api.token(name).code == "provider_refused"
     else:
         assert world.work(message()) == DONE
-    assert ringing() == {"GuardTrippedAlarm"}
+    assert ringing() == {"RefusedOrMisconfiguredAlarm"}
 
 
 @pytest.mark.parametrize("met_by", ["caller", "renewal"])
@@ -241,11 +241,11 @@ def test_a_secret_is_missing(world: World, ringing: Callable[..., set[str]], met
         assert world.api.token(name).code == "connection_misconfigured"
     else:
         assert world.work(message()) == DONE
-    assert ringing() == {"GuardTrippedAlarm"}
+    assert ringing() == {"RefusedOrMisconfiguredAlarm"}
 
 
 @pytest.mark.parametrize(("days", "rings"), [(13, True), (15, False)])
 def test_credentials_end_soon(world: World, ringing: Callable[..., set[str]], days: int, *, rings: bool) -> None:
     name = world.connect("unidy", credentials_expire_at=timestamp(datetime.now(UTC) + timedelta(days=days)))
     world.api.token(name)
-    assert ringing() == ({"CredentialsEndingAlarm"} if rings else set())
+    assert ringing() == ({"CredentialsExpiringAlarm"} if rings else set())

@@ -48,7 +48,7 @@ def test_every_hand_out_says_who_got_which_token(world: World, audited: Lines) -
     lines = audited()
     assert [line["source"] for line in lines] == ["provider", "memory", "table"]
     for body, line in zip(given, lines, strict=True):
-        assert (line["message"], line["decision"], line["caller"]) == ("handed_out", "served", SEEN)
+        assert (line["message"], line["decision"], line["caller"]) == ("token_returned", "served", SEEN)
         assert (line["provider"], line["connection"], line["scope"]) == ("unidy", "demo", "users:read")
         assert line["token_id"] == body["token_id"]
         assert 0 < line["expires_in"] <= body["expires_in"]
@@ -89,13 +89,13 @@ def test_changes_purges_and_trials_are_audited(world: World, audited: Lines) -> 
     assert [(line["message"], line["decision"]) for line in audited()] == [
         ("settings_changed", "replaced"),
         ("tried", "done"),
-        ("purged", "done"),
+        ("tokens_purged", "done"),
         ("settings_changed", "deleted"),
     ]
 
 
 def test_the_log_level_does_not_silence_it() -> None:
-    script = "from token_broker.observability import audit, logger; logger.info('quiet'); audit('handed_out')"
+    script = "from token_broker.observability import audit, logger; logger.info('quiet'); audit('token_returned')"
     variables = {**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR", "PYTHONPATH": str(ROOT / "layers" / "broker")}
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
     (line,) = done.stdout.splitlines()

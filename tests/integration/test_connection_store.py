@@ -13,6 +13,7 @@ from tests.component.connection_store_contract import SETTINGS, ConnectionStoreC
 from tests.integration.conftest import LocalSession
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.keys import connection_pk
 from token_broker.errors import BrokerUnavailable
 
 
@@ -48,7 +49,7 @@ def test_what_no_check_would_let_pass_is_read_as_settings_without_content(
     connections: DynamoConnectionStore, dynamodb: Any, stack: LocalStack
 ) -> None:
     name = new_name()
-    dynamodb.put_item(TableName=stack.connection_table, Item={"pk": {"S": name.pk}, "settings": {"S": "{"}})
+    dynamodb.put_item(TableName=stack.connection_table, Item={"pk": {"S": connection_pk(name)}, "settings": {"S": "{"}})
     stored = connections.get(name)
     assert stored is not None
     assert dict(stored.settings) == {}
@@ -66,7 +67,7 @@ def test_reads_are_strongly_consistent() -> None:
     client = LocalSession("http://127.0.0.1:9").client("dynamodb")
     name = new_name()
     with Stubber(client) as stubber:
-        key = {"pk": {"S": name.pk}}
+        key = {"pk": {"S": connection_pk(name)}}
         stubber.add_response("get_item", {}, {"TableName": "connections", "Key": key, "ConsistentRead": True})
         stubber.add_response("scan", {"Items": []}, {"TableName": "connections", "Limit": 5, "ConsistentRead": True})
         connections = DynamoConnectionStore(client, table="connections")

@@ -169,7 +169,7 @@ def test_a_stopped_process_runs_into_the_time_out(make_pool: MakePool) -> None:
 
 def test_a_process_that_ends_fails_its_own_event_only(make_pool: MakePool) -> None:
     pool = make_pool()
-    with pytest.raises(FunctionError, match="ended without an answer"):
+    with pytest.raises(FunctionError, match="ended without a result"):
         pool.invoke({"exit": True})
     warm = pool.invoke({})["pid"]
     os.kill(warm, signal.SIGKILL)

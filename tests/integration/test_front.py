@@ -23,9 +23,9 @@ from local.sigv4 import (
     LOCAL,
     SERVICE,
     STRANGER,
+    AccessDenied,
     Caller,
     ReceivedRequest,
-    SignatureRefused,
     SignatureVerifier,
 )
 
@@ -225,29 +225,29 @@ def test_a_signature_holds_for_five_minutes_either_way() -> None:
     signed = Signed()
     assert signed.verify(timedelta(minutes=4)) is LOCAL
     assert signed.verify(timedelta(minutes=-4)) is LOCAL
-    with pytest.raises(SignatureRefused, match="Signature expired") as late:
+    with pytest.raises(AccessDenied, match="Signature expired") as late:
         signed.verify(timedelta(minutes=6))
     assert late.value.response_type == "EXPIRED_TOKEN"
-    with pytest.raises(SignatureRefused, match="not yet current"):
+    with pytest.raises(AccessDenied, match="not yet current"):
         signed.verify(timedelta(minutes=-6))
 
 
 def test_a_changed_body_is_refused() -> None:
     signed = Signed(b"{}")
     signed.body = b"[]"
-    with pytest.raises(SignatureRefused, match="does not match"):
+    with pytest.raises(AccessDenied, match="does not match"):
         signed.verify()
 
 
 def test_the_host_must_be_signed() -> None:
     signed = Signed()
     signed.headers.replace_header("Authorization", signed.headers["Authorization"].replace("host;", ""))
-    with pytest.raises(SignatureRefused, match="'Host' must be"):
+    with pytest.raises(AccessDenied, match="'Host' must be"):
         signed.verify()
 
 
 def test_a_mutilated_authorization_header_is_refused() -> None:
     signed = Signed()
     signed.headers.replace_header("Authorization", "AWS4-HMAC-SHA256 Credential=local")
-    with pytest.raises(SignatureRefused, match="no complete AWS Signature"):
+    with pytest.raises(AccessDenied, match="no complete AWS Signature"):
         signed.verify()

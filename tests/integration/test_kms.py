@@ -55,7 +55,7 @@ def test_the_suite_commits_to_its_key_and_does_not_sign(sealer: KmsSealer, stack
     _, header = aws_encryption_sdk.EncryptionSDKClient().decrypt(source=sealed, key_provider=sealer._master_key)
     assert header.algorithm is Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
     assert len(header.encrypted_data_keys) == 1
-    context = {"table": stack.token_table, "key": f"{KEY.pk}|{KEY.sk}", "purpose": "access_token"}
+    context = {"table": stack.token_table, "key": f"{KEY.name} {KEY.scope_id}", "purpose": "access_token"}
     assert header.encryption_context == context
 
 

@@ -86,9 +86,9 @@ def test_our_own_faults_bring_the_message_back(world: World, broken: dict[str, s
     [
         "no json",
         "[]",
-        json.dumps({"version": 2, "provider": "unidy", "connection": "demo", "key": "T#1"}),
-        json.dumps({"version": 1, "provider": "Unidy", "connection": "demo", "key": "T#1"}),
-        json.dumps({"version": 1, "provider": "unidy", "connection": "demo", "key": "GUARD"}),
+        json.dumps({"version": 2, "provider": "unidy", "connection": "demo", "scope_id": "0" * 64}),
+        json.dumps({"version": 1, "provider": "Unidy", "connection": "demo", "scope_id": "0" * 64}),
+        json.dumps({"version": 1, "provider": "unidy", "connection": "demo", "scope_id": "HEALTH"}),
         json.dumps({"version": 1}),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_refresh_token_whose_outcome_is_unknown_is_never_sent_again(world: Wor
     world.simulator("ucommerce").fail("reset", when="after")
     world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
     assert world.work(message(body)) == DONE
-    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
+    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "HEALTH"]
     world.aws.dynamodb.delete_item(
         TableName=world.stack.token_table, Key={"pk": health["pk"], "sk": health["sk"]}
     )  # the rest is over

@@ -55,13 +55,11 @@ def test_a_message_names_the_key_and_nothing_else(world: World) -> None:
     world.aws.change_token_item(name, **OVERDUE)
     world.sweep()
     (message,) = world.aws.messages()
-    sk = key_of(name, "users:read").sk
     assert json.loads(message["Body"]) == {
         "version": 1,
         "provider": "unidy",
         "connection": "demo",
-        "key": sk,
-        "reason": "due",
+        "scope_id": key_of(name, "users:read").scope_id,
     }
 
 

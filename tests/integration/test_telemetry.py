@@ -80,7 +80,7 @@ def test_credentials_that_end_are_seen_days_ahead(
     (left,) = metrics()["CredentialsDaysLeft"]
     assert left.pop("value") == pytest.approx(days, abs=0.1)
     assert left == {**SERVICE, "provider": "unidy"}
-    assert [getattr(record, "connection", "") for record in caplog.records if record.message == "credentials_end"] == [
+    assert [getattr(record, "connection", "") for record in caplog.records if record.message == "credentials_expire"] == [
         "demo"
     ] * warned
     (deadline,) = world.api.call("GET", f"/v1/connections/{name}").body["deadlines"]

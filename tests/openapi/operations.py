@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from get_token.app import MAX_MIN_TTL_S
 from manage_connections.app import DEFAULT_LIMIT, MAX_LIMIT
 from tests.openapi.bodies import NAME_SCHEMA, TOKEN_ID_SCHEMA
 from tests.openapi.settings import SCOPE
 
 Schema = dict[str, Any]
+MAX_MIN_TTL_S: Final = 3600
 
 
 @dataclass(frozen=True)

@@ -95,13 +95,13 @@ def _of(provider: Provider) -> Schema:
         schema, default = COMMON[setting.name], setting.default
         if setting.name == "client_auth":
             default = provider.client_auth
-            if provider.grant == "login":
+            if not provider.grant.is_oauth:
                 schema = {"type": "string", "enum": [provider.client_auth]}
         described[setting.name] = _described(schema, setting.help, default)
     return {
         "type": "object",
         "title": provider.title,
-        "description": f"`{provider.slug}`, grant `{provider.grant}`: {provider.documentation}",
+        "description": f"`{provider.slug}`, grant `{provider.grant.name}`: {provider.documentation}",
         "required": required,
         "properties": {name: schema if name in required else _or_null(schema) for name, schema in described.items()},
         "additionalProperties": False,

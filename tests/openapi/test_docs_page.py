@@ -1,4 +1,4 @@
-"""The documentation page in a real browser: a person asks for a token through it. Needs Chromium: make browser."""
+"""The documentation page of `make run`, also in a real browser. That needs Chromium: make browser."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect, sync_playwright
 
+from local.client import SignedClient
 from local.docs_page import pages
 from local.front import Front
 from local.ports import listen
@@ -32,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def docs(stack: Stack) -> Iterator[str]:
     """The stack's gateway, signatures verified, with the page beside it."""
-    with closing(Front(listen(0), stack.gateway(stack.pools), pages(LOCAL))) as front:
+    with closing(Front(listen(0), stack.gateway(stack.pools), pages(LOCAL, stack.providers_url))) as front:
         yield front.url
 
 
@@ -41,27 +42,51 @@ def test_the_page_and_the_document_need_no_signature_and_the_api_does(docs: str)
     document = requests.get(f"{docs}/openapi.json", timeout=5).json()
     checked_in = json.loads((ROOT / "docs" / "openapi.json").read_text())
     assert document["paths"] == checked_in["paths"]
+    assert document["security"] == checked_in["security"]
+    assert requests.get(docs, timeout=5).text == requests.get(f"{docs}/docs", timeout=5).text
     assert requests.get(f"{docs}{TOKEN_OF_UNIDY}", timeout=5).json()["code"] == "access_denied"
     assert requests.post(f"{docs}/docs", timeout=5).json()["code"] == "access_denied"
 
 
+def test_the_prefilled_put_creates_a_connection(docs: str) -> None:
+    shown = requests.get(f"{docs}/docs/document.json", timeout=5).json()
+    put = shown["paths"]["/v1/connections/{provider}/{connection}"]["put"]
+    path = "/v1/connections/{provider}/{connection}"
+    for parameter in put["parameters"]:
+        if parameter.get("in") == "path":
+            path = path.replace("{" + parameter["name"] + "}", parameter["example"])
+    examples = put["requestBody"]["content"]["application/json"]["examples"]
+    first = next(iter(examples.values()))["value"]
+    with closing(SignedClient(docs)) as client:
+        created = client.call("PUT", path, body=first)
+        client.call("DELETE", path)
+    assert created.status == 201, created.body
+    assert len(examples) == 6
+
+
+def test_the_page_does_not_prompt_for_a_signature(docs: str) -> None:
+    shown = requests.get(f"{docs}/docs/document.json", timeout=5).json()
+    assert "security" not in shown
+    assert "securitySchemes" not in shown["components"]
+
+
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A tab of the Chromium on PATH."""
+    """A tab of the Chromium that is on PATH."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert chromium is not None, "Chromium is not on PATH: apt-get install chromium"
     with sync_playwright() as playwright:
-        # Its sandbox cannot be had as root, which is what many CI machines run as; it opens no page but ours.
+        # Chromium has no sandbox as root, and many CI machines run as root. It opens no page but ours.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser.new_page(viewport={"width": 1200, "height": 1400})
         browser.close()
 
 
 @pytest.mark.browser
-def test_a_token_is_asked_for_through_the_page(docs: str, page: Page) -> None:
-    asked: list[str] = []
+def test_a_token_is_requested_through_the_page(docs: str, page: Page) -> None:
+    requested: list[str] = []
     errors: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(f"{docs}/docs")
@@ -70,17 +95,28 @@ def test_a_token_is_asked_for_through_the_page(docs: str, page: Page) -> None:
     operation.locator("tr[data-param-name=scope] input").fill("users:write users:read")
     operation.locator("tr[data-param-name=rejected] input").fill("")
     operation.get_by_role("button", name="Execute").click()
-    answer = operation.locator(".live-responses-table .response")
-    expect(answer.locator(".response-col_status")).to_contain_text("200", timeout=20_000)
-    _look_at(page, SCREENSHOT)
-    body: Any = json.loads(answer.locator(".highlight-code code").first.inner_text())
+    response = operation.locator(".live-responses-table .response")
+    expect(response.locator(".response-col_status")).to_contain_text("200", timeout=20_000)
+    _screenshot(page, SCREENSHOT)
+    body: Any = json.loads(response.locator(".highlight-code code").first.inner_text())
     assert (body["provider"], body["scope"], body["source"]) == ("unidy", "users:read users:write", "provider")
     assert body["headers"]["Authorization"] == f"Bearer {body['access_token']}"
     assert errors == []
-    assert [url for url in asked if not url.startswith((docs, "data:"))] == []
+    assert [url for url in requested if not url.startswith((docs, "data:"))] == []
 
 
-def _look_at(page: Page, path: Path) -> None:
-    """For people, and out of git."""
+@pytest.mark.browser
+def test_a_connection_is_created_through_the_page_as_it_is_prefilled(docs: str, page: Page) -> None:
+    page.goto(docs)
+    page.locator("#operations-Connections-put_connection .opblock-summary-control").click()
+    operation = page.locator("#operations-Connections-put_connection")
+    operation.get_by_role("button", name="Execute").click()
+    response = operation.locator(".live-responses-table .response")
+    expect(response.locator(".response-col_status")).to_contain_text("201", timeout=20_000)
+    expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
+
+
+def _screenshot(page: Page, path: Path) -> None:
+    """For people. git ignores it."""
     path.parent.mkdir(exist_ok=True)
     page.locator("#operations-Tokens-get_token").screenshot(path=path)

@@ -22,12 +22,14 @@ from tests.fakes import World, answering
 from tests.integration.handlers.functions import BrokerResponse
 from tests.security.leak_hunt import Hunt, hunting
 from tests.security.playground import Playground, documented, event, playground, rarely, routes
+from token_broker.adapters.sqs import write_message
 from token_broker.catalogue import __file__ as catalogue_file
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.names import ConnectionName
 from token_broker.core.providers import CatalogueError, Provider, parse_provider
 from token_broker.oauth.exchange import MAX_BODY_BYTES, OutcomeUnknown, Unreachable
+from token_broker.oauth.grants import GRANTS
 
 pytestmark = pytest.mark.soak
 
@@ -279,16 +281,17 @@ def judge_but_drawn(hunt: Hunt, answer: BrokerResponse) -> None:
 def work_off(place: Playground) -> None:
     place.invoke("SweepDueFunction", {"time": place.world.clock().isoformat()})
     for message in place.world.queue.take():
-        body = json.dumps(
-            {"version": 1, "provider": message.pk[2:].partition("/")[0], "connection": "main", "key": message.scope_id}
-        )
+        body = write_message(message)
         result = place.invoke("RenewTokenFunction", {"Records": [{"messageId": "m", "body": body}]})
         assert result == {"batchItemFailures": []}
 
 
+SCOPE_IDS = st.text("0123456789abcdef", min_size=64, max_size=64)
+
+
 @QUICK
 @given(body=st.text(max_size=60) | JSON.map(json.dumps) | st.fixed_dictionaries(
-    {"version": st.just(1) | JSON, "provider": NAME, "connection": NAME, "key": TEXT | TEXT.map("T#{}".format)}
+    {"version": st.just(1) | JSON, "provider": NAME, "connection": NAME, "scope_id": TEXT | SCOPE_IDS}
 ).map(json.dumps))  # fmt: skip
 def test_a_message_is_done_or_comes_back(hunt: Hunt, body: str) -> None:
     """It never fails the function: that would bring back the messages beside it."""
@@ -395,6 +398,6 @@ def test_a_catalogue_file_is_refused_with_its_fields_or_makes_a_provider_that_wo
 
 def parsed(slug: str, file: dict[str, Any]) -> Provider | CatalogueError:
     try:
-        return parse_provider(slug, file, file=f"{slug}.toml")
+        return parse_provider(slug, file, file=f"{slug}.toml", grants=GRANTS)
     except CatalogueError as error:
         return error

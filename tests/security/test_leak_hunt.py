@@ -48,7 +48,7 @@ def out(text: object) -> None:
         lambda text: logging.getLogger("anybody.else").debug("sent", extra={"field": text}),
         lambda text: observability.logger.debug("sent", extra={"field": text}),
         lambda text: observability.logger.info("sent", body=json.dumps({"client_secret": text})),
-        lambda text: observability.audit("handed_out", field=text),
+        lambda text: observability.audit("token_returned", field=text),
         lambda text: sys.stderr.write(f"{text}\n"),
         lambda text: out(quote(text, safe="")),
         lambda text: out(quote(quote(text))),

@@ -63,7 +63,7 @@ def test_without_topics_alarms_tell_nobody(translated: Document) -> None:
 def test_every_alarm_says_what_missing_data_means(translated: Document) -> None:
     found = {name: alarm["TreatMissingData"] for name, alarm in alarms(translated).items()}
     assert {name for name, treated in found.items() if treated == "breaching"} == {"SweepNotRunningAlarm"}
-    assert {name for name, treated in found.items() if treated == "ignore"} == {"CredentialsEndingAlarm"}
+    assert {name for name, treated in found.items() if treated == "ignore"} == {"CredentialsExpiringAlarm"}
     assert set(found.values()) == {"breaching", "ignore", "notBreaching"}
 
 
@@ -84,7 +84,7 @@ def test_the_dashboard_shows_what_is_asked_for_at_night(dashboard: dict[str, Any
         "CredentialsDaysLeft",
     ):
         assert part in shown
-    assert "credentials_end" in shown
+    assert "credentials_expire" in shown
 
 
 def test_what_the_dashboard_shows_is_emitted(dashboard: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
-"""Connections and orders of the catalogue's providers with invented settings, and a driver for their grants."""
+"""Connections of all providers with invented settings, requests for their grants, and a driver that runs a grant."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,7 +16,8 @@ from token_broker.core.credentials import Secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError
-from token_broker.oauth.grants import Flow, GrantFailed, GrantRequest
+from token_broker.oauth.grants import Flow, GrantFailed
+from token_broker.oauth.requests import GrantRequest, grant_request
 from token_broker.oauth.responses import IssuedToken
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -35,12 +36,12 @@ LOGIN: Mapping[str, str] = {"username": "the-seller", "password": "the-password"
 
 
 def connection(slug: str, **settings: Any) -> Connection:
-    """A connection `main` of a provider; `settings` are added to the least that the provider needs."""
+    """A connection `main` of a provider. `settings` are added to the required ones."""
     whole = {"allowed_callers": ["*"], **SETTINGS[slug], **settings}
     return parse_connection(ConnectionName(slug, "main"), CATALOGUE[slug], whole, version="1")
 
 
-def order(
+def grant_for(
     slug: str,
     secret: Mapping[str, str] | None = None,
     *,
@@ -49,28 +50,16 @@ def order(
     worked_before: bool = False,
     **settings: Any,
 ) -> GrantRequest:
-    """What a grant of that provider needs, from settings and a secret as they are stored."""
+    """The request for a provider's grant, from settings and a secret as they are stored."""
     found = connection(slug, **settings)
     values = secret or (LOGIN if slug == "unicommerce" else CLIENT)
-    options = found.options
-    return GrantRequest(
-        provider=found.provider,
-        endpoints=found.endpoints,
-        credentials=parse_credentials(found.name, found.provider, Secret(json.dumps(values), "v1")),
-        client_auth=found.client_auth,
-        method=options.get("method") or found.provider.method,
-        encoding=options.get("encoding") or found.provider.encoding,
-        scope=scope,
-        now=NOW,
-        params=options.get("params") or {},
-        redirect_uri=options.get("redirect_uri") or "",
-        refresh_token=refresh_token,
-        worked_before=worked_before,
-    )
+    credentials = parse_credentials(found.name, found.provider, Secret(json.dumps(values), "v1"))
+    request = grant_request(found, credentials, scope, NOW)
+    return replace(request, refresh_token=refresh_token, worked_before=worked_before)
 
 
-def answer(body: Any, status: int = 200, **headers: str) -> HttpResponse:
-    """A JSON answer; header names with underscores for hyphens."""
+def json_response(body: Any, status: int = 200, **headers: str) -> HttpResponse:
+    """A JSON response. Header names have underscores for hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return HttpResponse(status, {"content-type": "application/json", **named}, json.dumps(body).encode())
 
@@ -80,51 +69,51 @@ def redirect(location: str, status: int = 302) -> HttpResponse:
 
 
 def bearer(token: str = "tok-1", **more: Any) -> HttpResponse:
-    """A token as RFC 6749 section 5.1 prints it."""
-    return answer({"access_token": token, "token_type": "Bearer", "expires_in": 3600, **more})
+    """A token response of RFC 6749 section 5.1."""
+    return json_response({"access_token": token, "token_type": "Bearer", "expires_in": 3600, **more})
 
 
 def jwt(**claims: Any) -> str:
-    """A token that decodes as a JWT; its signature is none."""
+    """A token that decodes as a JWT. Its signature is not valid."""
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims)]
     return ".".join([*parts, "c2ln"])
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a grant went: every request it made, and what it returned or raised."""
+    """A grant that ran to its end: every request it made, and what it returned or raised."""
 
     requests: list[HttpRequest]
     issued: IssuedToken | None = None
-    refusal: GrantFailed | None = None
+    failed: GrantFailed | None = None
 
     @property
     def token(self) -> IssuedToken:
-        assert self.issued is not None, self.refusal
+        assert self.issued is not None, self.failed
         return self.issued
 
     @property
-    def exchange_failure(self) -> ExchangeFailure:
-        assert self.refusal is not None, "a token was issued"
-        return self.refusal.failure
+    def failure(self) -> ExchangeFailure:
+        assert self.failed is not None, "a token was issued"
+        return self.failed.failure
 
 
-def run(flow: Flow, *answers: HttpResponse | TransportError) -> Ran:
-    """Drives a grant with exactly these answers; it must end with the last one."""
+def run(flow: Flow, *responses: HttpResponse | TransportError) -> Ran:
+    """Runs a grant with exactly these responses. It must end with the last one."""
     requests = [next(flow)]
-    for position, reply in enumerate(answers, 1):
+    for position, response in enumerate(responses, 1):
         try:
-            request = flow.throw(reply) if isinstance(reply, TransportError) else flow.send(reply)
+            request = flow.throw(response) if isinstance(response, TransportError) else flow.send(response)
         except StopIteration as done:
             ran = Ran(requests, issued=done.value)
-        except GrantFailed as refusal:
-            ran = Ran(requests, refusal=refusal)
+        except GrantFailed as failed:
+            ran = Ran(requests, failed=failed)
         else:
             requests.append(request)
             continue
-        assert position == len(answers), f"it ended with answer {position} of {len(answers)}"
+        assert position == len(responses), f"it ended with response {position} of {len(responses)}"
         return ran
-    raise AssertionError(f"it goes on after {len(answers)} answers")
+    raise AssertionError(f"it goes on after {len(responses)} responses")
 
 
 def form(request: HttpRequest) -> list[tuple[str, str]]:

@@ -13,7 +13,8 @@ from token_broker.core.records import ConnectionHealth, Lease, Token, TokenRecor
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 KEY = TokenKey(ConnectionName("unidy", "main"), "users:read")
 ISSUER = "https://id.example.com/oauth/token"
-CURRENT, OTHER = "c" * 16, "0" * 16
+CURRENT = "c" * 16
+OTHER = "0" * 16
 
 
 def seconds(count: float) -> timedelta:
@@ -21,17 +22,17 @@ def seconds(count: float) -> timedelta:
 
 
 def policy(**changes: Any) -> RenewalPolicy:
-    return RenewalPolicy(**{"issuer": ISSUER, "settings_version": "s1", **changes})
+    return RenewalPolicy(**{"issuer": ISSUER, "settings_digest": "s1", **changes})
 
 
-def token(*, age: float = 600, left: float = 3000, **changes: Any) -> Token:
-    """A token issued `age` seconds ago that lives for `left` more."""
+def token(*, age: float = 600, remaining: float = 3000, **changes: Any) -> Token:
+    """A token issued `age` seconds ago that expires in `remaining` seconds."""
     plain: dict[str, Any] = {
         "token_id": CURRENT,
         "scope": KEY.scope,
         "issued_at": NOW - seconds(age),
-        "expires_at": NOW + seconds(left),
-        "renew_at": NOW + seconds(left - 0.2 * (age + left)),
+        "expires_at": NOW + seconds(remaining),
+        "renew_at": NOW + seconds(remaining - 0.2 * (age + remaining)),
         "expires_assumed": False,
         "expiry_disputed": False,
         "issuer": ISSUER,
@@ -41,38 +42,38 @@ def token(*, age: float = 600, left: float = 3000, **changes: Any) -> Token:
     return Token(**{**plain, **changes})
 
 
-def failure(*, ago: float = 10, rests: float = 20, **changes: Any) -> Failure:
-    """A transient failure `ago` seconds ago that rests for `rests` more."""
+def failure(*, ago: float = 10, cooldown: float = 20, **changes: Any) -> Failure:
+    """A transient failure `ago` seconds ago. Its cooldown lasts `cooldown` seconds more."""
     plain: dict[str, Any] = {
         "code": "provider_unavailable",
         "detail": "It failed.",
         "provider_error": None,
         "at": NOW - seconds(ago),
-        "retry_at": NOW + seconds(rests),
+        "retry_at": NOW + seconds(cooldown),
         "count": 1,
         "secret_version": "v1",
-        "settings_version": "s1",
-        "row": 15,
+        "settings_digest": "s1",
+        "rule": "server_failed",
     }
     return Failure(**{**plain, **changes})
 
 
-def refusal(**changes: Any) -> Failure:
-    return failure(**{"code": "provider_refused", "row": 13, "rests": 900, **changes})
+def refused(**changes: Any) -> Failure:
+    return failure(**{"code": "provider_refused", "rule": "credentials_refused", "cooldown": 900, **changes})
 
 
 def record(found: Token | None = None, **changes: Any) -> TokenRecord:
     return TokenRecord(**{"key": KEY, "token": found, "exists": True, **changes})
 
 
-def guarded(by: Failure, found: Token | None = None, **changes: Any) -> TokenRecord:
-    """A record whose connection rests."""
-    return record(found, health=ConnectionHealth(failure=by), **changes)
+def with_health(failed: Failure, found: Token | None = None, **changes: Any) -> TokenRecord:
+    """A record whose connection failed."""
+    return record(found, health=ConnectionHealth(failure=failed), **changes)
 
 
 def lease(until: float = 17) -> Lease:
     return Lease("another", NOW + seconds(until))
 
 
-def asked(**changes: Any) -> TokenCriteria:
-    return TokenCriteria(**{"asked_at": NOW, "min_ttl": seconds(30), **changes})
+def criteria(**changes: Any) -> TokenCriteria:
+    return TokenCriteria(**{"requested_at": NOW, "min_ttl": seconds(30), **changes})

@@ -1,4 +1,4 @@
-"""Who may have a connection's tokens."""
+"""Who may get a connection's tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STS = f"arn:aws:sts::{ACCOUNT}:assumed-role"
 
 
 @pytest.mark.parametrize(
-    ("seen", "arn"),
+    ("user_arn", "arn"),
     [
         (f"{STS}/shop/session-1", f"{ROLE}/shop"),
         (f"{STS}/shop/i-0abc@x=1", f"{ROLE}/shop"),
@@ -29,8 +29,8 @@ STS = f"arn:aws:sts::{ACCOUNT}:assumed-role"
         ("", ""),
     ],
 )
-def test_a_caller_is_seen_without_path_and_session(seen: str, arn: str) -> None:
-    assert Caller.from_event(seen) == Caller(arn)
+def test_a_caller_has_neither_path_nor_session(user_arn: str, arn: str) -> None:
+    assert Caller.from_event(user_arn) == Caller(arn)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_an_entry_is_a_star_or_a_role_or_user(entry: str, kept: str) -> None:
         "arn:aws:iam::१२३४५६७८९०१२:role/shop",
     ],
 )
-def test_anything_else_is_no_entry(entry: object) -> None:
+def test_other_values_are_not_entries(entry: object) -> None:
     with pytest.raises(ValueError, match="ARN"):
         allow_entry(entry)
 
 
 @pytest.mark.parametrize(
-    ("seen", "allowed", "denied", "admitted"),
+    ("user_arn", "allowed", "denied", "admitted"),
     [
         (f"{STS}/shop/s", [f"{ROLE}/team/shop"], [], True),
         (f"{STS}/shop/s", [], [], False),
@@ -111,16 +111,16 @@ def test_anything_else_is_no_entry(entry: object) -> None:
         ("", [f"{ROLE}/*"], [], False),
     ],
 )
-def test_a_denial_wins_and_no_entry_means_nobody(
-    seen: str, allowed: list[str], denied: list[str], admitted: bool
+def test_a_denial_wins_and_an_empty_list_admits_nobody(
+    user_arn: str, allowed: list[str], denied: list[str], admitted: bool
 ) -> None:
     entries = [allow_entry(entry) for entry in allowed]
-    refused = [allow_entry(entry) for entry in denied]
-    assert is_admitted(Caller.from_event(seen), entries, refused) is admitted
+    denials = [allow_entry(entry) for entry in denied]
+    assert is_admitted(Caller.from_event(user_arn), entries, denials) is admitted
 
 
 @given(st.text(max_size=40), st.text(max_size=20))
-def test_no_arn_of_another_account_matches_a_wildcard(seen: str, session: str) -> None:
+def test_no_arn_of_another_account_matches_a_wildcard(user_arn: str, session: str) -> None:
     entry = allow_entry(f"{ROLE}/*")
-    for arn in (seen, f"arn:aws:sts::210987654321:assumed-role/{seen}/{session}"):
+    for arn in (user_arn, f"arn:aws:sts::210987654321:assumed-role/{user_arn}/{session}"):
         assert not is_admitted(Caller.from_event(arn), [entry], [])

@@ -1,4 +1,4 @@
-"""The catalogue's files hold together and say what the vendors say; a broken one names itself and every fault."""
+"""The catalogue's files are valid and say what the vendors document. An invalid file names itself and every fault."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import token_broker.catalogue
 from tests.unit.grant_requests import CATALOGUE
 from token_broker.catalogue import read_provider
 from token_broker.core.providers import CatalogueError, parse_provider
+from token_broker.oauth.grants import GRANTS
 
 FILES = sorted(Path(token_broker.catalogue.__file__).parent.glob("*.toml"))
 WHOLE: dict[str, Any] = {
@@ -24,7 +25,7 @@ WHOLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_file_holds_together(path: Path) -> None:
+def test_every_file_is_valid(path: Path) -> None:
     provider = read_provider(path)
     assert provider == CATALOGUE[path.stem]
     assert provider.slug == path.stem
@@ -46,11 +47,11 @@ def test_the_five_providers_and_the_standard_are_there() -> None:
         ("oauth2", "client_credentials", "basic", "form", ("client_id",)),
     ],
 )
-def test_how_each_is_asked(
+def test_how_each_provider_is_asked(
     slug: str, grant: str, client_auth: str, encoding: str, credentials: tuple[str, ...]
 ) -> None:
     found = CATALOGUE[slug]
-    assert (found.grant, found.client_auth, found.encoding, found.credentials) == (
+    assert (found.grant.name, found.client_auth, found.encoding, found.credentials) == (
         grant,
         client_auth,
         encoding,
@@ -59,13 +60,13 @@ def test_how_each_is_asked(
 
 
 @pytest.mark.parametrize("slug", sorted(CATALOGUE))
-def test_how_its_token_is_sent(slug: str) -> None:
+def test_how_each_providers_token_is_sent(slug: str) -> None:
     found = CATALOGUE[slug]
     sent = (found.header, found.prefix, found.token_type)
     assert sent == (("apiKey", "", "N_A") if slug == "unicommerce" else ("Authorization", "Bearer ", "Bearer"))
 
 
-def test_what_is_special_to_one() -> None:
+def test_the_special_limits_of_single_providers() -> None:
     special = {
         slug: (p.reissue_window_s, p.requests_per_minute, p.limit_per, p.default_lifetime_s)
         for slug, p in CATALOGUE.items()
@@ -92,7 +93,7 @@ def faults(**changes: Any) -> set[str]:
     """The fields at fault in a file that is whole but for `changes` (None takes a field away)."""
     data = {name: value for name, value in {**WHOLE, **changes}.items() if value is not None}
     try:
-        parse_provider("example", data, file="example.toml")
+        parse_provider("example", data, grants=GRANTS, file="example.toml")
     except CatalogueError as error:
         return {fault.field for fault in error.faults}
     return set()
@@ -122,8 +123,8 @@ def test_the_example_is_whole() -> None:
         ({"request": {"url": "{base_url}/t", "urll": "x"}}, {"request.urll"}),
         ({"request": {"url": "{base_url}/t", "headers": {"X": 7}}}, {"request.headers.X"}),
         ({"grant": "authorization_code"}, {"connect.url"}),
-        ({"reply": {"token": 7}}, {"reply.token"}),
-        ({"reply": {"success": {"field": "status", "values": "x"}}}, {"reply.success.values"}),
+        ({"response": {"token": 7}}, {"response.token"}),
+        ({"response": {"success": {"field": "status", "values": "x"}}}, {"response.success.values"}),
         ({"send": {"prefix": 7}}, {"send.prefix"}),
         ({"lifetime": {"default_s": 172_801}}, {"lifetime.default_s"}),
         ({"renewal": {"reissue_window_s": 60}}, {"renewal.reissue_window_s"}),
@@ -133,7 +134,7 @@ def test_the_example_is_whole() -> None:
         ({"settings": "base_url"}, {"settings", "request.url"}),
     ],
 )
-def test_a_broken_file_names_itself_and_the_field(changes: dict[str, Any], at_fault: set[str]) -> None:
+def test_an_invalid_file_names_the_field(changes: dict[str, Any], at_fault: set[str]) -> None:
     assert faults(**changes) == at_fault
 
 
@@ -144,7 +145,9 @@ def test_all_faults_are_named_at_once() -> None:
 
 def test_the_text_names_the_file_and_every_field() -> None:
     with pytest.raises(CatalogueError) as caught:
-        parse_provider("example", {**WHOLE, "title": 7, "limits": {"limit_per": "x"}}, file="example.toml")
+        parse_provider(
+            "example", {**WHOLE, "title": 7, "limits": {"limit_per": "x"}}, grants=GRANTS, file="example.toml"
+        )
     assert str(caught.value).startswith("example.toml: ")
     assert "title" in str(caught.value)
     assert "limits.limit_per" in str(caught.value)

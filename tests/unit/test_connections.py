@@ -1,4 +1,4 @@
-"""Settings as they are PUT: what holds, what does not, and that one answer names every fault."""
+"""Settings as they are PUT: which are valid, and that one error names every fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PEM = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
 
 
 def faults(slug: str, **settings: Any) -> dict[str, str]:
-    """Field and reason of every fault; {} if the settings hold together."""
+    """Field and reason of every fault; {} if the settings are valid."""
     try:
         connection(slug, **settings)
     except InvalidRequest as error:
@@ -29,9 +29,9 @@ def faults(slug: str, **settings: Any) -> dict[str, str]:
     return {}
 
 
-# ------------------------------------------------------------------ what every connection has
+# ------------------------------------------------------------------ settings of every connection
 @pytest.mark.parametrize("slug", SLUGS)
-def test_the_least_settings_of_each_provider_hold_together(slug: str) -> None:
+def test_the_required_settings_of_each_provider_are_enough(slug: str) -> None:
     found = connection(slug)
     assert (found.keep_warm, found.suspended, found.issue_revokes_previous) == ("used", False, False)
     assert (found.denied_callers, found.lifetime_s, found.api_base_url) == ((), None, None)
@@ -41,7 +41,7 @@ def test_the_least_settings_of_each_provider_hold_together(slug: str) -> None:
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_null_is_as_good_as_left_out(slug: str) -> None:
+def test_null_means_left_out(slug: str) -> None:
     known = {spec.name for spec in COMMON_SETTINGS} | {spec.name for spec in CATALOGUE[slug].settings}
     optional = known - {"allowed_callers", *SETTINGS[slug]}
     nulled = connection(slug, **dict.fromkeys(optional))
@@ -77,7 +77,7 @@ def test_all_faults_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_what_is_required_is_missed(slug: str) -> None:
+def test_missing_required_settings_are_named(slug: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_connection(ConnectionName(slug, "main"), CATALOGUE[slug], {})
     required = {spec.name for spec in CATALOGUE[slug].settings if spec.required}
@@ -99,7 +99,7 @@ def test_settings_are_an_object(settings: object) -> None:
     ),
     st.sampled_from(SLUGS),
 )
-def test_settings_hold_together_or_are_an_invalid_request(settings: dict[str, Any], slug: str) -> None:
+def test_settings_are_valid_or_an_invalid_request(settings: dict[str, Any], slug: str) -> None:
     assert all(faults(slug, **settings).values())
 
 
@@ -135,7 +135,7 @@ def test_lifetimes_are_durations() -> None:
     assert connection("unidy").default_lifetime is None
 
 
-def test_the_end_of_the_credentials_is_a_moment() -> None:
+def test_the_expiry_of_the_credentials_is_a_moment() -> None:
     found = connection("unidy", credentials_expire_at="2027-01-31T00:00:00Z")
     assert found.credentials_expire_at == datetime(2027, 1, 31, tzinfo=UTC)
 
@@ -181,7 +181,7 @@ def test_no_repr_shows_the_settings() -> None:
         None,
     ],
 )
-def test_a_url_is_https_with_a_real_host_and_nothing_else(url: object) -> None:
+def test_an_invalid_url_is_a_fault(url: object) -> None:
     assert set(faults("unidy", base_url=url)) == {"base_url"}
 
 
@@ -200,13 +200,13 @@ def test_a_base_url_keeps_its_prefix_and_loses_a_trailing_slash(given_url: str, 
     assert connection("unidy", base_url=given_url).endpoints.token == token_url
 
 
-def test_a_token_url_is_dialled_as_it_was_written() -> None:
+def test_a_token_url_is_used_as_it_was_written() -> None:
     """Django OAuth Toolkit serves /o/token/, and answers /o/token with a redirect."""
     found = connection("oauth2", token_url="https://id.example.com/o/token/", revocation_url=None)
     assert found.endpoints.token == "https://id.example.com/o/token/"
 
 
-def test_http_is_admitted_by_the_local_stack_only() -> None:
+def test_http_is_allowed_on_the_local_stack_only() -> None:
     settings = {"allowed_callers": ["*"], "token_url": "http://127.0.0.1:4600/x/token"}
     name, provider = ConnectionName("unified-services", "main"), CATALOGUE["unified-services"]
     assert parse_connection(name, provider, settings, insecure_urls=True).endpoints.token == settings["token_url"]
@@ -240,7 +240,7 @@ def test_the_endpoints_of_each_provider(slug: str, token: str, connect: str | No
     assert (found.token, found.connect, found.revocation) == (token, connect, revocation)
 
 
-# ------------------------------------------------------------------ what single providers have
+# ------------------------------------------------------------------ settings of single providers
 @pytest.mark.parametrize("uri", ["https://shop.example.com/cb?x=1", "http://localhost/cb", "shop.app://signed-in"])
 def test_a_redirect_uri_may_be_any_absolute_one(uri: str) -> None:
     assert faults("ucommerce", redirect_uri=uri) == {}
@@ -252,12 +252,12 @@ def test_a_redirect_uri_is_absolute_without_fragment(uri: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*sorted(OAUTH_FIELDS), "Client_Id", "SCOPE"])
-def test_oauths_own_names_are_no_extra_fields(name: str) -> None:
+def test_oauth_fields_cannot_be_extra_parameters(name: str) -> None:
     assert set(faults("oauth2", params={name: "x"})) == {"params"}
 
 
 @pytest.mark.parametrize("params", [{"audience": "https://api"}, {"resource": "urn:x", "tenant": "é"}, {}])
-def test_other_fields_are(params: dict[str, str]) -> None:
+def test_other_fields_can_be_extra_parameters(params: dict[str, str]) -> None:
     assert connection("oauth2", params=params).options["params"] == params
 
 
@@ -269,7 +269,7 @@ def test_other_fields_are(params: dict[str, str]) -> None:
         {f"p{n}": "x" for n in range(21)},
     ],
 )
-def test_extra_fields_are_a_few_texts_that_can_be_sent(params: object) -> None:
+def test_extra_parameters_are_a_few_texts_that_can_be_sent(params: object) -> None:
     assert set(faults("oauth2", params=params)) == {"params"}
 
 
@@ -282,25 +282,25 @@ def test_a_login_has_no_client_authentication_to_choose() -> None:
 
 
 @pytest.mark.parametrize("scope", ["market:id:a", "market:code:eu stock_location:id:b", "store:id:x", "market:all"])
-def test_a_scope_of_commerce_layer(scope: str) -> None:
+def test_a_valid_scope_of_commerce_layer(scope: str) -> None:
     assert faults("commerce-layer", scope=scope) == {}
 
 
 @pytest.mark.parametrize("scope", ["market:id:a,market:id:b", "market", "market:id:", "shop:id:a", "market:id:a users"])
-def test_what_is_no_scope_of_commerce_layer(scope: str) -> None:
+def test_an_invalid_scope_of_commerce_layer(scope: str) -> None:
     assert set(faults("commerce-layer", scope=scope)) == {"scope"}
 
 
-# ------------------------------------------------------------------ who may have which scope
-def test_a_caller_who_is_not_on_the_list_is_named() -> None:
+# ------------------------------------------------------------------ who may get which scope
+def test_a_caller_that_is_not_allowed_is_named() -> None:
     found = connection("unidy", allowed_callers=[SHOP])
     found.check_caller(Caller(SHOP))
     with pytest.raises(CallerNotAllowed, match="role/other"):
         found.check_caller(Caller(SHOP.replace("shop", "other")))
 
 
-def asked(found: Connection, scope: str | None) -> str:
-    """The scope set that a request stands for, or the code of the refusal."""
+def scope_or_error(found: Connection, scope: str | None) -> str:
+    """The scope set of a request, or the code of the error."""
     try:
         return found.scope_set_for(scope)
     except BrokerError as error:
@@ -308,7 +308,7 @@ def asked(found: Connection, scope: str | None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("settings", "scope", "stands_for"),
+    ("settings", "scope", "expected"),
     [
         ({"scope": "b a"}, None, "a b"),
         ({"scope": "b a"}, "a", "a"),
@@ -322,23 +322,23 @@ def asked(found: Connection, scope: str | None) -> str:
         ({"scope": "a", "allowed_scopes": ["a", "b"]}, "b", "b"),
     ],
 )
-def test_a_scope_outside_the_list_is_refused(settings: dict[str, Any], scope: str | None, stands_for: str) -> None:
-    assert asked(connection("oauth2", **settings), scope) == stands_for
+def test_a_scope_outside_the_list_is_not_allowed(settings: dict[str, Any], scope: str | None, expected: str) -> None:
+    assert scope_or_error(connection("oauth2", **settings), scope) == expected
 
 
 @pytest.mark.parametrize("allowed", [[], ["b"]])
-def test_a_connections_own_scope_is_no_way_around_its_list(allowed: list[str]) -> None:
-    """P8: scopes outside the list are refused, whether a caller writes them or leaves them out."""
+def test_the_default_scope_must_be_allowed_too(allowed: list[str]) -> None:
+    """P8: a scope outside the list is not allowed, whether a caller requests it or not."""
     with pytest.raises((InvalidRequest, ScopeNotAllowed)):
         connection("oauth2", scope="a", allowed_scopes=allowed).scope_set_for(None)
 
 
-def test_what_is_not_allowed_is_named() -> None:
+def test_scope_items_that_are_not_allowed_are_named() -> None:
     with pytest.raises(ScopeNotAllowed, match="users:write"):
         connection("unidy").scope_set_for("users:read users:write")
 
 
-def test_any_scope_of_a_provider_is_still_one_of_its_own() -> None:
+def test_with_a_star_the_scope_must_still_be_one_of_the_provider() -> None:
     found = connection("commerce-layer", allowed_scopes=["*"])
-    assert asked(found, "market:id:a") == "market:id:a"
-    assert asked(found, "market:id:a,market:id:b") == "invalid_request"
+    assert scope_or_error(found, "market:id:a") == "market:id:a"
+    assert scope_or_error(found, "market:id:a,market:id:b") == "invalid_request"

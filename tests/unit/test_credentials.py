@@ -1,4 +1,4 @@
-"""What a secret must hold, and that no error shows what it holds."""
+"""What a secret must contain, and that no error shows its values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_sales_channel_needs_no_secret() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "the-secret", "[]", '"the-secret"', "null", "7", "{", "[" * 100_000, "\ufeff{}"])
-def test_what_is_no_json_object_is_no_secret(text: str) -> None:
+def test_a_secret_must_be_a_json_object(text: str) -> None:
     assert "unidy/main" in why_not("unidy", text)
 
 
@@ -63,8 +63,8 @@ def test_a_field_at_fault_is_named(slug: str, text: str, field: str) -> None:
     assert field in why_not(slug, text)
 
 
-def test_half_a_character_in_a_secret_is_the_secrets_fault() -> None:
-    """JSON can hold a lone surrogate, which no request can: said before anything is sent."""
+def test_a_lone_surrogate_in_a_secret_is_a_fault() -> None:
+    """JSON can hold one, but no request can. The error comes before anything is sent."""
     assert "client_secret" in why_not("unidy", '{"client_id": "c", "client_secret": "\\ud800"}')
 
 
@@ -81,13 +81,13 @@ def test_no_repr_shows_a_value() -> None:
 
 
 @pytest.mark.parametrize("scope", ["market:id:a", "market:all", "stock_location:id:b market:code:a"])
-def test_a_market_lets_a_sales_channel_ask(scope: str) -> None:
+def test_a_sales_channel_can_request_a_market(scope: str) -> None:
     channel = parsed("commerce-layer", '{"client_id": "c"}')
     check_scope_without_secret(ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"], channel, scope)
 
 
 @pytest.mark.parametrize("scope", ["", "stock_location:id:b", "store:id:market"])
-def test_without_a_market_a_sales_channel_does_not_ask(scope: str) -> None:
+def test_a_sales_channel_must_request_a_market(scope: str) -> None:
     name, provider = ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"]
     with pytest.raises(ConnectionMisconfigured, match="market:"):
         check_scope_without_secret(name, provider, parsed("commerce-layer", '{"client_id": "c"}'), scope)

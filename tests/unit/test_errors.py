@@ -11,7 +11,7 @@ from token_broker.core.failures import FailureKind
 from token_broker.errors import PROVIDER_ERRORS, BrokerError, FieldError, InvalidRequest, ProviderError
 from token_broker.http import problems
 
-# design: code and status of every answer that is the broker's own.
+# Code and status of every error response that the broker makes itself.
 CODES = {
     "invalid_request": 400,
     "caller_not_allowed": 403,
@@ -35,7 +35,7 @@ CODES = {
 
 
 def leaves(kind: type[BrokerError] = BrokerError) -> Iterator[type[BrokerError]]:
-    """The errors of the tree that are raised: those without one below, of the broker's own modules."""
+    """The errors that are raised: the classes of the tree without a subclass."""
     below = [sub for sub in kind.__subclasses__() if sub.__module__ == "token_broker.errors"]
     if not below:
         yield kind
@@ -52,7 +52,7 @@ def test_codes_and_titles_are_unique() -> None:
     assert len({kind.code for kind in kinds}) == len({kind.title for kind in kinds}) == len(kinds)
 
 
-def test_the_table_has_nothing_but_leaves() -> None:
+def test_the_table_holds_only_leaves() -> None:
     assert set(problems.STATUS) == set(leaves())
 
 
@@ -62,7 +62,7 @@ def test_every_leaf_says_when_it_is_raised(kind: type[BrokerError]) -> None:
     assert kind.title[0].isupper()
 
 
-def test_every_kind_of_failure_has_its_error() -> None:
+def test_every_failure_kind_has_its_error() -> None:
     assert set(PROVIDER_ERRORS) == {kind.code for kind in FailureKind}
     assert all(issubclass(error, ProviderError) for error in PROVIDER_ERRORS.values())
     assert all(error.code == code for code, error in PROVIDER_ERRORS.items())

@@ -1,9 +1,8 @@
-"""How long a token lives: the least of all that is known, from the moment before its request."""
+"""When a token expires: the earliest of all that is known, counted from the moment before its request."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.grant_requests import NOW, jwt
 from tests.unit.records import seconds
-from token_broker.oauth.lifetimes import Expiry, expiry_of
+from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, Expiry, expiry_of
 from token_broker.oauth.responses import IssuedToken, UnusableResponse
 
 CENTURY = 3_153_600_000
@@ -23,23 +22,22 @@ def issued(
     return IssuedToken(token, expires_in, None, None, None, provider_now)
 
 
-def lived(found: IssuedToken, *, cap: float | None = None, untold: float | None = None, **more: Any) -> Expiry:
+def expiry(found: IssuedToken, *, cap: float | None = None, default: float | None = None) -> Expiry:
     return expiry_of(
         found,
         sent_at=NOW,
         cap=None if cap is None else seconds(cap),
-        untold=None if untold is None else seconds(untold),
-        **more,
+        default=DEFAULT_LIFETIME if default is None else seconds(default),
     )
 
 
-def ends_with(left: float) -> str:
-    """A JWT that ends `left` seconds after NOW."""
-    return jwt(exp=NOW.timestamp() + left)
+def expiring(after: float) -> str:
+    """A JWT that expires `after` seconds after NOW."""
+    return jwt(exp=NOW.timestamp() + after)
 
 
 @pytest.mark.parametrize(
-    ("found", "cap", "untold", "life", "assumed"),
+    ("found", "cap", "default", "lifetime", "assumed"),
     [
         (issued(3599), None, None, 3599, False),
         (issued(0.5), None, None, 0.5, False),
@@ -50,46 +48,46 @@ def ends_with(left: float) -> str:
         (issued(), None, None, 3600, True),
         (issued(), None, 72_000, 72_000, True),
         (issued(), 1800, 1800, 1800, True),
-        (issued(300, token=ends_with(3600)), None, None, 300, False),
-        (issued(3600, token=ends_with(300)), None, None, 300, False),
-        (issued(token=ends_with(300)), None, 72_000, 300, False),
-        (issued(token=ends_with(CENTURY)), None, None, 172_800, False),
+        (issued(300, token=expiring(3600)), None, None, 300, False),
+        (issued(3600, token=expiring(300)), None, None, 300, False),
+        (issued(token=expiring(300)), None, 72_000, 300, False),
+        (issued(token=expiring(CENTURY)), None, None, 172_800, False),
         (issued(3600, token=jwt(exp=9_999_999_999_999)), None, None, 3600, False),
         (issued(3600, token=jwt(sub="x")), None, None, 3600, False),
         (issued(token=jwt(sub="x")), None, None, 3600, True),
-        (issued(7200, token=ends_with(5400)), 3600, 3600, 3600, False),
+        (issued(7200, token=expiring(5400)), 3600, 3600, 3600, False),
     ],
 )
-def test_the_least_of_all_that_is_known(
-    found: IssuedToken, cap: float | None, untold: float | None, life: float, assumed: bool
+def test_the_earliest_expiry_counts(
+    found: IssuedToken, cap: float | None, default: float | None, lifetime: float, assumed: bool
 ) -> None:
-    assert lived(found, cap=cap, untold=untold) == Expiry(NOW + seconds(life), assumed, False)
+    assert expiry(found, cap=cap, default=default) == Expiry(NOW + seconds(lifetime), assumed, False)
 
 
 @pytest.mark.parametrize("past", [0, -1, -3600, -CENTURY / 2])
-def test_a_jwt_that_claims_to_be_past_is_ignored_beside_a_positive_lifetime(past: float) -> None:
-    assert lived(issued(300, token=ends_with(past))) == Expiry(NOW + seconds(300), assumed=False, disputed=True)
+def test_an_expired_jwt_is_ignored_beside_a_positive_expires_in(past: float) -> None:
+    assert expiry(issued(300, token=expiring(past))) == Expiry(NOW + seconds(300), assumed=False, disputed=True)
 
 
-def test_a_jwt_that_claims_to_be_past_and_no_lifetime_make_no_token() -> None:
+def test_an_expired_jwt_without_expires_in_is_unusable() -> None:
     with pytest.raises(UnusableResponse, match="expired"):
-        lived(issued(token=ends_with(-1)))
+        expiry(issued(token=expiring(-1)))
 
 
 @pytest.mark.parametrize("apart", [-300, 300])
-def test_a_jwt_is_read_by_the_providers_clock(apart: float) -> None:
-    """The provider is five minutes off, and so are its `exp` and its Date header: the life is the same."""
-    found = issued(token=ends_with(apart + 600), provider_now=NOW + seconds(apart))
-    assert lived(found).expires_at == NOW + seconds(600)
+def test_a_jwt_is_compared_with_the_providers_clock(apart: float) -> None:
+    """The provider's clock is five minutes off, and so are `exp` and the Date header. The lifetime is the same."""
+    found = issued(token=expiring(apart + 600), provider_now=NOW + seconds(apart))
+    assert expiry(found).expires_at == NOW + seconds(600)
 
 
-def test_a_fast_clock_of_ours_disputes_nothing_where_the_provider_tells_the_time() -> None:
-    found = issued(300, token=ends_with(-10), provider_now=NOW - seconds(310))
-    assert lived(found) == Expiry(NOW + seconds(300), assumed=False, disputed=False)
+def test_our_fast_clock_does_not_dispute_a_response_with_a_date() -> None:
+    found = issued(300, token=expiring(-10), provider_now=NOW - seconds(310))
+    assert expiry(found) == Expiry(NOW + seconds(300), assumed=False, disputed=False)
 
 
-def test_the_default_can_be_another_on_the_local_stack() -> None:
-    assert lived(issued(), default=seconds(36)).expires_at == NOW + seconds(36)
+def test_the_default_lifetime_can_be_set() -> None:
+    assert expiry(issued(), default=36).expires_at == NOW + seconds(36)
 
 
 @given(
@@ -97,16 +95,16 @@ def test_the_default_can_be_another_on_the_local_stack() -> None:
     exp=st.none() | st.integers(-(10**10), 10**12) | st.floats(),
     provider_now=st.none() | st.datetimes(timezones=st.just(UTC)),
     cap=st.none() | st.integers(1, 172_800),
-    untold=st.none() | st.integers(1, 172_800),
+    default=st.none() | st.integers(1, 172_800),
 )
-def test_a_life_is_never_nothing_nor_over_48_hours(
-    expires_in: float | None, exp: float | None, provider_now: datetime | None, cap: int | None, untold: int | None
+def test_a_lifetime_is_positive_and_at_most_48_hours(
+    expires_in: float | None, exp: float | None, provider_now: datetime | None, cap: int | None, default: int | None
 ) -> None:
     found = issued(expires_in, token="opaque" if exp is None else jwt(exp=exp), provider_now=provider_now)
     try:
-        life = lived(found, cap=cap, untold=untold).expires_at - NOW
+        lifetime = expiry(found, cap=cap, default=default).expires_at - NOW
     except UnusableResponse:
         return
-    assert timedelta() < life <= timedelta(hours=48)
-    assert expires_in is None or life <= timedelta(seconds=expires_in)
-    assert cap is None or life <= seconds(cap)
+    assert timedelta() < lifetime <= timedelta(hours=48)
+    assert expires_in is None or lifetime <= timedelta(seconds=expires_in)
+    assert cap is None or lifetime <= seconds(cap)

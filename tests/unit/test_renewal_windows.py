@@ -1,4 +1,4 @@
-"""When a token is renewed: windows, jitter, reissue windows, and the spacing of forced requests."""
+"""When a token is renewed: windows, jitter, reissue windows, and the spacing of requests that reports cause."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from token_broker.core.policy import RenewalPolicy, key_fraction
 
 REISSUE = seconds(900)
 KEYS = st.integers(0, 10_000).map(lambda number: TokenKey(ConnectionName("unidy", f"c{number}"), "users:read"))
-LIVES = st.integers(1, 172_800).map(seconds)
+LIFETIMES = st.integers(1, 172_800).map(seconds)
 WINDOWS = st.none() | st.integers(61, 86_400).map(seconds)
 
 
 @pytest.mark.parametrize(
-    ("provider", "life", "reissue", "window"),
+    ("provider", "lifetime", "reissue", "window"),
     [
         ("unified-services", 3599, None, 719.8),
         ("unicommerce", 72_000, None, 900),
@@ -34,40 +34,40 @@ WINDOWS = st.none() | st.integers(61, 86_400).map(seconds)
         ("a token of two days", 172_800, None, 900),
     ],
 )
-def test_the_window_of_each_provider(provider: str, life: float, reissue: float | None, window: float) -> None:
+def test_the_window_of_each_provider(provider: str, lifetime: float, reissue: float | None, window: float) -> None:
     by = policy(reissue_window=None if reissue is None else seconds(reissue))
-    assert by.window(seconds(life)).total_seconds() == pytest.approx(window), provider
+    assert by.window(seconds(lifetime)).total_seconds() == pytest.approx(window), provider
 
 
-@pytest.mark.parametrize(("life", "window"), [(3600, 30), (60, 30), (40, 20)])
-def test_where_an_issue_ends_the_token_before_the_window_is_30_s(life: float, window: float) -> None:
-    assert policy(revokes_previous=True).window(seconds(life)) == seconds(window)
+@pytest.mark.parametrize(("lifetime", "window"), [(3600, 30), (60, 30), (40, 20)])
+def test_the_window_is_30_s_if_each_token_revokes_the_one_before(lifetime: float, window: float) -> None:
+    assert policy(revokes_previous=True).window(seconds(lifetime)) == seconds(window)
 
 
-@given(LIVES, WINDOWS, st.booleans())
-def test_a_window_is_at_most_half_a_life(life: timedelta, reissue: timedelta | None, revokes: bool) -> None:
-    window = policy(reissue_window=reissue, revokes_previous=revokes).window(life)
-    assert timedelta() < window <= life / 2
+@given(LIFETIMES, WINDOWS, st.booleans())
+def test_a_window_is_at_most_half_the_lifetime(lifetime: timedelta, reissue: timedelta | None, revokes: bool) -> None:
+    window = policy(reissue_window=reissue, revokes_previous=revokes).window(lifetime)
+    assert timedelta() < window <= lifetime / 2
     assert window <= timedelta(minutes=15)
 
 
-@given(KEYS, LIVES, WINDOWS)
-def test_jitter_only_ever_makes_later(key: TokenKey, life: timedelta, reissue: timedelta | None) -> None:
+@given(KEYS, LIFETIMES, WINDOWS)
+def test_jitter_only_delays_a_renewal(key: TokenKey, lifetime: timedelta, reissue: timedelta | None) -> None:
     by = policy(reissue_window=reissue)
-    renew_at = by.renew_at(key, NOW, NOW + life, None)
-    assert NOW + life - by.window(life) <= renew_at < NOW + life
-    assert renew_at >= NOW + life / 2
+    renew_at = by.renew_at(key, NOW, NOW + lifetime, None)
+    assert NOW + lifetime - by.window(lifetime) <= renew_at < NOW + lifetime
+    assert renew_at >= NOW + lifetime / 2
 
 
-@given(KEYS, LIVES, st.integers(61, 86_400).map(seconds), st.none() | st.integers(1, 10**9).map(seconds))
-def test_nothing_is_renewed_before_its_reissue_window_opens(
-    key: TokenKey, life: timedelta, reissue: timedelta, refresh_in: timedelta | None
+@given(KEYS, LIFETIMES, st.integers(61, 86_400).map(seconds), st.none() | st.integers(1, 10**9).map(seconds))
+def test_a_token_is_not_renewed_before_its_reissue_window_opens(
+    key: TokenKey, lifetime: timedelta, reissue: timedelta, refresh_in: timedelta | None
 ) -> None:
     by = policy(reissue_window=reissue)
-    assert NOW + life - by.renew_at(key, NOW, NOW + life, refresh_in) <= reissue
+    assert NOW + lifetime - by.renew_at(key, NOW, NOW + lifetime, refresh_in) <= reissue
 
 
-def test_keys_of_one_moment_come_due_apart() -> None:
+def test_keys_of_one_moment_are_due_at_different_times() -> None:
     keys = [TokenKey(ConnectionName("unidy", f"c{number}"), "") for number in range(200)]
     moments = [policy().renew_at(key, NOW, NOW + seconds(3600), None) for key in keys]
     assert len(set(moments)) == len(moments)
@@ -83,53 +83,53 @@ def test_jitter_is_a_fraction(key: TokenKey) -> None:
     assert 0 <= key_fraction(key) < 1
 
 
-def test_the_providers_own_wish_for_an_early_renewal_is_followed() -> None:
+def test_an_early_refresh_in_is_followed() -> None:
     assert policy().renew_at(KEY, NOW, NOW + seconds(3600), seconds(1800)) == NOW + seconds(1800)
 
 
-def test_a_wish_for_a_late_renewal_changes_nothing() -> None:
+def test_a_late_refresh_in_changes_nothing() -> None:
     plain = policy().renew_at(KEY, NOW, NOW + seconds(3600), None)
     assert policy().renew_at(KEY, NOW, NOW + seconds(3600), seconds(3599)) == plain
     assert policy().renew_at(KEY, NOW, NOW + seconds(3600), seconds(86_400)) == plain
 
 
-def test_a_wish_for_a_renewal_at_once_makes_no_loop() -> None:
+def test_a_tiny_refresh_in_does_not_cause_a_loop() -> None:
     assert policy().renew_at(KEY, NOW, NOW + seconds(3600), seconds(0.001)) >= NOW + seconds(60)
 
 
-def test_a_wish_for_a_renewal_in_ages_breaks_nothing() -> None:
+def test_a_huge_refresh_in_changes_nothing() -> None:
     plain = policy().renew_at(KEY, NOW, NOW + seconds(3600), None)
     assert policy().renew_at(KEY, NOW, NOW + seconds(3600), timedelta(days=36_500)) == plain
 
 
-@pytest.mark.parametrize(("left", "reissues"), [(901, False), (900, True), (0, True)])
-def test_the_provider_reissues_within_its_window(left: float, gives_new_token: bool) -> None:
-    assert policy(reissue_window=REISSUE).gives_new_token(token(left=left), NOW) is gives_new_token
-    assert policy().gives_new_token(token(left=left), NOW) is True
+@pytest.mark.parametrize(("remaining", "gives_new_token"), [(901, False), (900, True), (0, True)])
+def test_the_provider_gives_a_new_token_within_its_window(remaining: float, gives_new_token: bool) -> None:
+    assert policy(reissue_window=REISSUE).gives_new_token(token(remaining=remaining), NOW) is gives_new_token
+    assert policy().gives_new_token(token(remaining=remaining), NOW) is True
 
 
-def test_forced_requests_are_spaced_30_s_doubling_to_15_min() -> None:
-    rests = [policy().report_cooldown(count).total_seconds() for count in range(1, 9)]
-    assert rests == [30, 60, 120, 240, 480, 900, 900, 900]
+def test_requests_after_reports_are_spaced_30_s_doubling_to_15_min() -> None:
+    cooldowns = [policy().report_cooldown(count).total_seconds() for count in range(1, 9)]
+    assert cooldowns == [30, 60, 120, 240, 480, 900, 900, 900]
 
 
 @given(st.integers(-5, 10**9))
-def test_forced_requests_are_spaced_whatever_their_number(count: int) -> None:
+def test_requests_after_reports_are_spaced_after_any_number_of_reports(count: int) -> None:
     assert seconds(30) <= policy().report_cooldown(count) <= timedelta(minutes=15)
 
 
-@given(st.floats(0.001, 1), LIVES)
-def test_a_shrunk_policy_decides_alike(scale: float, life: timedelta) -> None:
-    """The local stack shrinks all durations together: the window of a shrunk life is the shrunk window."""
+@given(st.floats(0.001, 1), LIFETIMES)
+def test_a_shortened_policy_has_the_same_proportions(scale: float, lifetime: timedelta) -> None:
+    """The local stack shortens all durations together."""
     plain = RenewalPolicy("i", "s", reissue_window=REISSUE)
-    shrunk = RenewalPolicy(
+    shortened = RenewalPolicy(
         "i",
         "s",
         reissue_window=REISSUE * scale,
         sweep_interval=plain.sweep_interval * scale,
-        slack=plain.safety_margin * scale,
+        safety_margin=plain.safety_margin * scale,
         lease=plain.lease * scale,
-        widest_window=plain.max_window * scale,
+        max_window=plain.max_window * scale,
         reissue_margin=plain.reissue_margin * scale,
     )
-    assert abs(shrunk.window(life * scale) - plain.window(life) * scale) < timedelta(milliseconds=1)
+    assert abs(shortened.window(lifetime * scale) - plain.window(lifetime) * scale) < timedelta(milliseconds=1)

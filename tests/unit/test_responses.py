@@ -1,4 +1,4 @@
-"""Odd answers: what is still a token, what is not, and that nothing makes the reader fail."""
+"""Unusual responses: which still hold a token, which do not, and that none breaks the parser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.grant_requests import CATALOGUE, NOW, answer, bearer, jwt
+from tests.unit.grant_requests import CATALOGUE, NOW, bearer, json_response, jwt
 from token_broker.oauth.exchange import HttpResponse
 from token_broker.oauth.responses import (
     KNOWN_ERRORS,
@@ -35,9 +35,9 @@ def raw(body: bytes, status: int = 200) -> HttpResponse:
     return HttpResponse(status, {}, body)
 
 
-def why_unusable(reply: HttpResponse) -> str:
+def why_unusable(response: HttpResponse) -> str:
     with pytest.raises(UnusableResponse) as caught:
-        read_token(reply, STANDARD)
+        read_token(response, STANDARD)
     return str(caught.value)
 
 
@@ -52,7 +52,7 @@ def why_unusable(reply: HttpResponse) -> str:
         '{"access_token": "t", "note": "Zürich"}'.encode(),
     ],
 )
-def test_a_charset_slip_costs_no_token(body: bytes) -> None:
+def test_a_token_is_read_in_spite_of_a_wrong_charset(body: bytes) -> None:
     assert read_token(raw(body), STANDARD).access_token == "t"
 
 
@@ -76,13 +76,13 @@ def test_a_charset_slip_costs_no_token(body: bytes) -> None:
         b"\xff\xfe\x00\x00",
     ],
 )
-def test_what_is_no_json_object_is_no_token(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_unusable(body: bytes) -> None:
     assert json_object(raw(body)) is None
-    assert why_unusable(raw(body)) == "the answer is no JSON object"
+    assert why_unusable(raw(body)) == "the response is not a JSON object"
 
 
 @given(st.binary(max_size=200))
-def test_no_body_makes_the_reader_fail(body: bytes) -> None:
+def test_no_body_breaks_the_parser(body: bytes) -> None:
     error_code(json_object(raw(body)))
     with pytest.raises(UnusableResponse):
         read_token(raw(body), STANDARD)
@@ -91,9 +91,9 @@ def test_no_body_makes_the_reader_fail(body: bytes) -> None:
 @given(
     st.dictionaries(st.sampled_from(["expires_in", "refresh_in", "scope", "refresh_token", "error", "errors"]), JSON)
 )
-def test_whatever_stands_beside_a_token_is_read_or_refused(fields: dict[str, Any]) -> None:
+def test_other_fields_beside_a_token_are_read_or_unusable(fields: dict[str, Any]) -> None:
     try:
-        issued = read_token(answer({"access_token": "t", **fields}), STANDARD)
+        issued = read_token(json_response({"access_token": "t", **fields}), STANDARD)
     except UnusableResponse:
         return
     assert issued.access_token == "t"
@@ -115,16 +115,16 @@ def test_a_printable_token_is_a_token(token: str) -> None:
         "x" * (MAX_TOKEN_CHARACTERS + 1),
     ],
 )
-def test_anything_else_is_none(token: object) -> None:
-    reason = why_unusable(answer({"access_token": token, "token_type": "Bearer"}))
+def test_another_value_is_not_a_token(token: object) -> None:
+    reason = why_unusable(json_response({"access_token": token, "token_type": "Bearer"}))
     assert reason.startswith("access_token ")
     assert not isinstance(token, str) or len(token) < 3 or token not in reason
 
 
 @pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None, ""])
-def test_a_token_type_of_bearer_in_any_case_or_none_is_taken_for_bearer(kind: str | None) -> None:
-    assert read_token(answer({"access_token": "t", "token_type": kind}), STANDARD).access_token == "t"
-    assert read_token(answer({"access_token": "t"}), STANDARD).access_token == "t"
+def test_a_missing_token_type_means_bearer(kind: str | None) -> None:
+    assert read_token(json_response({"access_token": "t", "token_type": kind}), STANDARD).access_token == "t"
+    assert read_token(json_response({"access_token": "t"}), STANDARD).access_token == "t"
 
 
 @pytest.mark.parametrize("kind", ["mac", "DPoP", "Bearer ", 1, ["Bearer"], True])
@@ -133,13 +133,13 @@ def test_a_token_of_another_type_is_not_sent_as_bearer(kind: object) -> None:
 
 
 def test_a_token_type_does_not_matter_where_it_is_not_sent_as_bearer() -> None:
-    reply = answer({"status": "SUCCESS", "accessToken": "t", "token_type": "mac"})
-    assert read_token(reply, LOGIN).access_token == "t"
+    response = json_response({"status": "SUCCESS", "accessToken": "t", "token_type": "mac"})
+    assert read_token(response, LOGIN).access_token == "t"
 
 
 # ------------------------------------------------------------------ numbers, scope, refresh token
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("value", "read"),
     [
         (3599, 3599),
         ("3599", 3599),
@@ -149,36 +149,36 @@ def test_a_token_type_does_not_matter_where_it_is_not_sent_as_bearer() -> None:
         ("", None),
     ],
 )
-def test_a_lifetime_is_a_number_or_text(told: object, read: float | None) -> None:
-    assert read_token(bearer(expires_in=told), STANDARD).expires_in == read
+def test_a_lifetime_is_a_number_or_text(value: object, read: float | None) -> None:
+    assert read_token(bearer(expires_in=value), STANDARD).expires_in == read
 
 
-@pytest.mark.parametrize("told", [3_153_600_000, "3153600000", 10**30, 1e300])
-def test_a_century_is_a_lifetime(told: object) -> None:
-    found = read_token(bearer(expires_in=told), STANDARD).expires_in
+@pytest.mark.parametrize("value", [3_153_600_000, "3153600000", 10**30, 1e300])
+def test_a_century_is_a_lifetime(value: object) -> None:
+    found = read_token(bearer(expires_in=value), STANDARD).expires_in
     assert found is not None
     assert found > 172_800
 
 
-@pytest.mark.parametrize("told", [0, -1, "0", "-3600", "soon", True, False, [3600], {"s": 1}, "NaN", "inf", -0.0])
-def test_a_lifetime_that_is_none_makes_no_token(told: object) -> None:
-    assert why_unusable(bearer(expires_in=told)) == "expires_in is not a positive number"
+@pytest.mark.parametrize("value", [0, -1, "0", "-3600", "soon", True, False, [3600], {"s": 1}, "NaN", "inf", -0.0])
+def test_an_invalid_lifetime_is_unusable(value: object) -> None:
+    assert why_unusable(bearer(expires_in=value)) == "expires_in is not a positive number"
 
 
-@pytest.mark.parametrize(("told", "read"), [(1800, 1800), ("1800", 1800), (0, None), ("soon", None), (None, None)])
-def test_a_wish_to_be_asked_early_costs_no_token(told: object, read: float | None) -> None:
-    assert read_token(bearer(refresh_in=told), STANDARD).refresh_in == read
+@pytest.mark.parametrize(("value", "read"), [(1800, 1800), ("1800", 1800), (0, None), ("soon", None), (None, None)])
+def test_an_invalid_refresh_in_is_ignored(value: object, read: float | None) -> None:
+    assert read_token(bearer(refresh_in=value), STANDARD).refresh_in == read
 
 
-@pytest.mark.parametrize("told", [1e15, 1e300, "1e300", 10**30])
-def test_a_wish_beyond_all_reason_can_still_be_reckoned_with(told: object) -> None:
-    """P11: whoever makes a duration of it must not fail."""
-    found = read_token(bearer(refresh_in=told), STANDARD).refresh_in
+@pytest.mark.parametrize("value", [1e15, 1e300, "1e300", 10**30])
+def test_a_huge_refresh_in_is_still_a_duration(value: object) -> None:
+    """P11: it can be added to a moment."""
+    found = read_token(bearer(refresh_in=value), STANDARD).refresh_in
     assert found is None or NOW + timedelta(seconds=found) > NOW
 
 
-def test_the_outage_grace_of_an_issuer_is_no_lifetime() -> None:
-    assert read_token(answer({"access_token": "t", "ext_expires_in": 9999}), STANDARD).expires_in is None
+def test_ext_expires_in_is_not_a_lifetime() -> None:
+    assert read_token(json_response({"access_token": "t", "ext_expires_in": 9999}), STANDARD).expires_in is None
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,10 @@ def test_a_granted_scope_is_text_or_a_list(granted: object, read: str | None) ->
     assert read_token(bearer(scope=granted), STANDARD).scope == read
 
 
-def test_the_date_of_an_answer_is_the_providers_clock() -> None:
-    reply = HttpResponse(200, {"date": "Sun, 22 Nov 2026 12:05:00 GMT"}, b'{"access_token": "t"}')
-    assert read_token(reply, STANDARD).provider_now == NOW + timedelta(minutes=5)
-    assert read_token(answer({"access_token": "t"}, date="yesterday"), STANDARD).provider_now is None
+def test_the_date_of_a_response_is_the_providers_clock() -> None:
+    response = HttpResponse(200, {"date": "Sun, 22 Nov 2026 12:05:00 GMT"}, b'{"access_token": "t"}')
+    assert read_token(response, STANDARD).provider_now == NOW + timedelta(minutes=5)
+    assert read_token(json_response({"access_token": "t"}, date="yesterday"), STANDARD).provider_now is None
 
 
 # ------------------------------------------------------------------ error codes
@@ -265,7 +265,7 @@ def test_an_http_date_is_read_or_is_none(text: str, moment: datetime | None) -> 
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,2} Dec [0-9]{4} [0-9:]{8} [+-][0-9]{4}"))
-def test_no_text_makes_the_reader_of_dates_fail(text: str) -> None:
+def test_no_text_breaks_the_date_parser(text: str) -> None:
     moment = http_date(text)
     assert moment is None or moment.tzinfo is UTC
     waits = retry_after({"retry-after": text, "date": text}, NOW)
@@ -297,7 +297,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 
 
 # ------------------------------------------------------------------ JWTs
-def test_the_end_of_a_jwt_is_read_unverified() -> None:
+def test_the_expiry_of_a_jwt_is_read_without_verification() -> None:
     assert jwt_expiry(jwt(exp=NOW.timestamp())) == NOW
 
 
@@ -323,11 +323,11 @@ def test_the_end_of_a_jwt_is_read_unverified() -> None:
         "e30." + "_" * 9 + ".c2ln",
     ],
 )
-def test_what_is_no_jwt_has_no_end_of_its_own(token: str) -> None:
+def test_another_token_has_no_expiry_of_its_own(token: str) -> None:
     assert jwt_expiry(token) is None
 
 
 @given(st.text(max_size=30) | JSON.map(lambda value: jwt(exp=value)))
-def test_no_token_makes_the_reader_of_jwts_fail(token: str) -> None:
+def test_no_token_breaks_the_jwt_parser(token: str) -> None:
     end = jwt_expiry(token)
     assert end is None or end.tzinfo is UTC

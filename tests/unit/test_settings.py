@@ -1,4 +1,4 @@
-"""The deployment's settings: local ones count on the local stack alone, and what makes no sense is said at once."""
+"""The deployment's settings. Local ones apply on the local stack only. Invalid ones raise at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_deployed_function_has_no_scale() -> None:
     assert (settings.local, settings.time_scale, settings.lease_scale) == (False, 1.0, 1.0)
 
 
-def test_on_the_local_stack_each_scale_counts_by_itself() -> None:
+def test_on_the_local_stack_each_scale_can_be_set() -> None:
     local = {"TOKEN_BROKER_LOCAL": "1"}
     assert Settings.from_environment(local).lease_scale == 1.0
     settings = Settings.from_environment({**local, "TOKEN_BROKER_TIME_SCALE": "0.5", "TOKEN_BROKER_LEASE_SCALE": "0.1"})
@@ -26,12 +26,12 @@ def test_on_the_local_stack_each_scale_counts_by_itself() -> None:
 
 @pytest.mark.parametrize("name", SCALES)
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "nan", "inf", "fast"])
-def test_a_scale_that_makes_no_sense_is_an_error(name: str, value: str) -> None:
+def test_an_invalid_scale_is_an_error(name: str, value: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # float's own text where it is no number
         Settings.from_environment({"TOKEN_BROKER_LOCAL": "1", name: value})
 
 
-def test_leases_and_deadlines_shrink_together() -> None:
+def test_all_time_limits_are_shortened_together() -> None:
     assert TimeLimits().scaled(1.0) == TimeLimits()
     second = timedelta(seconds=1)
     assert TimeLimits().scaled(0.1) == TimeLimits(0.8 * second, 1.2 * second, 1.7 * second, second)

@@ -1,4 +1,4 @@
-"""Valid access tokens of third-party APIs, from the token broker, signed for with the caller's own AWS credentials.
+"""Valid access tokens of third-party APIs from the token broker. Requests are signed with the caller's AWS credentials.
 
     from token_broker_client import BrokerAuth
 
@@ -10,9 +10,10 @@
     token = TokenBroker("https://….execute-api.eu-west-1.amazonaws.com/api").token("unidy", "eu-main")
     urllib3.request("GET", f"{token.api_base_url}/users", headers=token.headers)
 
-The broker's URL is the stack's output ApiUrl; left out, it is read from TOKEN_BROKER_URL. Needs boto3 and urllib3,
-which Lambda's runtime brings; requests and httpx where they are used. Errors: `token_broker_client.errors`. A stand-in
-for tests: `token_broker_client.testing`. Knows the broker by its HTTP interface alone.
+The broker's URL is the stack's output ApiUrl. Without one, the environment variable TOKEN_BROKER_URL is read. Needs
+boto3 and urllib3, which Lambda's runtime has, and requests or httpx if you use them. Errors:
+`token_broker_client.errors`. For tests: `token_broker_client.testing`. The client knows the broker's HTTP interface
+only.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`BrokerAuth`, which imports requests, for those who ask for it."""
+    """`BrokerAuth` is imported at its first use, because it imports requests."""
     if name == "BrokerAuth":
         from token_broker_client.auth import BrokerAuth
 

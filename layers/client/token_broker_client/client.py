@@ -1,4 +1,4 @@
-"""`TokenBroker`: a valid token in one call, signed with the caller's own AWS credentials."""
+"""`TokenBroker`: a valid token in one call."""
 
 import os
 import threading
@@ -18,15 +18,15 @@ URL_VARIABLE: Final = "TOKEN_BROKER_URL"
 
 
 class TokenBroker(TokenSource):
-    """The broker at `url` (the stack's output ApiUrl; None: the environment's TOKEN_BROKER_URL).
+    """The broker at `url` (the stack's output ApiUrl; None: the environment variable TOKEN_BROKER_URL).
 
         broker = TokenBroker("https://….execute-api.eu-west-1.amazonaws.com/api")
         token = broker.token("unidy", "eu-main", scope="users:read")
 
-    Requests are signed with the AWS credentials of `session` (None: those of the environment, as boto3 finds them), for
-    `region` (None: the one in the URL, else the session's). `http` is a urllib3 pool of your own, for a proxy or a
-    private certificate authority. Keep one object per process: it keeps tokens and connections. Thread-safe, and a
-    forked child starts with neither.
+    Requests are signed with the AWS credentials of `session` (None: those that boto3 finds) for `region` (None: the
+    region in the URL, else the session's). `http` is your own urllib3 pool, for a proxy or a private certificate
+    authority. Keep one object per process: it keeps tokens and connections. Thread-safe. A forked child starts without
+    tokens and connections.
     """
 
     def __init__(
@@ -40,23 +40,23 @@ class TokenBroker(TokenSource):
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = sleep,
     ) -> None:
-        """`deadline_s`: how long one call may take, attempts and pauses together. Raises ClientNotConfigured."""
+        """`deadline_s`: how long one call may take, with all retries and pauses. Raises ClientNotConfigured."""
         url = url or os.environ.get(URL_VARIABLE)
         if not url:
-            raise ClientNotConfigured(f"no URL of the broker: give one, or set {URL_VARIABLE}")
+            raise ClientNotConfigured(f"no URL of the broker: pass one, or set {URL_VARIABLE}")
         self._endpoint = Endpoint(url, session=session, region=region, http=http)
         super().__init__(self._endpoint, deadline_s=deadline_s, clock=clock, sleep=sleep)
         self._url = url
         _brokers.add(self)
 
     def close(self) -> None:
-        """Closes the connections that are open."""
+        """Closes open connections."""
         self._endpoint.close()
 
-    def start_afresh(self) -> None:
-        """In a forked child: no kept token, no connection and no lock of the parent's."""
+    def reset_after_fork(self) -> None:
+        """Drops the tokens, connections and locks that a forked child got from its parent."""
         self.forget()
-        self._endpoint.start_afresh()
+        self._endpoint.reset_after_fork()
 
     def __repr__(self) -> str:
         return f"TokenBroker({self._url!r})"
@@ -65,14 +65,14 @@ class TokenBroker(TokenSource):
 _brokers: weakref.WeakSet[TokenBroker] = weakref.WeakSet()
 _shared: dict[str, TokenBroker] = {}
 _shared_lock = threading.Lock()
-# Tests' stand-ins for every shared broker, the last one counts: see `testing.FakeBroker`.
-stand_ins: list[TokenSource] = []
+# In tests these replace every shared broker. The last one counts. See `testing.FakeBroker`.
+fake_brokers: list[TokenSource] = []
 
 
 def shared_broker(url: str | None = None) -> TokenSource:
-    """This process's one TokenBroker for a URL (None: TOKEN_BROKER_URL). Raises ClientNotConfigured."""
-    if stand_ins:
-        return stand_ins[-1]
+    """The process's one TokenBroker for a URL (None: TOKEN_BROKER_URL). Raises ClientNotConfigured."""
+    if fake_brokers:
+        return fake_brokers[-1]
     url = url or os.environ.get(URL_VARIABLE) or ""
     with _shared_lock:
         broker = _shared.get(url)
@@ -82,10 +82,10 @@ def shared_broker(url: str | None = None) -> TokenSource:
 
 
 def _after_fork() -> None:
-    global _shared_lock  # noqa: PLW0603  # another thread of the parent may have held it
+    global _shared_lock  # noqa: PLW0603  # a thread of the parent may have held it
     _shared_lock = threading.Lock()
     for broker in list(_brokers):
-        broker.start_afresh()
+        broker.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

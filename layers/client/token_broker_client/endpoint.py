@@ -1,4 +1,4 @@
-"""The broker's endpoint: a GET signed with the caller's AWS credentials, over connections that are kept open."""
+"""The broker's HTTP endpoint: requests signed with the caller's AWS credentials, over connections that stay open."""
 
 import ipaddress
 import json
@@ -15,23 +15,23 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
-from token_broker_client.errors import BrokerRefused, BrokerUnreachable, ClientNotConfigured, refusal
+from token_broker_client.errors import BrokerRefused, BrokerUnreachable, ClientNotConfigured, error_for_problem
 
 CONNECT_S: Final = 3.0
 USER_AGENT: Final = "token-broker-client/0.1.0"
-# API Gateway's own host names say which region signs for them, whatever region the caller runs in.
+# API Gateway's host names contain the region to sign for. The caller may run in another one.
 REGION_IN_HOST: Final = re.compile(r"\.execute-api\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$")
 
 
-class Ask(Protocol):
-    """How the broker is asked; tests give their own."""
+class BrokerGet(Protocol):
+    """Sends a GET to the broker. `Endpoint` does; tests pass their own."""
 
     def __call__(self, path: str, query: Mapping[str, str], /, *, timeout_s: float) -> dict[str, Any]:
-        """The JSON object that answers GET `path`. Raises TokenBrokerError."""
+        """Returns the JSON object of the response. Raises TokenBrokerError."""
 
 
 class Endpoint:
-    """The broker at `url`. Thread-safe; credentials and region are looked up at the first request."""
+    """The broker at `url`. Thread-safe. Credentials and region are looked up at the first request."""
 
     def __init__(
         self,
@@ -41,26 +41,26 @@ class Endpoint:
         region: str | None = None,
         http: urllib3.PoolManager | None = None,
     ) -> None:
-        """Raises ClientNotConfigured for a URL that is neither https nor this machine: the answers carry tokens."""
+        """Raises ClientNotConfigured unless the URL is https or on this machine: responses carry tokens."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         if not host or parts.query or parts.fragment or (parts.scheme != "https" and not _is_this_machine(host)):
-            raise ClientNotConfigured("the broker's URL has to be https://host/stage, as the stack's output ApiUrl")
+            raise ClientNotConfigured("the broker's URL must be https://host/stage, like the stack's output ApiUrl")
         self._url = url.rstrip("/")
         in_host = REGION_IN_HOST.search(host)
         self._region = region or (in_host.group(1) if in_host else None)
         self._session = session
         self._given_http = http
-        self.start_afresh()
+        self.reset_after_fork()
 
-    def start_afresh(self) -> None:
-        """After a fork: two processes on one connection would read each other's tokens."""
+    def reset_after_fork(self) -> None:
+        """Drops open connections: two processes on one connection would read each other's tokens."""
         self._lock = threading.Lock()
         self._http = self._given_http or urllib3.PoolManager(maxsize=10)
         self._http.clear()
 
     def __call__(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
-        """See `Ask`."""
+        """See `BrokerGet`."""
         return self.send("GET", path, query, timeout_s=timeout_s)
 
     def send(
@@ -73,9 +73,9 @@ class Endpoint:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """One signed request, its `body` as JSON; the JSON object of the answer. Raises TokenBrokerError.
+        """Sends one signed request with `body` as JSON. Returns the JSON object of the response.
 
-        `timeout_s` bounds the connection and each wait for bytes.
+        `timeout_s` limits connecting, and each wait for data. Raises TokenBrokerError.
         """
         url = self._url + path + ("?" + urlencode(query, quote_via=quote) if query else "")
         data = b"" if body is None else json.dumps(body).encode()
@@ -86,16 +86,17 @@ class Endpoint:
                 method, url, headers=signed, body=data or None, timeout=timeout, retries=False, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            raise BrokerUnreachable(f"no answer from the broker: {type(error).__name__}") from error
-        answer = _json_object(response.data)
+            raise BrokerUnreachable(f"no response from the broker: {type(error).__name__}") from error
+        received = _json_object(response.data)
         if response.status not in (200, 201):
-            raise refusal(response.status, answer, _seconds(response.headers.get("Retry-After")))
-        if not answer:
-            raise BrokerRefused(response.status, {"detail": "the answer is no JSON object: is this the broker's URL?"})
-        return answer
+            raise error_for_problem(response.status, received, _seconds(response.headers.get("Retry-After")))
+        if not received:
+            detail = "the response is not a JSON object: is this the broker's URL?"
+            raise BrokerRefused(response.status, {"detail": detail})
+        return received
 
     def close(self) -> None:
-        """Closes the connections that are open."""
+        """Closes open connections."""
         self._http.clear()
 
     def _signed(self, method: str, url: str, headers: dict[str, str], data: bytes) -> dict[str, str]:
@@ -115,14 +116,14 @@ class Endpoint:
             if self._session is None:
                 self._session = boto3.Session()
             session = self._session
-            # Asked for each time: credentials of a role are renewed in here.
+            # Called for each request, because it renews a role's credentials.
             credentials = session.get_credentials()
             # ECS and Lambda set AWS_REGION, which boto3 does not read.
             region = self._region or session.region_name or os.environ.get("AWS_REGION")
         if credentials is None:
             raise ClientNotConfigured("no AWS credentials to sign with")
         if region is None:
-            raise ClientNotConfigured("no region to sign for: give one, or set AWS_REGION")
+            raise ClientNotConfigured("no region to sign for: pass one, or set AWS_REGION")
         return SigV4Auth(credentials.get_frozen_credentials(), "execute-api", region)
 
 
@@ -134,7 +135,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
-    """The answer's JSON object, or an empty one where something in between answered otherwise."""
+    """The JSON object of a response; an empty one if the response is something else."""
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,20 +1,20 @@
-"""Why there is no token, as exceptions. Each knows its stable code and nothing secret.
+"""The client's errors. Each has a stable code and holds nothing secret.
 
     TokenBrokerError
-    ├── ClientNotConfigured     no URL, region or AWS credentials: nobody was asked
-    ├── BrokerUnreachable       nobody answered in time
-    └── BrokerRefused           the broker's problem document (RFC 9457), or API Gateway's
+    ├── ClientNotConfigured     no URL, region or AWS credentials: no request was sent
+    ├── BrokerUnreachable       no response in time
+    └── BrokerRefused           a problem document (RFC 9457) of the broker or of API Gateway
         ├── InvalidRequest · AccessDenied · CallerNotAllowed · ScopeNotAllowed
         ├── UnknownProvider · UnknownConnection
         ├── ConnectionSuspended · ConnectionMisconfigured · TooManyScopeSets
         ├── ProviderRefused · ProviderInvalidResponse
-        ├── TryLater            waiting helps: it was tried again until the deadline
+        ├── TryLater            waiting helps: the client retried until the deadline
         │   ├── ProviderUnavailable · ProviderRateLimited · AcquisitionInProgress
         │   └── BrokerUnavailable · GatewayTimeout · Throttled · TooManyRejections
         └── InternalError
 
-A code without a class of its own is a plain BrokerRefused (TryLater for 429, 503 and 504). What to do about each code:
-the broker's README.
+A code without a class of its own is a plain BrokerRefused (TryLater for 429, 503 and 504). docs/errors.md says what to
+do about each code.
 """
 
 from collections.abc import Mapping
@@ -22,22 +22,22 @@ from typing import Any
 
 
 class TokenBrokerError(Exception):
-    """Root of the tree: no token could be had."""
+    """Root of the tree: there is no token."""
 
 
 class ClientNotConfigured(TokenBrokerError, ValueError):
-    """The broker's URL, the region or AWS credentials are missing, or the URL would carry tokens in the clear."""
+    """The broker's URL, the region or AWS credentials are missing, or the URL would send tokens unencrypted."""
 
 
 class BrokerUnreachable(TokenBrokerError):
-    """No answer: no connection, a broken one, or the deadline came first."""
+    """No response: no connection, a broken one, or the deadline has passed."""
 
 
 class BrokerRefused(TokenBrokerError):
-    """The broker gave no token. `code` is stable ("unknown" where something in between answered).
+    """The broker returned an error. `code` is stable ("unknown" if the response is not the broker's).
 
-    `detail` says it in words, `retry_after` is in seconds where waiting helps, `problem` is the document whole, with
-    `errors` (of single fields) and `provider_error` (the provider's own code) where the broker gave them.
+    `detail` explains it. `retry_after`: seconds, set where waiting helps. `problem`: the whole document, with `errors`
+    (faults of single fields) and `provider_error` (the provider's error code) where the broker sends them.
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> None:
@@ -62,11 +62,11 @@ class AccessDenied(BrokerRefused):
 
 
 class CallerNotAllowed(BrokerRefused):
-    """The connection's lists do not admit this caller; `detail` names it as seen."""
+    """The connection's lists do not admit this caller. `detail` names it."""
 
 
 class ScopeNotAllowed(BrokerRefused):
-    """The connection does not allow a scope that was asked for."""
+    """The connection does not allow a requested scope."""
 
 
 class UnknownProvider(BrokerRefused):
@@ -78,7 +78,7 @@ class UnknownConnection(BrokerRefused):
 
 
 class ConnectionSuspended(BrokerRefused):
-    """Somebody switched the connection off."""
+    """The connection is suspended."""
 
 
 class ConnectionMisconfigured(BrokerRefused):
@@ -90,19 +90,19 @@ class TooManyScopeSets(BrokerRefused):
 
 
 class ProviderRefused(BrokerRefused):
-    """The provider said no for good: credentials, scope or client."""
+    """The provider refused the credentials, the scope or the client for good."""
 
 
 class ProviderInvalidResponse(BrokerRefused):
-    """The provider's answer holds no usable token."""
+    """The provider's response is not a usable token."""
 
 
 class InternalError(BrokerRefused):
-    """The broker failed; its log has the cause."""
+    """The broker failed. Its log has the cause."""
 
 
 class TryLater(BrokerRefused):
-    """Waiting helps, for `retry_after` seconds where that is known."""
+    """Waiting helps: `retry_after` seconds, if that is known."""
 
 
 class ProviderUnavailable(TryLater):
@@ -110,27 +110,27 @@ class ProviderUnavailable(TryLater):
 
 
 class ProviderRateLimited(TryLater):
-    """The provider wants fewer token requests."""
+    """The provider asks for fewer token requests."""
 
 
 class AcquisitionInProgress(TryLater):
-    """Another caller is fetching this token."""
+    """Another instance of the broker is requesting this token."""
 
 
 class BrokerUnavailable(TryLater):
-    """An AWS service that the broker needs fails."""
+    """An AWS service that the broker needs is failing."""
 
 
 class GatewayTimeout(TryLater):
-    """API Gateway gave up waiting."""
+    """API Gateway stopped waiting for the broker."""
 
 
 class Throttled(TryLater):
-    """API Gateway's rate limit."""
+    """API Gateway's rate limit is reached."""
 
 
 class TooManyRejections(TryLater):
-    """Tokens of this connection were reported as refused too often: is the API's 401 about permissions?"""
+    """Tokens of this connection are reported as rejected too often. Does the API's 401 mean "no permission"?"""
 
 
 _CLASSES: Mapping[str, type[BrokerRefused]] = {
@@ -156,7 +156,7 @@ _CLASSES: Mapping[str, type[BrokerRefused]] = {
 }
 
 
-def refusal(status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> BrokerRefused:
-    """The exception of a problem document, by its code; without a known one, by the status."""
+def error_for_problem(status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> BrokerRefused:
+    """The error for a problem document: by its code, or by the status if the code is unknown."""
     unknown = TryLater if status in (429, 503, 504) else BrokerRefused
     return _CLASSES.get(str(problem.get("code")), unknown)(status, problem, retry_after)

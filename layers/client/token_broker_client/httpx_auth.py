@@ -1,4 +1,4 @@
-"""`HttpxAuth`: BrokerAuth as an auth of httpx, for its sync and its async clients."""
+"""`HttpxAuth`: puts a connection's token on each request of httpx, with its sync and async clients."""
 
 from collections.abc import AsyncGenerator, Generator
 from typing import Final
@@ -6,112 +6,114 @@ from typing import Final
 import anyio.to_thread
 import httpx
 
-from token_broker_client.auth import BrokerAuth, carries, is_about_the_token
+from token_broker_client.connection_auth import ConnectionAuth, carries_token, rejects_token
 from token_broker_client.tokens import Token
 
-MOST_REDIRECTS: Final = 5
+MAX_REDIRECTS: Final = 5
 Origin = tuple[str, str, int | None]
 
 
-class HttpxAuth(BrokerAuth, httpx.Auth):
-    """What `BrokerAuth(…)` makes where httpx is imported: see there.
+class HttpxAuth(ConnectionAuth, httpx.Auth):
+    """An auth for httpx. `BrokerAuth(…)` is one, too, if httpx was imported before.
 
-    A client that follows redirects gets a header other than Authorization to the next address of the same origin by one
-    more request, because httpx itself would take it along to any host.
+    httpx would send a header other than Authorization along to any host that a redirect names. So this auth takes that
+    header off. After a redirect within the same origin it repeats the last request with the header.
     """
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """For httpx.Client."""
-        course = _Course(request)
-        course.take(self.token())
+        flow = _AuthFlow(request)
+        flow.use(self.token())
         while True:
-            course.answered((yield course.request))
-            if course.refused:
-                course.take(self.replacement(course.refused))
-            if not course.goes_on:
+            flow.receive((yield flow.request))
+            if flow.rejected:
+                flow.use(self.replacement(flow.rejected))
+            if not flow.send_again:
                 return
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """For httpx.AsyncClient: the broker is asked in a thread, and only if there is no kept token."""
-        course = _Course(request)
-        course.take(self.kept() or await anyio.to_thread.run_sync(self.token, abandon_on_cancel=True))
+        """For httpx.AsyncClient. The broker is asked in a thread, and only if no token is cached."""
+        flow = _AuthFlow(request)
+        flow.use(self.kept() or await anyio.to_thread.run_sync(self.token, abandon_on_cancel=True))
         while True:
-            course.answered((yield course.request))
-            if course.refused:
-                course.take(await anyio.to_thread.run_sync(self.replacement, course.refused, abandon_on_cancel=True))
-            if not course.goes_on:
+            flow.receive((yield flow.request))
+            if flow.rejected:
+                flow.use(await anyio.to_thread.run_sync(self.replacement, flow.rejected, abandon_on_cancel=True))
+            if not flow.send_again:
                 return
 
 
-class _Course:
-    """What comes next for a request, without doing any of it: `request` is sent, `answered` with what came back."""
+class _AuthFlow:
+    """Decides what to send next, and sends nothing itself. `request` is sent; `receive` takes the response."""
 
     def __init__(self, request: httpx.Request) -> None:
         self.request = request
-        self.refused: Token | None = None  # to be replaced before anything is sent again
-        self.goes_on = False  # whether `request` is to be sent (again)
+        self.rejected: Token | None = None  # replace this token before sending again
+        self.send_again = False
         self._origin = _origin(request.url)
         self._token: Token | None = None
         self._replayed = False
         self._redirects = 0
 
-    def take(self, token: Token | None) -> None:
-        """Puts the token on the request. None: there is no other one, so nothing is sent again."""
-        self.refused = None
+    def use(self, token: Token | None) -> None:
+        """Puts the token on the request. None: there is no other token, so nothing is sent again."""
+        self.rejected = None
         if token is None:
             return
-        self.goes_on = not self._replayed or isinstance(self.request.stream, httpx.ByteStream)
-        if self.goes_on:
+        self.send_again = not self._replayed or isinstance(self.request.stream, httpx.ByteStream)
+        if self.send_again:
             self._token = token
-            self.request.headers = _OfOneHop(self.request.headers, token)
+            self.request.headers = _TokenHeaders(self.request.headers, token)
 
-    def answered(self, response: httpx.Response) -> None:
-        """Looks at what came, after the client followed its redirects."""
-        self.goes_on = False
+    def receive(self, response: httpx.Response) -> None:
+        """Takes the response, after the client has followed its redirects."""
+        self.send_again = False
         token, request = self._token, response.request
         hops = [hop.request for hop in (*response.history, response)]
         if token is None or any(_origin(hop.url) != self._origin for hop in hops):
             return
-        if not carries(request.headers, token):
-            self._follow(response, token)
+        if not carries_token(request.headers, token):
+            self._repeat_with_header(response, token)
         elif response.status_code == 401 and not self._replayed:
-            self._replayed = is_about_the_token(response.headers)
+            self._replayed = rejects_token(response.headers)
             if self._replayed:
-                self.request, self.refused = request, token
+                self.request, self.rejected = request, token
 
-    def _follow(self, response: httpx.Response, token: Token) -> None:
-        """A redirect within the origin has lost its header: once more from there."""
+    def _repeat_with_header(self, response: httpx.Response, token: Token) -> None:
+        """A redirect within the origin has lost its header: sends its last request again."""
         self._redirects += 1
         request = response.request
-        if self._redirects <= MOST_REDIRECTS and isinstance(request.stream, httpx.ByteStream):
-            self.request, self.goes_on = request, True
-            request.headers = _OfOneHop(request.headers, token)
+        if self._redirects <= MAX_REDIRECTS and isinstance(request.stream, httpx.ByteStream):
+            self.request = request
+            self.send_again = True
+            request.headers = _TokenHeaders(request.headers, token)
 
 
-class _OfOneHop(httpx.Headers):
-    """Headers with a token's, which a copy of them has not, but for Authorization.
+class _TokenHeaders(httpx.Headers):
+    """Headers with a token's. A copy of them has none of the token's headers but Authorization.
 
-    httpx makes the request that follows a redirect from a copy. From that it takes Authorization away itself if the
-    origin changes, and nothing else: another header would go to whatever host the redirect names.
+    httpx makes the request that follows a redirect from a copy. It removes Authorization itself if the origin changes.
+    Any other header would go to whatever host the redirect names.
     """
 
     def __init__(self, headers: httpx.Headers, token: Token) -> None:
         super().__init__(headers)
-        self._own = httpx.Headers()
+        self._not_copied = httpx.Headers()
         for name, value in token.headers.items():
             self.pop(name, None)
-            (self if name.lower() == "authorization" else self._own)[name] = value
+            is_copied = name.lower() == "authorization"
+            (self if is_copied else self._not_copied)[name] = value
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """What is sent."""
-        return [*super().raw, *self._own.raw]
+        return [*super().raw, *self._not_copied.raw]
 
     def __getitem__(self, key: str) -> str:
-        return self._own[key] if key in self._own else super().__getitem__(key)
+        return self._not_copied[key] if key in self._not_copied else super().__getitem__(key)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._own or super().__contains__(key)
+        return key in self._not_copied or super().__contains__(key)
 
 
 def _origin(url: httpx.URL) -> Origin:

@@ -1,4 +1,4 @@
-"""`TokenSource`: a token in one call, kept until it is due, fetched once for all threads, retried where that helps."""
+"""`TokenSource`: gets tokens from the broker, caches them, makes one request for all threads, and retries."""
 
 import logging
 import threading
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
-from token_broker_client.endpoint import Ask
+from token_broker_client.cache import MAX_RECHECK_S, MIN_RECHECK_S, CachedToken, CacheEntry, CacheKey, PendingRequest
+from token_broker_client.endpoint import BrokerGet
 from token_broker_client.errors import (
     BrokerRefused,
     BrokerUnreachable,
@@ -15,45 +16,44 @@ from token_broker_client.errors import (
     TooManyRejections,
     TryLater,
 )
-from token_broker_client.keeping import ASK_AGAIN_S, ASK_AT_MOST_EVERY_S, Flight, Kept, Slot, Wanted
 from token_broker_client.tokens import Token
 
 DEADLINE_S: Final = 30.0
-# How long a caller waits for the successor of a token that is still good: it gets that one then.
-SPARE_S: Final = 5.0
-QUIET_S: Final = 30.0  # after a report that failed
+# How long a caller with a usable token waits for its successor. After that it gets the usable one.
+SUCCESSOR_WAIT_S: Final = 5.0
+FAILED_REPORT_PAUSE_S: Final = 30.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 4.0
 logger = logging.getLogger("token_broker_client")
 
 
 def sleep(seconds: float) -> None:
-    """Waits on the wall clock."""
+    """Waits in real time."""
     threading.Event().wait(seconds)
 
 
 class TokenSource:
-    """Tokens of whatever `ask` asks: the broker (`TokenBroker`) or a test's stand-in (`testing.FakeBroker`)."""
+    """Tokens from the broker that `get` reaches: `TokenBroker`, or `testing.FakeBroker` in tests."""
 
     def __init__(
         self,
-        ask: Ask,
+        get: BrokerGet,
         *,
         deadline_s: float = DEADLINE_S,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = sleep,
     ) -> None:
-        """`deadline_s`: how long one call may take, attempts and pauses together. `clock` is the wall's."""
-        self._ask = ask
+        """`deadline_s`: how long one call may take, with all retries and pauses. `clock`: wall clock, in seconds."""
+        self._get = get
         self._deadline_s = deadline_s
         self._clock = clock
         self._sleep = sleep
         self.forget()
 
     def forget(self) -> None:
-        """Drops every kept token."""
+        """Drops every cached token."""
         self._lock = threading.Lock()
-        self._slots: dict[Wanted, Slot] = {}
+        self._entries: dict[CacheKey, CacheEntry] = {}
 
     def token(
         self,
@@ -64,140 +64,144 @@ class TokenSource:
         min_ttl: int | None = None,
         rejected: str | None = None,
     ) -> Token:
-        """A valid token: the one kept until its `renew_at` (at most 5 min), else the broker's.
+        """A valid token: the cached one until its `renew_at` (at most 5 min), else the broker's.
 
-        `scope`: items separated by single spaces (None: the connection's). `min_ttl`: seconds that it has to last, 0 to
-        3600 (None: 30). `rejected`: the token_id of a token that the provider's API refused. A token that is still good
-        is returned while the broker fails. Raises BrokerRefused or BrokerUnreachable when the deadline has passed or
-        waiting does not help, and ClientNotConfigured.
+        `scope`: items separated by single spaces (None: the connection's). `min_ttl`: seconds for which the token must
+        still be valid, 0 to 3600 (None: 30). `rejected`: the token_id of a token that the provider's API rejected.
+        While the broker fails, a cached token is returned until it expires. Raises BrokerRefused or BrokerUnreachable
+        when the deadline has passed or waiting does not help, and ClientNotConfigured.
         """
-        return self._obtain(Wanted(provider, connection, scope, min_ttl), rejected)
+        return self._obtain(CacheKey(provider, connection, scope, min_ttl), rejected)
 
     def kept(
         self, provider: str, connection: str, *, scope: str | None = None, min_ttl: int | None = None
     ) -> Token | None:
-        """The token that `token` would return without asking anybody, or None. Never waits."""
-        slot = self._slot(Wanted(provider, connection, scope, min_ttl))
-        with slot.lock:
+        """The token that `token` would return without asking the broker, or None. Never waits."""
+        entry = self._entry(CacheKey(provider, connection, scope, min_ttl))
+        with entry.lock:
             now = self._clock()
-            return slot.usable(now) if slot.fresh(now) else None
+            return entry.usable(now) if entry.fresh(now) else None
 
-    def replacement(self, refused: Token, *, scope: str | None = None, min_ttl: int | None = None) -> Token | None:
-        """Another token than the one that the provider's API refused, or None where there is none.
+    def replacement(self, rejected: Token, *, scope: str | None = None, min_ttl: int | None = None) -> Token | None:
+        """Another token than the one that the provider's API rejected, or None if there is none.
 
-        The refused one is reported once, by whichever thread comes first, and again after 5 min at the earliest if the
-        broker stands by it. Raises nothing of this package: the API's answer is what its caller should see then.
+        The first thread that comes reports the rejected token to the broker. If the broker returns the same token
+        again, it is not reported again for 5 min. Raises no TokenBrokerError: the caller should see the API's response.
         """
-        wanted = Wanted(refused.provider, refused.connection, scope, min_ttl)
-        slot = self._slot(wanted)
-        with slot.lock:
-            if slot.quiet(self._clock(), refused.token_id):
+        key = CacheKey(rejected.provider, rejected.connection, scope, min_ttl)
+        entry = self._entry(key)
+        with entry.lock:
+            if entry.reported_recently(self._clock(), rejected.token_id):
                 return None
         try:
-            token = self._obtain(wanted, refused.token_id)
+            token = self._obtain(key, rejected.token_id)
         except TokenBrokerError as error:
-            logger.warning("%s was refused by the API, and there is no other token: %s", refused.token_id, error)
+            logger.warning("the API rejected %s, and there is no other token: %s", rejected.token_id, error)
             return None
-        return token if token.token_id != refused.token_id else None
+        return token if token.token_id != rejected.token_id else None
 
-    def _slot(self, wanted: Wanted) -> Slot:
+    def _entry(self, key: CacheKey) -> CacheEntry:
         with self._lock:
-            return self._slots.setdefault(wanted, Slot())
+            return self._entries.setdefault(key, CacheEntry())
 
-    def _obtain(self, wanted: Wanted, rejected: str | None) -> Token:
-        slot = self._slot(wanted)
+    def _obtain(self, key: CacheKey, rejected: str | None) -> Token:
+        entry = self._entry(key)
         deadline = self._clock() + self._deadline_s
         while True:
-            with slot.lock:
+            with entry.lock:
                 now = self._clock()
-                usable = slot.usable(now, rejected)
-                if usable and (slot.fresh(now) or slot.flight):
+                usable = entry.usable(now, rejected)
+                if usable and (entry.fresh(now) or entry.pending):
                     return usable
-                flight = slot.flight
-                if flight is None:
-                    flight = slot.flight = Flight(None if usable else rejected)
+                pending = entry.pending
+                if pending is None:
+                    pending = entry.pending = PendingRequest(None if usable else rejected)
                     break
-            if not flight.landed.wait(max(deadline - now, 0)):
-                raise BrokerUnreachable("the request of another thread brought no answer in time")
-            if rejected in (None, flight.rejected):
-                return flight.result()
+            if not pending.done.wait(max(deadline - now, 0)):
+                raise BrokerUnreachable("another thread's request got no response in time")
+            if rejected in (None, pending.rejected):
+                return pending.result()
         try:
-            return self._fly(wanted, slot, flight, usable, deadline)
+            return self._request(key, entry, pending, usable, deadline)
         finally:
-            with slot.lock:
-                slot.flight = None
-            flight.landed.set()
+            with entry.lock:
+                entry.pending = None
+            pending.done.set()
 
-    def _fly(self, wanted: Wanted, slot: Slot, flight: Flight, usable: Token | None, deadline: float) -> Token:
-        """Asks the broker for all who wait. A failure does not take away a token that is still good."""
+    def _request(
+        self, key: CacheKey, entry: CacheEntry, pending: PendingRequest, usable: Token | None, deadline: float
+    ) -> Token:
+        """Asks the broker for all threads that wait. If that fails, a usable token stays in use."""
         if usable:
-            deadline = min(deadline, self._clock() + SPARE_S)
+            deadline = min(deadline, self._clock() + SUCCESSOR_WAIT_S)
         try:
-            kept = self._fetch(wanted, flight.rejected, deadline, patient=usable is None)
+            cached = self._fetch(key, pending.rejected, deadline, may_pause=usable is None)
         except TokenBrokerError as error:
-            flight.error = error
-            with slot.lock:
+            pending.error = error
+            with entry.lock:
                 now = self._clock()
-                if flight.rejected:
-                    slot.reported, slot.quiet_until = flight.rejected, now + (_retry_after(error) or QUIET_S)
-                if _final(error):
-                    slot.kept = None
-                elif usable and slot.kept:
-                    pause_s = min(max(_retry_after(error) or 0, ASK_AT_MOST_EVERY_S), ASK_AGAIN_S)
-                    slot.kept = slot.kept._replace(ask_again_at=now + pause_s)
-            if usable is None or _final(error):
+                if pending.rejected:
+                    entry.reported = pending.rejected
+                    entry.no_report_until = now + (_retry_after(error) or FAILED_REPORT_PAUSE_S)
+                if _is_final(error):
+                    entry.cached = None
+                elif usable and entry.cached:
+                    pause_s = min(max(_retry_after(error) or 0, MIN_RECHECK_S), MAX_RECHECK_S)
+                    entry.cached = entry.cached._replace(recheck_at=now + pause_s)
+            if usable is None or _is_final(error):
                 raise
-            logger.warning("the broker failed, %s is still good: %s", usable.token_id, error)
-            flight.token = usable
+            logger.warning("the broker failed, %s is still valid: %s", usable.token_id, error)
+            pending.token = usable
             return usable
-        with slot.lock:
-            slot.kept = kept
-            if flight.rejected:
-                slot.reported, slot.quiet_until = flight.rejected, self._clock() + ASK_AGAIN_S
-        flight.token = kept.token
-        return kept.token
+        with entry.lock:
+            entry.cached = cached
+            if pending.rejected:
+                entry.reported = pending.rejected
+                entry.no_report_until = self._clock() + MAX_RECHECK_S
+        pending.token = cached.token
+        return cached.token
 
-    def _fetch(self, wanted: Wanted, rejected: str | None, deadline: float, *, patient: bool) -> Kept:
-        """One answer, tried again while that helps and the deadline allows."""
-        path = f"/v1/tokens/{quote(wanted.provider, safe='')}/{quote(wanted.connection, safe='')}"
-        asked = {"scope": wanted.scope, "min_ttl": wanted.min_ttl, "rejected": rejected}
-        query = {name: str(value) for name, value in asked.items() if value is not None}
-        attempt = 0
+    def _fetch(self, key: CacheKey, rejected: str | None, deadline: float, *, may_pause: bool) -> CachedToken:
+        """One token from the broker. Retries while that helps and the deadline allows it."""
+        path = f"/v1/tokens/{quote(key.provider, safe='')}/{quote(key.connection, safe='')}"
+        parameters = {"scope": key.scope, "min_ttl": key.min_ttl, "rejected": rejected}
+        query = {name: str(value) for name, value in parameters.items() if value is not None}
+        retries = 0
         while True:
             requested_at = self._clock()
             try:
-                body = self._ask(path, query, timeout_s=max(deadline - requested_at, 0.1))
-                return _kept(body, requested_at, wanted.min_ttl)
+                body = self._get(path, query, timeout_s=max(deadline - requested_at, 0.1))
+                return _read(body, requested_at, key.min_ttl)
             except TokenBrokerError as error:
-                pause_s = _pause(error, attempt) if patient or attempt == 0 else None
-                if pause_s is None or (not patient and pause_s > 0) or self._clock() + pause_s >= deadline:
+                pause_s = _pause(error, retries) if may_pause or retries == 0 else None
+                if pause_s is None or (not may_pause and pause_s > 0) or self._clock() + pause_s >= deadline:
                     raise
             if pause_s:
                 self._sleep(pause_s)
-            attempt += 1
+            retries += 1
 
 
-def _kept(body: dict[str, Any], requested_at: float, min_ttl: int | None) -> Kept:
+def _read(body: dict[str, Any], requested_at: float, min_ttl: int | None) -> CachedToken:
     try:
-        return Kept.from_answer(body, requested_at, min_ttl)
+        return CachedToken.from_response(body, requested_at, min_ttl)
     except (KeyError, TypeError, ValueError):
         # The cause could hold the token.
-        raise BrokerRefused(200, {"detail": "the answer is no token: is this the broker's URL?"}) from None
+        raise BrokerRefused(200, {"detail": "the response is not a token: is this the broker's URL?"}) from None
 
 
-def _pause(error: TokenBrokerError, attempt: int) -> float | None:
-    """How long to wait before the next attempt, or None where none would help."""
-    grown = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
+def _pause(error: TokenBrokerError, retries: int) -> float | None:
+    """How long to wait before the next retry, or None if none would help."""
+    growing_s = min(FIRST_PAUSE_S * 2**retries, LONGEST_PAUSE_S)
     if isinstance(error, BrokerUnreachable):
-        # A kept connection that was closed meanwhile fails at once, and a new one does not.
-        return 0 if attempt == 0 else grown
+        # A kept connection that the server has closed fails at once. A new one works.
+        return 0 if retries == 0 else growing_s
     if isinstance(error, TryLater) and not isinstance(error, TooManyRejections):
-        return grown if error.retry_after is None else error.retry_after
+        return growing_s if error.retry_after is None else error.retry_after
     return None
 
 
-def _final(error: TokenBrokerError) -> bool:
-    """Whether the broker says that this caller is to have no token: then a kept one is not used any longer either."""
+def _is_final(error: TokenBrokerError) -> bool:
+    """Whether the broker says that this caller gets no token. Then a cached one is not used any longer either."""
     return isinstance(error, BrokerRefused) and not isinstance(error, TryLater) and 400 <= error.status < 500
 
 

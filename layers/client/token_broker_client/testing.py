@@ -1,11 +1,11 @@
-"""`FakeBroker`: a token broker for the tests of those who use one. No network, no AWS, no waiting.
+"""`FakeBroker`: a token broker for the tests of a service. No network, no AWS, no waiting.
 
     def test_users_are_listed():
-        with FakeBroker() as broker:                       # every BrokerAuth asks it, until the end of the block
+        with FakeBroker() as broker:                       # until the block ends, every BrokerAuth uses it
             assert list_users(BrokerAuth("unidy", "eu-main")) == [...]
         assert broker.asked[0].scope == "users:read"
 
-It stands in for the broker's HTTP interface alone: keeping, retrying and reporting are the client's own.
+It replaces the broker's HTTP interface only. Caching, retries and reports are done by the real client.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from token_broker_client import client
-from token_broker_client.errors import BrokerUnreachable, refusal
+from token_broker_client.errors import BrokerUnreachable, error_for_problem
 from token_broker_client.source import TokenSource
 
 STATUS: Mapping[str, int] = {
@@ -41,14 +41,14 @@ STATUS: Mapping[str, int] = {
     "broker_unavailable": 503,
     "gateway_timeout": 504,
 }
-# How a provider's token is sent; any other's is a Bearer token.
+# The headers of these providers. All others take a Bearer token.
 HEADERS: Mapping[str, Mapping[str, str]] = {"unicommerce": {"apiKey": "{token}"}}
 BEARER: Mapping[str, str] = {"Authorization": "Bearer {token}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request to the broker, as its interface reads it."""
+    """One request to the broker."""
 
     provider: str
     connection: str
@@ -58,11 +58,11 @@ class Asked:
 
 
 class FakeBroker(TokenSource):
-    """Hands out `fake-{provider}-{connection}-{n}`; a reported token has a successor. Time stands still: see `advance`.
+    """Returns tokens `fake-{provider}-{connection}-{n}`. Replaces a reported token. Time moves only with `advance`.
 
-    As a context manager it stands in for every broker that BrokerAuth finds by URL or TOKEN_BROKER_URL; or give it to
-    `BrokerAuth(…, broker=fake)`. `headers`: how tokens are sent, by provider, such as {"own": {"X-Key": "{token}"}}.
-    Thread-safe.
+    As a context manager it replaces every broker that BrokerAuth finds by URL or TOKEN_BROKER_URL. Or pass it as
+    `BrokerAuth(…, broker=fake)`. `headers`: the token's headers, by provider, such as {"own": {"X-Key": "{token}"}}.
+    `asked` lists the requests. Thread-safe.
     """
 
     def __init__(
@@ -80,55 +80,57 @@ class FakeBroker(TokenSource):
         self._issued: dict[tuple[str, str, str], tuple[str, datetime]] = {}
         self._numbers: Counter[tuple[str, str]] = Counter()
         self._failures: list[Exception] = []
-        self._asking = threading.Lock()
-        super().__init__(self._answer, clock=self._time, sleep=self.advance)
+        self._responding = threading.Lock()
+        super().__init__(self._respond, clock=self._time, sleep=self.advance)
 
     @property
     def reported(self) -> list[str]:
-        """The token_ids that were reported as refused by a provider's API, in order."""
+        """The token_ids that were reported as rejected by a provider's API, in order."""
         return [asked.rejected for asked in self.asked if asked.rejected]
 
-    def fail(self, code: str, *, times: int = 1, retry_after: float | None = None, detail: str = "as told") -> None:
-        """The next `times` requests get the problem of this code; "unreachable": no answer. Raises KeyError."""
+    def fail(
+        self, code: str, *, times: int = 1, retry_after: float | None = None, detail: str = "set by the test"
+    ) -> None:
+        """The next `times` requests get an error of this code; "unreachable": no response. Raises KeyError."""
         for _ in range(times):
             if code == "unreachable":
-                self._failures.append(BrokerUnreachable("no answer from the broker: as told"))
+                self._failures.append(BrokerUnreachable("no response from the broker: set by the test"))
             else:
                 status = STATUS[code]
                 problem = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
-                self._failures.append(refusal(status, problem, retry_after))
+                self._failures.append(error_for_problem(status, problem, retry_after))
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass; pauses between attempts do so by themselves."""
+        """Moves the clock. A pause before a retry does this by itself."""
         self._now += timedelta(seconds=seconds)
 
     def __enter__(self) -> Self:
-        client.stand_ins.append(self)
+        client.fake_brokers.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        client.stand_ins.remove(self)
+        client.fake_brokers.remove(self)
 
     def _time(self) -> float:
         return self._now.timestamp()
 
-    def _answer(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG002
+    def _respond(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG002
         *_, provider, connection = path.split("/")
         scope, rejected = query.get("scope"), query.get("rejected")
         min_ttl = int(query["min_ttl"]) if "min_ttl" in query else None
-        with self._asking:
+        with self._responding:
             self.asked.append(Asked(provider, connection, scope, min_ttl, rejected))
             if self._failures:
                 raise self._failures.pop(0)
-            token, ends_at, source = self._current((provider, connection, scope or ""), rejected)
+            token, expires_at, source = self._current((provider, connection, scope or ""), rejected)
         headers = self._headers.get(provider, BEARER)
-        left = ends_at - self._now
+        remaining = expires_at - self._now
         return {
             "access_token": token,
             "token_type": "Bearer" if headers is BEARER else "N_A",
-            "expires_in": int(left.total_seconds()),
-            "expires_at": ends_at.isoformat(),
-            "renew_at": (ends_at - self._window).isoformat(),
+            "expires_in": int(remaining.total_seconds()),
+            "expires_at": expires_at.isoformat(),
+            "renew_at": (expires_at - self._window).isoformat(),
             "scope": scope or "",
             "token_id": _token_id(token),
             "provider": provider,
@@ -140,15 +142,15 @@ class FakeBroker(TokenSource):
         }
 
     def _current(self, key: tuple[str, str, str], rejected: str | None) -> tuple[str, datetime, str]:
-        """Renewed as the broker does it: before the end, or when it is reported."""
+        """Token, expiry and source. Renews like the broker: before the token expires, or when it is reported."""
         current = self._issued.get(key)
         if current and _token_id(current[0]) != rejected and self._now < current[1] - self._window:
             return *current, "memory"
         self._numbers[key[:2]] += 1
         token = f"fake-{key[0]}-{key[1]}-{self._numbers[key[:2]]}"
-        ends_at = self._now + timedelta(seconds=self._lifetime_s)
-        self._issued[key] = token, ends_at
-        return token, ends_at, "provider"
+        expires_at = self._now + timedelta(seconds=self._lifetime_s)
+        self._issued[key] = token, expires_at
+        return token, expires_at, "provider"
 
     @property
     def _window(self) -> timedelta:

@@ -1,4 +1,4 @@
-"""A token as the broker hands it out."""
+"""A token as the broker returns it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from typing import Any
 class Token:
     """A valid token of a connection. Send `headers` to the provider's API as they are.
 
-    `token_id` is the first 16 hex digits of the token's SHA-256, fit for logs; the token itself is in no repr. Times
-    are aware UTC by the broker's clock. `warnings`: see the broker's README.
+    `token_id` is the first 16 hex digits of the token's SHA-256. It may be logged. The token itself has no repr. Times
+    are aware UTC by the broker's clock. docs/service-developers.md explains the `warnings`.
     """
 
     access_token: str = field(repr=False)
@@ -28,11 +28,11 @@ class Token:
     warnings: tuple[str, ...]
 
     @classmethod
-    def from_answer(cls, body: Mapping[str, Any]) -> "Token":
-        """Reads the body of GET /v1/tokens/…; fields that it does not know are left. Raises KeyError or ValueError."""
+    def from_response(cls, body: Mapping[str, Any]) -> "Token":
+        """Reads the body of GET /v1/tokens/…. Ignores unknown fields. Raises KeyError or ValueError."""
         headers = body["headers"]
         if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-            raise ValueError("headers is no object of texts")
+            raise ValueError("headers is not an object of strings")
         return cls(
             access_token=body["access_token"],
             headers=headers,

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from local.providers import ProvidersServer
 from local.providers.oauth2 import OAuth2
-from local.providers.wire import GrantFailed, Reply, Request
+from local.providers.wire import Refusal, Reply, Request
 
 ASSERTION_GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 CLIENT_ID: Final = "fake-peer"
@@ -69,10 +69,10 @@ class Endpoint(OAuth2):
             return super().token(request)
         claims = self._claims(sent.get("assertion", ""))
         if claims.get("iss") != CLIENT_ID or not isinstance(claims.get("exp"), int) or claims["exp"] < self.now():
-            raise GrantFailed("invalid_grant", "the assertion is another's, or has expired")
+            raise Refusal("invalid_grant", "the assertion is another's, or has expired")
         scope = str(claims.get("scope", SCOPE))
         token = self.issue(self.accounts["peer"], scope)
-        document = {"access_token": token.value, "token_type": "Bearer", "expires_in": self.seconds_left(token)}
+        document = {"access_token": token.value, "token_type": "Bearer", "expires_in": self.remaining_s(token)}
         return self.token_reply(token, document)
 
     def _claims(self, assertion: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Endpoint(OAuth2):
             self._public_key.verify(_decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
             claims = json.loads(_decoded(signed.partition(".")[2]))
         except (InvalidSignature, ValueError):
-            raise GrantFailed("invalid_grant", "the assertion's signature is not the account's") from None
+            raise Refusal("invalid_grant", "the assertion's signature is not the account's") from None
         return dict(claims)
 
 

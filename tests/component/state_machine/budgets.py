@@ -1,4 +1,4 @@
-"""An endpoint's budget as a ledger (the provider counts any sliding minute, the broker calendar minutes)."""
+"""Checks the budget of each host. The provider counts any sliding minute, the broker calendar minutes."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from tests.component.state_machine.servers import Received
-from tests.component.state_machine.stage import Operation, SentRequest
+from tests.component.state_machine.stage import Operation, Trace
 
 MINUTE = timedelta(minutes=1)
-# From its place in the budget until a request leaves: what an acquisition may take in all.
-LONGEST = timedelta(seconds=12)
+# A request leaves this long after it took its place in the budget, at most: the time of a whole acquisition.
+MAX_DELAY = timedelta(seconds=12)
 
 
 class Budgets:
-    """Hears of every place that is taken and of every request. `limit`: published, per minute; None: there is none."""
+    """Records each place that is taken, and checks each request. `limit`: the published one per minute, if any."""
 
     def __init__(self, breaks: Callable[[str], object], limit: int | None) -> None:
         self._breaks = breaks
         self._limit = limit
         self._used: dict[str, list[tuple[datetime, bool]]] = defaultdict(list)
 
-    def place(self, by: SentRequest, host: str, now: datetime) -> None:
-        by.places.append((host, now))
+    def taken(self, trace: Trace, host: str, now: datetime) -> None:
+        trace.budget.append((host, now))
 
     def request(self, operation: Operation, received: Received, now: datetime) -> None:
         if self._limit is None or received.step == "connect":
             return
-        places = operation.seen.places
+        places = operation.trace.budget
         if not places or places[-1][0] != received.host:
             self._breaks("P4: a request without a place in the endpoint's budget")
             return
         _, at = places.pop()
-        if received.step != "revoke" and now - at > LONGEST:
+        if received.step != "revoke" and now - at > MAX_DELAY:
             self._breaks(f"P4: a request left {now - at} after it took its place in the budget")
         used = self._used[received.host]
         used.append((at, operation.kind == "renew" and received.step != "revoke"))

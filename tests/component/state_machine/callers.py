@@ -8,14 +8,13 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.component.state_machine.base import AT_ONCE, HOPS, SOME_HOPS, WHICH, Base
+from tests.component.state_machine.base import HOPS, MAX_OPERATIONS, SOME_HOPS, WHICH, Base
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerError
-from token_broker.service.sweep import sweep
 
 MIN_TTL = st.sampled_from([None, None, 0, 20, 200, 3600])
 TROUBLE = st.sampled_from(["refused", "503", "lost", "429"])
-STORIES = st.sampled_from(
+TROUBLE_SEQUENCES = st.sampled_from(
     [
         ("refused", "503", "503"),
         ("refused", "503", "refused"),
@@ -28,77 +27,77 @@ STORIES = st.sampled_from(
 
 
 class Callers(Base):
-    """They ask, and report what an API refused; the worker renews ahead of them."""
+    """Callers get tokens and report rejected ones. The worker renews tokens in advance."""
 
     @precondition(Base.can_start)
     @rule(which=WHICH, scope=WHICH, min_ttl=MIN_TTL)
-    def ask(self, which: int, scope: int, min_ttl: float | None) -> None:
-        self.ask_as(which, scope, None, min_ttl=min_ttl)
+    def get(self, which: int, scope: int, min_ttl: float | None) -> None:
+        self.get_one(which, scope, None, min_ttl=min_ttl)
 
     @precondition(Base.can_start)
     @rule(which=WHICH, scope=WHICH, min_ttl=MIN_TTL, hops=SOME_HOPS)
-    def ask_and_stand_still(self, which: int, scope: int, min_ttl: float | None, hops: int) -> None:
-        self.ask_as(which, scope, hops, min_ttl=min_ttl)
+    def get_and_pause(self, which: int, scope: int, min_ttl: float | None, hops: int) -> None:
+        self.get_one(which, scope, hops, min_ttl=min_ttl)
 
     @precondition(lambda self: not self.stage.waiting)
     @rule(
         which=WHICH,
         scope=WHICH,
-        is_over=st.booleans(),
-        is_tried=st.booleans(),
-        troubles=st.one_of(STORIES, st.lists(TROUBLE, min_size=2, max_size=5)),
+        is_expired=st.booleans(),
+        with_trial=st.booleans(),
+        troubles=st.one_of(TROUBLE_SEQUENCES, st.lists(TROUBLE, min_size=2, max_size=5)),
     )
-    def insist(self, which: int, scope: int, is_over: bool, is_tried: bool, troubles: Sequence[str]) -> None:
-        """A caller who meets one trouble after the other, asks again as soon as he may, and a moment before.
+    def retry(self, which: int, scope: int, is_expired: bool, with_trial: bool, troubles: Sequence[str]) -> None:
+        """A caller meets one trouble after the other. It retries a moment before Retry-After, and then in time.
 
-        `is_tried`: after the first one the owner makes a trial, which meets the second.
+        `with_trial`: after the first trouble the owner runs a trial, which meets the second.
         """
         name = self.name(which)
-        if is_over:
-            self.to_the_end_of_a_token(name, -1)
+        if is_expired:
+            self.advance_to_expiry(name, -1)
         self.server.trouble.clear()
         self.server.trouble.extend(troubles)
         for turn in range(len(troubles) + 1):
-            error = self.ask_as(which, scope, None).error
-            if is_tried and turn == 0:
+            error = self.get_one(which, scope, None).error
+            if with_trial and turn == 0:
                 self.start("trial", lambda broker: broker.trial(name, force=True), None)
             if not isinstance(error, BrokerError) or error.retry_after is None:
                 return
             self.world.clock.advance(error.retry_after.total_seconds() - 1)
-            self.ask_as(which, scope, None)
+            self.get_one(which, scope, None)
             self.world.clock.advance(1)
 
     @rule(which=WHICH, scope=WHICH)
-    def ask_all(self, which: int, scope: int) -> None:
-        """Every instance that is free has the token in its memory."""
-        self.ask_everywhere(which, scope)
+    def get_in_all(self, which: int, scope: int) -> None:
+        """Every idle instance gets the token into its memory."""
+        self.get_everywhere(which, scope)
 
-    @rule(which=WHICH, scope=WHICH, is_over=st.booleans(), hops=st.lists(SOME_HOPS, min_size=2, max_size=3))
-    def race(self, which: int, scope: int, is_over: bool, hops: list[int]) -> None:
-        """Several callers at once, of a key whose token has ended perhaps."""
-        if is_over:
-            self.to_the_end_of_a_token(self.name(which), -1)
+    @rule(which=WHICH, scope=WHICH, is_expired=st.booleans(), hops=st.lists(SOME_HOPS, min_size=2, max_size=3))
+    def race(self, which: int, scope: int, is_expired: bool, hops: list[int]) -> None:
+        """Several callers at once, perhaps after the token expired."""
+        if is_expired:
+            self.advance_to_expiry(self.name(which), -1)
         for some in hops:
             if self.can_start():
-                self.ask_as(which, scope, some)
+                self.get_one(which, scope, some)
 
     @precondition(lambda self: self.can_start() and self.held)
     @rule(which=st.integers(0, 7), honest=st.booleans(), hops=HOPS)
     def report(self, which: int, honest: bool, hops: int | None) -> None:
-        """A caller whose token the API refused; a dishonest one says so all the same."""
-        handout = self.held[which % len(self.held)]
-        if honest and self.server.good(handout.access_token):
+        """A caller reports its token as rejected. A dishonest one reports a valid token."""
+        response = self.held[which % len(self.held)]
+        if honest and self.server.good(response.access_token):
             return
-        name, token_id = handout.connection.name, handout.token.token_id
-        scope = self.server.issues[token_id].scope or None
-        self.start("report", lambda broker: self.world.ask(broker, name, scope=scope, rejected=token_id), hops)
+        name, token_id = response.connection.name, response.token.token_id
+        scope = self.server.issued[token_id].scope or None
+        self.start("report", lambda broker: self.world.get_token(broker, name, scope=scope, rejected=token_id), hops)
 
     @precondition(Base.can_start)
     @rule(hops=HOPS)
     def sweep(self, hops: int | None) -> None:
         now = self.world.clock()
         deadline = now + timedelta(seconds=50)
-        self.start("sweep", lambda broker: sweep(broker.context, scheduled_at=now, deadline=deadline), hops)
+        self.start("sweep", lambda broker: broker.sweep(scheduled_at=now, deadline=deadline), hops)
 
     @precondition(lambda self: self.can_start() and self.world.queue.messages)
     @rule(hops=HOPS, again=st.booleans())
@@ -111,32 +110,32 @@ class Callers(Base):
     @precondition(Base.can_start)
     @rule(which=WHICH, scope=WHICH, hops=HOPS)
     def renew_in_time(self, which: int, scope: int, hops: int | None) -> None:
-        """The time of a token has come, and so has the worker."""
+        """The worker comes when a token is due."""
         key = self.key(which, scope)
         token = self.world.tokens.read(key)[1].token
         if token is not None:
             self.world.clock.advance(to=token.renew_at)
             self.renew(key, hops)
 
-    @precondition(lambda self: self.kind.limit is not None and not self.stage.waiting)
+    @precondition(lambda self: self.case.limit is not None and not self.stage.waiting)
     @rule(before_s=st.sampled_from([1, 5, 20]), are_renewals=st.booleans())
     def crowd(self, before_s: float, are_renewals: bool) -> None:
-        """Every key wants a new token, at the end of one minute and at the beginning of the next."""
+        """All keys need a new token at the end of one minute and again at the beginning of the next."""
         now = self.world.clock()
         self.world.clock.advance(to=now.replace(second=0, microsecond=0) + timedelta(seconds=60 - before_s))
         for _ in range(2):
             for name in self.names:
-                self._want_anew(name, are_renewals=are_renewals)
+                self._need_new_tokens(name, are_renewals=are_renewals)
             self.world.clock.advance(before_s)
 
-    def _want_anew(self, name: ConnectionName, *, are_renewals: bool) -> None:
+    def _need_new_tokens(self, name: ConnectionName, *, are_renewals: bool) -> None:
         if are_renewals:
             self.start("secret_changed", lambda broker: broker.secret_changed(name), None)
         else:
             deadline = self.world.clock()
             self.start("purge", lambda broker: broker.purge(name, None, deadline=deadline), None)
-        for scope in range(min(len(self.kind.scopes), AT_ONCE)):
+        for scope in range(min(len(self.case.scopes), MAX_OPERATIONS)):
             if are_renewals:
                 self.renew(self.key(self.names.index(name), scope), None)
             else:
-                self.ask_as(self.names.index(name), scope, None)
+                self.get_one(self.names.index(name), scope, None)

@@ -1,4 +1,4 @@
-"""What each connection's settings were, from when to when, and who knew of it."""
+"""The settings that each connection had, and from when to when."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ COMMERCE_LAYER = "https://auth.commercelayer.io/oauth/token"
 
 
 def host_in(stored: StoredSettings) -> str:
-    """The host whose tokens the settings stand for."""
+    """The host of the token endpoint that the settings name."""
     settings = stored.settings
     return urlsplit(settings.get("token_url") or settings.get("base_url") or COMMERCE_LAYER).netloc
 
 
 @dataclass(frozen=True)
 class Change:
-    """From here on: these settings, or (None) no connection."""
+    """A change of the settings. `stored`: the new ones; None: the connection was deleted."""
 
     seq: int
     at: datetime
@@ -30,7 +30,7 @@ class Change:
 
 
 class History:
-    """Hears of every write to the settings."""
+    """Records every write of settings."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -40,7 +40,7 @@ class History:
         self._changes[name].append(Change(self._stage.next_seq(), self._stage.clock(), stored))
 
     def end_of(self, name: ConnectionName, version: str) -> Change | None:
-        """What took the place of a version; None while it stands. A write that was repeated stands once."""
+        """The change that replaced a version; None while it is current. A repeated write counts once."""
         after: Change | None = None
         for change in reversed(self._changes[name]):
             if change.stored is not None and change.stored.version == version:
@@ -52,5 +52,5 @@ class History:
         """Whether the settings named another host at any time from `since` on."""
         changes = self._changes[name]
         ends = [change.at for change in changes[1:]] + [self._stage.clock()]
-        stood = [change.stored for change, end in zip(changes, ends, strict=True) if end >= since]
-        return any(stored is not None and host_in(stored) != host for stored in stood)
+        stored_since = [change.stored for change, end in zip(changes, ends, strict=True) if end >= since]
+        return any(stored is not None and host_in(stored) != host for stored in stored_since)

@@ -1,4 +1,4 @@
-"""Token servers with the semantics that matter for a broker: plain, rotating, reissuing, revoking, locking."""
+"""Simulated token servers: plain, or with rotating refresh tokens, reissued tokens, revocation or account locks."""
 
 from __future__ import annotations
 
@@ -19,40 +19,41 @@ from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknow
 
 RETRY_AFTER_S = 90
 CODE_TIME = timedelta(seconds=60)
-UNTOLD_LIFE_S = 86_400
-# What a request may meet in place of an answer by the rules.
+DEFAULT_LIFETIME_S = 86_400
+# What the server may do with a request instead of a regular response.
 TROUBLES = ("503", "429", "html", "lost", "hang", "unreachable", "invalid_scope", "refused")
 
 
 class Hang(TransportError):
-    """No answer comes; the sender waits for its whole time."""
+    """No response comes. The sender waits until its time limit."""
 
 
 @dataclass
-class Issue:
-    """A token as its server knows it. `ended`: why it is no longer good, before its time."""
+class IssuedByServer:
+    """A token in its server's memory. `times_issued`: more than one where it was reissued."""
 
     token: str
     host: str
     client: str
     scope: str
     issued_at: datetime
-    ends_at: datetime
-    issues: int = 1
-    ended: str | None = None
-    ended_at: datetime | None = None
+    expires_at: datetime
+    times_issued: int = 1
+    revoked_because: str | None = None
+    revoked_at: datetime | None = None
 
     def good(self, now: datetime) -> bool:
-        return self.ended is None and now < self.ends_at
+        return self.revoked_because is None and now < self.expires_at
 
-    def end(self, why: str, now: datetime) -> None:
-        if self.ended is None:
-            self.ended, self.ended_at = why, now
+    def revoke(self, reason: str, now: datetime) -> None:
+        if self.revoked_because is None:
+            self.revoked_because = reason
+            self.revoked_at = now
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How a server differs from a plain one."""
+class ServerTraits:
+    """How a server differs from a plain one. `rotates`: each refresh token can be used once."""
 
     login: bool = False
     rotates: bool = False
@@ -62,7 +63,7 @@ class Manners:
 
 @dataclass(frozen=True)
 class Received:
-    """A request as understood: `step` is connect, token, code, refresh, login or revoke."""
+    """A request after parsing. `step`: connect, token, code, refresh, login or revoke."""
 
     host: str
     step: str
@@ -72,26 +73,26 @@ class Received:
 
 
 class Server:
-    """All endpoints of one provider, at any host: each host knows only what it issued itself.
+    """All endpoints of one provider, at any host. A token is valid only at the host that issued it.
 
-    `trouble` is met by the next requests in turn, `down` by every one. `on_request` hears of each request that leaves
-    the broker; `broken_rule` of what must never be sent. `unrevokable`: tokens whose revocation was refused for good.
+    `trouble`: what the next requests meet, one each. `down`: what every request meets. `on_request` is called for each
+    request, `broken_rule` for one that must never be sent. `unrevokable`: tokens whose revocation was refused for good.
     """
 
     def __init__(
         self,
         stage: Stage,
-        manners: Manners,
+        traits: ServerTraits,
         on_request: Callable[[Received], object],
         broken_rule: Callable[[str], object],
     ) -> None:
         self.stage = stage
-        self.manners = manners
-        self.life_s: int | None = 3600
+        self.traits = traits
+        self.lifetime_s: int | None = 3600
         self.accepted: dict[str, str] = {}
         self.trouble: deque[str] = deque()
         self.down: str | None = None
-        self.issues: dict[str, Issue] = {}
+        self.issued: dict[str, IssuedByServer] = {}
         self._refresh_tokens: dict[str, str] = {}
         self.unrevokable: set[str] = set()
         self._on_request = on_request
@@ -101,19 +102,20 @@ class Server:
         self._numbers = count(1)
 
     def receive(self, request: HttpRequest) -> HttpResponse | TransportError:
-        """What comes back. Sets on the running operation what it met."""
-        received = _understood(request)
+        """Returns the response or error. Notes in the running operation's trace what the request met."""
+        received = _parsed(request)
         operation = self.stage.running
         assert operation is not None
         met = self.down or (self.trouble.popleft() if self.trouble else "ok")
         if (received.step, met) in (("login", "invalid_scope"), ("revoke", "html")):
             met = "refused" if received.step == "login" else "503"
-        operation.seen.met, operation.seen.secret = met, received.secret or operation.seen.read_secret
+        operation.trace.met = met
+        operation.trace.secret = received.secret or operation.trace.read_secret
         if met == "unreachable":
             return Unreachable("nobody listens")
         self._on_request(received)
         self._check_sent_once(received)
-        self._check_at_home(received)
+        self._check_host(received)
         if met == "hang":
             return Hang("no answer")
         if met == "503":
@@ -121,26 +123,26 @@ class Server:
         if met == "429":
             return HttpResponse(429, {"retry-after": str(RETRY_AFTER_S)})
         if met == "html":
-            # Where connect does not redirect, the redirect_uri is taken to be refused (the table of failures, row 5).
-            operation.seen.met = "refused" if received.step == "connect" else met
+            # A connect that does not redirect means that redirect_uri is not allowed (rule redirect_uri_not_allowed).
+            operation.trace.met = "refused" if received.step == "connect" else met
             return HttpResponse(200, {"content-type": "text/html"}, b"<html>maintenance</html>")
         if met in ("invalid_scope", "refused") and received.step not in ("connect", "revoke"):
             return self._refusal(met)
         response = self._processed(received)
         if met == "ok" and received.step not in ("connect", "revoke") and not _is_token(response):
-            operation.seen.met = "invalid_grant" if b"invalid_grant" in response.body else "refused"
-        return OutcomeUnknown("the answer was lost") if met == "lost" else response
+            operation.trace.met = "invalid_grant" if b"invalid_grant" in response.body else "refused"
+        return OutcomeUnknown("the response was lost") if met == "lost" else response
 
     def good(self, token: str) -> bool:
-        """Whether the provider's API takes a token now."""
-        issue = self.issues.get(fingerprint(token))
+        """Whether the provider's API accepts a token now."""
+        issue = self.issued.get(fingerprint(token))
         return issue is not None and issue.good(self.stage.clock())
 
     def accepts(self, client: str, secret: str) -> bool:
         return self.accepted.get(client) == secret
 
     def _refusal(self, met: str) -> HttpResponse:
-        if self.manners.login:
+        if self.traits.login:
             return _json(200, {"status": "FAILED"})
         return _json(401, {"error": "invalid_client" if met == "refused" else "invalid_scope"})
 
@@ -152,15 +154,15 @@ class Server:
             if value:
                 self._sent_once.add(value)
 
-    def _check_at_home(self, received: Received) -> None:
-        """What one host issued is nobody else's business."""
-        issue = self.issues.get(fingerprint(received.fields.get("token", "")))
-        homes = {
+    def _check_host(self, received: Received) -> None:
+        """A token, code or refresh token goes only to the host that issued it."""
+        issue = self.issued.get(fingerprint(received.fields.get("token", "")))
+        hosts = {
             "token": issue.host if issue is not None else received.host,
             "code": self._codes.get(received.fields.get("code", ""), (received.host,))[0],
             "refresh_token": self._refresh_tokens.get(received.fields.get("refresh_token", ""), received.host),
         }
-        for what, host in homes.items():
+        for what, host in hosts.items():
             if host != received.host:
                 self._broken_rule(f"P7: a {what} of {host} was sent to {received.host}")
 
@@ -174,17 +176,17 @@ class Server:
                 self.unrevokable.add(fingerprint(received.fields["token"]))
             return self._refusal("refused")
         if received.step == "revoke":
-            issue = self.issues.get(fingerprint(received.fields["token"]))
+            issue = self.issued.get(fingerprint(received.fields["token"]))
             if issue is not None:
-                issue.end("revoked by us", self.stage.clock())
+                issue.revoke("revoked by us", self.stage.clock())
             return _json(200, {})
-        if received.step == "code" and self._is_stale_code(received.fields["code"]):
+        if received.step == "code" and self._is_expired_code(received.fields["code"]):
             return _json(400, {"error": "invalid_grant"})
         if received.step == "refresh" and not self._refresh_tokens.pop(received.fields["refresh_token"], ""):
             return _json(400, {"error": "invalid_grant"})
         return self._issue(received)
 
-    def _is_stale_code(self, code: str) -> bool:
+    def _is_expired_code(self, code: str) -> bool:
         _host, made_at = self._codes.pop(code, ("", datetime.min.replace(tzinfo=UTC)))
         return self.stage.clock() - made_at > CODE_TIME
 
@@ -192,36 +194,36 @@ class Server:
         now, scope = self.stage.clock(), received.fields.get("scope", "")
         issue = self._reissued(received, scope)
         if issue is None:
-            if self.manners.revokes_previous:
-                for other in self.issues.values():
+            if self.traits.revokes_previous:
+                for other in self.issued.values():
                     if (other.host, other.client) == (received.host, received.client):
-                        other.end("superseded", now)
+                        other.revoke("superseded", now)
             token = f"tok-{next(self._numbers)}"
-            ends_at = now + timedelta(seconds=self.life_s or UNTOLD_LIFE_S)
-            issue = Issue(token, received.host, received.client, scope, now, ends_at)
-            self.issues[fingerprint(token)] = issue
+            expires_at = now + timedelta(seconds=self.lifetime_s or DEFAULT_LIFETIME_S)
+            issue = IssuedByServer(token, received.host, received.client, scope, now, expires_at)
+            self.issued[fingerprint(token)] = issue
         else:
-            issue.issues += 1
-        if self.manners.login:
+            issue.times_issued += 1
+        if self.traits.login:
             return _json(200, {"status": "SUCCESS", "accessToken": issue.token})
         body: dict[str, Any] = {"access_token": issue.token, "token_type": "bearer"}
-        if self.life_s is not None:
-            body["expires_in"] = int((issue.ends_at - now).total_seconds())
-        if self.manners.rotates:
+        if self.lifetime_s is not None:
+            body["expires_in"] = int((issue.expires_at - now).total_seconds())
+        if self.traits.rotates:
             body["refresh_token"] = f"refresh-{next(self._numbers)}"
             self._refresh_tokens[body["refresh_token"]] = received.host
         return _json(200, body)
 
-    def _reissued(self, received: Received, scope: str) -> Issue | None:
-        if self.manners.reissue_window_s is None:
+    def _reissued(self, received: Received, scope: str) -> IssuedByServer | None:
+        if self.traits.reissue_window_s is None:
             return None
-        opens = self.stage.clock() + timedelta(seconds=self.manners.reissue_window_s)
+        opens = self.stage.clock() + timedelta(seconds=self.traits.reissue_window_s)
         found = [
             issue
-            for issue in self.issues.values()
+            for issue in self.issued.values()
             if (issue.host, issue.client, issue.scope) == (received.host, received.client, scope)
-            and issue.ended is None
-            and issue.ends_at > opens
+            and issue.revoked_because is None
+            and issue.expires_at > opens
         ]
         return found[-1] if found else None
 
@@ -234,7 +236,7 @@ def _json(status: int, body: dict[str, Any]) -> HttpResponse:
     return HttpResponse(status, {"content-type": "application/json"}, json.dumps(body).encode())
 
 
-def _understood(request: HttpRequest) -> Received:
+def _parsed(request: HttpRequest) -> Received:
     host, query, body = urlsplit(request.url).netloc, dict(request.query), (request.body or b"").decode()
     fields = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     if request.url.endswith("/connect"):

@@ -1,6 +1,6 @@
-"""Operations of several broker instances, interleaved at will: each stands still at every call of a port.
+"""Runs operations of several broker instances in any order: each can pause at every call of a port.
 
-One thread per operation, of which exactly one runs: the order is the machine's, and the same every time.
+Each operation has a thread, and exactly one of them runs. So the machine decides the order, and a run can be repeated.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from token_broker.ports import StoredSettings
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that it would do afterwards is done."""
+    """The process was killed. It does nothing more."""
 
 
 class Endless(BaseException):
-    """An operation that would never end."""
+    """An operation made too many calls: it would never end."""
 
 
 MOST_CALLS = 400
 
 
 @dataclass
-class SentRequest:
-    """What an operation read, led, sent and met, for judging it. Moments `…_seq` are places in the order of events.
+class Trace:
+    """What an operation read, leased and sent, and what response it got. A `…_seq` is a place in the order of events.
 
-    `places`: those in an endpoint's budget, by host and moment. `fenced` and `dropped`: token_ids and their ends.
+    `met`: what the provider's server did with its last request. `budget`: its unused places in the budgets of hosts.
+    `fenced`: tokens whose commit was refused. `dropped`: tokens that it purged. Both: token_id and expiry.
     """
 
     read_seq: int = 0
@@ -47,7 +48,7 @@ class SentRequest:
     lease_until: datetime | None = None
     in_flight: bool = False
     requests: int = 0
-    places: list[tuple[str, datetime]] = field(default_factory=list)
+    budget: list[tuple[str, datetime]] = field(default_factory=list)
     met: str | None = None
     met_at: datetime | None = None
     secret: str | None = None
@@ -58,12 +59,12 @@ class SentRequest:
 
 
 class Operation:
-    """One call of one instance. `stops_at`: the port call before which it stands still; None once it has ended."""
+    """One call of one instance. `stops_at`: the port call before which it pauses; None once it has ended."""
 
     def __init__(self, kind: str, action: Callable[[], Any], now: datetime, min_ttl_s: float | None) -> None:
         self.kind = kind
         self.min_ttl_s = min_ttl_s
-        self.seen = SentRequest()
+        self.trace = Trace()
         self.started_at = now
         self.own_time_s = 0.0
         self.calls = 0
@@ -83,7 +84,7 @@ class Operation:
         return self.stops_at is None
 
     def go_on(self, hops: int | None) -> None:
-        """For the machine's thread: until `hops` more calls were passed, or (None) to the end."""
+        """For the machine's thread: lets it make `hops` more calls, or (None) run to the end."""
         self.hops = hops
         if self._thread.ident is None:
             self._thread.start()
@@ -93,7 +94,7 @@ class Operation:
             self._thread.join()
 
     def stop(self, point: str) -> None:
-        """For the operation's own thread: gives way unless it may go on."""
+        """For the operation's own thread: pauses unless it may go on."""
         if self.dead:
             raise Killed
         self.calls += 1
@@ -115,14 +116,14 @@ class Operation:
         try:
             if not self.dead:
                 self.result = self._action()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the machine judges it
+        except BaseException as error:  # noqa: BLE001  # the machine checks every error
             self.error = error
         self.stops_at = None
         self._paused.release()
 
 
 class Stage:
-    """Who runs, who stands still, and the order of events."""
+    """Knows which operation runs, which ones pause, and the order of events."""
 
     def __init__(self, clock: HandClock) -> None:
         self.clock = clock

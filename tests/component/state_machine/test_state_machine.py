@@ -1,7 +1,7 @@
-"""P1 to P6 over any interleaving: several instances, one provider, crashes, lost answers, reports, purges, secrets,
-settings, connections that go and come.
+"""Checks promises P1 to P9 over random sequences of events.
 
-5,000 steps in all, the same on every run; `make soak` (SOAK=1) goes through 50,000, and new ones.
+Several instances and one provider, with crashes, lost responses, reports, purges, and changes of secrets, settings and
+connections. 5,000 steps, the same in every run. `make soak` (SOAK=1) runs 50,000 new ones.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.component.state_machine.machine import BrokerMachine
-from tests.component.state_machine.servers import Manners
-from tests.component.state_machine.world import Kind
+from tests.component.state_machine.servers import ServerTraits
+from tests.component.state_machine.world import ProviderCase
 
 pytestmark = pytest.mark.soak
 
@@ -29,66 +29,72 @@ SETTINGS = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-ELSEWHERE = "https://moved.example"
+OTHER_HOST = "https://moved.example"
 
 
 class PlainMachine(BrokerMachine):
-    """Client credentials: every request issues one more token."""
+    """Client credentials: every request issues another token."""
 
-    kind = Kind(
+    case = ProviderCase(
         "oauth2",
         settings={"allowed_scopes": ["*"]},
-        elsewhere={"token_url": f"{ELSEWHERE}/token", "revocation_url": f"{ELSEWHERE}/revoke"},
+        other_host={"token_url": f"{OTHER_HOST}/token", "revocation_url": f"{OTHER_HOST}/revoke"},
         scopes=(None, "a", "b"),
-        lives=(3600, 300, 40, 1),
+        lifetimes_s=(3600, 300, 40, 1),
     )
 
 
 class RotatingMachine(BrokerMachine):
-    """Authorization code and refresh tokens that rotate, as Ucommerce has them."""
+    """Authorization code with rotating refresh tokens, as at Ucommerce."""
 
-    kind = Kind(
+    case = ProviderCase(
         "ucommerce",
-        Manners(rotates=True),
+        ServerTraits(rotates=True),
         settings={"allowed_scopes": ["a"]},
-        elsewhere={"base_url": ELSEWHERE},
+        other_host={"base_url": OTHER_HOST},
         scopes=(None, "a"),
-        lives=(300, 300, 20, 1),
+        lifetimes_s=(300, 300, 20, 1),
         revocable=False,
     )
 
 
 class ReissuingMachine(BrokerMachine):
-    """The same token again until its last 15 min, and a published limit, as Commerce Layer has them."""
+    """The same token again until its last 15 min, and a published limit, as at Commerce Layer."""
 
-    kind = Kind(
+    case = ProviderCase(
         "commerce-layer",
-        Manners(reissue_window_s=900),
+        ServerTraits(reissue_window_s=900),
         settings={"scope": "market:id:1", "allowed_scopes": ["market:id:1", "market:id:2"]},
-        elsewhere={"token_url": f"{ELSEWHERE}/oauth/token"},
+        other_host={"token_url": f"{OTHER_HOST}/oauth/token"},
         scopes=(None, "market:id:2"),
         connections=("main", "second"),
-        lives=(7200, 14_400),
+        lifetimes_s=(7200, 14_400),
         limit=6,
     )
 
 
 class RevokingMachine(BrokerMachine):
-    """Each token issued ends the one before."""
+    """Each new token revokes the one before."""
 
-    kind = Kind(
+    case = ProviderCase(
         "oauth2",
-        Manners(revokes_previous=True),
+        ServerTraits(revokes_previous=True),
         settings={"issue_revokes_previous": True},
-        elsewhere={"token_url": f"{ELSEWHERE}/token", "revocation_url": f"{ELSEWHERE}/revoke"},
-        lives=(3600, 300, 40),
+        other_host={"token_url": f"{OTHER_HOST}/token", "revocation_url": f"{OTHER_HOST}/revoke"},
+        lifetimes_s=(3600, 300, 40),
     )
 
 
 class LockingMachine(BrokerMachine):
-    """A login with a password, and an account that locks after some refusals, as Unicommerce has them."""
+    """A login with a password, and an account that locks after some failed logins, as at Unicommerce."""
 
-    kind = Kind("unicommerce", Manners(login=True), elsewhere={"base_url": ELSEWHERE}, lives=(None,), revocable=False)
+    case = ProviderCase(
+        "unicommerce",
+        ServerTraits(login=True),
+        other_host={"base_url": OTHER_HOST},
+        lifetimes_s=(None,),
+        revocable=False,
+    )
 
 
 def _case(machine: type[BrokerMachine]) -> type[unittest.TestCase]:

@@ -1,4 +1,4 @@
-"""Stores that tell what they were asked to do, and by which operation."""
+"""Stores that report to the promises each call that matters, and which operation made it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.component.state_machine.promises import Promises
-from tests.component.state_machine.stage import SentRequest, Stage
+from tests.component.state_machine.stage import Stage, Trace
 from tests.fakes import FakeSecretStore, InMemoryConnectionStore, InMemoryTokenStore
 from token_broker.core.credentials import Secret
 from token_broker.core.failures import Failure
@@ -21,7 +21,7 @@ BROKEN = b"tampered with"
 
 
 class WatchedConnectionStore(InMemoryConnectionStore):
-    """Settings in memory; `promises` hears of every write."""
+    """Settings in memory. Reports every write to `promises`."""
 
     def __init__(self, stage: Stage, promises: Promises) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class WatchedConnectionStore(InMemoryConnectionStore):
     def get(self, name: ConnectionName) -> StoredSettings | None:
         stored = super().get(name)
         operation = self._stage.running
-        if operation is not None and operation.kind == "trial" and operation.seen.settings is None:
-            operation.seen.settings = stored
+        if operation is not None and operation.kind == "trial" and operation.trace.settings is None:
+            operation.trace.settings = stored
         return stored
 
     def put(
@@ -48,8 +48,8 @@ class WatchedConnectionStore(InMemoryConnectionStore):
         return was_there
 
 
-class WatchedVault(FakeSecretStore):
-    """Secrets in memory, each with one value that nobody else has; the operation remembers what it read."""
+class WatchedSecretStore(FakeSecretStore):
+    """Secrets in memory, each with a value of its own. Notes which one an operation read."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class WatchedVault(FakeSecretStore):
         secret = super().read(name, stage)
         if secret is not None and self._stage.running is not None:
             values = json.loads(secret.text)
-            self._stage.running.seen.read_secret = values.get("client_secret") or values["password"]
+            self._stage.running.trace.read_secret = values.get("client_secret") or values["password"]
         return secret
 
 
 class WatchedTokenStore(InMemoryTokenStore):
-    """The store in memory; `promises` hears of every call that bears on one."""
+    """The token store in memory. Reports to `promises` each call that a promise depends on."""
 
     def __init__(self, connections: ConnectionStore, stage: Stage, promises: Promises) -> None:
         super().__init__(connections)
@@ -72,64 +72,68 @@ class WatchedTokenStore(InMemoryTokenStore):
         self._promises = promises
 
     @property
-    def _by(self) -> SentRequest | None:
-        return self._stage.running.seen if self._stage.running is not None else None
+    def _trace(self) -> Trace | None:
+        return self._stage.running.trace if self._stage.running is not None else None
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
         settings, record = super().read(key)
         self._note_read(settings, record)
         return settings, record
 
-    def read_due(self, name: ConnectionName, sk: str) -> tuple[StoredSettings | None, TokenRecord | None]:
-        settings, record = super().read_due(name, sk)
+    def read_due(self, name: ConnectionName, scope_id: str) -> tuple[StoredSettings | None, TokenRecord | None]:
+        settings, record = super().read_due(name, scope_id)
         self._note_read(settings, record)
         return settings, record
 
     def take_lease(
-        self, seen: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
+        self, read_as: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
     ) -> tuple[bool, TokenRecord]:
-        taken, before = super().take_lease(seen, owner, now=now, until=until, mark_refresh=mark_refresh)
-        if taken and self._by is not None:
-            self._by.key, self._by.owner = seen.key, owner
-            self._by.lease_at, self._by.lease_until = now, until
-            self._by.lease_seq = self._stage.next_seq()
-            self._promises.leads(seen.key, owner)
+        taken, before = super().take_lease(read_as, owner, now=now, until=until, mark_refresh=mark_refresh)
+        if taken and self._trace is not None:
+            self._trace.key = read_as.key
+            self._trace.owner = owner
+            self._trace.lease_at = now
+            self._trace.lease_until = until
+            self._trace.lease_seq = self._stage.next_seq()
+            self._promises.leased(read_as.key, owner)
         return taken, before
 
     def commit(self, key: TokenKey, owner: str, commit: Commit) -> TokenRecord | None:
-        before = self._seen(key)
-        stands = super().commit(key, owner, commit)
-        if self._by is not None:
-            if stands is None:
-                self._promises.committed(key, owner, self._by, before, commit)
+        before = self._record(key)
+        current = super().commit(key, owner, commit)
+        if self._trace is not None:
+            if current is None:
+                self._promises.committed(key, owner, self._trace, before, commit)
             else:
-                self._by.fenced[commit.token.token_id] = commit.token.expires_at
-        return stands
+                self._trace.fenced[commit.token.token_id] = commit.token.expires_at
+        return current
 
     def note_report(self, key: TokenKey, owner: str, *, count: int, until: datetime) -> None:
         super().note_report(key, owner, count=count, until=until)
-        if self._leads(key, owner) and self._by is not None:
-            self._promises.forced(key, owner, until, since=self._by.lease_at or until)
+        if self._owns(key, owner) and self._trace is not None:
+            self._promises.reported(key, owner, until, since=self._trace.lease_at or until)
 
-    def put_health(self, name: ConnectionName, failure: Failure, *, settled: bool, seen: Failure | None = None) -> None:
-        super().put_health(name, failure, settled=settled, seen=seen)
-        if self._by is None:
+    def put_health(
+        self, name: ConnectionName, failure: Failure, *, settled: bool, replaced: Failure | None = None
+    ) -> None:
+        super().put_health(name, failure, settled=settled, replaced=replaced)
+        if self._trace is None:
             return
-        # What somebody else met meanwhile stays if it rests for longer.
-        if failure in (self._health(name).failure, self._health(name).rate_limit):
-            self._promises.remembered(name, None, self._by, failure)
+        # A failure that another operation stored meanwhile stays if its cooldown is longer.
+        if failure in (self._health_of(name).failure, self._health_of(name).rate_limit):
+            self._promises.remembered(name, None, self._trace, failure)
         if settled:
-            self._promises.logins.known(name, self._by, rests=failure.refused)
+            self._promises.logins.resolved(name, self._trace, refused=failure.refused)
 
-    def clear_health(self, name: ConnectionName, seen: ConnectionHealth) -> None:
-        super().clear_health(name, seen)
-        if self._by is not None:
-            self._promises.logins.known(name, self._by, rests=False)
+    def clear_health(self, name: ConnectionName, read_as: ConnectionHealth) -> None:
+        super().clear_health(name, read_as)
+        if self._trace is not None:
+            self._promises.logins.resolved(name, self._trace, refused=False)
 
     def settle_login(self, name: ConnectionName) -> None:
         super().settle_login(name)
-        if self._by is not None:
-            self._promises.logins.one_known(name, self._by)
+        if self._trace is not None:
+            self._promises.logins.one_resolved(name, self._trace)
 
     def begin_trial(self, name: ConnectionName, *, now: datetime, not_after: datetime) -> bool:
         begun = super().begin_trial(name, now=now, not_after=not_after)
@@ -139,7 +143,7 @@ class WatchedTokenStore(InMemoryTokenStore):
 
     def release(
         self,
-        seen: TokenRecord,
+        read_as: TokenRecord,
         owner: str,
         *,
         now: datetime,
@@ -147,24 +151,24 @@ class WatchedTokenStore(InMemoryTokenStore):
         unmark_refresh: bool = False,
         due_at: datetime | None = None,
     ) -> None:
-        leads = self._leads(seen.key, owner)
-        super().release(seen, owner, now=now, failure=failure, unmark_refresh=unmark_refresh, due_at=due_at)
-        if leads and failure is not None and self._by is not None and not failure.misconfigured:
-            self._promises.remembered(seen.key.name, seen.key.scope, self._by, failure)
+        owns = self._owns(read_as.key, owner)
+        super().release(read_as, owner, now=now, failure=failure, unmark_refresh=unmark_refresh, due_at=due_at)
+        if owns and failure is not None and self._trace is not None and not failure.misconfigured:
+            self._promises.remembered(read_as.key.name, read_as.key.scope, self._trace, failure)
 
     def cool_down_host(self, host: str, until: datetime) -> None:
         super().cool_down_host(host, until)
-        self._promises.rests.host_rests(host, until)
+        self._promises.cooldowns.host_cools_down(host, until)
 
     def end_cooldowns(self, name: ConnectionName) -> None:
         super().end_cooldowns(name)
-        if self._by is not None:
-            self._promises.rests_ended(name, self._by)
+        if self._trace is not None:
+            self._promises.cooldowns_ended(name, self._trace)
 
     def take_budget(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         free_at = super().take_budget(host, now=now, limit=limit)
-        if free_at is None and self._by is not None:
-            self._promises.budgets.place(self._by, host, now)
+        if free_at is None and self._trace is not None:
+            self._promises.budgets.taken(self._trace, host, now)
         return free_at
 
     def purge(self, record: TokenRecord, revocation_settings: Mapping[str, Any], now: datetime) -> TokenRecord:
@@ -173,29 +177,31 @@ class WatchedTokenStore(InMemoryTokenStore):
         return before
 
     def tamper(self, key: TokenKey, what: str, other: TokenKey) -> None:
-        """Somebody writes to the table: a value that does not open, or the one that is sealed for another key."""
-        record, wrong_redirect = self._seen(key), self._seen(other).token
-        spoilt = wrong_redirect.sealed if wrong_redirect is not None and other != key else BROKEN
+        """Somebody writes to the table: a value that cannot be opened, or one that is sealed for another key."""
+        record = self._record(key)
+        other_token = self._record(other).token
+        wrong = other_token.sealed if other_token is not None and other != key else BROKEN
         if what == "token" and record.token is not None:
             self._promises.unreadable.add(record.token.token_id)
-            self._change(key, token=replace(record.token, sealed=spoilt))
+            self.change(key, token=replace(record.token, sealed=wrong))
         elif what == "refresh_token" and record.refresh_token is not None:
-            self._change(key, refresh=replace(record.refresh_token, sealed=spoilt))
+            self.change(key, refresh_token=replace(record.refresh_token, sealed=wrong))
         elif what == "retired":
             self._promises.unreadable.update(item.token_id for item in record.retired)
-            self._change(key, retired=tuple(replace(item, sealed=spoilt) for item in record.retired))
+            self.change(key, retired=tuple(replace(item, sealed=wrong) for item in record.retired))
 
     def held(self, name: ConnectionName) -> tuple[set[str], set[str]]:
-        """The token_ids that stand in the store: current ones, and those kept for their revocation."""
+        """The token_ids in the store: the current ones, and those that are kept to be revoked."""
         records: Sequence[TokenRecord] = self.records(name)
         current = {record.token.token_id for record in records if record.token is not None}
         return current, {item.token_id for record in records for item in record.retired if item.revoke}
 
     def _note_read(self, settings: StoredSettings | None, record: TokenRecord | None) -> None:
-        if self._by is None or self._stage.running is None:
+        if self._trace is None or self._stage.running is None:
             return
-        self._by.read_seq, self._by.read_at = self._stage.next_seq(), self._stage.clock()
-        self._by.record = record
-        # A trial goes by what it read before.
+        self._trace.read_seq = self._stage.next_seq()
+        self._trace.read_at = self._stage.clock()
+        self._trace.record = record
+        # A trial uses the settings that it read before.
         if self._stage.running.kind != "trial":
-            self._by.settings = settings
+            self._trace.settings = settings

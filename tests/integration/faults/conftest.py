@@ -1,4 +1,4 @@
-"""The stage of the fault suite: AWS in memory, or moto where a test's parameter says so."""
+"""The stage of the fault suite: AWS in memory, or moto if the test's parameter says so."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def stage(world: World, hunt: Hunt, monkeypatch: pytest.MonkeyPatch, request: py
     with Stage(world, monkeypatch, getattr(request, "param", MEMORY)) as stage:
         yield stage
         if stage.fakes is not None:
-            # What the adapters would have written, but for the sealed values, which have no repr.
+            # What the adapters would have written, except the sealed values, which are not in repr.
             hunt.note("tables in memory", f"{vars(stage.fakes.tokens)} {vars(stage.fakes.connections)}")
             hunt.note("queue in memory", repr(stage.fakes.queue.messages))

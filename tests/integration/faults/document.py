@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.integration.faults import connect_table, odd_table, table
-from tests.integration.faults.outcomes import COLD, RENEWAL, STATUS, Case, Outcome, Row
+from tests.integration.faults.outcomes import COLD, RENEWAL, STATUS, Case, Outcome, Section
 
 DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "failures.md"
 
@@ -15,75 +15,80 @@ HEAD: Final = """\
 # What each failure means
 
 Written from the tables of the fault suite by `.venv/bin/python -m tests.integration.faults.document`; do not edit.
-`make test` plays every case at every provider over HTTP and checks three things: what the caller got, how many requests
-the provider counted, and what `GET /v1/connections/{provider}/{connection}` says.
+`make test` tries every case at every provider over HTTP and checks three things: what the caller got, how many requests
+the provider counted, and what `GET /v1/connections/{provider}/{connection}` shows.
 
 ## How to read it
 
-The first row that matches counts. Its number is the broker's own, and the tables keep that order.
+Each failure has a rule. The rules are ordered, and the first that applies counts. The tables keep that order.
 
-- **transient** and **no usable answer**: rests 2 s, then 30 s, doubling to 5 min while it goes on, unless a row says
-  otherwise. Callers and the sweep ask again after each rest.
-- **the provider's limit**: rests as long as Retry-After says (seconds or a date), at most 1 h; without one that makes
-  sense 60 s. Where the provider counts by address (Commerce Layer), every connection there rests.
-- **refused**: rests 15 min, 1 h, 4 h, then every 24 h. Only a request of a caller is tried with then, the sweep leaves
-  it alone. It ends at once with a new version of the secret, changed settings or a successful trial; at most three new
-  versions are tried in an hour.
+- **transient** and **no usable response**: a cooldown of 2 s, then 30 s, doubling to 5 min while it goes on, unless the
+  table says otherwise. After each cooldown, callers and the sweep ask the provider again.
+- **rate limit**: a cooldown as long as Retry-After says (seconds or a date), at most 1 h. Without a usable Retry-After
+  60 s. If the provider counts by address (Commerce Layer), the cooldown applies to every connection there.
+- **refused**: a cooldown of 15 min, 1 h, 4 h, then always 24 h. After it, only a caller's request asks the provider,
+  the sweep does not. It ends at once with a new version of the secret, changed settings or a successful trial. At most
+  three new versions are used in an hour.
 
-| code | status | what the caller gets where no valid token is left |
+| code | status | what the caller gets if no valid token is left |
 |---|---|---|
-| `provider_unavailable` | 503 | the error, with Retry-After: the seconds until the rest ends |
+| `provider_unavailable` | 503 | the error, with Retry-After: the seconds until the cooldown ends |
 | `provider_rate_limited` | 503 | the same |
 | `provider_invalid_response` | 502 | the same |
-| `provider_refused` | 502 | the error, without Retry-After: waiting does not help, somebody has to mend the cause |
+| `provider_refused` | 502 | the error, without Retry-After: waiting does not help, somebody must fix the cause |
 
-While a valid token is there, callers get it, with 200 and the warning `renewal_failing`, whatever the row. While a
-failure rests, the provider is not asked: not for a caller, not by the sweep, not by another instance. `provider_error`
-is one of a fixed list of codes, else `unrecognised`; nothing else that a provider wrote comes out. The state of the
-connection is `failing`, with code, time and `retry_at`. In the lists of cases, "first rest" is that of the first
-failure in a row, and "requests" are those of one attempt to the token endpoint, for a cold key.
+As long as there is a valid token, callers get it, with 200 and the warning `renewal_failing`, whatever the rule. During
+a cooldown nothing asks the provider: no caller's request, no sweep, no other instance. `provider_error` is one of a
+fixed list of codes, else `unrecognised`. Nothing else that a provider wrote is shown. The connection's state is
+`failing`, with code, time and `retry_at`. In the lists of cases, "cooldown" is the one after the first failure, and
+"requests" counts the requests to the token endpoint of one acquisition without a stored token.
 """
 
 LOCKS: Final = """
 ## Accounts that lock
 
-A login (Unicommerce) is counted before it goes out. Two logins in a row whose outcome nobody knows (row 2) count as a
-refusal: `provider_refused`, 15 min. A FAILED for credentials that worked before is doubted once, for 60 s, and believed
-the second time.
+A login (Unicommerce) is counted before it is sent. After two logins in a row with an unknown outcome
+(`no_complete_response`), the failure is `too_many_unresolved_logins`: `provider_refused`, 15 min. After FAILED for
+credentials that worked before, they get a second chance after 60 s. A second FAILED counts as a refusal.
 """
 
-PLACES: Final = {
+LEVELS: Final = {
     "connection": "the connection",
-    "scope": "the scope set",
-    "limit": "the connection; Commerce Layer: the endpoint",
+    "key": "the scope set",
+    "rate_limit": "the connection; Commerce Layer: the endpoint",
 }
 
 
 def render() -> str:
     """The whole document."""
-    return "\n".join([HEAD, *_section("At the token endpoint", table.ROWS), *_connect(), LOCKS, *_odd()]) + "\n"
+    return "\n".join([HEAD, *_section("At the token endpoint", table.SECTIONS), *_connect(), LOCKS, *_odd()]) + "\n"
 
 
 def _connect() -> Iterator[str]:
-    yield from _section("At Ucommerce's connect", connect_table.ROWS)
+    yield from _section("At Ucommerce's connect", connect_table.SECTIONS)
 
 
-def _section(title: str, rows: tuple[Row, ...]) -> Iterator[str]:
+def _section(title: str, sections: tuple[Section, ...]) -> Iterator[str]:
     yield f"## {title}\n"
-    yield "| # | what was seen | class | code | rests where | what to do |"
+    yield "| rule | what the provider did | kind | code | cooldown of | what to do |"
     yield "|---|---|---|---|---|---|"
-    for row in rows:
-        codes = _distinct(f"`{outcome.code}`" for outcome in _outcomes(row))
-        places = _distinct(PLACES[outcome.where] for outcome in _outcomes(row))
-        yield f"| {row.number} | {row.seen} | {row.means} | {codes} | {places} | {row.todo} |"
+    for section in sections:
+        codes = _distinct(f"`{case.outcome.code}`" for case in section.cases)
+        levels = _distinct(LEVELS[case.outcome.level] for case in section.cases)
+        cells = (_rules(section), section.observed, section.meaning, codes, levels, section.what_to_do)
+        yield f"| {' | '.join(cells)} |"
     yield ""
-    for row in rows:
-        yield f"**{row.number}. {row.seen}**\n"
-        yield "| the provider's answer | code | `provider_error` | first rest | requests |"
+    for section in sections:
+        yield f"**{_rules(section)}: {section.observed}**\n"
+        yield "| the provider's response | code | `provider_error` | cooldown | requests |"
         yield "|---|---|---|---|---|"
-        for case in row.cases:
+        for case in section.cases:
             yield _case(case)
         yield ""
+
+
+def _rules(section: Section) -> str:
+    return ", ".join(f"`{rule}`" for rule in section.rules)
 
 
 def _case(case: Case) -> str:
@@ -96,7 +101,7 @@ def _line(outcome: Outcome | None) -> str:
     if outcome is None:
         return "a good token | | | 1"
     error = f"`{outcome.provider_error}`" if outcome.provider_error else ""
-    return f"`{outcome.code}` {STATUS[outcome.code]} | {error} | {duration(outcome.rest_s)} | {_requests(outcome)}"
+    return f"`{outcome.code}` {STATUS[outcome.code]} | {error} | {duration(outcome.cooldown_s)} | {_requests(outcome)}"
 
 
 def _requests(outcome: Outcome) -> str:
@@ -115,17 +120,12 @@ def _when(key: str) -> str:
 
 
 def _odd() -> Iterator[str]:
-    yield "## Odd answers that are accepted\n"
-    yield "| the provider's answer | the token's life | warning |"
+    yield "## Unusual responses that are accepted\n"
+    yield "| the provider's response | the token's lifetime | warning |"
     yield "|---|---|---|"
     for odd in odd_table.ACCEPTED:
         warnings = ", ".join(f"`{warning}`" for warning in odd.warnings)
-        yield f"| {odd.text} | {odd.life} | {warnings} |"
-
-
-def _outcomes(row: Row) -> Iterator[Outcome]:
-    for case in row.cases:
-        yield case.outcome
+        yield f"| {odd.text} | {odd.lifetime} | {warnings} |"
 
 
 def _distinct(words: Iterator[str]) -> str:
@@ -133,7 +133,7 @@ def _distinct(words: Iterator[str]) -> str:
 
 
 def duration(seconds: int) -> str:
-    """As people say it: 15 min, 90 s."""
+    """A duration in its largest whole unit: 15 min, 90 s."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size} {unit}"

@@ -1,4 +1,4 @@
-"""Answers that are odd and good all the same, and what becomes of them. Every one is played at every provider."""
+"""Unusual responses that the broker accepts, and the token that follows. The suite tries each at every provider."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.integration.faults.playing import NOW, Bends, Says
+from tests.integration.faults.provider_faults import NOW, AlterToken, RespondWith
 
 DAY_S: Final = 86_400
-# What the simulated vendors tell, or their tokens say, or (Unicommerce) the catalogue.
-TOLD: Final = {
+# The lifetimes from expires_in, from the token's own exp, or (Unicommerce) from the catalogue.
+GIVEN: Final = {
     "unified-services": 3599,
     "unicommerce": 72_000,
     "commerce-layer": 7200,
@@ -20,12 +20,12 @@ TOLD: Final = {
     "unidy": 7200,
     "oauth2": 3600,
 }
-UNTOLD: Final = {**TOLD, "ucommerce": 3600, "unidy": 3600}
+MISSING: Final = {**GIVEN, "ucommerce": 3600, "unidy": 3600}
 HAVE_SCOPE: Final = ("unified-services", "unidy", "oauth2")
 
 
 def jwt(exp: float) -> str:
-    """A token that claims to end then."""
+    """A token whose exp claim is this."""
     parts = [{"alg": "none"}, {"exp": exp}]
     return ".".join(
         [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts] + ["x"]
@@ -33,14 +33,16 @@ def jwt(exp: float) -> str:
 
 
 @dataclass(frozen=True)
-class Odd:
-    """One odd answer. `lives`: seconds by provider; `warnings`: where the provider's connections have a scope, all of
-    them, elsewhere those that are no `scope_differs`. `options` of the simulators come before the play."""
+class OddResponse:
+    """One unusual response. `lifetimes_s`: by provider. `assumed`: providers whose token has `expires_assumed`.
+
+    `scope_differs` among the `warnings` is expected only where connections have a scope. `options`: of the simulator.
+    """
 
     text: str
-    play: Bends | Says
-    life: str
-    lives: Mapping[str, int]
+    fault: AlterToken | RespondWith
+    lifetime: str
+    lifetimes_s: Mapping[str, int]
     assumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -50,91 +52,91 @@ class Odd:
 
 
 def everywhere(seconds: int) -> dict[str, int]:
-    return dict.fromkeys(TOLD, seconds)
+    return dict.fromkeys(GIVEN, seconds)
 
 
-def answer(**changes: object) -> dict[str, object]:
-    """A plain answer that suits all six."""
+def response(**changes: object) -> dict[str, object]:
+    """A plain response that suits all six providers."""
     good = {"access_token": "fake-token", "accessToken": "fake-token", "status": "SUCCESS", "token_type": "Bearer"}
     return {**good, "expires_in": 600, **changes}
 
 
 ACCEPTED: Final = (
-    Odd(
+    OddResponse(
         "no expires_in",
-        Bends(without=("expires_in",)),
-        "what a JWT's own exp says, else `lifetime_s`, else the catalogue's, else 1 h; without exp `expires_assumed`",
-        UNTOLD,
+        AlterToken(without=("expires_in",)),
+        "a JWT's own exp, else `lifetime_s`, else the catalogue's, else 1 h; without exp with `expires_assumed`",
+        MISSING,
         assumed=("unicommerce", "unidy", "oauth2"),
     ),
-    Odd("expires_in as text", Bends({"expires_in": "600"}), "as told", everywhere(600)),
-    Odd("expires_in with a fraction", Bends({"expires_in": 600.9}), "as told", everywhere(600)),
-    Odd(
+    OddResponse("expires_in as text", AlterToken({"expires_in": "600"}), "as given", everywhere(600)),
+    OddResponse("expires_in with a fraction", AlterToken({"expires_in": 600.9}), "as given", everywhere(600)),
+    OddResponse(
         "expires_in of a century",
-        Bends({"expires_in": 36_525 * DAY_S}),
-        "48 h, or what a JWT's own exp says",
+        AlterToken({"expires_in": 36_525 * DAY_S}),
+        "48 h, or a JWT's own exp",
         {**everywhere(2 * DAY_S), "unified-services": 3599, "commerce-layer": 7200, "ucommerce": 3600},
     ),
-    Odd(
+    OddResponse(
         "expires_in 1",
-        Bends({"expires_in": 1}),
-        "1 s; at most one request per call, and one a minute on the sweep's account",
+        AlterToken({"expires_in": 1}),
+        "1 s; at most one request per call, and one a minute by the sweep",
         everywhere(1),
         warnings=("min_ttl_unmet",),
     ),
-    Odd("token_type bearer", Bends({"token_type": "bearer"}), "as told", TOLD, assumed=("unicommerce",)),
-    Odd("no token_type", Bends(without=("token_type",)), "as told", TOLD, assumed=("unicommerce",)),
-    Odd("no scope", Bends(without=("scope",)), "as told", TOLD, assumed=("unicommerce",)),
-    Odd(
-        "another scope than asked for",
-        Bends({"scope": "users:other"}),
-        "as told; `scope` is the granted one",
-        TOLD,
+    OddResponse("token_type bearer", AlterToken({"token_type": "bearer"}), "as given", GIVEN, assumed=("unicommerce",)),
+    OddResponse("no token_type", AlterToken(without=("token_type",)), "as given", GIVEN, assumed=("unicommerce",)),
+    OddResponse("no scope", AlterToken(without=("scope",)), "as given", GIVEN, assumed=("unicommerce",)),
+    OddResponse(
+        "another scope than requested",
+        AlterToken({"scope": "users:other"}),
+        "as given; `scope` is the granted one",
+        GIVEN,
         assumed=("unicommerce",),
         warnings=("scope_differs",),
     ),
-    Odd(
-        "an error that is not on the list, beside a token",
-        Bends({"error": "note_4711"}),
-        "as told",
-        TOLD,
+    OddResponse(
+        "an error that the broker does not know, together with a token",
+        AlterToken({"error": "note_4711"}),
+        "as given",
+        GIVEN,
         assumed=("unicommerce",),
     ),
-    Odd("a byte order mark", Says(200, "\ufeff" + json.dumps(answer())), "as told", everywhere(600)),
-    Odd(
-        "a charset that it is not",
-        Says(200, answer(), headers={"Content-Type": "application/json; charset=utf-16"}),
-        "as told",
+    OddResponse("a byte order mark", RespondWith(200, "\ufeff" + json.dumps(response())), "as given", everywhere(600)),
+    OddResponse(
+        "a wrong charset in Content-Type",
+        RespondWith(200, response(), headers={"Content-Type": "application/json; charset=utf-16"}),
+        "as given",
         everywhere(600),
     ),
-    Odd("a content type of HTML", Says(200, answer(), html=True), "as told", everywhere(600)),
-    Odd("201", Says(201, answer()), "as told", everywhere(600)),
-    Odd(
-        "a JWT that ends before expires_in",
-        Says(200, answer(access_token=jwt(NOW.timestamp() + 60), accessToken=jwt(NOW.timestamp() + 60))),
-        "what the JWT's own exp says",
+    OddResponse("Content-Type text/html", RespondWith(200, response(), html=True), "as given", everywhere(600)),
+    OddResponse("201", RespondWith(201, response()), "as given", everywhere(600)),
+    OddResponse(
+        "a JWT that expires before expires_in",
+        RespondWith(200, response(access_token=jwt(NOW.timestamp() + 60), accessToken=jwt(NOW.timestamp() + 60))),
+        "the JWT's own exp",
         everywhere(60),
     ),
-    Odd(
-        "a JWT that claims to be past, and a positive expires_in",
-        Says(200, answer(access_token=jwt(NOW.timestamp() - 60), accessToken=jwt(NOW.timestamp() - 60))),
-        "as told",
+    OddResponse(
+        "a JWT whose exp is in the past, with a positive expires_in",
+        RespondWith(200, response(access_token=jwt(NOW.timestamp() - 60), accessToken=jwt(NOW.timestamp() - 60))),
+        "as given",
         everywhere(600),
         warnings=("expiry_disputed",),
     ),
-    Odd(
+    OddResponse(
         "a clock 5 min ahead",
-        Bends(),
-        "as told: the provider's Date header cancels the difference",
-        TOLD,
+        AlterToken(),
+        "as given: the provider's Date header cancels the difference",
+        GIVEN,
         assumed=("unicommerce",),
         options={"clock_skew_s": 300},
     ),
-    Odd(
+    OddResponse(
         "a clock 5 min behind",
-        Bends(),
-        "as told",
-        TOLD,
+        AlterToken(),
+        "as given",
+        GIVEN,
         assumed=("unicommerce",),
         options={"clock_skew_s": -300},
     ),

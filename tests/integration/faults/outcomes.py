@@ -1,13 +1,13 @@
-"""What is expected of a fault, as data: the suite checks it, and docs/failures.md is written from it."""
+"""What a fault must lead to, as data. The fault suite checks it, and docs/failures.md is written from it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from tests.integration.faults.playing import Gone, Play
+from tests.integration.faults.provider_faults import NotListening, ProviderFault
 
 UNAVAILABLE: Final = "provider_unavailable"
 INVALID: Final = "provider_invalid_response"
@@ -17,57 +17,66 @@ STATUS: Final = {UNAVAILABLE: 503, LIMITED: 503, INVALID: 502, REFUSED: 502}
 
 COLD, RENEWAL = "cold", "renewal"
 PHASES: Final = (COLD, RENEWAL)
-# Where a limit is not the connection's own.
-LIMIT_OF: Final = {"commerce-layer": "endpoint"}
+# Providers whose rate limit is not the connection's own.
+LIMIT_LEVEL: Final = {"commerce-layer": "endpoint"}
 
-SOON_S: Final = 2
+TRANSIENT_S: Final = 2
 MINUTE_S: Final = 60
-QUARTER_S: Final = 900
+QUARTER_HOUR_S: Final = 900
 HOUR_S: Final = 3600
+
+
+class RequestCounts(NamedTuple):
+    """Requests that the provider counted at its token endpoint and at connect, and requests that the broker sent."""
+
+    token: int
+    connect: int
+    sent: int
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one fault leads to.
 
-    `row`: of the broker's table. `rest_s`: the first rest. `where`: connection, scope, or limit (what the provider's
-    limit is counted by). `token_requests` and `connect_requests`: what the provider counted of one attempt.
+    `rule`: the failure rule that applies. `cooldown_s`: the first cooldown. `level`: what it applies to: `connection`,
+    `key`, or `rate_limit` (whatever the provider counts its limit by). `token_requests` and `connect_requests`: what
+    the provider counts during one acquisition.
     """
 
-    row: int
+    rule: str
     code: str
-    rest_s: int
+    cooldown_s: int
     provider_error: str | None = None
-    where: str = "connection"
+    level: str = "connection"
     token_requests: int = 1
     connect_requests: int | None = None
 
     @property
     def for_good(self) -> bool:
-        """Whether the sweep leaves it alone until secret or settings change."""
+        """Whether the sweep leaves the key alone until secret or settings change."""
         return self.code == REFUSED
 
-    def asked(self, slug: str, phase: str) -> tuple[int, int]:
-        """Requests to the token endpoint and to connect."""
-        usual = 1 if slug == "ucommerce" and phase == COLD else 0
-        return self.token_requests, usual if self.connect_requests is None else self.connect_requests
+    def requests(self, slug: str, phase: str) -> RequestCounts:
+        """The requests of one acquisition."""
+        connect = self.connect_requests
+        if connect is None:
+            connect = 1 if slug == "ucommerce" and phase == COLD else 0
+        return RequestCounts(self.token_requests, connect, sent=max(self.token_requests + connect, 1))
 
-    def attempts(self, slug: str, phase: str) -> int:
-        """Requests that went out, or could not: the broker's own count."""
-        return max(sum(self.asked(slug, phase)), 1)
-
-    def place(self, slug: str) -> str:
-        """Where it rests at this provider."""
-        return LIMIT_OF.get(slug, "connection") if self.where == "limit" else self.where
+    def level_at(self, slug: str) -> str:
+        """What the cooldown applies to at this provider."""
+        return LIMIT_LEVEL.get(slug, "connection") if self.level == "rate_limit" else self.level
 
 
 @dataclass(frozen=True)
 class Case:
-    """One fault. `text` says what the provider did. `exceptions`: by phase, provider, or both ("ucommerce renewal");
-    None there means that the answer is a good token."""
+    """One fault. `text` says what the provider did. `exceptions`: by phase, provider, or both ("ucommerce renewal").
+
+    An exception of None means that the response is a good token.
+    """
 
     text: str
-    play: Play | Gone
+    fault: ProviderFault | NotListening
     outcome: Outcome
     exceptions: Mapping[str, Outcome | None] = field(default_factory=dict)
 
@@ -78,16 +87,25 @@ class Case:
         return self.outcome
 
     @property
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every outcome that the case can have."""
+        yield self.outcome
+        yield from (outcome for outcome in self.exceptions.values() if outcome is not None)
+
+    @property
     def id(self) -> str:
-        return f"{self.outcome.row:02}-" + re.sub(r"[^a-z0-9]+", "-", self.text.lower()).strip("-")
+        return f"{self.outcome.rule}-" + re.sub(r"[^a-z0-9]+", "-", self.text.lower()).strip("-")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the broker's table, in words. `means`: the class. `todo`: what its owner does about it."""
+class Section:
+    """A section of docs/failures.md: failure rules that are explained together, and their cases.
 
-    number: int
-    seen: str
-    means: str
-    todo: str
+    `observed`: what the provider did. `meaning`: the kind of failure. `what_to_do`: for the connection's owner.
+    """
+
+    rules: tuple[str, ...]
+    observed: str
+    meaning: str
+    what_to_do: str
     cases: tuple[Case, ...]

@@ -1,7 +1,7 @@
-"""What the fault suite plays on: the real functions, the simulated providers over loopback HTTP, one hand-driven clock.
+"""Where the fault suite runs: the real functions, the simulated providers over loopback HTTP, one hand-driven clock.
 
-The AWS side is either moto behind the real adapters or the fakes that pass the same contracts: the whole matrix on the
-former takes minutes.
+The AWS side is either moto behind the real adapters, or fakes that pass the same contracts. The whole matrix over moto
+takes minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import pytest
 
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
 from tests.fakes import FakeQueue, FakeSealer, FakeSecretStore, HandClock, InMemoryConnectionStore, InMemoryTokenStore
-from tests.integration.faults.playing import NOW
+from tests.integration.faults.outcomes import RequestCounts
+from tests.integration.faults.provider_faults import NOW
 from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.world import PROVIDERS, World
 from token_broker import bootstrap
@@ -39,7 +40,7 @@ CATALOGUE: Final = lru_cache(maxsize=1)(load_catalogue)
 MEMORY: Final = "memory"
 MOTO: Final = "moto"
 DONE: Final[dict[str, Any]] = {"batchItemFailures": []}
-NEAR_END: Final = timedelta(seconds=100)
+NEAR_EXPIRY: Final = timedelta(seconds=100)
 
 
 class Fakes:
@@ -54,9 +55,9 @@ class Fakes:
 
 
 class Stage:
-    """A world whose time stands still until it is moved: for the broker and for the providers alike.
+    """A world whose time moves only when a test moves it, for the broker and the providers.
 
-    `patience`: how long an exchange may take, where that is less than the broker allows.
+    `exchange_limit`: how long an exchange may take, if that is less than the broker allows.
     """
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, aws: str = MEMORY) -> None:
@@ -64,16 +65,16 @@ class Stage:
         self.api = world.api
         self.clock = HandClock(NOW)
         self.fakes = Fakes() if aws == MEMORY else None
-        self.patience = timedelta(days=1)
+        self.exchange_limit = timedelta(days=1)
         self.sent = 0
         self._versions = count(1)
         self._other: dict[str, ProvidersServer] = {}
         for slug in PROVIDERS:
             monkeypatch.setattr(world.simulator(slug), "now", self.now)
-        # Read for every instance, it would be most of what an instance costs.
+        # Reading the catalogue would be most of the time that an instance takes to start.
         monkeypatch.setattr(bootstrap, "load_catalogue", CATALOGUE)
         monkeypatch.setattr(bootstrap, "build_broker", partial(self._build, bootstrap.build_broker))
-        # Reading the system's certificates takes longer than all the rest of an exchange; nothing here speaks TLS.
+        # Nothing here uses TLS, and reading the system's certificates takes longer than the rest of an exchange.
         monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
     def __enter__(self) -> Self:
@@ -94,13 +95,13 @@ class Stage:
         if fakes is None:
             return made
         ports: dict[str, Any] = {
-            name: getattr(fakes, name) for name in ("connections", "tokens", "vault", "sealer", "queue")
+            name: getattr(fakes, name) for name in ("connections", "tokens", "secrets", "sealer", "queue")
         }
         return Broker(replace(made.context, **ports))
 
     def _send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         self.sent += 1
-        return ProviderHttp(loopback=True)(request, network, min(timeout, self.patience))
+        return ProviderHttp(loopback=True)(request, network, min(timeout, self.exchange_limit))
 
     # Connections and providers
 
@@ -108,7 +109,7 @@ class Stage:
         return self._other[slug].simulator(slug) if slug in self._other else self.world.simulator(slug)
 
     def provider_of_its_own(self, slug: str, port: int = 0) -> ProvidersServer:
-        """A provider on a port of its own, so that it can go; connections made from now on are to it."""
+        """A provider on its own port, so that it can be stopped. Later connections use it."""
         server = ProvidersServer(port, 1.0, self.now)
         self._other[slug] = server
         return server
@@ -126,19 +127,19 @@ class Stage:
         return str(full)
 
     def heal(self, slug: str) -> None:
-        """The provider answers as it should again."""
+        """The provider responds normally again."""
         simulator = self.simulator(slug)
         simulator.clear_faults()
         simulator.configure(set_fields={}, omit_fields=())
 
-    def asked(self, slug: str) -> tuple[int, int, int]:
-        """Requests that the provider counted, to its token endpoint and to connect, and the broker's own count."""
+    def requests(self, slug: str) -> RequestCounts:
+        """The requests since the start of the test."""
         report = self.simulator(slug).report()
-        return report["token_requests"], report["connect_requests"], self.sent
+        return RequestCounts(report["token_requests"], report["connect_requests"], self.sent)
 
     @contextmanager
-    def gone(self, slug: str) -> Iterator[None]:
-        """A provider of its own is away: nobody listens at its port, and nobody else gets it meanwhile."""
+    def stopped(self, slug: str) -> Iterator[None]:
+        """The provider on its own port is stopped. Nothing listens at the port, and no other process can take it."""
         server = self._other[slug]
         server.close()
         with socket.socket() as held:
@@ -147,61 +148,61 @@ class Stage:
             yield
         self.provider_of_its_own(slug, server.port)
 
-    # What callers, the worker and an engineer do
+    # What callers, the worker and operators do
 
     def token(self, name: str, **query: str) -> BrokerResponse:
-        """GET /v1/tokens/…, met by an instance without memory."""
+        """GET /v1/tokens/… at a new instance, whose memory is empty."""
         self.world.functions.restart()
         return self.token_again(name, **query)
 
     def token_again(self, name: str, **query: str) -> BrokerResponse:
-        """GET /v1/tokens/…, met by the same instance as the last request."""
+        """GET /v1/tokens/… at the same instance as the last request."""
         return self.api.token(name, **query)
 
     def state(self, name: str) -> BrokerResponse:
-        answer = self.api.call("GET", f"/v1/connections/{name}")
-        assert answer.status == 200, answer
-        return answer
+        response = self.api.call("GET", f"/v1/connections/{name}")
+        assert response.status == 200, response
+        return response
 
-    def near_the_end(self, answer: BrokerResponse, left: timedelta = NEAR_END) -> None:
-        """On to shortly before the end of a token, when it is due."""
-        self.clock.advance(to=datetime.fromisoformat(answer.body["expires_at"]) - left)
+    def advance_near_expiry(self, response: BrokerResponse, remaining: timedelta = NEAR_EXPIRY) -> None:
+        """Moves time to shortly before a token expires, when it is due."""
+        self.clock.advance(to=datetime.fromisoformat(response.body["expires_at"]) - remaining)
 
     def renew(self, name: str) -> dict[str, Any]:
-        """The worker on the connection's only key."""
+        """Runs the worker on the connection's only key."""
         (record,) = self.records(name)
         return self.work(RenewalMessage(record.key.name, record.key.scope_id))
 
     def work(self, message: RenewalMessage) -> dict[str, Any]:
-        """The worker on a message."""
+        """Runs the worker on a message."""
         body = write_message(message)
         return self.world.work({"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32})
 
     def sweep(self) -> list[RenewalMessage]:
-        """One run of the schedule; what it queued."""
+        """Runs the sweep once. Returns what it queued."""
         self.world.sweep(self.clock())
         assert self.fakes is not None
         return self.fakes.queue.take()
 
     def records(self, name: str) -> list[TokenRecord]:
-        """All that the store knows of a connection's keys."""
+        """Everything that the store knows of a connection's keys."""
         provider, _, connection = name.partition("/")
         return self._tokens().records(ConnectionName(provider, connection))
 
-    def rests_at(self, name: str) -> set[str]:
-        """Where something rests: `connection`, `scope` (the token key) and `endpoint`."""
+    def cooldowns_at(self, name: str) -> set[str]:
+        """What has a cooldown: `connection`, `key` and `endpoint`."""
         (record,) = self.records(name)
         health = record.health
-        found = {"connection": (health.failure or health.rate_limit) is not None, "scope": record.failure is not None}
+        found = {"connection": (health.failure or health.rate_limit) is not None, "key": record.failure is not None}
         host = self.world.providers.url.partition("//")[2]
-        # A budget that is never used up: only a rest can refuse it.
+        # The budget is never used up, so only a cooldown can deny it.
         endpoint = self._tokens().take_budget(host, now=self.clock(), limit=10**6) is not None
-        return {place for place, rests in {**found, "endpoint": endpoint}.items() if rests}
+        return {level for level, cooling_down in {**found, "endpoint": endpoint}.items() if cooling_down}
 
     def _tokens(self) -> TokenStore:
         return bootstrap.broker().context.tokens
 
 
 def moment(text: str) -> datetime:
-    """A timestamp of the interface."""
+    """Reads a timestamp of a response."""
     return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""The faults of a token endpoint, row by row, and what each leads to. Every one is played at every provider."""
+"""The faults of a token endpoint, and what each leads to. The suite tries each fault at every provider."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.integration.faults.outcomes import (
     INVALID,
     LIMITED,
     MINUTE_S,
-    QUARTER_S,
+    QUARTER_HOUR_S,
     REFUSED,
-    SOON_S,
+    TRANSIENT_S,
     UNAVAILABLE,
     Case,
     Outcome,
-    Row,
+    Section,
 )
-from tests.integration.faults.playing import FREE_TEXT, PAGE, Bends, Breaks, Gone, Says
+from tests.integration.faults.provider_faults import FREE_TEXT, PAGE, AlterToken, Disrupt, NotListening, RespondWith
 
 GOOD: Final[dict[str, Any]] = {"access_token": "fake-token", "token_type": "Bearer", "expires_in": 3600}
 UTF_16: Final = json.dumps(GOOD).encode("utf-16-le").decode()
@@ -27,273 +27,368 @@ DEEP: Final = '{"access_token":' + "[" * 30_000
 LONG: Final = "t" * (16 * 1024 + 1)
 
 
-def refused(row: int, provider_error: str | None, where: str = "connection") -> Outcome:
-    return Outcome(row, REFUSED, QUARTER_S, provider_error, where)
+def refused(rule: str, provider_error: str | None, level: str = "connection") -> Outcome:
+    return Outcome(rule, REFUSED, QUARTER_HOUR_S, provider_error, level)
 
 
-def passing(row: int, provider_error: str | None = None) -> Outcome:
-    return Outcome(row, UNAVAILABLE, SOON_S, provider_error)
+def passing(rule: str, provider_error: str | None = None) -> Outcome:
+    return Outcome(rule, UNAVAILABLE, TRANSIENT_S, provider_error)
 
 
 def second_chance(provider_error: str | None) -> Outcome:
-    return Outcome(12, UNAVAILABLE, MINUTE_S, provider_error)
+    return Outcome("credentials_doubted", UNAVAILABLE, MINUTE_S, provider_error)
 
 
-def limited(rest_s: int, provider_error: str | None = None) -> Outcome:
-    return Outcome(6, LIMITED, rest_s, provider_error, "limit")
+def limited(cooldown_s: int, provider_error: str | None = None) -> Outcome:
+    return Outcome("rate_limited", LIMITED, cooldown_s, provider_error, "rate_limit")
 
 
-def invalid(row: int, rest_s: int = SOON_S, provider_error: str | None = None) -> Outcome:
-    return Outcome(row, INVALID, rest_s, provider_error)
+def invalid(rule: str, cooldown_s: int = TRANSIENT_S, provider_error: str | None = None) -> Outcome:
+    return Outcome(rule, INVALID, cooldown_s, provider_error)
 
 
-UNSENT: Final = Outcome(1, UNAVAILABLE, SOON_S, token_requests=0, connect_requests=0)
-# A refused code: one new connect, and no third code. A refused refresh token comes before both.
-SECOND_CODE: Final = Outcome(10, UNAVAILABLE, SOON_S, "invalid_grant", token_requests=2, connect_requests=2)
-THIRD_SENT: Final = Outcome(10, UNAVAILABLE, SOON_S, "invalid_grant", token_requests=3, connect_requests=2)
+UNSENT: Final = Outcome("unreachable", UNAVAILABLE, TRANSIENT_S, token_requests=0, connect_requests=0)
+# After a refused code: one new connect, and no third code. At a renewal a refused refresh token comes first.
+SECOND_CODE: Final = Outcome(
+    "code_or_refresh_token_refused", UNAVAILABLE, TRANSIENT_S, "invalid_grant", token_requests=2, connect_requests=2
+)
+AFTER_REFRESH: Final = Outcome(
+    "code_or_refresh_token_refused", UNAVAILABLE, TRANSIENT_S, "invalid_grant", token_requests=3, connect_requests=2
+)
 NOT_BEARER: Final = {"unicommerce": None}
 
-ROWS: Final = (
-    Row(
-        1,
-        "The name does not resolve, nobody listens, or TLS fails",
+SECTIONS: Final = (
+    Section(
+        ("unreachable", "certificate_not_trusted", "address_not_public"),
+        "The name does not resolve, nothing listens, or TLS fails",
         "transient",
-        "Look at the provider's status page and at the host of token_url or base_url. A certificate that is not "
-        "trusted rests 5 min at once: set ca_bundle, if the provider has its own CA.",
-        (Case("nobody listens at the address", Gone(), UNSENT),),
+        "Check the provider's status page, and the host of token_url or base_url. After an untrusted certificate the "
+        "first cooldown is 5 min: set ca_bundle if the provider has its own CA.",
+        (Case("nothing listens at the address", NotListening(), UNSENT),),
     ),
-    Row(
-        2,
-        "Silence or a broken connection after the request went out; a body that is cut, or longer than 64 KiB",
-        "transient, and nobody knows whether a token was issued",
-        "As row 1. A refresh token or code that was sent is spent: the next attempt starts the grant anew.",
+    Section(
+        ("no_complete_response",),
+        "No response, or a broken connection, after the request was sent; a body that is cut off or over 64 KiB",
+        "transient; whether a token was issued is unknown",
+        "As for `unreachable`. A refresh token or code that was sent is spent: the next request starts the grant anew.",
         (
-            Case("reset before the request was carried out", Breaks("reset"), passing(2)),
-            Case("reset after a token was issued", Breaks("reset", {"when": "after"}), passing(2)),
-            Case("no answer in time", Breaks("hang"), passing(2)),
-            Case("headers that drip, byte by byte", Breaks("drip", {"seconds": 0.02, "part": "all"}), passing(2)),
-            Case("body that drips, byte by byte", Breaks("drip", {"seconds": 0.02}), passing(2)),
-            Case("body cut in the middle", Breaks("truncate"), passing(2)),
-            Case("body of 10 MB", Breaks("huge"), passing(2)),
+            Case("reset before the request was carried out", Disrupt("reset"), passing("no_complete_response")),
+            Case(
+                "reset after a token was issued", Disrupt("reset", {"when": "after"}), passing("no_complete_response")
+            ),
+            Case("no response in time", Disrupt("hang"), passing("no_complete_response")),
+            Case(
+                "headers sent slowly, byte by byte",
+                Disrupt("drip", {"seconds": 0.02, "part": "all"}),
+                passing("no_complete_response"),
+            ),
+            Case("body sent slowly, byte by byte", Disrupt("drip", {"seconds": 0.02}), passing("no_complete_response")),
+            Case("body cut in the middle", Disrupt("truncate"), passing("no_complete_response")),
+            Case("body of 10 MB", Disrupt("huge"), passing("no_complete_response")),
         ),
     ),
-    Row(
-        3,
+    Section(
+        ("redirected_elsewhere",),
         "A redirect from the token endpoint",
-        "no usable answer",
-        "Correct token_url or base_url: the endpoint has moved, or a login page stands before it. No redirect is "
-        "followed, and none is logged.",
+        "no usable response",
+        "Correct token_url or base_url: the endpoint has moved, or there is a login page in front of it. Redirects are "
+        "neither followed nor logged.",
         (
-            Case("302 to elsewhere", Breaks("redirect"), invalid(3, QUARTER_S)),
+            Case("302 to another address", Disrupt("redirect"), invalid("redirected_elsewhere", QUARTER_HOUR_S)),
             Case(
                 "307 to another host",
-                Says(307, headers={"Location": f"https://elsewhere.example/?{FREE_TEXT}"}),
-                invalid(3, QUARTER_S),
+                RespondWith(307, headers={"Location": f"https://elsewhere.example/?{FREE_TEXT}"}),
+                invalid("redirected_elsewhere", QUARTER_HOUR_S),
             ),
-            Case("301 without Location", Says(301), invalid(3, QUARTER_S)),
+            Case("301 without Location", RespondWith(301), invalid("redirected_elsewhere", QUARTER_HOUR_S)),
         ),
     ),
-    Row(
-        6,
+    Section(
+        ("rate_limited",),
         "429 with any body, or 503 with Retry-After",
-        "the provider's limit",
-        "Wait: nothing is asked until then. If it comes back, somebody else uses the same account or address; ask the "
-        "provider for a higher limit.",
+        "rate limit",
+        "Wait: the broker sends nothing until then. If it happens again, something else uses the same account or "
+        "address. Ask the provider for a higher limit.",
         (
-            Case("429 without Retry-After", Says(429), limited(MINUTE_S)),
-            Case("429, Retry-After: 7", Says(429, headers={"Retry-After": "7"}), limited(7)),
-            Case("429, Retry-After: a date 90 s ahead", Says(429, date_in_s=90), limited(90)),
-            Case("429, Retry-After: a date that is past", Says(429, date_in_s=-90), limited(MINUTE_S)),
-            Case("429, Retry-After: soon", Says(429, headers={"Retry-After": "soon"}), limited(MINUTE_S)),
-            Case("429, Retry-After: 0", Says(429, headers={"Retry-After": "0"}), limited(MINUTE_S)),
-            Case("429, Retry-After: 86400", Says(429, headers={"Retry-After": "86400"}), limited(HOUR_S)),
-            Case("429 with invalid_client", Says(429, code="invalid_client"), limited(MINUTE_S, "invalid_client")),
-            Case("429 with a page", Says(429, PAGE, html=True), limited(MINUTE_S)),
-            Case("503, Retry-After: 45", Says(503, PAGE, html=True, headers={"Retry-After": "45"}), limited(45)),
-            Case("503, Retry-After: soon", Says(503, headers={"Retry-After": "soon"}), limited(MINUTE_S)),
+            Case("429 without Retry-After", RespondWith(429), limited(MINUTE_S)),
+            Case("429, Retry-After: 7", RespondWith(429, headers={"Retry-After": "7"}), limited(7)),
+            Case("429, Retry-After: a date 90 s ahead", RespondWith(429, date_in_s=90), limited(90)),
+            Case("429, Retry-After: a date in the past", RespondWith(429, date_in_s=-90), limited(MINUTE_S)),
+            Case("429, Retry-After: soon", RespondWith(429, headers={"Retry-After": "soon"}), limited(MINUTE_S)),
+            Case("429, Retry-After: 0", RespondWith(429, headers={"Retry-After": "0"}), limited(MINUTE_S)),
+            Case("429, Retry-After: 86400", RespondWith(429, headers={"Retry-After": "86400"}), limited(HOUR_S)),
+            Case(
+                "429 with invalid_client", RespondWith(429, code="invalid_client"), limited(MINUTE_S, "invalid_client")
+            ),
+            Case("429 with an HTML page", RespondWith(429, PAGE, html=True), limited(MINUTE_S)),
+            Case("503, Retry-After: 45", RespondWith(503, PAGE, html=True, headers={"Retry-After": "45"}), limited(45)),
+            Case("503, Retry-After: soon", RespondWith(503, headers={"Retry-After": "soon"}), limited(MINUTE_S)),
         ),
     ),
-    Row(
-        7,
-        "invalid_client, unauthorized_client or INVALID_CREDENTIALS, at any status, even beside a token",
+    Section(
+        ("client_refused",),
+        "invalid_client, unauthorized_client or INVALID_CREDENTIALS, with any status, even together with a token",
         "refused",
-        "Put the right credentials into the secret: the new version is tried at once. A trial tries them before.",
+        "Put the right credentials into the secret: the next request uses the new version. A trial checks them before.",
         (
-            Case("401 invalid_client", Says(401, code="invalid_client"), refused(7, "invalid_client")),
-            Case("400 invalid_client", Says(400, code="invalid_client"), refused(7, "invalid_client")),
-            Case("200 invalid_client", Says(200, code="invalid_client"), refused(7, "invalid_client")),
-            Case("500 invalid_client", Says(500, code="invalid_client"), refused(7, "invalid_client")),
             Case(
-                "401 invalid_client, the errors one object",
-                Says(401, {"errors": {"title": "invalid_client", "detail": FREE_TEXT}}),
-                refused(7, "invalid_client"),
+                "401 invalid_client",
+                RespondWith(401, code="invalid_client"),
+                refused("client_refused", "invalid_client"),
             ),
-            Case("400 unauthorized_client", Says(400, code="unauthorized_client"), refused(7, "unauthorized_client")),
+            Case(
+                "400 invalid_client",
+                RespondWith(400, code="invalid_client"),
+                refused("client_refused", "invalid_client"),
+            ),
+            Case(
+                "200 invalid_client",
+                RespondWith(200, code="invalid_client"),
+                refused("client_refused", "invalid_client"),
+            ),
+            Case(
+                "500 invalid_client",
+                RespondWith(500, code="invalid_client"),
+                refused("client_refused", "invalid_client"),
+            ),
+            Case(
+                "401 invalid_client, with errors as one object",
+                RespondWith(401, {"errors": {"title": "invalid_client", "detail": FREE_TEXT}}),
+                refused("client_refused", "invalid_client"),
+            ),
+            Case(
+                "400 unauthorized_client",
+                RespondWith(400, code="unauthorized_client"),
+                refused("client_refused", "unauthorized_client"),
+            ),
             Case(
                 "200 with status INVALID_CREDENTIALS",
-                Says(200, {"status": "INVALID_CREDENTIALS", "message": FREE_TEXT}),
-                refused(7, "invalid_credentials"),
+                RespondWith(200, {"status": "INVALID_CREDENTIALS", "message": FREE_TEXT}),
+                refused("client_refused", "invalid_credentials"),
             ),
             Case(
-                "a token, and invalid_client beside it",
-                Bends({"error": "invalid_client"}),
-                refused(7, "invalid_client"),
+                "a token and invalid_client together",
+                AlterToken({"error": "invalid_client"}),
+                refused("client_refused", "invalid_client"),
             ),
         ),
     ),
-    Row(
-        8,
+    Section(
+        ("scope_refused",),
         "invalid_scope, scope_invalid or invalid_target",
         "refused",
-        "Ask for a scope that the account has, or have it granted. Other scopes of the connection are not touched.",
+        "Request a scope that the account has, or have the scope granted. Other scopes of the connection still work.",
         (
-            Case("400 invalid_scope", Says(400, code="invalid_scope"), refused(8, "invalid_scope", "scope")),
-            Case("401 invalid_scope", Says(401, code="invalid_scope"), refused(8, "invalid_scope", "scope")),
-            Case("400 invalid_target", Says(400, code="invalid_target"), refused(8, "invalid_target", "scope")),
+            Case(
+                "400 invalid_scope",
+                RespondWith(400, code="invalid_scope"),
+                refused("scope_refused", "invalid_scope", "key"),
+            ),
+            Case(
+                "401 invalid_scope",
+                RespondWith(401, code="invalid_scope"),
+                refused("scope_refused", "invalid_scope", "key"),
+            ),
+            Case(
+                "400 invalid_target",
+                RespondWith(400, code="invalid_target"),
+                refused("scope_refused", "invalid_target", "key"),
+            ),
         ),
     ),
-    Row(
-        9,
+    Section(
+        ("request_refused",),
         "invalid_request or unsupported_grant_type",
         "refused",
         "Compare the settings with the provider's page: client_auth, encoding, params.",
         (
-            Case("400 invalid_request", Says(400, code="invalid_request"), refused(9, "invalid_request")),
-            Case("401 invalid_request", Says(401, code="invalid_request"), refused(9, "invalid_request")),
+            Case(
+                "400 invalid_request",
+                RespondWith(400, code="invalid_request"),
+                refused("request_refused", "invalid_request"),
+            ),
+            Case(
+                "401 invalid_request",
+                RespondWith(401, code="invalid_request"),
+                refused("request_refused", "invalid_request"),
+            ),
             Case(
                 "400 unsupported_grant_type",
-                Says(400, code="unsupported_grant_type"),
-                refused(9, "unsupported_grant_type"),
+                RespondWith(400, code="unsupported_grant_type"),
+                refused("request_refused", "unsupported_grant_type"),
             ),
         ),
     ),
-    Row(
-        10,
+    Section(
+        ("code_or_refresh_token_refused", "grant_refused"),
         "invalid_grant",
-        "refused; where it was a code or a refresh token: one new connect, then transient",
-        "Ucommerce: nothing, unless it lasts. Elsewhere: the account may not use this grant; ask the provider.",
+        "refused; for a code or a refresh token: one new connect, then transient",
+        "Ucommerce: nothing, unless it lasts. Other providers: the account may not use this grant. Ask the provider.",
         (
             Case(
                 "400 invalid_grant",
-                Says(400, code="invalid_grant"),
-                refused(10, "invalid_grant"),
-                {"ucommerce": SECOND_CODE, "ucommerce renewal": THIRD_SENT},
+                RespondWith(400, code="invalid_grant"),
+                refused("grant_refused", "invalid_grant"),
+                {"ucommerce": SECOND_CODE, "ucommerce renewal": AFTER_REFRESH},
             ),
             Case(
                 "401 invalid_grant",
-                Says(401, code="invalid_grant"),
-                refused(10, "invalid_grant"),
-                {"ucommerce": SECOND_CODE, "ucommerce renewal": THIRD_SENT},
+                RespondWith(401, code="invalid_grant"),
+                refused("grant_refused", "invalid_grant"),
+                {"ucommerce": SECOND_CODE, "ucommerce renewal": AFTER_REFRESH},
             ),
         ),
     ),
-    Row(
-        11,
+    Section(
+        ("temporary_error",),
         "server_error, temporarily_unavailable or invalid_token_reuse",
         "transient",
-        "As row 1.",
+        "As for `unreachable`.",
         (
-            Case("400 server_error", Says(400, code="server_error"), passing(11, "server_error")),
+            Case("400 server_error", RespondWith(400, code="server_error"), passing("temporary_error", "server_error")),
             Case(
                 "400 temporarily_unavailable",
-                Says(400, code="temporarily_unavailable"),
-                passing(11, "temporarily_unavailable"),
+                RespondWith(400, code="temporarily_unavailable"),
+                passing("temporary_error", "temporarily_unavailable"),
             ),
             Case(
                 "503 temporarily_unavailable",
-                Says(503, code="temporarily_unavailable"),
-                passing(11, "temporarily_unavailable"),
+                RespondWith(503, code="temporarily_unavailable"),
+                passing("temporary_error", "temporarily_unavailable"),
             ),
-            Case("400 invalid_token_reuse", Says(400, code="invalid_token_reuse"), passing(11, "invalid_token_reuse")),
+            Case(
+                "400 invalid_token_reuse",
+                RespondWith(400, code="invalid_token_reuse"),
+                passing("temporary_error", "invalid_token_reuse"),
+            ),
         ),
     ),
-    Row(
-        12,
-        "FAILED, or 401 or 403 with a page, for credentials that worked before",
-        "transient once, then refused (row 13)",
-        "Wait a minute: a gateway in maintenance says the same as a changed password.",
+    Section(
+        ("credentials_doubted",),
+        "FAILED, or 401 or 403 with an HTML page, for credentials that worked before",
+        "transient once, then refused (`credentials_refused`)",
+        "Wait a minute: a gateway in maintenance gives the same response as a changed password does.",
         (
             Case(
                 "200 with status FAILED",
-                Says(200, {"status": "FAILED", "message": FREE_TEXT}),
+                RespondWith(200, {"status": "FAILED", "message": FREE_TEXT}),
                 second_chance("failed"),
-                {COLD: refused(13, "failed")},
+                {COLD: refused("credentials_refused", "failed")},
             ),
-            Case("401 with a page", Says(401, PAGE, html=True), second_chance(None), {COLD: refused(13, None)}),
-            Case("403 with a page", Says(403, PAGE, html=True), second_chance(None), {COLD: refused(13, None)}),
+            Case(
+                "401 with an HTML page",
+                RespondWith(401, PAGE, html=True),
+                second_chance(None),
+                {COLD: refused("credentials_refused", None)},
+            ),
+            Case(
+                "403 with an HTML page",
+                RespondWith(403, PAGE, html=True),
+                second_chance(None),
+                {COLD: refused("credentials_refused", None)},
+            ),
         ),
     ),
-    Row(
-        13,
-        "FAILED, 401 or 403 otherwise",
+    Section(
+        ("credentials_refused",),
+        "Any other FAILED, 401 or 403",
         "refused",
-        "As row 7.",
+        "As for `client_refused`.",
         (
-            Case("401 with nothing", Says(401), refused(13, None)),
-            Case("401 with a code that is not on the list", Says(401, code="tenant_4711"), refused(13, "unrecognised")),
-            Case("403 with nothing", Says(403), refused(13, None)),
-            Case("403 access_denied", Says(403, code="access_denied"), refused(13, "access_denied")),
+            Case("401 with an empty body", RespondWith(401), refused("credentials_refused", None)),
+            Case(
+                "401 with a code that the broker does not know",
+                RespondWith(401, code="tenant_4711"),
+                refused("credentials_refused", "unrecognised"),
+            ),
+            Case("403 with an empty body", RespondWith(403), refused("credentials_refused", None)),
+            Case(
+                "403 access_denied",
+                RespondWith(403, code="access_denied"),
+                refused("credentials_refused", "access_denied"),
+            ),
         ),
     ),
-    Row(
-        14,
-        "Another 4xx, but 408 and 425",
+    Section(
+        ("request_unknown",),
+        "Any other 4xx except 408 and 425",
         "refused",
         "Correct token_url or base_url, method and encoding.",
         (
-            Case("404 with a page", Says(404, PAGE, html=True), refused(14, None)),
-            Case("400 with nothing", Says(400), refused(14, None)),
-            Case("405 with nothing", Says(405), refused(14, None)),
-            Case("415 with a code that is not on the list", Says(415, code="media_type"), refused(14, "unrecognised")),
+            Case("404 with an HTML page", RespondWith(404, PAGE, html=True), refused("request_unknown", None)),
+            Case("400 with an empty body", RespondWith(400), refused("request_unknown", None)),
+            Case("405 with an empty body", RespondWith(405), refused("request_unknown", None)),
+            Case(
+                "415 with a code that the broker does not know",
+                RespondWith(415, code="media_type"),
+                refused("request_unknown", "unrecognised"),
+            ),
         ),
     ),
-    Row(
-        15,
+    Section(
+        ("server_failed",),
         "408, 425 or 5xx",
         "transient",
-        "As row 1.",
+        "As for `unreachable`.",
         (
-            Case("408 with nothing", Says(408), passing(15)),
-            Case("425 with nothing", Says(425), passing(15)),
-            Case("500 with nothing", Says(500), passing(15)),
-            Case("500 with a code that is not on the list", Says(500, code="oops_4711"), passing(15, "unrecognised")),
-            Case("502 with a page", Says(502, PAGE, html=True), passing(15)),
-            Case("503 without Retry-After", Says(503), passing(15)),
-            Case("504 with a page", Says(504, PAGE, html=True), passing(15)),
+            Case("408 with an empty body", RespondWith(408), passing("server_failed")),
+            Case("425 with an empty body", RespondWith(425), passing("server_failed")),
+            Case("500 with an empty body", RespondWith(500), passing("server_failed")),
+            Case(
+                "500 with a code that the broker does not know",
+                RespondWith(500, code="oops_4711"),
+                passing("server_failed", "unrecognised"),
+            ),
+            Case("502 with an HTML page", RespondWith(502, PAGE, html=True), passing("server_failed")),
+            Case("503 without Retry-After", RespondWith(503), passing("server_failed")),
+            Case("504 with an HTML page", RespondWith(504, PAGE, html=True), passing("server_failed")),
         ),
     ),
-    Row(
-        16,
-        "2xx that is no usable token: no JSON object, no token, one that no header can carry or over 16 KiB, "
-        "token_type other than bearer where it is sent as Bearer, a life of 0 or less",
-        "no usable answer",
-        "Correct token_url or base_url: something else answers there. `detail` says what is wrong.",
+    Section(
+        ("unusable_response",),
+        "2xx without a usable token: not a JSON object, no token, a token over 16 KiB or with characters that no "
+        "header may hold, another token_type than bearer for a token that is sent as Bearer, a lifetime of 0 or less",
+        "no usable response",
+        "Correct token_url or base_url: another server responds there. `detail` says what is wrong.",
         (
-            Case("200 with a page", Says(200, PAGE, html=True), invalid(16)),
-            Case("200 with nothing", Says(200), invalid(16)),
-            Case("204", Says(204), invalid(16)),
-            Case("an array", Says(200, [GOOD]), invalid(16)),
-            Case("a text", Says(200, '"fake-token"'), invalid(16)),
-            Case("JSON nested 30,000 deep", Says(200, DEEP), invalid(16)),
-            Case("JSON in UTF-16", Says(200, UTF_16), invalid(16)),
-            Case("an object without a token", Says(200, {"token_type": "Bearer", "expires_in": 3600}), invalid(16)),
+            Case("200 with an HTML page", RespondWith(200, PAGE, html=True), invalid("unusable_response")),
+            Case("200 with an empty body", RespondWith(200), invalid("unusable_response")),
+            Case("204", RespondWith(204), invalid("unusable_response")),
+            Case("an array", RespondWith(200, [GOOD]), invalid("unusable_response")),
+            Case("a JSON string", RespondWith(200, '"fake-token"'), invalid("unusable_response")),
+            Case("JSON nested 30,000 deep", RespondWith(200, DEEP), invalid("unusable_response")),
+            Case("JSON in UTF-16", RespondWith(200, UTF_16), invalid("unusable_response")),
             Case(
-                "an error that is not on the list",
-                Says(200, {"error": "oops"}),
-                invalid(16, provider_error="unrecognised"),
+                "an object without token",
+                RespondWith(200, {"token_type": "Bearer", "expires_in": 3600}),
+                invalid("unusable_response"),
             ),
-            Case("a token that is null", Bends({"token": None}), invalid(16)),
-            Case("a token that is empty", Bends({"token": ""}), invalid(16)),
-            Case("a token that is a number", Bends({"token": 4711}), invalid(16)),
-            Case("a token with a line break", Bends({"token": "fake\r\nX-Injected: 1"}), invalid(16)),
-            Case("a token with é", Bends({"token": "fak\u00e9"}), invalid(16)),
-            Case("a token over 16 KiB", Bends({"token": LONG}), invalid(16)),
-            Case("expires_in 0", Bends({"expires_in": 0}), invalid(16)),
-            Case("expires_in -1", Bends({"expires_in": -1}), invalid(16)),
-            Case("expires_in soon", Bends({"expires_in": "soon"}), invalid(16)),
-            Case("expires_in true", Bends({"expires_in": True}), invalid(16)),
-            Case("token_type mac", Bends({"token_type": "mac"}), invalid(16), NOT_BEARER),
-            Case("token_type that is a list", Bends({"token_type": ["Bearer"]}), invalid(16), NOT_BEARER),
+            Case(
+                "an error that the broker does not know",
+                RespondWith(200, {"error": "oops"}),
+                invalid("unusable_response", provider_error="unrecognised"),
+            ),
+            Case("a token that is null", AlterToken({"token": None}), invalid("unusable_response")),
+            Case("a token that is empty", AlterToken({"token": ""}), invalid("unusable_response")),
+            Case("a token that is a number", AlterToken({"token": 4711}), invalid("unusable_response")),
+            Case(
+                "a token with a line break",
+                AlterToken({"token": "fake\r\nX-Injected: 1"}),
+                invalid("unusable_response"),
+            ),
+            Case("a token with é", AlterToken({"token": "fak\u00e9"}), invalid("unusable_response")),
+            Case("a token over 16 KiB", AlterToken({"token": LONG}), invalid("unusable_response")),
+            Case("expires_in 0", AlterToken({"expires_in": 0}), invalid("unusable_response")),
+            Case("expires_in -1", AlterToken({"expires_in": -1}), invalid("unusable_response")),
+            Case("expires_in soon", AlterToken({"expires_in": "soon"}), invalid("unusable_response")),
+            Case("expires_in true", AlterToken({"expires_in": True}), invalid("unusable_response")),
+            Case("token_type mac", AlterToken({"token_type": "mac"}), invalid("unusable_response"), NOT_BEARER),
+            Case(
+                "token_type that is a list",
+                AlterToken({"token_type": ["Bearer"]}),
+                invalid("unusable_response"),
+                NOT_BEARER,
+            ),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Every fault at every provider: what the caller gets, what the provider counts, what the state says."""
+"""Every fault at every provider: what the caller gets, what the provider counts, what the connection's state is."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from datetime import timedelta
 import pytest
 
 from tests.integration.faults import connect_table, table
-from tests.integration.faults.outcomes import COLD, RENEWAL, STATUS, Case, Outcome
-from tests.integration.faults.playing import FREE_TEXT, Gone
+from tests.integration.faults.outcomes import COLD, RENEWAL, STATUS, Case, Outcome, RequestCounts
+from tests.integration.faults.provider_faults import FREE_TEXT, NotListening
 from tests.integration.faults.stage import DONE, MEMORY, MOTO, Stage, moment
 from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.problems import assert_problem
 from tests.integration.handlers.world import PROVIDERS
+from token_broker.oauth.outcomes import RULES
 
 SOAK = os.environ.get("SOAK") == "1"
-CASES = [case for row in table.ROWS for case in row.cases]
-CONNECT_CASES = [case for row in connect_table.ROWS for case in row.cases]
+# Certificates and addresses: tests/integration/test_provider_http_tls.py and test_provider_http.py.
+TESTED_ELSEWHERE = {"certificate_not_trusted", "address_not_public"}
+CASES = [case for section in table.SECTIONS for case in section.cases]
+CONNECT_CASES = [case for section in connect_table.SECTIONS for case in section.cases]
 
-
-# All cases at all providers; over moto too, with SOAK all, else the first case of each row at one provider.
-FIRSTS = [(row.cases[0], PROVIDERS[index % len(PROVIDERS)]) for index, row in enumerate(table.ROWS)]
+# All cases at all providers. Over moto only the first case of each section at one provider; under SOAK all.
+FIRSTS = [(section.cases[0], PROVIDERS[index % len(PROVIDERS)]) for index, section in enumerate(table.SECTIONS)]
 MATRIX = [
     pytest.param(aws, case, slug, id=f"{case.id}-{slug}-{aws}")
     for aws in (MEMORY, MOTO)
@@ -38,45 +40,45 @@ CONNECT_MATRIX = [
 ]
 
 
-def check_answer(answer: BrokerResponse, expected: Outcome, left_s: int) -> None:
-    """What the caller got: the code, for how long to wait, and nothing of what the provider wrote."""
-    assert_problem(answer, STATUS[expected.code], expected.code)
+def check_response(response: BrokerResponse, expected: Outcome, wait_s: int) -> None:
+    """The caller gets the code and how long to wait, and nothing that the provider wrote."""
+    assert_problem(response, STATUS[expected.code], expected.code)
     # After a refusal waiting alone does not help.
-    assert answer.headers.get("retry-after") == (None if expected.for_good else str(left_s))
-    assert answer.body.get("provider_error") == expected.provider_error
-    assert FREE_TEXT not in answer.text
+    assert response.headers.get("retry-after") == (None if expected.for_good else str(wait_s))
+    assert response.body.get("provider_error") == expected.provider_error
+    assert FREE_TEXT not in response.text
 
 
 def check_state(stage: Stage, name: str, slug: str, expected: Outcome) -> None:
-    """What an engineer sees of it, and where it rests."""
+    """What operators see, and what has a cooldown."""
     state = stage.state(name)
     failure = state.body["last_failure"]
     assert (state.body["state"], failure["code"]) == ("failing", expected.code)
     assert failure["provider_error"] == expected.provider_error
     assert moment(failure["at"]) == stage.clock()
-    assert moment(failure["retry_at"]) - stage.clock() == timedelta(seconds=expected.rest_s)
+    assert moment(failure["retry_at"]) - stage.clock() == timedelta(seconds=expected.cooldown_s)
     assert FREE_TEXT not in state.text
     (record,) = stage.records(name)
     assert {failure.rule for failure in record.failures()} == {expected.rule}
-    place = expected.place(slug)
-    # What rests at an endpoint is noted on the key as well, for whoever looks at it.
-    assert stage.rests_at(name) == ({"endpoint", "scope"} if place == "endpoint" else {place})
+    level = expected.level_at(slug)
+    # An endpoint's cooldown is stored on the key too, so that operators see it.
+    assert stage.cooldowns_at(name) == ({"endpoint", "key"} if level == "endpoint" else {level})
 
 
 @contextmanager
-def playing(stage: Stage, case: Case, slug: str, on: str) -> Iterator[None]:
-    """The fault lasts as long as this block."""
-    if isinstance(case.play, Gone):
-        with stage.gone(slug):
+def fault_active(stage: Stage, case: Case, slug: str, on: str) -> Iterator[None]:
+    """The fault lasts until the block ends."""
+    if isinstance(case.fault, NotListening):
+        with stage.stopped(slug):
             yield
     else:
-        case.play(stage, slug, on)
+        case.fault(stage, slug, on)
         yield
         stage.heal(slug)
 
 
 def connected(stage: Stage, case: Case, slug: str) -> str:
-    if isinstance(case.play, Gone):
+    if isinstance(case.fault, NotListening):
         stage.provider_of_its_own(slug)
     return stage.connect(slug)
 
@@ -85,20 +87,20 @@ def cold(stage: Stage, case: Case, slug: str, on: str = "token") -> None:
     expected = case.expected(slug, COLD)
     name = connected(stage, case, slug)
     if expected is None:
-        with playing(stage, case, slug, on):
+        with fault_active(stage, case, slug, on):
             assert stage.token(name).status == 200
         return
-    with playing(stage, case, slug, on):
-        check_answer(stage.token(name), expected, expected.rest_s)
-        asked = (*expected.asked(slug, COLD), expected.attempts(slug, COLD))
-        assert stage.asked(slug) == asked
+    with fault_active(stage, case, slug, on):
+        check_response(stage.token(name), expected, expected.cooldown_s)
+        requests = expected.requests(slug, COLD)
+        assert stage.requests(slug) == requests
         check_state(stage, name, slug, expected)
-        check_answer(stage.token(name), expected, expected.rest_s)
-        # The sweep has nothing to renew, and nobody asks before the rest is over.
+        check_response(stage.token(name), expected, expected.cooldown_s)
+        # The worker has nothing to renew, and nothing asks the provider before the cooldown ends.
         assert stage.renew(name) == DONE
-        stage.clock.advance(expected.rest_s - 1)
-        check_answer(stage.token(name), expected, 1)
-        assert stage.asked(slug) == asked
+        stage.clock.advance(expected.cooldown_s - 1)
+        check_response(stage.token(name), expected, 1)
+        assert stage.requests(slug) == requests
     stage.clock.advance(1)
     recovered = stage.token(name)
     assert (recovered.status, recovered.body.get("source"), recovered.body.get("warnings")) == (200, "provider", [])
@@ -108,32 +110,36 @@ def cold(stage: Stage, case: Case, slug: str, on: str = "token") -> None:
 
 
 def renewal(stage: Stage, case: Case, slug: str, on: str = "token", *, spent: bool = False) -> None:
-    """`spent`: the refresh token that is there is dead at the provider, so that connect comes next."""
+    """`spent`: the provider has revoked the refresh token, so that the flow goes on to connect."""
     expected = case.expected(slug, RENEWAL)
     name = connected(stage, case, slug)
     first = stage.token(name)
-    stage.near_the_end(first)
+    stage.advance_near_expiry(first)
     if spent:
         stage.simulator(slug).revoke_tokens()
     if expected is None:
-        with playing(stage, case, slug, on):
+        with fault_active(stage, case, slug, on):
             assert stage.renew(name) == DONE
             assert stage.token(name).body["token_id"] != first.body["token_id"]
         return
-    of_this = (*expected.asked(slug, RENEWAL), expected.attempts(slug, RENEWAL))
-    asked = tuple(map(sum, zip(stage.asked(slug), of_this, (spent, 0, spent), strict=True)))
-    with playing(stage, case, slug, on):
+    before, renewal_requests, refused_refresh = stage.requests(slug), expected.requests(slug, RENEWAL), int(spent)
+    requests = RequestCounts(
+        token=before.token + renewal_requests.token + refused_refresh,
+        connect=before.connect + renewal_requests.connect,
+        sent=before.sent + renewal_requests.sent + refused_refresh,
+    )
+    with fault_active(stage, case, slug, on):
         assert stage.renew(name) == DONE
-        assert stage.asked(slug) == asked
+        assert stage.requests(slug) == requests
         check_state(stage, name, slug, expected)
         for _ in range(2):
             served = stage.token(name)
             assert (served.status, served.body["warnings"]) == (200, ["renewal_failing"])
             assert (served.body["token_id"], served.body["source"]) == (first.body["token_id"], "table")
             assert stage.renew(name) == DONE
-        assert stage.asked(slug) == asked
+        assert stage.requests(slug) == requests
     (record,) = stage.records(name)
-    retry_at = stage.clock() + timedelta(seconds=expected.rest_s)
+    retry_at = stage.clock() + timedelta(seconds=expected.cooldown_s)
     assert record.token is not None
     assert record.due_at == (None if expected.for_good else max(retry_at, record.token.renew_at))
     stage.clock.advance(to=max(retry_at, moment(first.body["expires_at"])))
@@ -147,19 +153,19 @@ def renewal(stage: Stage, case: Case, slug: str, on: str = "token", *, spent: bo
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("stage", "case", "slug"), MATRIX, indirect=["stage"])
-def test_a_fault_without_a_token(stage: Stage, case: Case, slug: str) -> None:
+def test_a_fault_when_there_is_no_token(stage: Stage, case: Case, slug: str) -> None:
     cold(stage, case, slug)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("stage", "case", "slug"), MATRIX, indirect=["stage"])
-def test_a_fault_at_the_renewal_of_a_token_that_still_lives(stage: Stage, case: Case, slug: str) -> None:
+def test_a_fault_when_a_live_token_is_renewed(stage: Stage, case: Case, slug: str) -> None:
     renewal(stage, case, slug)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("stage", "case"), CONNECT_MATRIX, indirect=["stage"])
-def test_a_fault_at_connect_without_a_token(stage: Stage, case: Case) -> None:
+def test_a_fault_at_connect_when_there_is_no_token(stage: Stage, case: Case) -> None:
     cold(stage, case, "ucommerce", "connect")
 
 
@@ -169,11 +175,23 @@ def test_a_fault_at_connect_after_the_refresh_token_was_refused(stage: Stage, ca
     renewal(stage, case, "ucommerce", "connect", spent=True)
 
 
-def test_the_tables_hold_every_row_of_the_broker() -> None:
-    assert {case.outcome.row for case in CASES + CONNECT_CASES} == set(range(1, 17))
-    assert all(case.outcome.row == row.number for row in table.ROWS for case in row.cases)
+def test_every_failure_rule_has_a_case() -> None:
+    cases = {outcome.rule for case in CASES + CONNECT_CASES for outcome in case.outcomes}
+    assert cases | TESTED_ELSEWHERE == {rule.name for rule in RULES}
+
+
+def test_the_sections_are_in_the_order_of_the_rules() -> None:
+    names = [rule.name for rule in RULES]
+    for sections in (table.SECTIONS, connect_table.SECTIONS):
+        positions = [names.index(section.rules[0]) for section in sections]
+        assert positions == sorted(positions)
+
+
+def test_every_case_is_in_the_section_of_its_rule() -> None:
+    for section in table.SECTIONS + connect_table.SECTIONS:
+        assert {case.outcome.rule for case in section.cases} <= set(section.rules)
 
 
 @pytest.mark.parametrize("cases", [CASES, CONNECT_CASES], ids=["token", "connect"])
-def test_no_two_cases_have_one_name(cases: list[Case]) -> None:
+def test_no_two_cases_have_the_same_name(cases: list[Case]) -> None:
     assert len({case.id for case in cases}) == len(cases)

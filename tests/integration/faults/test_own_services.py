@@ -1,7 +1,7 @@
-"""Our own services failing: DynamoDB, KMS, Secrets Manager and SQS, at every call of an acquisition in turn.
+"""DynamoDB, KMS, Secrets Manager or SQS fails, at every call of an acquisition in turn.
 
-Through the real adapters and moto. A failure is put in the place of the request that botocore sends, with its own
-retries around it; a lost answer is a request that was carried out and never heard of.
+The real adapters run over moto. A failure replaces the request that botocore sends, and botocore still retries. A lost
+response means: the request was carried out, and no response arrived.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ AWS_TEXT = "fake-aws-text-4711"
 
 
 class _Raw:
-    """The body of an answer that never crossed a network."""
+    """The body of a response that was made here."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -44,12 +44,12 @@ class _Raw:
 Reply = Callable[[AWSRequest], AWSResponse]
 
 
-def says(status: int, code: str) -> Reply:
+def aws_error(status: int, code: str) -> Reply:
     """An error of AWS's JSON protocols."""
 
     def reply(request: AWSRequest) -> AWSResponse:
         body = json.dumps({"__type": code, "message": AWS_TEXT}).encode()
-        return AWSResponse(request.url, status, {"x-amzn-ErrorType": code}, _Raw(body))  # type: ignore[arg-type]  # all that it uses
+        return AWSResponse(request.url, status, {"x-amzn-ErrorType": code}, _Raw(body))  # type: ignore[arg-type]  # botocore uses only stream()
 
     return reply
 
@@ -67,18 +67,18 @@ def no_connection(request: AWSRequest) -> AWSResponse:
 
 
 FAILURES: dict[str, Reply] = {
-    "throttled": says(400, "ThrottlingException"),
-    "denied": says(400, "AccessDeniedException"),
+    "throttled": aws_error(400, "ThrottlingException"),
+    "denied": aws_error(400, "AccessDeniedException"),
     "slow": read_timeout,
     "slow to connect": connect_timeout,
     "away": no_connection,
-    "broken": says(500, "InternalServerError"),
+    "broken": aws_error(500, "InternalServerError"),
 }
 
 
 @dataclass
 class AwsFaults:
-    """Decides on each request of the functions' clients. `calls`: the operations that were asked for, retries once."""
+    """Makes requests of the functions' AWS clients fail. `calls`: the operations so far; a retry is not a new one."""
 
     clients: Clients
     calls: list[str] = field(default_factory=list)
@@ -88,23 +88,23 @@ class AwsFaults:
     _lost: int = 0
 
     def fail(self, reply: Reply, *, service: str | None = None, at: int | None = None) -> None:
-        """From now on: all calls of a service, or the call of this number (from 0) with its retries."""
+        """All calls of a service fail from now on, or the call with this number (from 0) with its retries."""
         self.calls.clear()
         self._reply, self._service, self._at = reply, service, at
 
-    def lose(self, *, at: int, answers: int) -> None:
-        """The call of this number is carried out, and so many answers to it are lost."""
+    def lose(self, *, at: int, responses: int) -> None:
+        """The call with this number is carried out, and this many responses to it are lost."""
         self.calls.clear()
-        self._reply, self._service, self._at, self._lost = None, None, at, answers
+        self._reply, self._service, self._at, self._lost = None, None, at, responses
 
     def heal(self) -> None:
         self.calls.clear()
         self._reply = self._service = self._at = None
 
-    def begins(self, model: Any, **_arguments: Any) -> None:
+    def on_call(self, model: Any, **_arguments: Any) -> None:
         self.calls.append(f"{model.service_model.service_name}.{model.name}")
 
-    def sends(self, request: AWSRequest, **_arguments: Any) -> AWSResponse | None:
+    def on_request(self, request: AWSRequest, **_arguments: Any) -> AWSResponse | None:
         service, number = self.calls[-1].partition(".")[0], len(self.calls) - 1
         if (
             (self._service or self._at) is None
@@ -124,7 +124,7 @@ class AwsFaults:
 
 @pytest.fixture(scope="module")
 def own_clients(session: boto3.session.Session) -> Clients:
-    """Clients that no other test uses: faults hang on them, and their retries have a budget."""
+    """Clients that no other test uses, because faults and a retry budget are attached to them."""
     return Clients(session)
 
 
@@ -133,16 +133,16 @@ def aws_faults(own_clients: Clients, stage: Stage, monkeypatch: pytest.MonkeyPat
     faults = AwsFaults(own_clients)
     made = [own_clients.client(service, config=CLIENT_CONFIG) for service in SERVICES]
     for client in made:
-        client.meta.events.register("provide-client-params.*.*", faults.begins)
-        client.meta.events.register("before-send.*.*", faults.sends)
-    # botocore waits up to 3 s before its third attempt, on the wall clock.
+        client.meta.events.register("provide-client-params.*.*", faults.on_call)
+        client.meta.events.register("before-send.*.*", faults.on_request)
+    # botocore would wait up to 3 s of real time before its third attempt.
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
     monkeypatch.setattr(stage.world.functions, "_clients", own_clients)
     yield faults
     for client in made:
-        client.meta.events.unregister("provide-client-params.*.*", faults.begins)
-        client.meta.events.unregister("before-send.*.*", faults.sends)
+        client.meta.events.unregister("provide-client-params.*.*", faults.on_call)
+        client.meta.events.unregister("before-send.*.*", faults.on_request)
 
 
 pytestmark = pytest.mark.parametrize("stage", [MOTO], indirect=True)
@@ -156,7 +156,7 @@ def assert_broker_unavailable(answer: BrokerResponse) -> None:
 
 
 def assert_nothing_leaks(stage: Stage, slug: str, texts: list[str]) -> None:
-    """No credential and no token in an answer that is no success, nor in a log line."""
+    """No credential and no token is in an error response or in a log line."""
     simulator = stage.simulator(slug)
     secrets = [
         value for name, value in DEFAULT_ACCOUNTS[slug]["secret"].items() if name not in ("client_id", "username")
@@ -166,7 +166,7 @@ def assert_nothing_leaks(stage: Stage, slug: str, texts: list[str]) -> None:
 
 
 def calls_of_a_cold_key(stage: Stage, aws_faults: AwsFaults, slug: str) -> list[str]:
-    """What a clean acquisition asks for."""
+    """The AWS calls of an acquisition without faults."""
     name = stage.connect(slug, name="clean")
     aws_faults.heal()
     assert stage.token(name).status == 200
@@ -177,7 +177,7 @@ def calls_of_a_cold_key(stage: Stage, aws_faults: AwsFaults, slug: str) -> list[
 def test_any_call_of_an_acquisition_may_fail(
     stage: Stage, aws_faults: AwsFaults, slug: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The caller is told to wait, and once the service is back has a token; two are never asked for at once."""
+    """The caller must wait, and gets a token when the service works again. The provider is never asked twice."""
     calls = calls_of_a_cold_key(stage, aws_faults, slug)
     assert len(calls) <= 8
     kinds = list(FAILURES)
@@ -185,40 +185,42 @@ def test_any_call_of_an_acquisition_may_fail(
     for number, call in enumerate(calls):
         stage.clock.advance(60)
         name = stage.connect(slug, name=f"at-{number}")
-        before = stage.asked(slug)[0]
+        before = stage.requests(slug).token
         aws_faults.fail(FAILURES[kinds[number % len(kinds)]], at=number)
         answer = stage.token(name)
         texts.append(answer.text if answer.status != 200 else "")
-        asked = stage.asked(slug)[0] - before
+        asked = stage.requests(slug).token - before
         assert asked <= 1, call
         if answer.status != 200:
             assert_broker_unavailable(answer)
         aws_faults.heal()
         if (again := stage.token(name)).status != 200:
-            # The lease could not be ended: it ends by itself.
+            # The lease could not be ended. It expires.
             assert_problem(again, 503, "acquisition_in_progress")
             stage.clock.advance(LEASE_OVER_S)
             again = stage.token(name)
         assert again.status == 200, (call, again)
-        assert stage.asked(slug)[0] - before <= asked + 1, call
+        assert stage.requests(slug).token - before <= asked + 1, call
     assert_nothing_leaks(stage, slug, [*texts, capsys.readouterr().err])
 
 
-@pytest.mark.parametrize("answers", [1, ALL])
+@pytest.mark.parametrize("responses", [1, ALL])
 @pytest.mark.parametrize("slug", ["unicommerce", "ucommerce", "unidy"])
-def test_the_answer_to_any_write_may_be_lost(stage: Stage, aws_faults: AwsFaults, slug: str, answers: int) -> None:
-    """One lost: botocore asks again, the broker knows its own write, and the caller notices nothing. All of them: the
-    write stands, and nobody asks the provider for what is there already."""
+def test_the_response_to_any_write_may_be_lost(stage: Stage, aws_faults: AwsFaults, slug: str, responses: int) -> None:
+    """If one response is lost, botocore retries, the broker recognises its own write, and the caller notices nothing.
+
+    If all are lost, the write stays, and the provider is not asked again for what is stored.
+    """
     calls = calls_of_a_cold_key(stage, aws_faults, slug)
     writes = [number for number, call in enumerate(calls) if call == "dynamodb.UpdateItem"]
     assert len(writes) >= 2
     for number in writes:
         stage.clock.advance(60)
         name = stage.connect(slug, name=f"at-{number}")
-        before = stage.asked(slug)[0]
-        aws_faults.lose(at=number, answers=answers)
+        before = stage.requests(slug).token
+        aws_faults.lose(at=number, responses=responses)
         answer = stage.token(name)
-        if answers == 1:
+        if responses == 1:
             assert answer.status == 200, (number, answer)
         aws_faults.heal()
         if answer.status != 200:
@@ -226,14 +228,14 @@ def test_the_answer_to_any_write_may_be_lost(stage: Stage, aws_faults: AwsFaults
             stage.clock.advance(LEASE_OVER_S)
         again = stage.token(name)
         assert again.status == 200
-        assert stage.asked(slug)[0] - before == 1, number
+        assert stage.requests(slug).token - before == 1, number
         report = stage.simulator(slug).report()
         assert (report["replayed_refresh_tokens"], report["replayed_codes"]) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", FAILURES)
 @pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
-def test_a_cold_key_waits_for_our_own_service(
+def test_the_first_token_waits_for_our_own_service(
     stage: Stage, aws_faults: AwsFaults, service: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = stage.connect("unidy")
@@ -244,7 +246,7 @@ def test_a_cold_key_waits_for_our_own_service(
     output = capsys.readouterr()
     assert AWS_TEXT not in output.out + output.err
     assert_nothing_leaks(stage, "unidy", [answer.text, output.out, output.err])
-    asked = stage.asked("unidy")[0]
+    asked = stage.requests("unidy").token
     aws_faults.heal()
     stage.clock.advance(LEASE_OVER_S)
     assert stage.token(name).status == 200
@@ -265,11 +267,11 @@ def test_memory_serves_for_five_minutes_while_dynamodb_fails(stage: Stage, aws_f
     assert_broker_unavailable(stage.token_again(name))
     aws_faults.heal()
     assert stage.token_again(name).body["token_id"] == first.body["token_id"]
-    assert stage.asked("unidy")[0] == 1
+    assert stage.requests("unidy").token == 1
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
-def test_memory_is_no_way_around_the_list_of_callers_nor_past_a_tokens_end(
+def test_memory_does_not_serve_an_expired_token_while_a_service_fails(
     stage: Stage, aws_faults: AwsFaults, service: str
 ) -> None:
     name = stage.connect("ucommerce")
@@ -278,7 +280,7 @@ def test_memory_is_no_way_around_the_list_of_callers_nor_past_a_tokens_end(
     stage.clock.advance(300)
     answer = stage.token_again(name)
     assert_broker_unavailable(answer)
-    assert stage.asked("ucommerce")[0] <= 2
+    assert stage.requests("ucommerce").token <= 2
 
 
 @pytest.mark.parametrize("service", ["kms", "secretsmanager", "sqs"])
@@ -287,7 +289,7 @@ def test_a_valid_token_is_served_while_its_renewal_has_no_service(
 ) -> None:
     name = stage.connect("unidy")
     first = stage.token(name)
-    stage.near_the_end(first, left=timedelta(seconds=20))
+    stage.advance_near_expiry(first, remaining=timedelta(seconds=20))
     assert stage.token_again(name, min_ttl="0").status == 200
     aws_faults.fail(FAILURES["broken"], service=service)
     answer = stage.token_again(name, min_ttl="0")
@@ -296,12 +298,12 @@ def test_a_valid_token_is_served_while_its_renewal_has_no_service(
 
 @pytest.mark.parametrize("kind", FAILURES)
 @pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
-def test_the_worker_hands_our_own_faults_back_to_the_queue(
+def test_the_worker_returns_the_message_when_our_own_services_fail(
     stage: Stage, aws_faults: AwsFaults, service: str, kind: str
 ) -> None:
     name = stage.connect("ucommerce")
     first = stage.token(name)
-    stage.near_the_end(first)
+    stage.advance_near_expiry(first)
     (record,) = stage.records(name)
     aws_faults.fail(FAILURES[kind], service=service)
     message = RenewalMessage(record.key.name, record.key.scope_id)
@@ -316,11 +318,11 @@ def test_the_worker_hands_our_own_faults_back_to_the_queue(
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_key_that_the_queue_did_not_take_is_due_at_the_next_sweep(
+def test_a_key_that_the_queue_did_not_accept_is_due_at_the_next_sweep(
     stage: Stage, aws_faults: AwsFaults, kind: str, world: World
 ) -> None:
     name = stage.connect("unidy")
-    stage.near_the_end(stage.token(name))
+    stage.advance_near_expiry(stage.token(name))
     aws_faults.fail(FAILURES[kind], service="sqs")
     with pytest.raises(Exception, match="SQS"):
         world.sweep(stage.clock())
@@ -329,8 +331,8 @@ def test_a_key_that_the_queue_did_not_take_is_due_at_the_next_sweep(
     assert world.sweep(stage.clock())["queued"] == 1
 
 
-def test_a_request_to_our_own_services_is_made_three_times_at_most(stage: Stage, aws_faults: AwsFaults) -> None:
-    """What a caller's own deadline must fit in: read time-outs of 2 s each."""
+def test_a_request_to_our_own_services_is_sent_at_most_three_times(stage: Stage, aws_faults: AwsFaults) -> None:
+    """Three read time-outs of 2 s each fit into a caller's deadline."""
     made = []
 
     def count(request: AWSRequest) -> AWSResponse:
@@ -343,8 +345,8 @@ def test_a_request_to_our_own_services_is_made_three_times_at_most(stage: Stage,
     assert len(made) == 3
 
 
-def test_a_login_is_counted_once_though_the_answer_to_the_count_was_lost(stage: Stage, aws_faults: AwsFaults) -> None:
-    """Else one silence of the provider would pass for two, and be taken for a refusal."""
+def test_a_login_is_counted_once_even_if_the_response_to_the_count_is_lost(stage: Stage, aws_faults: AwsFaults) -> None:
+    """Otherwise one login without a response would count as two, and so as a refusal."""
     calls = calls_of_a_cold_key(stage, aws_faults, "unicommerce")
     assert len(calls) >= 6
     refused = []
@@ -354,7 +356,7 @@ def test_a_login_is_counted_once_though_the_answer_to_the_count_was_lost(stage: 
         stage.clock.advance(60)
         name = stage.connect("unicommerce", name=f"at-{number}")
         stage.simulator("unicommerce").fail("reset", times=1)
-        aws_faults.lose(at=number, answers=1)
+        aws_faults.lose(at=number, responses=1)
         refused.append(stage.token(name).code)
         aws_faults.heal()
         stage.simulator("unicommerce").clear_faults()

@@ -11,6 +11,7 @@ import pytest
 from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
+from token_broker.adapters.dynamodb.keys import token_key
 from token_broker.core.names import ConnectionName, TokenKey
 
 from .functions import BrokerResponse
@@ -113,7 +114,8 @@ def acquisition_in_progress(world: World) -> BrokerResponse:
     key = TokenKey(ConnectionName("unidy", "demo"), "users:read")
     until = int((datetime.now(UTC) + timedelta(seconds=15)).timestamp() * 1000)
     lease = {"lease_owner": {"S": "another instance"}, "lease_until": {"N": str(until)}}
-    item = {"pk": {"S": key.pk}, "sk": {"S": key.sk}, "scope": {"S": key.scope}, "format": {"N": "1"}, **lease}
+    pk, sk = token_key(key)
+    item = {"pk": {"S": pk}, "sk": {"S": sk}, "scope": {"S": key.scope}, "format": {"N": "1"}, **lease}
     world.aws.dynamodb.put_item(TableName=world.stack.token_table, Item=item)
     # Of the invocation's time 2 s are kept for the answer: a tenth of a second is left to wait in.
     world.functions.context["remaining_ms"] = 2100
@@ -154,7 +156,7 @@ CASES = [
     Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 31)),
     Case("too_many_trials", 429, too_many_trials, retry_after=range(1, 301)),
     Case("provider_refused", 502, provider_refused, provider_error="invalid_client"),
-    Case("provider_invalid_response", 502, provider_invalid_response, detail="no usable token"),
+    Case("provider_invalid_response", 502, provider_invalid_response, detail="not a usable token"),
     Case("provider_unavailable", 503, provider_unavailable, retry_after=range(1, 3)),
     Case("provider_rate_limited", 503, provider_rate_limited, retry_after=range(6, 8)),
     Case("acquisition_in_progress", 503, acquisition_in_progress, retry_after=range(2, 3)),

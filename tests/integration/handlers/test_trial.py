@@ -23,7 +23,7 @@ def let_another_be(world: World, name: str) -> None:
     """As five minutes later."""
     world.aws.dynamodb.update_item(
         TableName=world.stack.token_table,
-        Key={"pk": {"S": f"C#{name}"}, "sk": {"S": "GUARD"}},
+        Key={"pk": {"S": f"C#{name}"}, "sk": {"S": "HEALTH"}},
         UpdateExpression="REMOVE trial_at",
     )
 
@@ -111,7 +111,7 @@ def test_a_trial_is_counted_against_a_lock_of_the_account_as_a_login(world: Worl
     name = world.connect("unicommerce")
     world.simulator("unicommerce").fail("reset", times=None)
     assert_problem(trial(world, name), 503, "provider_unavailable")
-    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "GUARD"]
+    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "HEALTH"]
     assert health.get("unresolved") == {"N": "1"}
 
 

@@ -64,7 +64,7 @@ class Fleet(Protocol):
     def sweep(self) -> int:
         """One run of the schedule: how many keys it queued."""
 
-    def renew(self, name: str, sk: str) -> None:
+    def renew(self, name: str, scope_id: str) -> None:
         """The worker on one message."""
 
     def secret_changed(self, name: str) -> None:
@@ -121,8 +121,8 @@ class Instances:
         now = utc_now()
         return self._run(lambda broker: sweep(broker.context, scheduled_at=now, deadline=now + REQUEST_TIME)).queued
 
-    def renew(self, name: str, sk: str) -> None:
-        self._run(lambda broker: broker.renew(named(name), sk))
+    def renew(self, name: str, scope_id: str) -> None:
+        self._run(lambda broker: broker.renew(named(name), scope_id))
 
     def secret_changed(self, name: str) -> None:
         self._run(lambda broker: broker.secret_changed(named(name)))
@@ -159,8 +159,8 @@ class Processes:
         queued: int = self._pools[stack.sweep_function].invoke(schedule_event(stack.sweep_input, utc_now()))["queued"]
         return queued
 
-    def renew(self, name: str, sk: str) -> None:
-        body = write_message(RenewalMessage(f"C#{name}", sk))
+    def renew(self, name: str, scope_id: str) -> None:
+        body = write_message(RenewalMessage(named(name), scope_id))
         message = {"MessageId": uuid.uuid4().hex, "ReceiptHandle": "handle", "Body": body, "MD5OfBody": "unread"}
         result = self._pools[self._world.stack.renew_function].invoke(queue_event(message, QUEUE_ARN))
         assert result == {"batchItemFailures": []}

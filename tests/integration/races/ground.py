@@ -87,8 +87,9 @@ class Ground:
         assert lease is not None
         return lease.until
 
-    def sk(self, name: str) -> str:
-        return TokenKey(named(name), self.record(name).key.scope).sk
+    def scope_id(self, name: str) -> str:
+        """The scope_id of a connection's only token key."""
+        return self.record(name).key.scope_id
 
     def let_end(self, name: str) -> None:
         """The token's life is over."""

@@ -83,11 +83,11 @@ def test_whoever_asks_after_a_change_of_the_endpoint_gets_nothing_of_the_old_one
 def test_no_token_and_no_refresh_token_goes_to_another_host(ground: Ground, elsewhere: Elsewhere) -> None:
     for round_ in ground:
         name, old = round_.seeded("ucommerce", keep=False)
-        sk, simulator = round_.sk(name), round_.world.simulator("ucommerce")
+        scope_id, simulator = round_.scope_id(name), round_.world.simulator("ucommerce")
         round_.let_end(name)
         change = partial(round_.fleet.put, name, elsewhere.settings("ucommerce"))
         callers: list[Callable[[], object]] = [partial(round_.fleet.get, name)] * 3
-        callers += [change, partial(round_.fleet.renew, name, sk)]
+        callers += [change, partial(round_.fleet.renew, name, scope_id)]
         round_.race.together(callers)
         got = round_.bystander.get(name)
         assert got.token_id in elsewhere.live("ucommerce")
@@ -115,7 +115,7 @@ def test_a_secret_that_changes_under_an_acquisition_leaves_its_key_due(ground: G
         assert record.due_at is not None
         assert record.due_at <= utc_now()
         assert round_.fleet.sweep() == 1
-        round_.fleet.renew(name, record.key.sk)
+        round_.fleet.renew(name, record.key.scope_id)
         renewed = round_.record(name)
         assert renewed.token is not None
         assert (renewed.token.secret_version, renewed.stale_at) == (version, None)
@@ -125,12 +125,12 @@ def test_a_secret_that_changes_under_an_acquisition_leaves_its_key_due(ground: G
 def test_whatever_a_change_of_the_secret_meets_its_key_is_renewed_or_due(ground: Ground) -> None:
     for round_ in ground:
         name, old = round_.seeded("unidy")
-        sk = round_.sk(name)
+        scope_id = round_.scope_id(name)
         round_.let_come_due(name)
         round_.let_reports_rest(name)
         calls: list[Callable[[], object]] = [
             partial(round_.fleet.get, name, old.token_id),
-            partial(round_.fleet.renew, name, sk),
+            partial(round_.fleet.renew, name, scope_id),
             partial(change_secret, round_, name),
         ]
         version = round_.race.together(calls)[-1]
@@ -138,7 +138,7 @@ def test_whatever_a_change_of_the_secret_meets_its_key_is_renewed_or_due(ground:
         assert record.token is not None
         is_due = record.stale_at is not None and record.due_at is not None and record.due_at <= utc_now()
         assert is_due or (record.token.secret_version == version and record.stale_at is None)
-        round_.fleet.renew(name, sk)
+        round_.fleet.renew(name, scope_id)
         renewed = round_.record(name)
         assert renewed.token is not None
         assert (renewed.token.secret_version, renewed.stale_at) == (version, None)

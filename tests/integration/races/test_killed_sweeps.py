@@ -46,8 +46,8 @@ def test_a_killed_sweep_loses_no_key_and_none_is_renewed_twice(
             ground.let_come_due(name)  # the time of a claim has passed
         ground.fleet.sweep()
         # What the killed one had out can arrive in a later round.
-        queued = [(name, sk) for name, sk in map(read_message, world.aws.queued_bodies()) if str(name) in names]
+        queued = [(name, scope_id) for name, scope_id in map(read_message, world.aws.queued_bodies()) if str(name) in names]
         assert {str(name) for name, _ in queued} == set(names)
-        for queued_name, sk in queued:
-            ground.fleet.renew(str(queued_name), sk)
+        for queued_name, scope_id in queued:
+            ground.fleet.renew(str(queued_name), scope_id)
         assert ground.count(names[0], "token_requests") == KEYS

@@ -145,7 +145,7 @@ def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_ended(
             assert len(ground.live(names[0])) == 2 * HOLDERS
             for name in names:
                 assert len(ground.kept(name)) == 2
-                ground.fleet.renew(name, ground.sk(name))
+                ground.fleet.renew(name, ground.scope_id(name))
         assert ground.live(names[0]) == set(winners.values())
         for name in names:
             assert ground.kept(name) == {winners[name]}

@@ -26,9 +26,9 @@ def test_callers_and_workers_of_an_expired_key_make_one_request(ground: Ground) 
     requests = []
     for round_ in ground:
         name, old = round_.seeded("unidy")
-        sk = round_.sk(name)
+        scope_id = round_.scope_id(name)
         round_.let_end(name)
-        workers = [round_.race.meanwhile(partial(round_.fleet.renew, name, sk)) for _ in range(2)]
+        workers = [round_.race.meanwhile(partial(round_.fleet.renew, name, scope_id)) for _ in range(2)]
         answers = round_.race.together([partial(round_.fleet.get, name)] * FEW)
         assert [worker.result(ANSWER_S) for worker in workers] == [None, None]
         requests.append(round_.count(name, "token_requests"))
@@ -41,9 +41,9 @@ def test_no_refresh_token_is_sent_twice_by_callers_and_workers_of_a_rotating_key
     requests, replayed = [], 0
     for round_ in ground:
         name, _ = round_.seeded("ucommerce")
-        sk = round_.sk(name)
+        scope_id = round_.scope_id(name)
         round_.let_end(name)
-        workers = [round_.race.meanwhile(partial(round_.fleet.renew, name, sk)) for _ in range(2)]
+        workers = [round_.race.meanwhile(partial(round_.fleet.renew, name, scope_id)) for _ in range(2)]
         answers = round_.race.together([partial(round_.fleet.get, name)] * FEW)
         assert [worker.result(ANSWER_S) for worker in workers] == [None, None]
         requests.append(round_.count(name, "token_requests"))
@@ -70,10 +70,10 @@ def test_a_report_and_a_renewal_of_one_token_make_one_request(ground: Ground) ->
     requests = []
     for round_ in ground:
         name, old = round_.seeded("unidy")
-        sk = round_.sk(name)
+        scope_id = round_.scope_id(name)
         round_.let_reports_rest(name)
         round_.let_come_due(name)
-        worker = round_.race.meanwhile(partial(round_.fleet.renew, name, sk))
+        worker = round_.race.meanwhile(partial(round_.fleet.renew, name, scope_id))
         (reported,) = round_.race.together([partial(round_.fleet.get, name, old.token_id)])
         assert worker.result(ANSWER_S) is None
         requests.append(round_.count(name, "token_requests"))
@@ -86,11 +86,11 @@ def test_workers_of_a_key_that_is_due_make_one_request_while_callers_keep_their_
     requests = []
     for round_ in ground:
         name, old = round_.seeded("unidy")
-        sk = round_.sk(name)
+        scope_id = round_.scope_id(name)
         round_.let_come_due(name)
         simulator = round_.world.simulator("unidy")
         simulator.fail("hang")
-        workers = [round_.race.meanwhile(partial(round_.fleet.renew, name, sk)) for _ in range(2)]
+        workers = [round_.race.meanwhile(partial(round_.fleet.renew, name, scope_id)) for _ in range(2)]
         assert simulator.waits.until_held(1, ANSWER_S)
         answers = round_.race.together([partial(round_.fleet.get, name)] * 4)
         simulator.waits.release()

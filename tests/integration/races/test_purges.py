@@ -48,7 +48,7 @@ def test_what_cannot_be_revoked_at_once_is_left_to_the_worker(ground: Ground, pr
         assert caller.result(ANSWER_S).code == "acquisition_in_progress"
         assert round_.live(name) == round_.kept(name) != set()
         assert round_.current(name) == ""
-        round_.fleet.renew(name, round_.sk(name))
+        round_.fleet.renew(name, round_.scope_id(name))
         assert round_.live(name) == round_.kept(name) == set()
         assert round_.count(name, "token_requests") == 1
 
@@ -62,7 +62,7 @@ def test_whoever_wins_between_callers_reporters_and_a_purge_no_token_is_lost_sig
         assert old.token_id not in round_.live(name)
         assert round_.live(name) <= round_.kept(name)
         # A token that was fenced off while another caller led is the worker's to revoke.
-        round_.fleet.renew(name, round_.sk(name))
+        round_.fleet.renew(name, round_.scope_id(name))
         assert round_.live(name) <= round_.kept(name)
         assert len(round_.live(name)) <= 1
 
@@ -106,7 +106,7 @@ def test_a_suspension_alone_lets_the_acquisition_under_way_end_and_starts_none(g
         assert round_.live(name) == round_.kept(name)
         round_.let_end(name)
         assert round_.bystander.get(name).code == "connection_suspended"
-        round_.fleet.renew(name, round_.sk(name))
+        round_.fleet.renew(name, round_.scope_id(name))
         assert round_.count(name, "token_requests") == 1
 
 
@@ -150,10 +150,10 @@ def test_a_connection_deleted_under_an_acquisition_leaves_no_token(ground: Groun
 def test_a_renewal_under_way_does_not_outlive_a_purge(ground: Ground, provider: str) -> None:
     for round_ in ground:
         name, old = round_.seeded(provider, keep=False)
-        sk, simulator = round_.sk(name), round_.world.simulator(provider)
+        scope_id, simulator = round_.scope_id(name), round_.world.simulator(provider)
         round_.let_come_due(name)
         simulator.fail("hang")
-        worker = round_.race.meanwhile(partial(round_.fleet.renew, name, sk))
+        worker = round_.race.meanwhile(partial(round_.fleet.renew, name, scope_id))
         assert simulator.waits.until_held(1, ANSWER_S)
         assert round_.fleet.purge(name)["revoked"] == [old.token_id]
         simulator.waits.release()

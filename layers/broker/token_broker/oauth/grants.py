@@ -76,7 +76,7 @@ def token_flow(grant: GrantRequest) -> Flow:
 
     A response without a refresh token keeps the old one, as the section says.
     """
-    if grant.refresh_token is not None:
+    if grant.refresh_token is not None and grant.provider.grant.is_oauth:
         fields = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
         try:
             issued = yield from _exchange(grant, "refresh", token_request(grant, fields))

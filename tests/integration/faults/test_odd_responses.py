@@ -1,4 +1,4 @@
-"""Odd answers that are good tokens, tokens of a second, and the same token again."""
+"""Unusual responses that hold a good token, tokens that live one second, and the same token twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.integration.faults.odd_table import ACCEPTED, Odd
+from tests.integration.faults.odd_table import ACCEPTED, OddResponse
 from tests.integration.faults.stage import DONE, Stage, moment
 from tests.integration.handlers.problems import assert_problem
 from tests.integration.handlers.world import PROVIDERS
@@ -19,88 +19,88 @@ ENDLESS = 64 * 1024 * 1024
 
 @pytest.mark.parametrize("slug", PROVIDERS)
 @pytest.mark.parametrize("odd", ACCEPTED, ids=lambda odd: odd.text)
-def test_an_odd_answer_is_a_good_token(stage: Stage, odd: Odd, slug: str) -> None:
+def test_an_unusual_response_gives_a_good_token(stage: Stage, odd: OddResponse, slug: str) -> None:
     stage.simulator(slug).configure(**odd.options)
-    odd.play(stage, slug)
+    odd.fault(stage, slug)
     name = stage.connect(slug)
     answer = stage.token(name)
     assert answer.status == 200, answer
-    assert moment(answer.body["expires_at"]) == stage.clock() + timedelta(seconds=odd.lives[slug])
-    assert answer.body["expires_in"] == odd.lives[slug]
+    assert moment(answer.body["expires_at"]) == stage.clock() + timedelta(seconds=odd.lifetimes_s[slug])
+    assert answer.body["expires_in"] == odd.lifetimes_s[slug]
     assert answer.body["expires_assumed"] is (slug in odd.assumed)
     assert answer.body["warnings"] == odd.expected_warnings(slug)
-    # The next caller, at another instance, gets the same without a request.
+    # The next caller, at another instance, gets the same token without a request to the provider.
     again = stage.token(name)
     assert (again.body["token_id"], again.body["warnings"]) == (answer.body["token_id"], answer.body["warnings"])
-    assert stage.asked(slug)[0] == 1
+    assert stage.requests(slug).token == 1
     assert stage.state(name).body["state"] == "ok"
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_tokens_of_a_second_make_no_tight_loop(stage: Stage, slug: str) -> None:
-    """Callers every six seconds, and a sweep every minute whose messages are delivered twice, as SQS may."""
+def test_tokens_that_live_one_second_cause_no_tight_loop(stage: Stage, slug: str) -> None:
+    """Callers ask every six seconds. A sweep runs every minute, and SQS delivers each of its messages twice."""
     stage.simulator(slug).configure(set_fields={"expires_in": 1}, rate_limit=None)
     name = stage.connect(slug)
     by_sweep, per_call = [], []
     for second in range(0, 240, 6):
         if second % 60 == 0:
             messages = stage.sweep()
-            before = stage.asked(slug)[2]
+            before = stage.requests(slug).sent
             for message in messages * 2:
                 assert stage.work(message) == DONE
-            by_sweep.append(stage.asked(slug)[2] - before)
-        for hungry in ({}, {"min_ttl": "3600"}, {}):
-            before = stage.asked(slug)[2]
-            answer = stage.token_again(name, **hungry)
-            per_call.append(stage.asked(slug)[2] - before)
-            # The budget of Commerce Layer's endpoint ends before the callers' patience does.
+            by_sweep.append(stage.requests(slug).sent - before)
+        for query in ({}, {"min_ttl": "3600"}, {}):
+            before = stage.requests(slug).sent
+            answer = stage.token_again(name, **query)
+            per_call.append(stage.requests(slug).sent - before)
+            # The budget of Commerce Layer's endpoint may be used up.
             assert (answer.status, answer.code) in {(200, None), (503, "provider_rate_limited")}
         stage.clock.advance(6)
-    # One connect and one code, or one refresh: an acquisition of Ucommerce takes two requests at the most.
+    # An acquisition at Ucommerce takes at most two requests: connect and code, or one refresh.
     assert max(per_call) <= (2 if slug == "ucommerce" else 1)
     assert max(by_sweep) <= 1
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_a_token_of_a_second_is_asked_for_once_however_many_want_it(stage: Stage, slug: str) -> None:
+def test_many_callers_of_a_token_that_lives_one_second_cause_one_request(stage: Stage, slug: str) -> None:
     stage.simulator(slug).configure(set_fields={"expires_in": 1})
     name = stage.connect(slug)
     for query in ({}, {"min_ttl": "3600"}) * 10:
         answer = stage.token(name, **query)
         assert (answer.status, answer.body["warnings"]) == (200, ["min_ttl_unmet"])
-    assert stage.asked(slug)[0] == 1
+    assert stage.requests(slug).token == 1
 
 
-def test_a_token_for_everything_that_was_not_asked_for_is_no_token(stage: Stage) -> None:
+def test_a_token_for_every_scope_that_was_not_requested_is_not_accepted(stage: Stage) -> None:
     stage.simulator("commerce-layer").configure(set_fields={"scope": "market:all"})
     name = stage.connect("commerce-layer", scope="market:id:abc")
     answer = stage.token(name)
     assert_problem(answer, 502, "provider_invalid_response")
-    assert "everything" in answer.body["detail"]
+    assert "every scope" in answer.body["detail"]
 
 
-def test_a_token_that_was_past_when_it_was_issued_is_no_token(stage: Stage) -> None:
-    """A JWT with an exp in the past, and no expires_in to say otherwise."""
+def test_a_token_that_has_expired_when_it_is_issued_is_not_accepted(stage: Stage) -> None:
+    """A JWT with an exp in the past, in a response without expires_in."""
     stage.simulator("ucommerce").configure(jwt_lifetime_s=-60, omit_fields=("expires_in",))
     answer = stage.token(stage.connect("ucommerce"))
     assert_problem(answer, 502, "provider_invalid_response")
     assert "expired" in answer.body["detail"]
 
 
-def test_the_same_token_again_is_no_alarm_and_no_loop(stage: Stage) -> None:
-    """Commerce Layer before its last 15 min: whoever reports the token gets it again, with a warning."""
+def test_the_same_token_again_causes_a_warning_and_no_loop(stage: Stage) -> None:
+    """Commerce Layer before the token's last 15 min: a caller that reports the token gets it again, with a warning."""
     name = stage.connect("commerce-layer")
     first = stage.token(name)
     again = stage.token(name, rejected=first.body["token_id"])
     assert (again.status, again.body["token_id"]) == (200, first.body["token_id"])
     assert "same_token_reissued" in again.body["warnings"]
-    assert stage.asked("commerce-layer")[0] == 2
+    assert stage.requests("commerce-layer").token == 2
     assert_problem(stage.token(name, rejected=first.body["token_id"]), 429, "too_many_rejections")
-    assert stage.asked("commerce-layer")[0] == 2
+    assert stage.requests("commerce-layer").token == 2
 
 
 class Endless:
-    """A server whose redirect has a body without an end; counts what it got rid of."""
+    """A server whose redirect has an endless body. `sent`: how many bytes it could send."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -123,8 +123,8 @@ class Endless:
         self._listener.close()
 
 
-def test_the_body_of_a_redirect_is_read_no_further_than_any_other(stage: Stage) -> None:
-    """64 KiB, and what the sockets hold: not as much as comes in the time that an exchange may take."""
+def test_the_body_of_a_redirect_has_the_same_size_limit(stage: Stage) -> None:
+    """64 KiB, plus what the sockets buffer. Without a limit the server could send far more in time."""
     with contextlib.closing(Endless()) as server:
         answer = stage.token(stage.connect("unidy", base_url=server.url))
     assert (answer.status, answer.code) in {(503, "provider_unavailable"), (502, "provider_invalid_response")}

@@ -1,6 +1,6 @@
-"""What AWS does on its own: the schedule, the queue's event source mapping, and events of changed secrets.
+"""Invokes functions as AWS does by itself: by the schedule, from the queue, and when a secret changed.
 
-moto fires no schedules, invokes nothing and sends no events, so these threads do, with events of AWS's shapes.
+moto does none of this, so these threads do, with events in AWS's form.
 """
 
 import logging
@@ -22,14 +22,14 @@ CLOSE_S: Final = 2.0
 
 
 class Invokable(Protocol):
-    """What runs on an event: a pool of environments."""
+    """A function that can be invoked: a pool of environments."""
 
     def invoke(self, event: Any) -> Any:
-        """The function's result; raises what went wrong."""
+        """The function's result. Raises an error of the pool."""
 
 
 class Ticker:
-    """Calls `tick` every `interval_s` in its own thread until closed. One that raises is logged, and the next comes."""
+    """Calls `tick` every `interval_s` in its own thread until closed. If a tick raises, this is logged."""
 
     def __init__(self, name: str, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -37,12 +37,12 @@ class Ticker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; the first tick comes after one interval."""
+        """Start the thread. The first tick comes after one interval."""
         self._thread.start()
 
     def tick(self) -> None:
-        """One turn; overridden by what ticks."""
-        raise AssertionError(f"{type(self).__name__} does not say what a tick does")
+        """Do one turn. A subclass must override it."""
+        raise NotImplementedError
 
     @property
     def stopping(self) -> bool:
@@ -54,18 +54,18 @@ class Ticker:
             try:
                 self.tick()
             except Exception:
-                if not self.stopping:  # while the stack ends, what a tick calls may be gone already
+                if not self.stopping:  # while the stack ends, parts that a tick calls may be gone
                     logger.exception("%s: this tick failed", self._thread.name)
 
     def close(self) -> None:
-        """Ask the thread to end and wait a moment: a function still running ends with its pool. Idempotent."""
+        """Ask the thread to end and wait a moment. A function that still runs ends with its pool. Idempotent."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
 
 
 class Schedule(Ticker):
-    """EventBridge Scheduler: invokes the sweep every interval."""
+    """EventBridge Scheduler: invokes the sweep once per interval."""
 
     def __init__(self, pool: Invokable, schedule_input: str, interval_s: float) -> None:
         super().__init__("schedule", interval_s)
@@ -77,10 +77,10 @@ class Schedule(Ticker):
 
 
 class QueuePump(Ticker):
-    """The event source mapping of one queue, batch size 1. Several run side by side for concurrency.
+    """The event source mapping of one queue with batch size 1. Several run side by side for concurrency.
 
-    A message is deleted once its function succeeded. A failure, or its id among batchItemFailures, leaves it to its
-    visibility time-out.
+    A message is deleted if its function succeeded. If it failed, or the id is among batchItemFailures, the message
+    stays and is visible again after its visibility time-out.
     """
 
     def __init__(self, sqs: "SQSClient", queue_url: str, pool: Invokable, *, name: str = "queue") -> None:
@@ -88,15 +88,15 @@ class QueuePump(Ticker):
         self._sqs = sqs
         self._queue_url = queue_url
         self._pool = pool
-        answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
-        self._queue_arn: str = answer["Attributes"]["QueueArn"]
+        queue = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+        self._queue_arn: str = queue["Attributes"]["QueueArn"]
 
     def tick(self) -> None:
         while not self.stopping and self._handle_one():
             pass
 
     def _handle_one(self) -> bool:
-        # No long poll: it would hold moto's one lock for as long as it waits.
+        # No long poll: it would hold the lock of the AWS endpoint while it waits.
         received: Mapping[str, Any] = self._sqs.receive_message(
             QueueUrl=self._queue_url, MaxNumberOfMessages=1, WaitTimeSeconds=0, MessageSystemAttributeNames=["All"]
         )
@@ -110,7 +110,7 @@ class QueuePump(Ticker):
 
 
 class SecretWatch(Ticker):
-    """CloudTrail and EventBridge for secrets: compares what is there each tick, and tells the function what changed."""
+    """CloudTrail and EventBridge for secrets: compares the secrets' versions each tick, sends an event per change."""
 
     def __init__(self, secrets: "SecretsManagerClient", pool: Invokable, prefix: str) -> None:
         super().__init__("secret-watch", SECRETS_POLL_S)
@@ -126,7 +126,7 @@ class SecretWatch(Ticker):
             if event_name:
                 version_id = now.get(arn)
                 self._pool.invoke(secret_event(event_name, arn, datetime.now(UTC), version_id=version_id))
-            # Only now, so that a change whose function failed is told again, as EventBridge would.
+            # After the call, so that the event is sent again if the function failed, as EventBridge does.
             self._known[arn] = now.get(arn)
 
     def _current_versions(self) -> dict[str, str | None]:
@@ -143,7 +143,7 @@ def _current(secret: Mapping[str, Any]) -> str | None:
 
 
 def _change(arn: str, before: Mapping[str, str | None], now: Mapping[str, str | None]) -> str | None:
-    """The call that explains the difference. A secret that was never there before is none that the rule asks for."""
+    """The API call that explains the difference. None for a new secret: the rule does not match CreateSecret."""
     if arn not in before or before[arn] == now.get(arn):
         return None
     if before[arn] is None:

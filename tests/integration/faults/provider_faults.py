@@ -1,4 +1,4 @@
-"""The faults: what a provider does in the place of its answer, each in the vendor's own dialect."""
+"""The faults: what a provider does instead of its usual response, with error codes as each vendor writes them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from tests.integration.faults.stage import Stage
 
-# When every stage begins.
+# The time at which every stage starts.
 NOW: Final = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-# Free text of a provider, which must never come out of the broker.
+# Free text of a provider. The broker must never show it.
 FREE_TEXT: Final = "fake-free-text-4711"
 PAGE: Final = f"<!DOCTYPE html><html><head><title>{FREE_TEXT}</title></head><body><h1>{FREE_TEXT}</h1></body></html>"
-# A fault that holds a request back is waited for this long; the broker itself would wait 8 s.
-PATIENCE: Final = timedelta(milliseconds=150)
+# How long the broker waits for a response that does not come. In production it waits 8 s.
+EXCHANGE_LIMIT: Final = timedelta(milliseconds=150)
 TOKEN_FIELD: Final = {"unicommerce": "accessToken"}
 
 
-class Play(Protocol):
-    """Makes a provider fail until it is healed. `on`: token or connect."""
+class ProviderFault(Protocol):
+    """Makes a provider fail until `Stage.heal`. `on`: token or connect."""
 
     def __call__(self, stage: Stage, slug: str, on: str = "token") -> None: ...
 
 
 @dataclass(frozen=True)
-class Says:
-    """Answers with this. `code`: an error code, in the vendor's dialect; `date_in_s`: Retry-After as a date."""
+class RespondWith:
+    """Responds with this. `code`: an error code, written as the vendor does. `date_in_s`: Retry-After as a date."""
 
     status: int
     body: object = None
@@ -50,21 +50,24 @@ class Says:
 
 
 @dataclass(frozen=True)
-class Breaks:
-    """Breaks off, stalls or sends too much: a kind of fault of the simulators, with its details."""
+class Disrupt:
+    """Breaks off, stalls or sends too much. `kind` and `details`: a fault of the simulators."""
 
     kind: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, stage: Stage, slug: str, on: str = "token") -> None:
         if self.kind in ("hang", "drip"):
-            stage.patience = PATIENCE
+            stage.exchange_limit = EXCHANGE_LIMIT
         stage.simulator(slug).fail(self.kind, on=on, times=None, **self.details)
 
 
 @dataclass(frozen=True)
-class Bends:
-    """Issues a token, and bends the answer: fields set (`token`: the token, wherever it stands) or left out."""
+class AlterToken:
+    """Issues a token and changes fields of the response. `fields`: set these. `without`: leave these out.
+
+    The field `token` stands for the provider's token field.
+    """
 
     fields: Mapping[str, object] = field(default_factory=dict)
     without: tuple[str, ...] = ()
@@ -79,12 +82,12 @@ class Bends:
 
 
 @dataclass(frozen=True)
-class Gone:
-    """Nobody listens at the provider's address. For the test to arrange: it takes a provider that can go."""
+class NotListening:
+    """Nothing listens at the provider's address. The test arranges it, with a provider that it can stop."""
 
 
 def dialect(slug: str, code: str, status: int) -> dict[str, object]:
-    """An error code as the vendor writes it. Unicommerce has words of its own for two; the others are a gateway's."""
+    """An error code as the vendor writes it. Unicommerce has its own words for two; the others come from a gateway."""
     match slug:
         case "commerce-layer":
             return {"errors": [{"title": code, "detail": FREE_TEXT, "code": "BAD_REQUEST", "status": status}]}

@@ -1,4 +1,4 @@
-"""A token is kept until it is due, asked for once by all threads, and not lost while the broker fails."""
+"""A token is cached until its renewal, requested once for all threads, and used while the broker fails."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ from token_broker_client.testing import FakeBroker
 UNIDY = ("unidy", "eu-main")
 
 
-def test_a_kept_token_is_asked_for_again_after_five_minutes() -> None:
+def test_a_cached_token_is_requested_again_after_five_minutes() -> None:
     broker = FakeBroker(lifetime_s=7200)
     first = broker.token(*UNIDY)
     broker.advance(299)
@@ -35,7 +35,7 @@ def test_a_kept_token_is_asked_for_again_after_five_minutes() -> None:
     assert len(broker.asked) == 2
 
 
-def test_a_kept_token_is_asked_for_again_at_renew_at() -> None:
+def test_a_cached_token_is_requested_again_at_renew_at() -> None:
     broker = FakeBroker(lifetime_s=300)
     first = broker.token(*UNIDY)
     broker.advance(149)
@@ -44,7 +44,7 @@ def test_a_kept_token_is_asked_for_again_at_renew_at() -> None:
     assert broker.token(*UNIDY).token_id != first.token_id
 
 
-def test_a_kept_token_lasts_as_long_as_was_asked_for() -> None:
+def test_a_cached_token_is_valid_for_min_ttl() -> None:
     broker = FakeBroker(lifetime_s=3600)
     broker.token(*UNIDY, min_ttl=3500)
     broker.advance(99)
@@ -55,19 +55,20 @@ def test_a_kept_token_lasts_as_long_as_was_asked_for() -> None:
     assert len(broker.asked) == 2
 
 
-def test_a_token_that_is_overdue_is_asked_for_every_five_seconds_at_most() -> None:
-    """The broker hands out the longest there is while a provider fails: `renew_at` has passed, `min_ttl` is not met."""
+def test_an_overdue_token_is_requested_every_five_seconds_at_most() -> None:
+    """While a provider fails, the broker returns the longest token: `renew_at` has passed, `min_ttl` is unmet."""
     broker = FakeBroker(lifetime_s=3600)
-    overdue = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"expires_in": 20}
-    overdue["renew_at"], overdue["expires_at"] = "2025-12-31T23:50:00Z", "2026-01-01T00:00:20Z"
+    overdue = broker._respond("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"expires_in": 20}
+    overdue["renew_at"] = "2025-12-31T23:50:00Z"
+    overdue["expires_at"] = "2026-01-01T00:00:20Z"
     asked: list[str] = []
 
-    def answer(path: str, _query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
+    def get(path: str, _query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
         assert timeout_s > 0
         asked.append(path)
         return overdue
 
-    source = TokenSource(answer, clock=broker._time, sleep=broker.advance)
+    source = TokenSource(get, clock=broker._time, sleep=broker.advance)
     for _ in range(12):
         source.token(*UNIDY)
         broker.advance(1)
@@ -76,7 +77,7 @@ def test_a_token_that_is_overdue_is_asked_for_every_five_seconds_at_most() -> No
 
 def test_a_clock_that_differs_from_the_brokers_does_no_harm() -> None:
     broker = FakeBroker(lifetime_s=3600)
-    source = TokenSource(broker._answer, clock=lambda: broker._time() - 86_400, sleep=broker.advance)
+    source = TokenSource(broker._respond, clock=lambda: broker._time() - 86_400, sleep=broker.advance)
     source.token(*UNIDY)
     broker.advance(299)
     source.token(*UNIDY)
@@ -86,7 +87,7 @@ def test_a_clock_that_differs_from_the_brokers_does_no_harm() -> None:
     assert len(broker.asked) == 2
 
 
-def test_scopes_and_connections_are_kept_apart() -> None:
+def test_scopes_and_connections_are_cached_separately() -> None:
     broker = FakeBroker()
     ids = {
         broker.token(*name, scope=scope).token_id
@@ -97,18 +98,18 @@ def test_scopes_and_connections_are_kept_apart() -> None:
 
 
 class Held:
-    """Asks a FakeBroker, and holds every request back until it is told to let go."""
+    """A TokenSource over a FakeBroker that holds every request until `go` is set."""
 
     def __init__(self, broker: FakeBroker) -> None:
-        self.came = threading.Semaphore(0)
+        self.arrived = threading.Semaphore(0)
         self.go = threading.Event()
         self._broker = broker
-        self.source = TokenSource(self._answer, clock=broker._time, sleep=broker.advance)
+        self.source = TokenSource(self._respond, clock=broker._time, sleep=broker.advance)
 
-    def _answer(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
-        self.came.release()
+    def _respond(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
+        self.arrived.release()
         assert self.go.wait(10)
-        return self._broker._answer(path, query, timeout_s=timeout_s)
+        return self._broker._respond(path, query, timeout_s=timeout_s)
 
 
 def test_many_threads_on_a_cold_key_make_one_request() -> None:
@@ -116,23 +117,23 @@ def test_many_threads_on_a_cold_key_make_one_request() -> None:
     held = Held(broker)
     with ThreadPoolExecutor(50) as threads:
         tokens = [threads.submit(held.source.token, *UNIDY) for _ in range(50)]
-        assert held.came.acquire(timeout=10)
+        assert held.arrived.acquire(timeout=10)
         held.go.set()
         assert len({token.result(10).token_id for token in tokens}) == 1
     assert len(broker.asked) == 1
 
 
-def test_a_failure_is_shared_by_those_who_waited_for_it() -> None:
+def test_threads_that_wait_for_a_request_share_its_failure() -> None:
     broker = FakeBroker()
     held = Held(broker)
     broker.fail("provider_refused", times=1)
     with ThreadPoolExecutor(10) as threads:
         first = threads.submit(held.source.token, *UNIDY)
-        assert held.came.acquire(timeout=10)
-        slot = next(iter(held.source._slots.values()))
-        assert slot.flight is not None
-        flight, waiting = slot.flight, Waiting(slot.flight.landed)
-        flight.landed = waiting  # type: ignore[assignment]
+        assert held.arrived.acquire(timeout=10)
+        entry = next(iter(held.source._entries.values()))
+        assert entry.pending is not None
+        waiting = Waiting(entry.pending.done)
+        entry.pending.done = waiting  # type: ignore[assignment]
         others = [threads.submit(held.source.token, *UNIDY) for _ in range(9)]
         for _ in others:
             assert waiting.begun.acquire(timeout=10)
@@ -144,7 +145,7 @@ def test_a_failure_is_shared_by_those_who_waited_for_it() -> None:
 
 
 class Waiting:
-    """An event that tells when somebody begins to wait for it."""
+    """An event. `begun` counts the threads that began to wait for it."""
 
     def __init__(self, event: threading.Event) -> None:
         self.begun = threading.Semaphore(0)
@@ -156,7 +157,7 @@ class Waiting:
         return self._event.wait(timeout)
 
 
-def test_nobody_waits_for_the_successor_of_a_token_that_is_good() -> None:
+def test_no_other_thread_waits_for_the_successor_of_a_valid_token() -> None:
     broker = FakeBroker()
     held = Held(broker)
     held.go.set()
@@ -165,8 +166,8 @@ def test_nobody_waits_for_the_successor_of_a_token_that_is_good() -> None:
     broker.advance(2800)
     with ThreadPoolExecutor(1) as threads:
         renewing = threads.submit(held.source.token, *UNIDY)
-        assert held.came.acquire(timeout=10)
-        assert held.came.acquire(timeout=10)
+        assert held.arrived.acquire(timeout=10)
+        assert held.arrived.acquire(timeout=10)
         assert held.source.token(*UNIDY) is first
         held.go.set()
         assert renewing.result(10).token_id != first.token_id
@@ -177,14 +178,14 @@ def test_nobody_waits_for_the_successor_of_a_token_that_is_good() -> None:
 @pytest.mark.parametrize(
     "code", ["broker_unavailable", "provider_unavailable", "throttled", "internal_error", "unreachable"]
 )
-def test_while_the_broker_fails_a_token_is_good_until_its_end(code: str) -> None:
+def test_while_the_broker_fails_a_token_is_used_until_it_expires(code: str) -> None:
     broker = FakeBroker(lifetime_s=3600)
     first = broker.token(*UNIDY)
     broker.fail(code, times=10_000)
     broker.advance(3500)
     before = broker._now
     assert broker.token(*UNIDY) is first
-    assert broker.token(*UNIDY) is first, "and the broker is left alone for a moment"
+    assert broker.token(*UNIDY) is first, "the broker is not asked again for a moment"
     assert broker._now == before, "without a pause"
     assert len(broker.asked) == (3 if code == "unreachable" else 2)
     broker.advance(101)
@@ -195,7 +196,7 @@ def test_while_the_broker_fails_a_token_is_good_until_its_end(code: str) -> None
 @pytest.mark.parametrize(
     ("code", "error"), [("caller_not_allowed", CallerNotAllowed), ("connection_suspended", ConnectionSuspended)]
 )
-def test_a_caller_who_is_to_have_no_token_does_not_get_the_kept_one(code: str, error: type[BrokerRefused]) -> None:
+def test_a_caller_that_gets_no_token_does_not_get_the_cached_one(code: str, error: type[BrokerRefused]) -> None:
     broker = FakeBroker()
     broker.token(*UNIDY)
     broker.advance(301)
@@ -206,7 +207,7 @@ def test_a_caller_who_is_to_have_no_token_does_not_get_the_kept_one(code: str, e
     assert broker.kept(*UNIDY) is None
 
 
-def test_retry_after_is_kept_to() -> None:
+def test_retry_after_is_obeyed() -> None:
     broker = FakeBroker()
     broker.fail("acquisition_in_progress", times=2, retry_after=2)
     began = broker._now
@@ -215,18 +216,18 @@ def test_retry_after_is_kept_to() -> None:
     assert len(broker.asked) == 3
 
 
-def test_what_comes_back_after_the_deadline_is_not_waited_for() -> None:
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
     broker = FakeBroker()
     broker.fail("provider_rate_limited", retry_after=60)
     began = broker._now
-    with pytest.raises(BrokerRefused) as refused:
+    with pytest.raises(BrokerRefused) as raised:
         broker.token(*UNIDY)
-    assert (refused.value.code, refused.value.retry_after) == ("provider_rate_limited", 60)
+    assert (raised.value.code, raised.value.retry_after) == ("provider_rate_limited", 60)
     assert broker._now == began
 
 
 @pytest.mark.parametrize("code", ["unreachable", "provider_unavailable"])
-def test_without_a_hint_the_pauses_grow_until_the_deadline(code: str) -> None:
+def test_without_retry_after_the_pauses_grow_until_the_deadline(code: str) -> None:
     broker = FakeBroker()
     broker.fail(code, times=10_000)
     began = broker._now
@@ -239,7 +240,7 @@ def test_without_a_hint_the_pauses_grow_until_the_deadline(code: str) -> None:
 @pytest.mark.parametrize(
     "code", ["invalid_request", "unknown_connection", "provider_refused", "internal_error", "too_many_rejections"]
 )
-def test_what_waiting_does_not_help_is_raised_at_once(code: str) -> None:
+def test_an_error_that_waiting_does_not_help_is_raised_at_once(code: str) -> None:
     broker = FakeBroker()
     broker.fail(code, retry_after=1)
     with pytest.raises(BrokerRefused, match=code):
@@ -251,30 +252,30 @@ def test_a_reported_token_is_replaced_for_all_threads_by_one_report() -> None:
     broker = FakeBroker()
     held = Held(broker)
     held.go.set()
-    refused = held.source.token(*UNIDY)
+    rejected = held.source.token(*UNIDY)
     with ThreadPoolExecutor(20) as threads:
-        others = list(threads.map(held.source.replacement, [refused] * 20, timeout=20))
+        others = list(threads.map(held.source.replacement, [rejected] * 20, timeout=20))
     assert {other.token_id for other in others if other} == {held.source.token(*UNIDY).token_id}
     assert None not in others
-    assert broker.reported == [refused.token_id]
+    assert broker.reported == [rejected.token_id]
 
 
-def test_others_keep_the_reported_token_until_there_is_another() -> None:
+def test_other_threads_use_the_reported_token_until_there_is_another() -> None:
     broker = FakeBroker()
     held = Held(broker)
     held.go.set()
-    refused = held.source.token(*UNIDY)
+    rejected = held.source.token(*UNIDY)
     held.go.clear()
-    assert held.came.acquire(timeout=10)
+    assert held.arrived.acquire(timeout=10)
     with ThreadPoolExecutor(1) as threads:
-        reporting = threads.submit(held.source.replacement, refused)
-        assert held.came.acquire(timeout=10)
-        assert held.source.token(*UNIDY) is refused
+        reporting = threads.submit(held.source.replacement, rejected)
+        assert held.arrived.acquire(timeout=10)
+        assert held.source.token(*UNIDY) is rejected
         held.go.set()
-        assert reporting.result(10) != refused
+        assert reporting.result(10) != rejected
 
 
-def test_a_refused_token_that_was_replaced_meanwhile_is_not_reported() -> None:
+def test_a_rejected_token_that_was_replaced_already_is_not_reported() -> None:
     broker = FakeBroker()
     old = broker.token(*UNIDY)
     broker.advance(2800)
@@ -287,44 +288,44 @@ def test_a_refused_token_that_was_replaced_meanwhile_is_not_reported() -> None:
     assert broker.reported == []
 
 
-def test_a_report_that_fails_is_told_in_the_log_and_made_again_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_that_fails_is_logged_and_made_again_later(caplog: pytest.LogCaptureFixture) -> None:
     broker = FakeBroker()
-    refused = broker.token(*UNIDY)
+    rejected = broker.token(*UNIDY)
     broker.fail("provider_refused", times=2)
     with caplog.at_level(logging.WARNING, "token_broker_client"):
-        assert broker.replacement(refused) is None
-        assert broker.replacement(refused) is None
+        assert broker.replacement(rejected) is None
+        assert broker.replacement(rejected) is None
     assert "provider_refused" in caplog.text
-    assert refused.token_id in caplog.text
-    assert refused.access_token not in caplog.text
+    assert rejected.token_id in caplog.text
+    assert rejected.access_token not in caplog.text
     assert len(broker.reported) == 1
     broker.advance(31)
-    assert broker.replacement(refused) is None
+    assert broker.replacement(rejected) is None
     assert len(broker.reported) == 2
 
 
-def test_a_report_to_a_resting_broker_is_the_callers_to_see() -> None:
+def test_a_caller_sees_that_a_report_was_not_accepted() -> None:
     broker = FakeBroker()
-    refused = broker.token(*UNIDY)
+    rejected = broker.token(*UNIDY)
     broker.fail("too_many_rejections", retry_after=900)
     with pytest.raises(TooManyRejections):
-        broker.token(*UNIDY, rejected=refused.token_id)
-    assert broker.token(*UNIDY) is refused
+        broker.token(*UNIDY, rejected=rejected.token_id)
+    assert broker.token(*UNIDY) is rejected
 
 
 @pytest.mark.parametrize("wrong", [{"headers": {"apiKey": 1}}, {"expires_at": "soon"}, {"expires_in": None}])
-def test_an_answer_that_is_no_token_is_a_refusal_that_repeats_nothing_of_it(wrong: dict[str, Any]) -> None:
+def test_a_response_that_is_not_a_token_is_an_error_that_repeats_nothing_of_it(wrong: dict[str, Any]) -> None:
     broker = FakeBroker()
-    body = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | wrong
+    body = broker._respond("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | wrong
     source = TokenSource(lambda *_, **__: body)
-    with pytest.raises(BrokerRefused) as refused:
+    with pytest.raises(BrokerRefused) as raised:
         source.token(*UNIDY)
-    assert refused.value.code == "unknown"
-    assert "fake-unidy" not in repr(refused.value)
-    assert refused.value.__suppress_context__
+    assert raised.value.code == "unknown"
+    assert "fake-unidy" not in repr(raised.value)
+    assert raised.value.__suppress_context__
 
 
-def test_fields_that_a_newer_broker_adds_are_left() -> None:
+def test_fields_that_a_newer_broker_adds_are_ignored() -> None:
     broker = FakeBroker()
-    body = broker._answer("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"new": "field"}
+    body = broker._respond("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"new": "field"}
     assert isinstance(TokenSource(lambda *_, **__: body).token(*UNIDY), Token)

@@ -1,7 +1,7 @@
-"""One Lambda execution environment: `python -m local.environment`, one handler, one event at a time.
+"""The process of one Lambda execution environment: `python -m local.lambda_process`, one handler, one event at a time.
 
-Events come and results go over a private pipe; standard output and error are the function's log. Imports the standard
-library alone, so that what a handler finds imported is what it imported itself.
+Events and results go through a private pipe; standard output and error are the function's log. This module imports the
+standard library alone, so that a handler finds only those packages imported that it imported itself.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class LambdaContext:
 
 
 def error_object(error: BaseException) -> dict[str, Any]:
-    """Lambda's answer for a handler that raised: {errorMessage, errorType, stackTrace}."""
+    """Lambda's error object for a handler that raised: {errorMessage, errorType, stackTrace}."""
     return {
         "errorMessage": str(error),
         "errorType": type(error).__name__,
@@ -56,14 +56,14 @@ def load(handler: str) -> Handler:
     return loaded
 
 
-def answer(handler: Handler, message: dict[str, Any]) -> str:
+def run(handler: Handler, message: dict[str, Any]) -> str:
     """Run the handler on one message {event, request_id, deadline}: {"result"} or {"error"} as JSON."""
     name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
-    region, account = os.environ["AWS_REGION"], message["account_id"]
+    arn = f"arn:aws:lambda:{os.environ['AWS_REGION']}:{message['account_id']}:function:{name}"
     context = LambdaContext(
         function_name=name,
         memory_limit_in_mb=os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
-        invoked_function_arn=f"arn:aws:lambda:{region}:{account}:function:{name}",
+        invoked_function_arn=arn,
         aws_request_id=message["request_id"],
         log_group_name=os.environ["AWS_LAMBDA_LOG_GROUP_NAME"],
         log_stream_name=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
@@ -71,16 +71,19 @@ def answer(handler: Handler, message: dict[str, Any]) -> str:
     )
     try:
         return json.dumps({"result": handler(message["event"], context)})
-    except Exception as error:  # noqa: BLE001  # whatever a handler raises is its answer
+    except Exception as error:  # noqa: BLE001  # whatever a handler raises is its result
         traceback.print_exc()
         return json.dumps({"error": error_object(error)})
 
 
 def serve(pipe: Connection, handler_name: str) -> None:
-    """Load the handler, say so, then answer events until the pipe closes. A failed load is said and ends it."""
+    """Load the handler, report that it is ready, then run it on each event until the pipe closes.
+
+    If it does not load, report the error and return.
+    """
     try:
         handler = load(handler_name)
-    except Exception as error:  # noqa: BLE001  # whatever an import raises is the function's answer
+    except Exception as error:  # noqa: BLE001  # whatever an import raises is the function's result
         traceback.print_exc()
         pipe.send_bytes(json.dumps({"error": error_object(error)}).encode())
         return
@@ -90,20 +93,20 @@ def serve(pipe: Connection, handler_name: str) -> None:
             message = json.loads(pipe.recv_bytes())
         except EOFError:
             return
-        pipe.send_bytes(answer(handler, message).encode())
+        pipe.send_bytes(run(handler, message).encode())
 
 
 def main() -> None:
-    """Take the pipe and the code's directories from the command line, everything else from the environment."""
-    parser = argparse.ArgumentParser(prog="python -m local.environment", description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="the inherited pipe of events and results")
+    """Read the pipe, the handler and the code's directories from the command line, all else from the environment."""
+    parser = argparse.ArgumentParser(prog="python -m local.lambda_process", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the inherited pipe for events and results")
     parser.add_argument("--handler", required=True, help="package.module.function")
     parser.add_argument("--path", action="append", required=True, help="a directory of code, first one first")
     options = parser.parse_args()
     # The handler finds its own code and the layers, as in Lambda, and not this repository's root.
     sys.path[:1] = options.path
     os.chdir(options.path[0])
-    # A log file would be block-buffered, and lines of several environments would be cut into each other.
+    # A log file would be block-buffered, and lines of several environments would mix.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # standard output is a real text file here
     serve(Connection(options.fd), options.handler)
 

@@ -1,0 +1,68 @@
+"""What the auths for requests and for httpx share: a connection, its token, and when a response rejects the token."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from token_broker_client.client import shared_broker
+from token_broker_client.source import TokenSource
+from token_broker_client.tokens import Token
+
+BEARER_ERROR: Final = re.compile(r'\bbearer\b.*?\berror\s*=\s*"?([a-z_]+)', re.IGNORECASE)
+
+
+class ConnectionAuth:
+    """The token of one connection. Sends nothing before the first request."""
+
+    def __init__(
+        self,
+        provider: str,
+        connection: str,
+        *,
+        scope: str | None = None,
+        min_ttl: int | None = None,
+        url: str | None = None,
+        broker: TokenSource | None = None,
+    ) -> None:
+        """`scope`, `min_ttl`: see `TokenBroker.token`. `url`: the broker's (None: TOKEN_BROKER_URL).
+
+        All auths of one URL share cached tokens and connections. `broker`: your own TokenBroker instead of a URL.
+        """
+        self._name = provider, connection
+        self._scope = scope
+        self._min_ttl = min_ttl
+        self._url = url
+        self._broker = broker
+
+    def token(self) -> Token:
+        """The token that the next request carries. It has the `api_base_url`, too. Raises TokenBrokerError."""
+        return self._source().token(*self._name, scope=self._scope, min_ttl=self._min_ttl)
+
+    def kept(self) -> Token | None:
+        """The same, if it is cached; else None."""
+        return self._source().kept(*self._name, scope=self._scope, min_ttl=self._min_ttl)
+
+    def replacement(self, rejected: Token) -> Token | None:
+        """See `TokenSource.replacement`."""
+        return self._source().replacement(rejected, scope=self._scope, min_ttl=self._min_ttl)
+
+    def __repr__(self) -> str:
+        scope = "" if self._scope is None else f", scope={self._scope!r}"
+        return f"BrokerAuth({self._name[0]!r}, {self._name[1]!r}{scope})"
+
+    def _source(self) -> TokenSource:
+        return self._broker or shared_broker(self._url)
+
+
+def carries_token(headers: Mapping[str, Any], token: Token) -> bool:
+    """Whether a request was sent with the token."""
+    return all(headers.get(name) == value for name, value in token.headers.items())
+
+
+def rejects_token(headers: Mapping[str, str]) -> bool:
+    """Whether a 401 says that the token is not valid, by its WWW-Authenticate header (RFC 6750 section 3).
+
+    Without an error code it does. "insufficient_scope" and "invalid_request" do not mean that the token is not valid.
+    """
+    error = BEARER_ERROR.search(headers.get("WWW-Authenticate") or "")
+    return error is None or error.group(1).lower() == "invalid_token"

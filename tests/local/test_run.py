@@ -1,0 +1,55 @@
+"""What `make run` prints leads somewhere: a page that opens, and lines for a caller's shell."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+import requests
+
+from local.client import SignedClient
+from local.run import introduction
+from local.sigv4 import LOCAL, Caller
+from local.stack import Options, Stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    logs = tmp_path_factory.mktemp("logs")
+    with Stack(Options(api_environments=1, worker_environments=1, ticks=False, docs=True, log_dir=logs)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def printed(stack: Stack) -> str:
+    return introduction(stack, for_sam_local=False)
+
+
+def test_the_first_url_opens_without_a_signature(printed: str) -> None:
+    first = re.search(r"http://\S+", printed)
+    assert first is not None
+    response = requests.get(first[0], timeout=5)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+
+
+def test_the_base_url_opens_without_a_signature(stack: Stack) -> None:
+    assert requests.get(stack.url, timeout=5).status_code == 200
+
+
+def test_the_export_lines_are_all_that_a_caller_needs(printed: str) -> None:
+    exported = dict(re.findall(r"^ *export (\w+)=(\S+)$", printed, re.MULTILINE))
+    caller = Caller(exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"], LOCAL.arn)
+    with closing(SignedClient(exported["TOKEN_BROKER_URL"], caller, region=exported["AWS_REGION"])) as client:
+        assert client.call("GET", "/v1/tokens/unidy/demo").status == 200
+
+
+def test_the_curl_line_is_one_line_and_names_a_demo_connection(printed: str, stack: Stack) -> None:
+    lines = [shlex.split(line) for line in printed.splitlines() if line.strip().startswith("curl ")]
+    assert [line[-1] for line in lines] == [f"{stack.url}/v1/tokens/unidy/demo"]
+    assert "--aws-sigv4" in lines[0]
+
+
+def test_it_says_that_everything_is_lost(printed: str) -> None:
+    assert any("Ctrl-C" in line and "lost" in line for line in printed.splitlines())
