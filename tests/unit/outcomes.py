@@ -146,7 +146,8 @@ OUTCOMES: list[tuple[str, ExchangeResult, str, FailureLevel]] = [
         INVALID,
         CONNECTION,
     ),
-    ("unusable_response", ExchangeResult("token", 200, error="unrecognised", unusable=UNUSABLE), INVALID, CONNECTION),
+    ("unknown_error", ExchangeResult("token", 200, error="unrecognised", unusable=UNUSABLE), INVALID, CONNECTION),
+    ("unknown_error", ExchangeResult("login", 200, error="unrecognised", unusable=UNUSABLE), INVALID, CONNECTION),
     ("unusable_response", ExchangeResult("connect", 302, unusable="the redirect carries no code"), INVALID, CONNECTION),
 ]
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.policy import RenewalPolicy, TokenCriteria
-from token_broker.core.records import ConnectionHealth, Lease, Token, TokenRecord
+from token_broker.core.records import Lease, Token, TokenRecord
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 KEY = TokenKey(ConnectionName("unidy", "main"), "users:read")
@@ -19,6 +20,10 @@ OTHER = "0" * 16
 
 def seconds(count: float) -> timedelta:
     return timedelta(seconds=count)
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
 
 
 def policy(**changes: Any) -> RenewalPolicy:
@@ -36,6 +41,7 @@ def token(*, age: float = 600, remaining: float = 3000, **changes: Any) -> Token
         "expires_assumed": False,
         "expiry_disputed": False,
         "issuer": ISSUER,
+        "settings_digest": "s1",
         "secret_version": "v1",
         "sealed": b"sealed",
     }
@@ -63,7 +69,7 @@ def refused(**changes: Any) -> Failure:
 
 
 def record(found: Token | None = None, **changes: Any) -> TokenRecord:
-    return TokenRecord(**{"key": KEY, "token": found, "exists": True, **changes})
+    return TokenRecord(**{"key": KEY, "token": found, "revision": "r1", **changes})
 
 
 def with_health(failed: Failure, found: Token | None = None, **changes: Any) -> TokenRecord:
@@ -71,8 +77,9 @@ def with_health(failed: Failure, found: Token | None = None, **changes: Any) -> 
     return record(found, health=ConnectionHealth(failure=failed), **changes)
 
 
-def lease(until: float = 17) -> Lease:
-    return Lease("another", NOW + seconds(until))
+def lease(until: float = 17, *, age: float = 0) -> Lease:
+    """A lease that was taken `age` seconds ago and expires in `until` seconds."""
+    return Lease("another", since=NOW - seconds(age), until=NOW + seconds(until))
 
 
 def criteria(**changes: Any) -> TokenCriteria:

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.outcomes import OUTCOMES, REFUSED, TRANSIENT, UNUSABLE, failure_of
+from tests.unit.outcomes import INVALID, OUTCOMES, REFUSED, TRANSIENT, UNUSABLE, failure_of
 from tests.unit.records import NOW, seconds
 from token_broker.core.failures import (
     FIXED_COOLDOWNS,
     ExchangeFailure,
     Failure,
     FailureKind,
+    broker_failure,
     cooldown,
     failure_to_store,
     misconfigured,
@@ -39,9 +40,11 @@ OTHER_COOLDOWNS = {
     "redirected_elsewhere": 15 * MIN,
     "request_unknown": 15 * MIN,
     "credentials_doubted": MIN,
+    "unknown_error": MIN,
 }
 OUTAGE = failure_of(ExchangeResult("token", 500))
 REFUSAL = failure_of(ExchangeResult("token", 401))
+UNKNOWN = failure_of(ExchangeResult("token", 200, error="unrecognised", unusable=UNUSABLE))
 DOUBTED = failure_of(ExchangeResult("login", 200, error="failed", unusable=UNUSABLE, worked_before=True))
 
 
@@ -144,6 +147,29 @@ def test_after_a_refusal_there_is_no_other_second_chance() -> None:
     assert again.retry_at - again.at == HOUR
 
 
+def test_a_second_unknown_error_after_a_minute_is_a_refusal() -> None:
+    first = _remembered(UNKNOWN)
+    second = _remembered(UNKNOWN, first, now=NOW + MIN)
+    third = _remembered(UNKNOWN, second, now=NOW + 16 * MIN)
+    assert (first.code, first.retry_at - first.at) == (INVALID, MIN)
+    assert (second.code, second.count, second.retry_at - second.at) == (REFUSED, 1, 15 * MIN)
+    assert (third.code, third.count, third.retry_at - third.at) == (REFUSED, 2, HOUR)
+
+
+def test_a_second_unknown_error_of_a_login_is_a_refusal_at_once() -> None:
+    first = _remembered(UNKNOWN, counts_logins=True)
+    assert not first.refused
+    assert _remembered(UNKNOWN, first, now=NOW + seconds(1), counts_logins=True).refused
+    assert not _remembered(UNKNOWN, first, now=NOW + seconds(59)).refused
+
+
+def test_unknown_errors_with_another_secret_or_another_failure_between_are_no_refusal() -> None:
+    first = _remembered(UNKNOWN)
+    assert not _remembered(UNKNOWN, first, now=NOW + HOUR, secret_version="v2").refused
+    between = _remembered(OUTAGE, first, now=NOW + MIN)
+    assert not _remembered(UNKNOWN, between, now=NOW + HOUR).refused
+
+
 def test_a_failure_remembers_the_secret_and_the_settings_that_failed() -> None:
     found = _remembered(REFUSAL, secret_version="v7", settings_digest="s9")
     assert (found.secret_version, found.settings_digest, found.at) == ("v7", "s9", NOW)
@@ -170,6 +196,24 @@ def test_a_new_failure_does_not_shorten_a_stored_cooldown() -> None:
     assert failure_to_store(short, long).retry_at == long.retry_at
     other_secret = _remembered(OUTAGE, long, now=NOW + MIN, secret_version="v2")
     assert failure_to_store(other_secret, long) == other_secret
+
+
+def test_cooldowns_of_our_own_services_grow_like_those_of_an_outage() -> None:
+    previous, found = None, []
+    for _ in range(7):
+        previous = broker_failure("KMS fails.", previous, now=NOW, settings_digest="s1")
+        found.append(previous.retry_at - previous.at)
+    assert found == [seconds(s) for s in (2, 30, 60, 120, 240, 300, 300)]
+    assert previous is not None
+    assert (previous.code, previous.refused, previous.misconfigured) == ("broker_unavailable", False, False)
+
+
+def test_a_failure_of_our_own_services_does_not_clear_a_stored_refusal() -> None:
+    """It does not know the secret's version. The refusal stays with the one that was refused."""
+    refused = _remembered(REFUSAL)
+    ours = broker_failure("KMS fails.", refused, now=NOW + 15 * MIN, settings_digest="s1")
+    stored = failure_to_store(ours, refused)
+    assert (stored.refused, stored.secret_version, stored.retry_at) == (True, "v1", NOW + 20 * MIN)
 
 
 @given(kinds=st.lists(st.integers(0, len(OUTCOMES) - 1), min_size=1, max_size=12))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.records import (
@@ -19,6 +21,7 @@ from tests.unit.records import (
     with_health,
 )
 from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.policy import (
     Acquire,
     AwaitOther,
@@ -29,7 +32,7 @@ from token_broker.core.policy import (
     active_cooldown,
     decide,
 )
-from token_broker.core.records import ConnectionHealth, Lease, TokenRecord
+from token_broker.core.records import REPORT_BURST, REPORT_INTERVAL, TokenRecord
 
 REISSUING = policy(reissue_window=seconds(900))
 
@@ -69,9 +72,56 @@ def test_a_token_due_for_renewal_is_still_served_to_callers() -> None:
     assert decided(record(late)) == Serve(late)
 
 
-def test_a_token_of_an_older_secret_is_still_served_to_callers() -> None:
-    stale = record(token(secret_version="v0"), stale_at=NOW - seconds(5))
-    assert decided(stale, criteria(secret_version="v1")) == Serve(stale.token)  # type: ignore[arg-type]  # it has one
+# ------------------------------------------------------------------ stale tokens
+STALE = record(token(), stale_at=NOW - seconds(5))
+
+
+def test_a_token_of_other_settings_is_replaced() -> None:
+    assert decided(record(token(settings_digest="s0"))) == Acquire()
+
+
+def test_a_token_whose_settings_are_not_known_is_served() -> None:
+    found = token(settings_digest=None)
+    assert decided(record(found)) == Serve(found)
+
+
+def test_a_token_marked_stale_is_replaced() -> None:
+    assert decided(STALE) == Acquire()
+
+
+def test_a_token_of_an_older_secret_is_replaced_once_the_version_is_known() -> None:
+    old = record(token(secret_version="v0"))
+    assert decided(old) == Serve(token(secret_version="v0"))
+    assert decided(old, criteria(secret_version="v1")) == Acquire()
+
+
+@pytest.mark.parametrize("found", [STALE, record(token(settings_digest="s0"))])
+def test_a_stale_token_is_served_while_somebody_else_replaces_it(found: TokenRecord) -> None:
+    replaced = replace(found, lease=lease())
+    assert decided(replaced) == Serve(token(settings_digest=found.token.settings_digest))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("failed", [failure(), failure(code="provider_rate_limited", rule="rate_limited"), refused()])
+def test_a_stale_token_is_served_while_its_replacement_fails(failed: Failure) -> None:
+    assert decided(replace(STALE, failure=failed)) == Serve(token(), ("renewal_failing",))
+    assert decided(replace(STALE, health=ConnectionHealth(failure=failed))) == Serve(token(), ("renewal_failing",))
+
+
+def test_a_stale_token_of_another_endpoint_is_not_served_while_its_replacement_fails() -> None:
+    found = failure()
+    foreign = token(issuer="https://elsewhere.example.com/token")
+    assert decided(record(foreign, stale_at=NOW, failure=found)) == Deny(found, found.retry_at)
+
+
+def test_a_stale_token_that_was_reported_is_not_served_to_its_reporter() -> None:
+    assert decided(STALE, criteria(rejected=CURRENT)) == Acquire(reported=True)
+    waiting = decided(replace(STALE, lease=lease()), criteria(rejected=CURRENT))
+    assert waiting == AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
+
+
+def test_a_stale_token_is_replaced_although_it_was_just_issued() -> None:
+    """Its lifetime satisfies every `min_ttl`, and it was issued after the request began."""
+    assert decided(record(token(age=-1), stale_at=NOW)) == Acquire()
 
 
 # ------------------------------------------------------------------ min_ttl
@@ -128,8 +178,24 @@ def test_during_a_cooldown_a_short_token_is_served_with_both_warnings() -> None:
 
 
 # ------------------------------------------------------------------ leases
-def test_a_caller_waits_while_another_holds_the_lease_and_there_is_no_token() -> None:
-    assert decided(record(lease=lease(12))) == AwaitOther(NOW + seconds(12), None)
+@pytest.mark.parametrize("age", [0, 3, 4, 16])
+def test_a_caller_waits_while_the_lease_is_younger_than_4_s_and_there_is_no_token(age: float) -> None:
+    held = lease(17 - age, age=age)
+    assert decided(record(lease=held)) == AwaitOther(NOW + seconds(17 - age), NOW + seconds(4 - age), None)
+
+
+@pytest.mark.parametrize("failed", [failure(cooldown=-1), refused(cooldown=-1), failure(rule="broker_failed")])
+def test_nobody_waits_if_the_last_attempt_failed(failed: Failure) -> None:
+    over = replace(failed, retry_at=NOW)
+    waiting = AwaitOther(NOW + seconds(17), NOW, None)
+    assert decided(record(lease=lease(), failure=over)) == waiting
+    assert decided(record(lease=lease(), health=ConnectionHealth(failure=over))) == waiting
+    assert decided(record(lease=lease(), health=ConnectionHealth(rate_limit=over))) == waiting
+
+
+def test_a_failure_with_other_settings_keeps_nobody_from_waiting() -> None:
+    found = record(lease=lease(), failure=failure(settings_digest="s0"))
+    assert decided(found) == AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
 
 
 def test_a_valid_token_is_served_during_a_lease() -> None:
@@ -138,18 +204,19 @@ def test_a_valid_token_is_served_during_a_lease() -> None:
 
 def test_a_caller_who_waits_for_a_longer_token_can_fall_back_on_the_short_one() -> None:
     short = token(age=3000, remaining=20)
-    waiting = AwaitOther(NOW + seconds(17), Serve(short, ("min_ttl_unmet",)))
+    waiting = AwaitOther(NOW + seconds(17), NOW + seconds(4), Serve(short, ("min_ttl_unmet",)))
     assert decided(record(short, lease=lease())) == waiting
 
 
 def test_a_caller_who_reported_the_current_token_cannot_fall_back_on_it() -> None:
-    assert decided(record(token(), lease=lease()), criteria(rejected=CURRENT)) == AwaitOther(NOW + seconds(17), None)
+    waiting = AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
+    assert decided(record(token(), lease=lease()), criteria(rejected=CURRENT)) == waiting
 
 
 @pytest.mark.parametrize(("until", "held"), [(0.0, True), (-0.999, True), (-1.0, False), (-60.0, False)])
 def test_a_lease_can_be_taken_over_one_second_after_it_expired(until: float, held: bool) -> None:
     assert isinstance(decided(record(lease=lease(until))), AwaitOther) is held
-    assert Lease("x", NOW + seconds(until)).holds(NOW) is held
+    assert lease(until).holds(NOW) is held
 
 
 # ------------------------------------------------------------------ cooldowns and refusals
@@ -203,37 +270,58 @@ def test_other_settings_clear_a_refusal() -> None:
 
 
 def test_a_cleared_refusal_causes_no_warning() -> None:
-    assert decided(with_health(refused(), token()), by=policy(settings_digest="s2")) == Serve(token())
+    found = token(settings_digest="s2")
+    assert decided(with_health(refused(), found), by=policy(settings_digest="s2")) == Serve(found)
 
 
-def test_a_misconfigured_connection_is_checked_again_for_every_caller() -> None:
-    found = failure(code="connection_misconfigured", rule="misconfigured", cooldown=300)
+def test_a_misconfigured_connection_holds_back_only_who_waited_when_it_was_found() -> None:
+    found = failure(code="connection_misconfigured", rule="misconfigured", ago=10, cooldown=300)
     assert decided(record(failure=found)) == Acquire()
+    assert decided(record(failure=found), criteria(requested_at=NOW - seconds(11))) == Deny(found, found.retry_at)
     assert isinstance(decided(record(failure=found), criteria(renewal=True)), Deny)
 
 
 # ------------------------------------------------------------------ reports of rejected tokens
+def with_reports(taken: int, *, ago: float = 0) -> TokenRecord:
+    """A record with a token. So many token requests after reports were taken from its bucket `ago` seconds ago."""
+    found = record(token())
+    for _ in range(taken):
+        found = found.reported(NOW - seconds(ago))
+    return found
+
+
 def test_a_reported_current_token_is_replaced() -> None:
     assert decided(record(token()), criteria(rejected=CURRENT)) == Acquire(reported=True)
 
 
 def test_a_report_of_an_older_token_gets_the_current_one() -> None:
-    assert decided(record(token(), rejected_until=NOW + seconds(60)), criteria(rejected=OTHER)) == Serve(token())
+    assert decided(with_reports(5), criteria(rejected=OTHER)) == Serve(token())
 
 
 def test_a_reported_token_is_still_served_to_others() -> None:
-    reported = record(token(), rejections=1, rejected_until=NOW + seconds(30))
-    assert decided(reported) == Serve(token())
+    assert decided(with_reports(5)) == Serve(token())
 
 
-def test_a_report_during_the_report_cooldown_is_denied_without_a_failure() -> None:
-    until = NOW + seconds(30)
-    assert decided(record(token(), rejections=1, rejected_until=until), criteria(rejected=CURRENT)) == Deny(None, until)
+@pytest.mark.parametrize("taken", range(REPORT_BURST))
+def test_reports_are_allowed_while_the_bucket_is_not_empty(taken: int) -> None:
+    assert decided(with_reports(taken), criteria(rejected=CURRENT)) == Acquire(reported=True)
 
 
-def test_a_report_after_the_report_cooldown_asks_again() -> None:
-    found = record(token(), rejections=3, rejected_until=NOW)
-    assert decided(found, criteria(rejected=CURRENT)) == Acquire(reported=True)
+def test_with_an_empty_bucket_a_report_is_denied_without_a_failure() -> None:
+    denied = Deny(None, NOW + REPORT_INTERVAL)
+    assert decided(with_reports(REPORT_BURST), criteria(rejected=CURRENT)) == denied
+
+
+def test_a_report_is_allowed_again_when_a_minute_has_passed() -> None:
+    before = with_reports(REPORT_BURST, ago=59)
+    assert decided(before, criteria(rejected=CURRENT)) == Deny(None, NOW + seconds(1))
+    assert decided(with_reports(REPORT_BURST, ago=60), criteria(rejected=CURRENT)) == Acquire(reported=True)
+
+
+def test_with_an_empty_bucket_a_reporter_still_waits_for_another_acquisition() -> None:
+    found = replace(with_reports(REPORT_BURST), lease=lease())
+    waiting = AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
+    assert decided(found, criteria(rejected=CURRENT)) == waiting
 
 
 def test_a_report_during_a_cooldown_is_denied_with_that_failure() -> None:
@@ -249,7 +337,7 @@ def test_a_reported_token_that_was_issued_again_meanwhile_is_served_with_a_warni
 
 
 def test_a_report_of_an_expired_token_is_a_plain_request() -> None:
-    expired = record(token(remaining=-1), rejections=1, rejected_until=NOW + seconds(60))
+    expired = replace(with_reports(REPORT_BURST), token=token(remaining=-1))
     assert decided(expired, criteria(rejected=CURRENT)) == Acquire(reported=False)
 
 
@@ -278,9 +366,19 @@ def test_the_sweep_renews_a_token_whose_secret_changed() -> None:
     assert decided(record(token(), stale_at=NOW - seconds(5)), renewal()) == Acquire()
 
 
+def test_the_sweep_renews_a_token_of_other_settings() -> None:
+    assert decided(record(token(settings_digest="s0")), renewal()) == Acquire()
+
+
+def test_the_sweep_renews_a_token_that_lives_for_seconds_at_most_once_a_minute() -> None:
+    short = token(age=20, remaining=-5, renew_at=NOW - seconds(10))
+    assert decided(record(short), renewal()) == Deny(None, NOW + seconds(40))
+    assert decided(record(short, stale_at=NOW), renewal()) == Acquire()
+
+
 def test_the_sweep_waits_for_a_lease() -> None:
     due = record(token(renew_at=NOW), lease=lease())
-    assert decided(due, renewal()) == AwaitOther(NOW + seconds(17), Serve(due.token))  # type: ignore[arg-type]  # it has one
+    assert decided(due, renewal()) == AwaitOther(NOW + seconds(17), NOW + seconds(4), Serve(token(renew_at=NOW)))
 
 
 def test_the_sweep_asks_again_after_an_outage() -> None:

@@ -7,8 +7,9 @@ from datetime import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.records import CURRENT, ISSUER, NOW, OTHER, failure, policy, record, refused, seconds, token
+from tests.unit.records import CURRENT, ISSUER, NOW, OTHER, failure, minutes, policy, record, refused, seconds, token
 from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.policy import (
     Acquire,
     AwaitOther,
@@ -17,9 +18,10 @@ from token_broker.core.policy import (
     RenewalPolicy,
     Serve,
     TokenCriteria,
+    active_cooldown,
     decide,
 )
-from token_broker.core.records import ConnectionHealth, Lease, Token, TokenRecord
+from token_broker.core.records import Lease, Token, TokenRecord
 
 MOMENTS = st.integers(-7200, 7200).map(lambda count: NOW + seconds(count))
 FAILURES: st.SearchStrategy[Failure | None] = st.none() | st.builds(
@@ -33,26 +35,34 @@ FAILURES: st.SearchStrategy[Failure | None] = st.none() | st.builds(
     st.sampled_from(["s1", "s2"]),
 )
 TOKENS: st.SearchStrategy[Token | None] = st.none() | st.builds(
-    lambda age, left, renewed, token_id, issuer: token(
-        age=age, remaining=left, renew_at=renewed, token_id=token_id, issuer=issuer
+    lambda age, left, renewed, token_id, issuer, settings, secret: token(
+        age=age,
+        remaining=left,
+        renew_at=renewed,
+        token_id=token_id,
+        issuer=issuer,
+        settings_digest=settings,
+        secret_version=secret,
     ),
     st.integers(-5, 7200),
     st.integers(-60, 7200),
     MOMENTS,
     st.sampled_from([CURRENT, OTHER]),
     st.sampled_from([ISSUER, "https://elsewhere.example.com"]),
+    st.sampled_from([None, "s1", "s2"]),
+    st.sampled_from(["v1", "v2"]),
 )
 RECORDS: st.SearchStrategy[TokenRecord] = st.builds(
-    lambda found, lease, own, at_connection, rejected_until, stale_at: record(
+    lambda found, lease, own, at_connection, reports_until, stale_at: record(
         found,
         lease=lease,
         failure=own,
         health=ConnectionHealth(failure=at_connection),
-        rejected_until=rejected_until,
+        reports_until=reports_until,
         stale_at=stale_at,
     ),
     TOKENS,
-    st.none() | MOMENTS.map(lambda until: Lease("another", until)),
+    st.none() | MOMENTS.map(lambda until: Lease("another", since=until - seconds(17), until=until)),
     FAILURES,
     FAILURES,
     st.none() | MOMENTS,
@@ -114,7 +124,7 @@ def test_a_caller_is_denied_only_without_a_valid_token_or_after_reporting_it(
 
 
 @given(RECORDS, REQUESTS, POLICIES)
-def test_a_report_causes_a_request_only_for_the_current_token_and_after_the_cooldown(
+def test_a_report_causes_a_request_only_for_the_current_token_and_while_the_bucket_is_not_empty(
     found: TokenRecord, criteria: TokenCriteria, by: RenewalPolicy
 ) -> None:
     decision = decide(found, criteria, by, NOW)
@@ -122,7 +132,7 @@ def test_a_report_causes_a_request_only_for_the_current_token_and_after_the_cool
         held = usable(found, criteria, by, NOW)
         assert held is not None
         assert held.token_id == criteria.rejected
-        assert found.rejected_until is None or found.rejected_until <= NOW
+        assert found.reports_until is None or found.reports_until <= NOW + minutes(4)
 
 
 @given(RECORDS, REQUESTS, POLICIES)
@@ -133,6 +143,33 @@ def test_only_the_lease_holder_asks_and_nobody_waits_for_an_expired_lease(
     holds = found.lease is not None and found.lease.until + seconds(1) > NOW
     assert not (holds and isinstance(decision, Acquire))
     assert holds or not isinstance(decision, AwaitOther)
+
+
+@given(RECORDS, REQUESTS, POLICIES)
+def test_a_caller_waits_at_most_until_the_lease_is_4_s_old_and_never_after_a_failure(
+    found: TokenRecord, criteria: TokenCriteria, by: RenewalPolicy
+) -> None:
+    """P14: callers of a failing key hold no execution environment."""
+    decision = decide(found, criteria, by, NOW)
+    if isinstance(decision, AwaitOther):
+        assert found.lease is not None
+        assert decision.until == found.lease.until
+        current = [failed for failed in found.failures() if failed.settings_digest == by.settings_digest]
+        assert decision.wait_until == (NOW if current else found.lease.since + seconds(4))
+
+
+@given(RECORDS, REQUESTS, POLICIES)
+def test_a_stale_token_is_served_to_callers_only_while_it_is_being_replaced_or_that_failed(
+    found: TokenRecord, criteria: TokenCriteria, by: RenewalPolicy
+) -> None:
+    decision = decide(found, criteria, by, NOW)
+    held = found.token
+    if held is None or not isinstance(decision, Serve) or criteria.renewal:
+        return
+    other_secret = criteria.secret_version not in (None, held.secret_version)
+    is_stale = found.stale_at is not None or held.settings_digest not in (None, by.settings_digest) or other_secret
+    if is_stale and "same_token_reissued" not in decision.warnings:
+        assert found.leased(NOW) or active_cooldown(found, criteria, by, NOW) is not None
 
 
 @given(RECORDS, REQUESTS, POLICIES)

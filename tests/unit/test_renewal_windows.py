@@ -1,4 +1,4 @@
-"""When a token is renewed: windows, jitter, reissue windows, and the spacing of requests that reports cause."""
+"""When a token is renewed: windows, jitter and reissue windows."""
 
 from __future__ import annotations
 
@@ -106,16 +106,6 @@ def test_a_huge_refresh_in_changes_nothing() -> None:
 def test_the_provider_gives_a_new_token_within_its_window(remaining: float, gives_new_token: bool) -> None:
     assert policy(reissue_window=REISSUE).gives_new_token(token(remaining=remaining), NOW) is gives_new_token
     assert policy().gives_new_token(token(remaining=remaining), NOW) is True
-
-
-def test_requests_after_reports_are_spaced_30_s_doubling_to_15_min() -> None:
-    cooldowns = [policy().report_cooldown(count).total_seconds() for count in range(1, 9)]
-    assert cooldowns == [30, 60, 120, 240, 480, 900, 900, 900]
-
-
-@given(st.integers(-5, 10**9))
-def test_requests_after_reports_are_spaced_after_any_number_of_reports(count: int) -> None:
-    assert seconds(30) <= policy().report_cooldown(count) <= timedelta(minutes=15)
 
 
 @given(st.floats(0.001, 1), LIFETIMES)

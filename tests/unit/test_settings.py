@@ -34,10 +34,10 @@ def test_an_invalid_scale_is_an_error(name: str, value: str) -> None:
 def test_all_time_limits_are_shortened_together() -> None:
     assert TimeLimits().scaled(1.0) == TimeLimits()
     second = timedelta(seconds=1)
-    assert TimeLimits().scaled(0.1) == TimeLimits(0.8 * second, 1.2 * second, 1.7 * second, second)
+    assert TimeLimits().scaled(0.1) == TimeLimits(0.8 * second, 1.2 * second, 1.7 * second, 0.4 * second)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
-def test_a_lease_outlives_its_acquisition_and_an_acquisition_its_exchange(scale: float) -> None:
+def test_each_time_limit_is_longer_than_the_one_within_it(scale: float) -> None:
     times = TimeLimits().scaled(scale)
-    assert times.exchange < times.acquisition < times.lease
+    assert times.wait < times.exchange < times.acquisition < times.lease
