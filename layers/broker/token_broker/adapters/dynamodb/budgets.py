@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from token_broker.adapters.aws import aws_errors
 from token_broker.adapters.dynamodb.items import FORMAT, Item, moment, number, read_moment, seconds
@@ -16,48 +16,67 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 5
 MINUTE = timedelta(minutes=1)
+NAMES = {"#minute_at": "minute_at", "#taken": "taken", "#cooldown_until": "cooldown_until"}
 NOT_COOLING_DOWN = "(attribute_not_exists(#cooldown_until) OR #cooldown_until <= :now)"
 
 
 class DynamoBudgets:
-    """Budgets (see ports)."""
+    """Budgets (see ports). Remembers the minute of the host read last: the first `take` of a minute is one call then."""
 
     def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
         self._table = TokenTable(client, token_table)
+        self._last_read: tuple[str, datetime | None] | None = None
 
     def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         with aws_errors(DYNAMODB):
             response = self._table.client.get_item(TableName=self._table.name, Key=item_key(endpoint_key(host)))
         item: Item = response.get("Item") or {}
+        self._last_read = host, read_moment(item, "minute_at")
         return _free_at(item, now, limit)
 
     def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         minute = now.replace(second=0, microsecond=0)
-        values: dict[str, Any] = {":minute": moment(minute), ":one": number(1), ":now": moment(now)}
-        names = {"#minute_at": "minute_at", "#taken": "taken", "#cooldown_until": "cooldown_until"}
+        minute_at: datetime | None = minute
+        if self._last_read is not None and self._last_read[0] == host:
+            minute_at = self._last_read[1]
         for _ in range(MAX_TRIES):
-            taken, item = self._table.update(
-                endpoint_key(host),
-                "ADD #taken :one",
-                values | {":limit": number(limit)},
-                condition=f"#minute_at = :minute AND #taken < :limit AND {NOT_COOLING_DOWN}",
-                names=names,
-            )
+            if minute_at is None or minute_at < minute:
+                taken, item = self._take_first(host, minute, now)
+            else:
+                taken, item = self._take_another(host, minute, now, limit)
             if taken:
                 return None
             free_at = _free_at(item or {}, now, limit)
             if free_at is not None:
                 return free_at
-            begun, _item = self._table.update(
-                endpoint_key(host),
-                "SET #minute_at = :minute, #taken = :one, #format = :format, #ttl = :ttl",
-                values | {":format": number(FORMAT), ":ttl": seconds(now + KEEP)},
-                condition=f"(attribute_not_exists(#minute_at) OR #minute_at < :minute) AND {NOT_COOLING_DOWN}",
-                names=names | {"#format": "format", "#ttl": "ttl"},
-            )
-            if begun:
-                return None
+            minute_at = read_moment(item or {}, "minute_at")
         return minute + MINUTE
+
+    def _take_another(self, host: str, minute: datetime, now: datetime, limit: int) -> tuple[bool, Item | None]:
+        """Takes one more request of this minute. Returns whether it could; if not, the item as it is."""
+        return self._table.update(
+            endpoint_key(host),
+            "ADD #taken :one",
+            {":minute": moment(minute), ":one": number(1), ":now": moment(now), ":limit": number(limit)},
+            condition=f"#minute_at = :minute AND #taken < :limit AND {NOT_COOLING_DOWN}",
+            names=NAMES,
+        )
+
+    def _take_first(self, host: str, minute: datetime, now: datetime) -> tuple[bool, Item | None]:
+        """Begins this minute's budget with one request. Returns whether it could; if not, the item as it is."""
+        return self._table.update(
+            endpoint_key(host),
+            "SET #minute_at = :minute, #taken = :one, #format = :format, #ttl = :ttl",
+            {
+                ":minute": moment(minute),
+                ":one": number(1),
+                ":now": moment(now),
+                ":format": number(FORMAT),
+                ":ttl": seconds(now + KEEP),
+            },
+            condition=f"(attribute_not_exists(#minute_at) OR #minute_at < :minute) AND {NOT_COOLING_DOWN}",
+            names=NAMES | {"#format": "format", "#ttl": "ttl"},
+        )
 
     def cool_down(self, host: str, until: datetime) -> None:
         self._table.update(
