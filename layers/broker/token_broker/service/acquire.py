@@ -277,8 +277,11 @@ class Acquirer:
             self.revoker.revoke_or_keep(lease.connection, retired, access_token)
 
     def _refresh_token(self, prepared: _Prepared, issued: IssuedToken) -> RefreshToken | None:
-        """The issued refresh token, sealed. One that cannot be sealed is dropped: the grant can start anew."""
-        if issued.refresh_token is None:
+        """The issued refresh token, sealed. One that cannot be sealed is dropped: the grant can start anew.
+
+        A login has no use for one.
+        """
+        if issued.refresh_token is None or not prepared.lease.connection.provider.grant.is_oauth:
             return None
         seal = prepared.refresh_seal
         if seal is None:

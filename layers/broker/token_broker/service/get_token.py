@@ -101,9 +101,11 @@ class GetToken:
 
     def get_token(self, request: TokenRequest) -> TokenResponse:
         """A valid token. Raises BrokerError. Asks the provider at most once."""
-        self._settings.provider(request.name.provider)
+        provider = self._settings.provider(request.name.provider)
         requested_at = self._context.clock()
-        scope = self._memory.default_scope(request.name) if request.scope is None else request.scope
+        scope = request.scope if provider.grant.has_scopes else None
+        if scope is None:
+            scope = self._memory.default_scope(request.name)
         key = TokenKey(request.name, scope)
         cached = self._memory.get(key)
         if cached is not None and (found := self._from_memory(request, cached, requested_at, self._memory_time)):
