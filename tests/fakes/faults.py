@@ -14,7 +14,7 @@ Plan = Callable[[Call], Any]
 
 
 class Faults:
-    """Plans faults for calls by name, such as `tokens.commit`. Each call uses up one planned fault.
+    """Plans faults for calls by name, such as `tokens.save`. Each call uses up one planned fault.
 
     `every`: called with the name before each call, for latency or a switch to another actor. `down`: ports whose calls
     all fail.
@@ -29,6 +29,10 @@ class Faults:
     def fail(self, name: str, times: int = 1) -> None:
         """The next calls fail and have no effect."""
         self._plans[name].extend([_fail] * times)
+
+    def let_pass(self, name: str, times: int = 1) -> None:
+        """The next calls work as usual. An acquisition saves its lease first, then its token."""
+        self._plans[name].extend([_pass] * times)
 
     def lose_answer(self, name: str) -> None:
         """The next call takes effect, but its caller gets an error."""
@@ -82,6 +86,10 @@ class _Port:
             return self._faults.apply(f"{self._name}.{method}", partial(function, *args, **kwargs))
 
         return call
+
+
+def _pass(call: Call) -> Any:
+    return call()
 
 
 def _fail(_call: Call) -> Any:

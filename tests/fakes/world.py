@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -25,11 +26,11 @@ from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import TokenRecord
+from token_broker.core.records import Lease, RetiredToken, TokenRecord
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenRequest, TokenResponse
-from token_broker.service.context import BrokerContext, Deployment
-from token_broker.service.renew import Renewal
+from token_broker.service.context import BrokerContext, Deployment, TimeLimits
+from token_broker.service.renew import Renewal, RenewalOutcome
 
 PORTS = ("tokens", "health", "due_index", "budgets", "connections", "secrets", "sealer", "queue")
 CALLER = "arn:aws:iam::123456789012:role/shop"
@@ -100,10 +101,7 @@ class World:
 
     def instance(self, **overrides: Any) -> Broker:
         """A broker instance with its own memory."""
-        ports = {
-            name: self.faults.around(name, getattr(self, name))
-            for name in PORTS
-        }
+        ports = {name: self.faults.around(name, getattr(self, name)) for name in PORTS}
         shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
         return make_broker(**{**ports, **shared, **overrides})
 
@@ -157,6 +155,24 @@ class World:
         """A key's record in the store."""
         return self.tokens.read(TokenKey(name, scope))[1]
 
+    def retired(self, name: ConnectionName) -> list[RetiredToken]:
+        """A connection's retired tokens in the store."""
+        return list(self.tokens.items(name).retired)
+
+    def change(self, name: ConnectionName, scope: str = "", **changes: Any) -> None:
+        """Changes a key's record in the store, as another instance would."""
+        record = self.record(name, scope)
+        stored = self.tokens.save(record, replace(record, revision=f"id-{next(self._ids)}", **changes))
+        assert stored is None
+
+    def lease(self, name: ConnectionName, owner: str = "other") -> None:
+        """Somebody else takes the lease on a key."""
+        self.change(name, lease=Lease(owner, since=self.clock(), until=self.clock() + TimeLimits().lease))
+
     def renew(self, broker: Broker, name: ConnectionName, scope: str = "") -> Renewal:
         """Lets the worker handle a message for a key."""
         return broker.renew(name, TokenKey(name, scope).scope_id)
+
+    def retry_revocations(self, broker: Broker, name: ConnectionName) -> list[RenewalOutcome]:
+        """Lets the worker handle a message for each retired token of a connection."""
+        return [broker.renew(name, item.key.scope_id, item.token_id).outcome for item in self.retired(name)]
