@@ -84,7 +84,7 @@ class Revoker:
                 reason = "queued"
             if reason is None and dropped.connection is not None:
                 _, record = self.context.tokens.read(item.key)
-                reason = self._revoke(dropped.connection, record, item, current=True)
+                reason = self._revoke(dropped.connection, record, item, current=True, retry_in=FIRST_RETRY)
             if reason is None:
                 revoked.append(item.token_id)
             else:
@@ -142,7 +142,7 @@ class Revoker:
             self.context.tokens.put_retired(replace(item, due_at=now + LATER_RETRY))
             return False
         current = stored is not None and stored.settings == item.settings
-        return self._revoke(connection, record, item, current=current) is None
+        return self._revoke(connection, record, item, current=current, retry_in=LATER_RETRY) is None
 
     def revoke_or_keep(self, connection: Connection, item: RetiredToken, access_token: str) -> None:
         """Revokes a token that no caller got. If that fails, the worker retries."""
@@ -150,7 +150,9 @@ class Revoker:
         if reason is not None and reason not in FINAL_REASONS:
             self.context.tokens.put_retired(item)
 
-    def _revoke(self, connection: Connection, record: TokenRecord, item: RetiredToken, *, current: bool) -> str | None:
+    def _revoke(
+        self, connection: Connection, record: TokenRecord, item: RetiredToken, *, current: bool, retry_in: timedelta
+    ) -> str | None:
         """Revokes a retired token, and deletes its item or sets the time of the next try. Returns the reason if not.
 
         `current`: `connection` holds the settings of now. Otherwise they come from the item, which is not trusted for
@@ -160,7 +162,7 @@ class Revoker:
         if reason is None or reason in FINAL_REASONS:
             self.context.tokens.delete_retired(item)
         else:
-            self.context.tokens.put_retired(replace(item, due_at=self.context.clock() + LATER_RETRY))
+            self.context.tokens.put_retired(replace(item, due_at=self.context.clock() + retry_in))
         return reason
 
     def revoke_access_token(
