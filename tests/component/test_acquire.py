@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from itertools import pairwise
 
 import pytest
 
 from tests.fakes import Simulation, World, answering, calling_back, issuing, slow
 from tests.fakes.simulation import Actor
-from token_broker.core.names import ConnectionName, TokenKey, fingerprint
+from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.errors import (
     AcquisitionInProgress,
     BrokerUnavailable,
@@ -20,14 +19,6 @@ from token_broker.errors import (
     TooManyRejections,
 )
 from token_broker.service import Broker, TokenResponse
-
-LEASE = timedelta(seconds=17)
-
-
-def other_takes_lease(world: World, name: ConnectionName, owner: str = "other") -> None:
-    now = world.clock()
-    taken, _ = world.tokens.take_lease(world.record(name), owner, now=now, until=now + LEASE, mark_refresh=False)
-    assert taken
 
 
 def first_token(world: World, broker: Broker, name: ConnectionName) -> str:
@@ -59,8 +50,8 @@ def test_p1_a_burst_on_a_cold_key_makes_one_request(world: World, name: Connecti
 
 
 def test_p1_a_burst_after_a_dead_holder_makes_one_request(world: World, name: ConnectionName) -> None:
-    other_takes_lease(world, name, "dead")
-    world.clock.advance(15)
+    world.lease(name, "dead")
+    world.clock.advance(18)
     simulation = Simulation(world.clock)
     world.provider.to = slow(simulation.sleep, 1, issuing())
     instances = [world.instance(sleep=simulation.sleep) for _ in range(4)]
@@ -86,27 +77,32 @@ def test_p1_a_burst_of_reports_makes_one_request(world: World, broker: Broker, n
 def test_a_waiting_caller_gets_the_token_that_the_holder_commits(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    other_takes_lease(world, name)
+    world.lease(name)
     waiting = world.instance()
-    world.clock.at(2, lambda: world.tokens.end_lease(TokenKey(name, ""), "other"))
+    world.clock.at(2, lambda: world.change(name, lease=None))
     world.clock.at(2, lambda: world.get_token(broker, name))
     response = world.get_token(waiting, name)
     assert (response.source, response.access_token) == ("table", "tok-1")
     assert len(world.provider) == 1
 
 
-def test_p11_a_waiting_caller_gives_up_after_ten_seconds(world: World, broker: Broker, name: ConnectionName) -> None:
-    other_takes_lease(world, name)
+@pytest.mark.parametrize("age", [0, 1, 3.9, 4, 16])
+def test_p14_a_caller_waits_only_while_the_lease_is_younger_than_four_seconds(
+    world: World, broker: Broker, name: ConnectionName, age: float
+) -> None:
+    world.lease(name)
+    world.clock.advance(age)
     started_at = world.clock()
     with pytest.raises(AcquisitionInProgress) as caught:
         world.get_token(broker, name)
     assert caught.value.retry_after == timedelta(seconds=2)
-    assert timedelta(seconds=9) < world.clock() - started_at <= timedelta(seconds=10)
+    left = timedelta(seconds=max(4 - age, 0))
+    assert left - timedelta(seconds=0.4) < world.clock() - started_at <= left
     assert len(world.provider) == 0
 
 
 def test_p11_a_waiting_caller_gives_up_before_its_deadline(world: World, broker: Broker, name: ConnectionName) -> None:
-    other_takes_lease(world, name)
+    world.lease(name)
     deadline = world.clock() + timedelta(seconds=3)
     with pytest.raises(AcquisitionInProgress):
         world.get_token(broker, name, within=timedelta(seconds=3))
@@ -124,7 +120,7 @@ def test_p11_an_acquisition_without_enough_time_does_not_begin(
 def test_p3_nobody_waits_for_a_running_renewal(world: World, broker: Broker, name: ConnectionName) -> None:
     world.get_token(broker, name)
     world.clock.advance(3000)
-    other_takes_lease(world, name)
+    world.lease(name)
     started_at = world.clock()
     assert world.get_token(broker, name).access_token == "tok-1"
     assert world.clock() == started_at
@@ -135,13 +131,13 @@ def test_a_caller_who_waits_for_a_longer_token_gets_the_short_one_in_the_end(
 ) -> None:
     world.get_token(broker, name)
     world.clock.advance(3000)
-    other_takes_lease(world, name)
+    world.lease(name)
     response = world.get_token(broker, name, min_ttl=1200)
     assert (response.access_token, response.warnings) == ("tok-1", ("min_ttl_unmet",))
 
 
 def test_p1_a_dead_holder_is_replaced(world: World, broker: Broker, name: ConnectionName) -> None:
-    other_takes_lease(world, name, "dead")
+    world.lease(name, "dead")
     world.clock.advance(17.999)
     with pytest.raises(AcquisitionInProgress):
         world.get_token(broker, name, within=timedelta(seconds=0))
@@ -150,7 +146,7 @@ def test_p1_a_dead_holder_is_replaced(world: World, broker: Broker, name: Connec
 
 
 def test_p1_a_dead_holder_is_replaced_at_the_exact_moment(world: World, broker: Broker, name: ConnectionName) -> None:
-    other_takes_lease(world, name, "dead")
+    world.lease(name, "dead")
     world.clock.advance(18)
     assert world.get_token(broker, name).access_token == "tok-1"
 
@@ -200,47 +196,67 @@ def test_a_late_token_that_cannot_be_revoked_yet_is_left_to_the_worker(
 
     world.provider.to = calling_back(stall, issuing())
     world.get_token(broker, name)
-    record = world.record(name)
-    assert [(item.token_id, item.revoke) for item in record.retired] == [(fingerprint("tok-1"), True)]
-    assert record.due_at is not None
-    assert record.due_at <= world.clock() + timedelta(minutes=2)
+    (retired,) = world.retired(name)
+    assert (retired.token_id, retired.revoke) == (fingerprint("tok-1"), True)
+    assert retired.due_at is not None
+    assert retired.due_at <= world.clock() + timedelta(minutes=2)
 
 
 def test_a_repeated_lease_write_succeeds(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.faults.send_twice("tokens.take_lease")
+    world.faults.send_twice("tokens.save")
     assert world.get_token(broker, name).access_token == "tok-1"
 
 
 def test_a_repeated_commit_succeeds(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.faults.send_twice("tokens.commit")
+    world.faults.let_pass("tokens.save")
+    world.faults.send_twice("tokens.save")
     assert world.get_token(broker, name).access_token == "tok-1"
     assert len(world.revoker) == 0
 
 
-def test_a_commit_whose_response_is_lost_is_found_by_the_next_caller(
+def test_a_token_whose_commit_took_effect_is_returned_although_the_response_was_lost(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.faults.lose_answer("tokens.commit")
+    world.faults.let_pass("tokens.save")
+    world.faults.lose_answer("tokens.save")
+    response = world.get_token(broker, name)
+    assert (response.source, response.access_token) == ("provider", "tok-1")
+    assert world.get_token(world.instance(), name).access_token == "tok-1"
+    assert world.record(name).due_at == response.token.renew_at
+    assert len(world.revoker) == 0
+
+
+def test_a_lease_that_could_not_be_written_leaves_nothing_behind(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.faults.fail("tokens.save")
     with pytest.raises(BrokerUnavailable):
         world.get_token(broker, name)
-    response = world.get_token(broker, name)
-    assert (response.source, response.access_token) == ("table", "tok-1")
-    world.clock.advance(901)
-    world.get_token(broker, name)
-    assert world.record(name).due_at == response.token.renew_at
+    assert not world.record(name).exists
+    assert world.get_token(broker, name).access_token == "tok-1"
 
 
-@pytest.mark.parametrize("call", ["tokens.take_lease", "secrets.read", "sealer.seal", "tokens.commit"])
-def test_if_a_service_of_ours_fails_the_lease_ends(
+@pytest.mark.parametrize("call", ["secrets.read", "sealer.prepare", "the commit"])
+def test_if_a_service_of_ours_fails_the_lease_ends_and_a_short_cooldown_begins(
     world: World, broker: Broker, name: ConnectionName, call: str
 ) -> None:
-    world.faults.fail(call)
-    with pytest.raises(BrokerUnavailable):
-        world.get_token(broker, name)
-    assert world.record(name).lease is None
+    """The cooldown holds for all instances, and nobody waits in it."""
+    if call == "the commit":
+        world.faults.let_pass("tokens.save")
+    world.faults.fail("tokens.save" if call == "the commit" else call)
     started_at = world.clock()
-    world.get_token(broker, name)
-    assert world.clock() == started_at
+    for _ in range(20):
+        with pytest.raises(BrokerUnavailable):
+            world.get_token(world.instance(), name)
+    record = world.record(name)
+    assert (record.lease, record.token, world.clock()) == (None, None, started_at)
+    assert len(world.provider) == (1 if call == "the commit" else 0)
+    with pytest.raises(BrokerUnavailable) as caught:
+        world.get_token(broker, name)
+    assert caught.value.retry_after == timedelta(seconds=2)
+    world.clock.advance(2)
+    assert world.get_token(broker, name).source == "provider"
+    assert world.record(name).failures() == ()
 
 
 def test_one_acquisition_takes_twelve_seconds_over_all_its_steps(
@@ -312,8 +328,9 @@ def test_p5_a_reported_token_is_replaced_once(world: World, broker: Broker, name
     assert len(world.provider) == 2
 
 
-def test_p5_steady_reports_cause_fewer_and_fewer_requests(world: World, broker: Broker, name: ConnectionName) -> None:
-    """30 s doubling to 15 min: in an hour of steady reports no more than eight requests."""
+def test_p5_steady_reports_cause_five_requests_and_then_one_a_minute(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
     world.provider.to = issuing(expires_in=36_000)
     current = first_token(world, broker, name)
     moments = []
@@ -323,9 +340,21 @@ def test_p5_steady_reports_cause_fewer_and_fewer_requests(world: World, broker: 
             current = world.get_token(broker, name, rejected=current).token.token_id
             moments.append(round((world.clock() - started_at).total_seconds()))
         world.clock.advance(10)
-    gaps = [later - earlier for earlier, later in pairwise(moments)]
-    assert moments[0] == 0
-    assert gaps == [30, 60, 120, 240, 480, 900, 900]
+    assert moments == [0, 10, 20, 30, 40, *range(60, 3600, 60)]
+
+
+def test_p5_after_a_quiet_time_five_reports_cause_a_request_each_again(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    current = first_token(world, broker, name)
+    for _ in range(2):
+        for _ in range(5):
+            current = world.get_token(broker, name, rejected=current).token.token_id
+            world.clock.advance(1)
+        with pytest.raises(TooManyRejections):
+            world.get_token(broker, name, rejected=current)
+        world.clock.advance(300)
+    assert len(world.provider) == 11
 
 
 def test_p5_a_reported_token_is_still_served_to_others(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -336,45 +365,31 @@ def test_p5_a_reported_token_is_still_served_to_others(world: World, broker: Bro
     assert world.get_token(broker, name).access_token == "tok-1"
 
 
-def test_p5_a_report_too_soon_gets_retry_after(world: World, broker: Broker, name: ConnectionName) -> None:
-    first = first_token(world, broker, name)
-    second = world.get_token(broker, name, rejected=first).token.token_id
-    world.clock.advance(1)
+def test_p5_with_an_empty_bucket_a_report_gets_retry_after(world: World, broker: Broker, name: ConnectionName) -> None:
+    current = first_token(world, broker, name)
+    for _ in range(5):
+        current = world.get_token(broker, name, rejected=current).token.token_id
+        world.clock.advance(1)
     with pytest.raises(TooManyRejections) as caught:
-        world.get_token(broker, name, rejected=second)
-    assert caught.value.retry_after == timedelta(seconds=29)
-    assert world.get_token(broker, name).access_token == "tok-2"
+        world.get_token(broker, name, rejected=current)
+    assert caught.value.retry_after == timedelta(seconds=55)
+    assert world.get_token(broker, name).access_token == "tok-6"
+    world.clock.advance(55)
+    assert world.get_token(broker, name, rejected=current).access_token == "tok-7"
 
 
 def test_p5_a_failed_request_counts(world: World, broker: Broker, name: ConnectionName) -> None:
     rejected = first_token(world, broker, name)
     world.provider.to = answering(503)
     for _ in range(60):
-        with pytest.raises((ProviderUnavailable, TooManyRejections)):
+        with pytest.raises(ProviderUnavailable):
             world.get_token(broker, name, rejected=rejected)
         world.clock.advance(1)
-    assert len(world.provider) <= 3
-
-
-def test_p5_the_count_of_reports_ends_with_a_token_that_lasted_until_its_renewal(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    first = first_token(world, broker, name)
-    second = world.get_token(broker, name, rejected=first).token
-    assert world.record(name).rejections == 1
-    world.clock.advance(to=second.renew_at)
-    world.renew(broker, name)
-    assert world.record(name).rejections == 0
-
-
-def test_p5_the_count_of_reports_does_not_end_with_a_request_for_a_longer_token(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    first = first_token(world, broker, name)
-    world.get_token(broker, name, rejected=first)
-    world.clock.advance(60)
-    world.get_token(broker, name, min_ttl=3600)
-    assert world.record(name).rejections == 1
+    asked = len(world.provider) - 1
+    assert 2 <= asked <= 3
+    reports_until = world.record(name).reports_until
+    assert reports_until is not None
+    assert reports_until > world.clock() + timedelta(minutes=asked - 2)
 
 
 def test_a_token_that_is_issued_again_comes_with_a_warning(world: World, broker: Broker, name: ConnectionName) -> None:

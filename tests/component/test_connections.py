@@ -213,9 +213,8 @@ def test_a_deleted_connection_has_no_tokens_and_the_worker_revokes_them(
     with pytest.raises(UnknownConnection):
         world.get_token(world.instance(), name)
     (message,) = world.queue.take()
-    assert broker.renew(name, message.scope_id).outcome is RenewalOutcome.REVOKED
-    record = world.record(name)
-    assert (record.token, record.retired, record.due_at) == (None, (), None)
+    assert broker.renew(name, message.scope_id, message.token_id).outcome is RenewalOutcome.REVOKED
+    assert (world.record(name).token, world.record(name).due_at, world.retired(name)) == (None, None, [])
 
 
 def test_a_revocation_that_fails_after_a_delete_is_retried(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -223,13 +222,12 @@ def test_a_revocation_that_fails_after_a_delete_is_retried(world: World, broker:
     world.get_token(broker, name)
     broker.connections.delete(name, expected=None)
     world.revoker.to = answering(503)
-    world.renew(broker, name)
-    record = world.record(name)
-    assert [item.token_id for item in record.retired] == [fingerprint("tok-1")]
-    assert record.due_at is not None
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.NOT_REVOKED]
+    (retired,) = world.retired(name)
+    assert (retired.token_id, retired.due_at) == (fingerprint("tok-1"), world.clock() + timedelta(minutes=5))
     world.revoker.to = answering(200, {})
-    world.renew(broker, name)
-    assert world.record(name).retired == ()
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.REVOKED]
+    assert world.retired(name) == []
 
 
 def test_a_delete_without_a_revocation_endpoint_says_so(world: World, broker: Broker) -> None:
@@ -247,13 +245,16 @@ def test_a_delete_of_another_version_is_a_conflict(world: World, broker: Broker,
     assert world.get_token(world.instance(), name).access_token == "tok-1"
 
 
-def test_an_interrupted_delete_can_be_repeated(world: World, broker: Broker, name: ConnectionName) -> None:
+@pytest.mark.parametrize("call", ["tokens.put_retired", "tokens.save", "connections.delete"])
+def test_an_interrupted_delete_can_be_repeated(world: World, broker: Broker, name: ConnectionName, call: str) -> None:
     """The table failed in the middle: asked again, the tokens go too."""
     world.get_token(broker, name)
-    world.faults.fail("tokens.purge")
+    world.faults.fail(call)
     with pytest.raises(BrokerError):
         broker.connections.delete(name, expected=None)
-    assert broker.connections.delete(name, expected=None).dropped == 1
+    result = broker.connections.delete(name, expected=None)
+    assert [item.token_id for item in result.not_revoked] == [fingerprint("tok-1")]
+    assert (world.record(name).token, world.connections.get(name)) == (None, None)
 
 
 def test_invalid_stored_settings_can_be_deleted(world: World, broker: Broker, name: ConnectionName) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes import World
 from token_broker.core.connections import NetworkOptions
-from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.names import ConnectionName
 from token_broker.core.schedule import SWEEP_INTERVAL
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker
@@ -120,7 +120,7 @@ def test_ten_thousand_due_keys_are_queued_within_one_sweep(world: World) -> None
     broker = world.instance()
     for number in range(keys):
         name = ConnectionName("unidy", f"shop-{number}")
-        world.tokens.make_due(TokenKey(name, "users:read"), world.clock() + number * SWEEP_INTERVAL / keys)
+        world.change(name, "users:read", due_at=world.clock() + number * SWEEP_INTERVAL / keys)
     world.faults.every = lambda _name: world.clock.advance(trip_s / threads)
     started = world.clock()
     report = sweep(broker.context, scheduled_at=started, deadline=started + timedelta(seconds=45), threads=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.fakes import World, answering, failing_first, hanging, issuing, refusing, unreachable
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName
 from token_broker.errors import (
     ConnectionMisconfigured,
@@ -300,7 +302,8 @@ def test_two_logins_with_an_unknown_outcome_count_as_a_refusal(world: World, bro
 def test_logins_of_a_killed_process_are_counted(world: World, broker: Broker) -> None:
     """The login is counted before it is sent. After a crash its outcome is unknown."""
     name = unicommerce(world)
-    world.tokens.begin_login(name, "dead", "v1")
+    begun = replace(ConnectionHealth().login_begun("v1"), revision="dead")
+    assert world.health.save(name, ConnectionHealth(), begun) is None
     with pytest.raises(ProviderRefused):
         world.get_token(broker, name)
     assert len(world.provider) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -29,7 +30,7 @@ def test_a_purge_drops_and_revokes(world: World, broker: Broker, name: Connectio
     assert (result.dropped, result.revoked, result.not_revoked) == (1, (FIRST,), ())
     assert "token=tok-1" in world.revoker.bodies()[0]
     record = world.record(name)
-    assert (record.token, record.retired, record.refresh_token) == (None, (), None)
+    assert (record.token, record.refresh_token, world.retired(name)) == (None, None, [])
 
 
 def test_every_instance_stops_serving_a_purged_token_within_thirty_seconds(
@@ -90,7 +91,7 @@ def test_without_a_revocation_endpoint_the_result_says_so(world: World, broker: 
     result = purge(world, broker, name)
     assert reasons(result) == {FIRST: "not_supported"}
     assert result.not_revoked[0].expires_at == world.clock() + timedelta(hours=1)
-    assert world.record(name).retired == ()
+    assert world.retired(name) == []
 
 
 def test_tokens_are_dropped_before_they_are_revoked(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -118,13 +119,26 @@ def test_the_worker_retries_failed_revocations(world: World, broker: Broker, nam
     world.get_token(broker, name)
     world.revoker.to = answering(503)
     purge(world, broker, name)
-    assert world.record(name).due_at == world.clock() + timedelta(minutes=1)
+    assert world.retired(name)[0].due_at == world.clock() + timedelta(minutes=1)
     world.clock.advance(60)
-    world.renew(broker, name)
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.NOT_REVOKED]
+    assert world.retired(name)[0].due_at == world.clock() + timedelta(minutes=5)
     world.revoker.to = answering(200, {})
-    world.renew(broker, name)
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.REVOKED]
     assert len(world.revoker) == 3
-    assert world.record(name).retired == ()
+    assert world.retired(name) == []
+
+
+def test_the_sweep_queues_each_token_that_is_still_to_be_revoked(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    for scope in ("a", "b"):
+        world.get_token(broker, name, scope=scope)
+    world.revoker.to = answering(503)
+    purge(world, broker, name)
+    world.clock.advance(60)
+    broker.sweep(scheduled_at=world.clock(), deadline=world.clock() + timedelta(seconds=50))
+    assert {message.token_id for message in world.queue.take()} == {FIRST, SECOND}
 
 
 @pytest.mark.parametrize("is_gone", [False, True], ids=["connection", "deleted connection"])
@@ -135,17 +149,17 @@ def test_p8_the_worker_does_not_trust_the_revocation_address_in_a_tokens_item(
     world.get_token(broker, name)
     world.revoker.to = answering(503)
     purge(world, broker, name)
-    record = world.record(name)
-    assert record.revocation_settings is not None
-    changed = {**record.revocation_settings, "revocation_url": "https://elsewhere.example/revoke"}
-    world.tokens.change(record.key, revocation_settings=changed)
+    (item,) = world.retired(name)
+    assert item.settings is not None
+    changed = {**item.settings, "revocation_url": "https://elsewhere.example/revoke"}
+    world.tokens.put_retired(replace(item, settings=changed))
     if is_gone:
         world.connections.delete(name, expected=None)
     world.revoker.requests.clear()
     world.clock.advance(60)
-    world.renew(broker, name)
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.NOT_REVOKED]
     assert len(world.revoker) == 0
-    assert world.record(name).retired == ()
+    assert world.retired(name) == []
 
 
 def test_the_worker_revokes_for_a_deleted_connection(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -156,7 +170,7 @@ def test_the_worker_revokes_for_a_deleted_connection(world: World, broker: Broke
     world.revoker.to = answering(200, {})
     world.revoker.requests.clear()
     world.clock.advance(60)
-    assert world.renew(broker, name).outcome is RenewalOutcome.REVOKED
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.REVOKED]
     assert "token=tok-1" in world.revoker.bodies()[0]
 
 
@@ -171,7 +185,7 @@ def test_the_worker_revokes_at_the_endpoint_of_the_current_settings(
     purge(world, broker, name)
     world.revoker.to = answering(200, {})
     world.clock.advance(60)
-    assert world.renew(broker, name).outcome is RenewalOutcome.REVOKED
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.REVOKED]
 
 
 def test_the_worker_acquires_no_token_after_a_purge(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -190,10 +204,10 @@ def test_the_next_request_acquires_a_token_and_leaves_revocations_to_the_worker(
     world.revoker.to = answering(503)
     purge(world, broker, name)
     assert world.get_token(world.instance(), name).access_token == "tok-2"
-    assert [(item.token_id, item.revoke) for item in world.record(name).retired] == [(FIRST, True)]
+    assert [(item.token_id, item.revoke) for item in world.retired(name)] == [(FIRST, True)]
     world.revoker.to = answering(200, {})
-    world.renew(broker, name)
-    assert world.record(name).retired == ()
+    world.retry_revocations(broker, name)
+    assert world.retired(name) == []
     assert world.get_token(world.instance(), name).access_token == "tok-2"
 
 
@@ -205,7 +219,7 @@ def test_a_failed_revocation_stays_due_beside_a_new_token(world: World, broker: 
     world.revoker.to = answering(503)
     purge(world, broker, name)
     world.get_token(world.instance(), name)
-    due_at = world.record(name).due_at
+    due_at = world.retired(name)[0].due_at
     assert due_at is not None
     assert due_at <= world.clock() + timedelta(minutes=5)
 
@@ -216,9 +230,8 @@ def test_the_worker_revokes_for_a_suspended_connection(world: World, broker: Bro
     purge(world, broker, name)
     world.settings(name, suspended=True)
     assert world.renew(broker, name).outcome is RenewalOutcome.IDLE
-    assert world.record(name).due_at is not None
     world.revoker.to = answering(200, {})
-    assert world.renew(broker, name).outcome is RenewalOutcome.REVOKED
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.REVOKED]
 
 
 def test_a_purge_wins_over_a_running_acquisition(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -248,7 +261,7 @@ def test_the_token_of_a_purged_acquisition_is_left_to_the_worker_if_it_cannot_be
     world.provider.to = calling_back(lambda: purge(world, broker, name), issuing())
     with pytest.raises(BrokerError):
         world.get_token(broker, name)
-    assert [item.token_id for item in world.record(name).retired] == [FIRST]
+    assert [item.token_id for item in world.retired(name)] == [FIRST]
 
 
 def test_a_purge_of_an_unknown_connection_is_an_error(world: World, broker: Broker) -> None:
@@ -278,7 +291,7 @@ def test_a_token_with_a_broken_seal_is_reported_and_not_retried(
     world.get_token(broker, name)
     world.sealer.broken = True
     assert reasons(purge(world, broker, name)) == {FIRST: "unreadable"}
-    assert world.record(name).retired == ()
+    assert world.retired(name) == []
 
 
 def test_a_revocation_without_kms_is_reported_and_retried(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -286,7 +299,7 @@ def test_a_revocation_without_kms_is_reported_and_retried(world: World, broker: 
     world.sealer.denied = True
     result = purge(world, broker, name)
     assert (result.dropped, reasons(result)) == (1, {FIRST: "broker_unavailable"})
-    assert [item.token_id for item in world.record(name).retired] == [FIRST]
+    assert [item.token_id for item in world.retired(name)] == [FIRST]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +320,7 @@ def test_a_first_request_that_has_begun_does_not_survive_a_purge(
         else:
             other.connections.delete(name, expected=None)
 
-    world.faults.before("tokens.take_lease", suspend_or_delete)
+    world.faults.before("tokens.save", suspend_or_delete)
     with pytest.raises(error):
         world.get_token(broker, name)
     assert len(world.provider) == 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from tests.fakes import World, calling_back, issuing
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.errors import AcquisitionInProgress
 from token_broker.service import Broker
+from token_broker.service.renew import RenewalOutcome
 
 
 def test_a_token_that_the_next_lease_holder_may_get_too_is_not_revoked(
@@ -20,10 +19,7 @@ def test_a_token_that_the_next_lease_holder_may_get_too_is_not_revoked(
     def purge_and_take_lease() -> None:
         world.provider.to = issuing("same")
         broker.purge(name, None, deadline=world.clock())
-        now = world.clock()
-        world.tokens.take_lease(
-            world.record(name), "second", now=now, until=now + timedelta(seconds=17), mark_refresh=False
-        )
+        world.lease(name, "second")
 
     world.provider.to = calling_back(purge_and_take_lease, issuing("same"))
     with pytest.raises(AcquisitionInProgress):
@@ -31,8 +27,8 @@ def test_a_token_that_the_next_lease_holder_may_get_too_is_not_revoked(
     assert len(world.revoker) == 0
     world.clock.advance(20)
     assert world.get_token(broker, name).access_token == "same"
-    assert world.record(name).retired == ()
-    world.renew(broker, name)
+    assert world.retry_revocations(broker, name) == [RenewalOutcome.NOT_REVOKED]
+    assert world.retired(name) == []
     assert len(world.revoker) == 0
 
 

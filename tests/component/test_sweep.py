@@ -15,12 +15,10 @@ NAME = ConnectionName("oauth2", "many")
 INTERVAL = timedelta(seconds=60)
 
 
-def due_in(world: World, *seconds: float) -> list[TokenKey]:
-    """Keys that are due in so many seconds."""
-    keys = [TokenKey(NAME, f"scope-{number}") for number in range(len(seconds))]
-    for key, wait in zip(keys, seconds, strict=True):
-        world.tokens.make_due(key, world.clock() + timedelta(seconds=wait))
-    return keys
+def due_in(world: World, *seconds: float) -> None:
+    """Makes keys that are due in so many seconds."""
+    for number, wait in enumerate(seconds):
+        world.change(NAME, f"scope-{number}", due_at=world.clock() + timedelta(seconds=wait))
 
 
 def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
@@ -30,7 +28,7 @@ def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
 
 def delays(world: World) -> dict[str, float]:
     """The delay in seconds of each queued message, by scope."""
-    scopes = {record.key.scope_id: record.key.scope for record in world.tokens.records(NAME)}
+    scopes = {record.key.scope_id: record.key.scope for record in world.tokens.items(NAME).records}
     return {scopes[message.scope_id]: message.delay.total_seconds() for message in world.queue.messages}
 
 
@@ -67,7 +65,7 @@ def test_each_key_is_claimed_once(world: World, broker: Broker) -> None:
 
 def test_a_key_that_another_sweep_claims_is_left_to_it(world: World, broker: Broker) -> None:
     due_in(world, -1)
-    world.faults.before("tokens.claim_due", lambda: (world.clock.advance(0.01), run(world, world.instance())))
+    world.faults.before("due_index.claim", lambda: (world.clock.advance(0.01), run(world, world.instance())))
     assert run(world, broker) == SweepReport(due=1, queued=0, claimed_elsewhere=1, deferred=0)
     assert len(world.queue.messages) == 1
 
@@ -90,7 +88,7 @@ def test_messages_are_queued_in_batches_of_ten(world: World, broker: Broker) -> 
 
 def test_a_sweep_stops_before_its_deadline_and_reports_the_deferred_keys(world: World, broker: Broker) -> None:
     due_in(world, *[number / 100 for number in range(40)])
-    world.faults.every = lambda name: world.clock.advance(1) if name == "tokens.claim_due" else None
+    world.faults.every = lambda name: world.clock.advance(1) if name == "due_index.claim" else None
     report = run(world, broker, time=20)
     assert (report.due, report.queued, report.deferred) == (40, 20, 20)
     assert set(delays(world)) == {f"scope-{number}" for number in range(20)}
