@@ -1,4 +1,4 @@
-"""The chart of the two great days: requests at each endpoint and callers who waited or failed, minute by minute."""
+"""The chart of the two large days: requests per endpoint, and callers who waited or failed, minute by minute."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from tests.simulation.scenarios import Finding
 
 SHADES = {"503": "#d62728", "unreachable": "#ff7f0e", "hang": "#9467bd", "slow": "#bcbd22"}
 ROTATION = "#17becf"
-LINE, LIMIT, WAITED, FAILED = "#1f4e79", "#c00000", "#e69f00", "#c00000"
+LINE = "#1f4e79"
+LIMIT = "#c00000"
+WAITED = "#e69f00"
+FAILED = "#c00000"
 
 
 def draw(findings: Sequence[Finding], path: Path) -> None:
-    """A column for each day. An outage is shaded at the endpoint that it befalls, and over the callers of all."""
+    """Draws a column for each day. An outage is shaded at its endpoint and in the row of callers."""
     height = len(PROVIDERS) + 1
     figure, grid = plt.subplots(
         height, len(findings), figsize=(10 * len(findings), 2.2 * height), sharex=True, squeeze=False
@@ -52,7 +55,7 @@ def _requests(axis: Any, finding: Finding, provider: str) -> None:
     label = f"{provider}: {row.keys:,} keys, {row.requests:,} token requests, worst minute {row.worst_minute}, {limit}"
     axis.text(0.008, 0.9, label, transform=axis.transAxes, fontsize=9, va="top")
     axis.set_ylabel("requests / min", fontsize=8)
-    # Room above for the label.
+    # Leaves room for the label.
     axis.set_ylim(0, 1.45 * max(*counts, row.limit or 1))
     _shade(axis, finding, provider)
 
@@ -82,7 +85,8 @@ def _shade(axis: Any, finding: Finding, *providers: str) -> None:
                 trouble.start_s / HOUR, trouble.end_s / HOUR, color=SHADES[trouble.kind], alpha=0.3, linewidth=0
             )
     if plan.rotation is not None:
-        start_s, end_s = plan.rotation.start_s, plan.rotation.start_s + plan.rotation.length_s
+        start_s = plan.rotation.start_s
+        end_s = plan.rotation.start_s + plan.rotation.length_s
         axis.axvspan(start_s / HOUR, end_s / HOUR, color=ROTATION, alpha=0.3, linewidth=0)
 
 

@@ -1,4 +1,4 @@
-"""The same day over the real DynamoDB adapters, on moto within this process: it must take the same course."""
+"""The same day over the real DynamoDB adapters and moto. It must have the same result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from tests.simulation.day import Outcome, Plan, Rotation, Stores, in_memory, run
 from tests.simulation.population import HOUR, PROVIDERS, crowd
 from tests.simulation.scenarios import Line
 from tests.simulation.vendors import Trouble
+from token_broker.adapters.dynamodb.budgets import DynamoBudgets
 from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
+from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
 from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 
 TABLE_PROPERTIES = ("AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema")
 
 
 def plan(hours: float) -> Plan:
-    """A few keys of each provider with all that befalls them: an outage, a spell without answers, a rotation."""
+    """A few keys of each provider, an outage, a time without responses, and a rotation of secrets."""
     keys = [key for provider in PROVIDERS for key in crowd(provider, 3, within_s=120, every_s=300)]
     length_s = hours * HOUR
     troubles = (
@@ -33,7 +36,7 @@ def plan(hours: float) -> Plan:
 
 
 def compare(hours: float) -> list[Line]:
-    """Runs the day twice. The lines hold where both took the same course, to the millisecond."""
+    """Runs the day twice. The lines hold if both results are the same, to the millisecond."""
     day = plan(hours)
     expected = run(day, in_memory)
     with dynamodb() as stores:
@@ -44,7 +47,7 @@ def compare(hours: float) -> list[Line]:
     return [
         Line("requests to vendors, each at its moment", f"{requests:,}", found.exchanges == expected.exchanges),
         Line("calls, waits, failures and tokens of each key", f"{calls:,}", _courses(found) == _courses(expected)),
-        Line("what became of the renewals", f"{renewals:,}", found.renewals == expected.renewals),
+        Line("outcomes of the renewals", f"{renewals:,}", found.renewals == expected.renewals),
     ]
 
 
@@ -59,10 +62,20 @@ def dynamodb() -> Iterator[Stores]:
             properties = load_template()["Resources"][name]["Properties"]
             declared: dict[str, Any] = {part: properties[part] for part in TABLE_PROPERTIES if part in properties}
             client.create_table(TableName=name, **declared)
-        yield lambda: (
-            DynamoTokenStore(client, token_table="TokenTable", connection_table="ConnectionTable"),
-            DynamoConnectionStore(client, table="ConnectionTable"),
-        )
+        yield lambda: {
+            "connections": DynamoConnectionStore(client, table="ConnectionTable"),
+            "tokens": DynamoTokenStore(
+                client, token_table="TokenTable", connection_table="ConnectionTable", sleep=_no_sleep
+            ),
+            "health": DynamoHealthStore(client, token_table="TokenTable"),
+            "due_index": DynamoDueIndex(client, token_table="TokenTable"),
+            "budgets": DynamoBudgets(client, token_table="TokenTable"),
+        }
+
+
+def _no_sleep(_seconds: float) -> None:
+    """moto processes every key."""
+    raise AssertionError
 
 
 def _courses(outcome: Outcome) -> list[dict[str, Any]]:
