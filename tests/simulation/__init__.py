@@ -1,1 +1,1 @@
-"""A day of many keys on virtual time: the broker's own code, simulated vendors, and the lines that it must hold."""
+"""Simulates a day of many keys on virtual time: the broker's own code, simulated vendors, and limits to check."""

@@ -1,6 +1,6 @@
 """`python -m tests.simulation`: simulates the days, writes build/simulation/{chart.png,table.md,result.json}.
 
-The exit status is 0 where every line holds.
+The exit status is 0 if every limit holds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DYNAMODB_HOURS = 3.0
 def main() -> int:
     """Simulates, writes, prints."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--keys", type=int, default=FULL_SIZE, help="keys of the two great days")
+    parser.add_argument("--keys", type=int, default=FULL_SIZE, help="keys of the two large days")
     parser.add_argument("--processes", type=int, default=2, help="days simulated at once")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the folder that is written to")
     options = parser.parse_args()
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def draw_chart(findings: list[Finding], path: Path) -> None:
-    # Half a second of imports, which the simulated days in their processes need not pay.
+    # Imported here, because it takes half a second that the processes of the days do not need.
     from tests.simulation import chart
 
     chart.draw([finding for finding in findings if finding.outcome.plan.name in CHARTED][::-1], path)

@@ -1,4 +1,4 @@
-"""The chart of the two great days: requests at each endpoint and callers who waited or failed, minute by minute."""
+"""The chart of the two large days: requests per endpoint, and callers who waited or failed, minute by minute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINE, LIMIT, WAITED, FAILED = "#1f4e79", "#c00000", "#e69f00", "#c00000"
 
 
 def draw(findings: Sequence[Finding], path: Path) -> None:
-    """A column for each day. An outage is shaded at the endpoint that it befalls, and over the callers of all."""
+    """Draws a column for each day. An outage is shaded at its endpoint and in the row of callers."""
     height = len(PROVIDERS) + 1
     figure, grid = plt.subplots(
         height, len(findings), figsize=(10 * len(findings), 2.2 * height), sharex=True, squeeze=False
@@ -52,7 +52,7 @@ def _requests(axis: Any, finding: Finding, provider: str) -> None:
     label = f"{provider}: {row.keys:,} keys, {row.requests:,} token requests, worst minute {row.worst_minute}, {limit}"
     axis.text(0.008, 0.9, label, transform=axis.transAxes, fontsize=9, va="top")
     axis.set_ylabel("requests / min", fontsize=8)
-    # Room above for the label.
+    # Leaves room for the label.
     axis.set_ylim(0, 1.45 * max(*counts, row.limit or 1))
     _shade(axis, finding, provider)
 

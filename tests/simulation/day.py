@@ -1,4 +1,4 @@
-"""One simulated day: connections are PUT, callers come, the schedule sweeps, workers renew, vendors fail."""
+"""One simulated day: connections are PUT, callers get tokens, sweeps run, workers renew, vendors fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from token_broker.service.sweep import sweep
 START = datetime(2026, 11, 22, tzinfo=UTC)
 DAY_S = 86_400.0
 MINUTE_S = 60.0
-# EventBridge Scheduler calls somewhere within its minute.
+# EventBridge Scheduler calls at any time within its minute.
 SWEEP_AFTER_S = 3.0
 SWEEP_TIME = timedelta(seconds=45)
 INSTANCES = 4
@@ -41,16 +41,16 @@ Stores = Callable[[], tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Rotation:
-    """All secrets change, one after the other; the event of each change reaches the broker some minutes later."""
+    """All secrets change, one after the other. The event of each change comes `event_after_s` later."""
 
     start_s: float
     length_s: float
-    told_after_s: float = 120
+    event_after_s: float = 120
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a day is made of. The same plan takes the same course."""
+    """A day to simulate. The same plan always has the same result."""
 
     name: str
     keys: Sequence[Key]
@@ -71,11 +71,11 @@ class Wait:
 
 @dataclass
 class Failed:
-    """A call that brought no token. `ends_s`: until when the key's token lives, as of then."""
+    """A call without a token. `expires_s`: when the key's token expires, as known then."""
 
     at_s: float
     code: str
-    ends_s: float | None
+    expires_s: float | None
 
 
 @dataclass
@@ -84,12 +84,12 @@ class Token:
 
     issued_s: float
     stored_s: float
-    ends_s: float
+    expires_s: float
 
 
 @dataclass
 class Course:
-    """What became of one key. `first_s`: when its first caller had a token; waits and failures are of later callers."""
+    """The day of one key. `first_s`: when its first caller got a token. `waits` and `failures` are of later callers."""
 
     key: Key
     calls: int = 0
@@ -99,20 +99,20 @@ class Course:
     waits: list[Wait] = field(default_factory=list)
     failures: list[Failed] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
-    asked_s: list[float] = field(default_factory=list)
+    called_s: list[float] = field(default_factory=list)
 
     @property
     def is_warm(self) -> bool:
         return self.key.keep_warm != "never"
 
-    def ends_s(self, at_s: float) -> float | None:
-        """Until when the token lives that was stored last before a moment."""
-        return next((token.ends_s for token in reversed(self.tokens) if token.stored_s <= at_s), None)
+    def expires_s(self, at_s: float) -> float | None:
+        """When the token expires that was stored last before a moment."""
+        return next((token.expires_s for token in reversed(self.tokens) if token.stored_s <= at_s), None)
 
 
 @dataclass
 class Outcome:
-    """What a day brought. `broken`: tokens handed out that had ended, or that the vendor did not take."""
+    """The result of a day. `broken`: tokens returned that had expired or that the vendor did not accept."""
 
     plan: Plan
     courses: list[Course]
@@ -128,13 +128,13 @@ class Outcome:
 
 
 def in_memory() -> tuple[Any, Any]:
-    """The stores that hold the same contract as DynamoDB's."""
+    """Stores in memory. They pass the same contract as DynamoDB's."""
     connections = InMemoryConnectionStore()
     return InMemoryTokenStore(connections), connections
 
 
 def run(plan: Plan, stores: Stores = in_memory) -> Outcome:
-    """The day's course from beginning to end."""
+    """Simulates a day."""
     gc.collect()
     gc.freeze()
     try:
@@ -158,9 +158,9 @@ class _Day:
             "catalogue": load_catalogue(),
             "clock": self.loop,
             "sleep": self.loop.sleep,
-            "tokens": _Watched(tokens, self.loop, self.courses),
+            "tokens": _RecordingStore(tokens, self.loop, self.courses),
             "connections": connections,
-            "vault": self.secrets,
+            "secrets": self.secrets,
             "sealer": FakeSealer(),
             "queue": self.queue,
             "send": self.vendors.send,
@@ -168,9 +168,9 @@ class _Day:
         }
         self.idle = [self._instance() for _ in range(INSTANCES)]
         self.instances = INSTANCES
-        # A renewal needs no memory, so one stands for all environments of the worker.
-        self.backstage = self._instance()
-        self.queue.broker = lambda: self.backstage
+        # A renewal needs no memory, so one broker plays all environments of the worker.
+        self.worker = self._instance()
+        self.queue.broker = lambda: self.worker
         self.caller = Caller.from_event(CALLER)
         self.broken = 0
         self.deferred = 0
@@ -179,7 +179,7 @@ class _Day:
         started, end = time.process_time(), START + timedelta(seconds=self.plan.length_s)
         for key in self.plan.keys:
             self.loop.after(key.starts_s, partial(self._put, key))
-            self._plan_call(key, key.asked_from_s)
+            self._plan_call(key, key.calls_from_s)
         if self.plan.sweeps:
             self.loop.after(SWEEP_AFTER_S, self._sweep)
         if self.plan.rotation is not None:
@@ -204,13 +204,13 @@ class _Day:
 
     def _put(self, key: Key) -> None:
         self.secrets.put(key.name, key.secret(1))
-        self.backstage.connections.put(key.name, key.settings, expected=None, absent=True)
+        self.worker.connections.put(key.name, key.settings, expected=None, absent=True)
 
     def _sweep(self) -> None:
         self.loop.after(MINUTE_S, self._sweep)
         now = self.loop()
-        # One batch at a time: claims take no time here, and their order is to be the same in every run.
-        report = sweep(self.backstage.context, scheduled_at=now, deadline=now + SWEEP_TIME, threads=1)
+        # One batch at a time: claims take no time here, and their order must be the same in every run.
+        report = sweep(self.worker.context, scheduled_at=now, deadline=now + SWEEP_TIME, threads=1)
         self.deferred += report.deferred
 
     def _plan_rotation(self, rotation: Rotation) -> None:
@@ -218,7 +218,7 @@ class _Day:
         for number, key in enumerate(self.plan.keys):
             at_s = rotation.start_s + step_s * number
             self.loop.after(at_s, partial(self._rotate, key))
-            self.loop.after(at_s + rotation.told_after_s, partial(self.backstage.secret_changed, key.name))
+            self.loop.after(at_s + rotation.event_after_s, partial(self.worker.secret_changed, key.name))
 
     def _rotate(self, key: Key) -> None:
         self.vendors.rotate(key, 2)
@@ -230,23 +230,23 @@ class _Day:
         self.loop.after(from_s + gap, partial(self._call, key))
 
     def _call(self, key: Key) -> None:
-        """One caller: served by an instance that is free, or a new one, as Lambda does it."""
+        """One caller. An idle instance serves it, or a new one, as in Lambda."""
         self._plan_call(key)
         course, began_s = self.courses[key.name], self.loop.seconds
         course.calls += 1
         if not course.is_warm:
-            course.asked_s.append(began_s)
+            course.called_s.append(began_s)
         if not self.idle:
             self.idle.append(self._instance())
             self.instances += 1
         instance = self.idle.pop(self.random.randrange(len(self.idle)))
         try:
-            self._hand_out(instance, key)
+            self._get_token(instance, key)
         except BrokerError as error:
             if course.first_s is None:
                 course.failed_before += 1
             else:
-                course.failures.append(Failed(began_s, error.code, course.ends_s(began_s)))
+                course.failures.append(Failed(began_s, error.code, course.expires_s(began_s)))
             return
         finally:
             self.idle.append(instance)
@@ -256,16 +256,16 @@ class _Day:
         elif ended_s > began_s >= course.first_s:
             course.waits.append(Wait(began_s, ended_s - began_s))
 
-    def _hand_out(self, instance: Broker, key: Key) -> None:
-        ask = TokenRequest(self.caller, key.name, self.loop() + REQUEST_TIME, min_ttl=key.min_ttl)
-        handout = instance.get_token(ask)
+    def _get_token(self, instance: Broker, key: Key) -> None:
+        request = TokenRequest(self.caller, key.name, self.loop() + REQUEST_TIME, min_ttl=key.min_ttl)
+        response = instance.get_token(request)
         now = self.loop()
-        if handout.token.expires_at <= now or not self.vendors.takes(key.name, handout.access_token):
+        if response.token.expires_at <= now or not self.vendors.accepts(key.name, response.access_token):
             self.broken += 1
 
 
-class _Watched:
-    """A token store, and what was committed to it."""
+class _RecordingStore:
+    """A token store that records each committed token."""
 
     def __init__(self, inner: Any, loop: Loop, courses: dict[ConnectionName, Course]) -> None:
         self._inner = inner
@@ -276,9 +276,9 @@ class _Watched:
         return getattr(self._inner, name)
 
     def commit(self, key: TokenKey, owner: str, commit: Commit) -> Any:
-        stands = self._inner.commit(key, owner, commit)
-        if stands is None:
+        current = self._inner.commit(key, owner, commit)
+        if current is None:
             token = commit.token
-            issued_s, ends_s = ((moment - START).total_seconds() for moment in (token.issued_at, token.expires_at))
-            self._courses[key.name].tokens.append(Token(issued_s, self._loop.seconds, ends_s))
-        return stands
+            issued_s, expires_s = ((moment - START).total_seconds() for moment in (token.issued_at, token.expires_at))
+            self._courses[key.name].tokens.append(Token(issued_s, self._loop.seconds, expires_s))
+        return current

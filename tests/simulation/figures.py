@@ -1,4 +1,4 @@
-"""What a day's course amounts to: the least requests, the worst minute, what failed in an outage."""
+"""Figures of a simulated day: the least requests, the worst minute, what failed in an outage."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from tests.simulation.day import MINUTE_S, Course, Failed, Outcome
 from tests.simulation.population import PROVIDERS, window_s
 from tests.simulation.vendors import Exchange, Trouble
 
-# The jitter may shorten a window by a fifth (design §5.6), so no renewal can be later than this part of it.
+# The jitter shortens a window by up to a fifth. So a renewal comes at most this part of the window early.
 LATEST = 0.8
-# After an outage its callers are looked at for so long: as long as the longest rest, three times.
+# Failures are counted until this long after an outage: three times the longest cooldown of an outage.
 AFTERMATH_S = 900.0
 
 
 def least_requests(course: Course, length_s: float) -> int:
-    """The fewest token requests with which the key could have been kept as promised.
+    """The fewest token requests that keep the promises for this key.
 
-    A key that is kept warm needs its first token, and a next one whenever the window of the last has all but closed:
-    each as late as the greatest jitter would allow. This is less than the broker can reach, for its jitters are spread.
-    A key that is not kept warm needs one for each caller who meets no token that lives long enough.
+    A key that is kept warm needs a first token, and a new one as late as the largest jitter allows. The broker needs
+    more, because its jitter differs per key. A key that is not kept warm needs one for each caller who finds no token
+    that lives long enough.
     """
     key = course.key
     if not course.is_warm:
-        requests, ends_s = 0, -math.inf
-        for asked_s in course.asked_s:
-            if ends_s - asked_s < key.min_ttl_s:
-                requests, ends_s = requests + 1, asked_s + key.life_s
+        requests = 0
+        expires_s = -math.inf
+        for called_s in course.called_s:
+            if expires_s - called_s < key.min_ttl_s:
+                requests, expires_s = requests + 1, called_s + key.lifetime_s
         return requests
     if not course.tokens:
         return 0
-    longest_s = key.life_s - LATEST * window_s(key.name.provider, key.life_s)
+    longest_s = key.lifetime_s - LATEST * window_s(key.name.provider, key.lifetime_s)
     return 1 + int((length_s - course.tokens[0].issued_s) / longest_s)
 
 
@@ -52,19 +53,21 @@ def worst_minute(exchanges: Sequence[Exchange]) -> int:
     return worst
 
 
-def ended_unrenewed(course: Course, length_s: float) -> list[float]:
-    """When tokens of a key that is kept warm ended without a successor."""
+def expired_unrenewed(course: Course, length_s: float) -> list[float]:
+    """When tokens of a key that is kept warm expired without a new one."""
     if not course.is_warm or not course.tokens:
         return []
     stored = [token.stored_s for token in course.tokens[1:]] + [length_s]
-    return [token.ends_s for token, next_s in zip(course.tokens, stored, strict=True) if token.ends_s < next_s]
+    return [token.expires_s for token, next_s in zip(course.tokens, stored, strict=True) if token.expires_s < next_s]
 
 
 @dataclass(frozen=True)
 class Outage:
-    """What an outage did. `protected`: keys whose token was valid at its start for longer than it lasted;
-    `broken_promises`: calls on them that failed. Requests are per key and minute of the outage, but for
-    `worst_minute_of_a_key`. `elsewhere`: callers of other providers that waited or failed meanwhile."""
+    """The effects of an outage. `protected`: keys whose token was valid for longer than the outage lasted.
+
+    `broken_promises`: failed calls on protected keys. Requests are per key and minute of the outage, except
+    `worst_minute_of_a_key`. `waited_elsewhere`, `failed_elsewhere`: callers of other providers meanwhile.
+    """
 
     trouble: Trouble
     keys: int
@@ -88,7 +91,7 @@ def outages(outcome: Outcome) -> Iterator[Outage]:
 def _outage(outcome: Outcome, trouble: Trouble) -> Outage:
     start, end, provider = trouble.start_s, trouble.end_s, trouble.provider
     own = [course for course in outcome.courses if course.key.name.provider == provider and course.tokens]
-    protected = [course for course in own if (course.ends_s(start) or 0) - start > trouble.length_s]
+    protected = [course for course in own if (course.expires_s(start) or 0) - start > trouble.length_s]
     broken = tuple(
         (str(course.key.name), failed)
         for course in protected
@@ -115,12 +118,12 @@ def _outage(outcome: Outcome, trouble: Trouble) -> Outage:
 
 
 def between(exchanges: Sequence[Exchange], start_s: float, end_s: float) -> Sequence[Exchange]:
-    """They are in the order of their times."""
+    """The exchanges between two moments. `exchanges` are sorted by time."""
     return exchanges[bisect_left(exchanges, (start_s,)) : bisect_left(exchanges, (end_s,))]
 
 
 def per_minute(moments: Iterable[float], length_s: float) -> list[int]:
-    """How many fell into each minute."""
+    """How many moments fall into each minute."""
     counts = Counter(int(moment // MINUTE_S) for moment in moments)
     return [counts[minute] for minute in range(math.ceil(length_s / MINUTE_S))]
 
@@ -131,7 +134,7 @@ def _worst(moments: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Row:
-    """One provider's day. Callers who waited are those of keys that are kept warm, after each key's first."""
+    """One provider's day. `waited`: callers of keys that are kept warm, after each key's first caller."""
 
     provider: str
     keys: int
@@ -143,11 +146,11 @@ class Row:
     by_lifetimes: int
     worst_minute: int
     limit: int | None
-    ended_unrenewed: int
+    expired_unrenewed: int
 
 
 def rows(outcome: Outcome, limits: dict[str, int | None]) -> list[Row]:
-    """The providers that the day had, and all of them together."""
+    """A row for each provider that the day had."""
     found = [_row(outcome, provider, limits[provider]) for provider in PROVIDERS]
     return [row for row in found if row.keys]
 
@@ -165,9 +168,9 @@ def _row(outcome: Outcome, provider: str, limit: int | None) -> Row:
         requests=token_requests(outcome, provider),
         least=sum(least_requests(course, length_s) for course in own),
         by_lifetimes=sum(
-            1 + int((length_s - course.tokens[0].issued_s) / course.key.life_s) for course in own if course.tokens
+            1 + int((length_s - course.tokens[0].issued_s) / course.key.lifetime_s) for course in own if course.tokens
         ),
         worst_minute=worst_minute(outcome.exchanges[provider]),
         limit=limit,
-        ended_unrenewed=sum(len(ended_unrenewed(course, length_s)) for course in own),
+        expired_unrenewed=sum(len(expired_unrenewed(course, length_s)) for course in own),
     )

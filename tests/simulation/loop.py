@@ -1,4 +1,4 @@
-"""Virtual time: events in one order. Many actions may be under way, each asleep in a thread of its own but one."""
+"""Virtual time: events in one order. Many actions can sleep, each in its own thread, while one runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Action = Callable[[], object]
 
 
 class _Ended(BaseException):
-    """The loop is over: whoever still sleeps is unwound. No Exception, or some handler would take it for an error."""
+    """The loop has ended. Raised in sleeping actions. Not an Exception, which a handler could catch as an error."""
 
 
 class _Turn:
-    """Where one thread waits until it may go on. (A lock, because a semaphore costs ten times as much.)"""
+    """Lets one thread wait until it may go on. A lock costs a tenth of a semaphore."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,14 +30,17 @@ class _Turn:
 
 
 class Loop:
-    """Call it for the time. Exactly one thread runs at any moment: it drives the events until an action sleeps, and
-    another goes on with them meanwhile. So an action that never sleeps costs no switch of threads."""
+    """Call it for the time. One thread runs at a time.
+
+    It runs the events until an action sleeps. Then another thread goes on with the events. So an action that never
+    sleeps needs no switch of threads.
+    """
 
     def __init__(self, start: datetime) -> None:
         self.start = start
         self._now = start
         self._order = count()
-        # What is to be done at a moment: an action, or a sleeper to be woken.
+        # What to do at a moment: run an action, or wake a sleeping thread.
         self._events: list[tuple[datetime, int, Action | _Turn]] = []
         self._idle: list[_Turn] = []
         self._asleep: set[_Turn] = set()
@@ -51,19 +54,19 @@ class Loop:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return (self._now - self.start).total_seconds()
 
     def at(self, moment: datetime, action: Action) -> None:
-        """Plans an action; what is planned for the same moment keeps its order."""
+        """Plans an action. Actions of the same moment run in the order of planning."""
         heapq.heappush(self._events, (moment, next(self._order), action))
 
     def after(self, seconds: float, action: Action) -> None:
-        """Plans an action for `seconds` from now, in whole milliseconds, as the table keeps time."""
+        """Plans an action for `seconds` from now, in whole milliseconds, as the table stores them."""
         self.at(self._now + timedelta(milliseconds=round(seconds * 1000)), action)
 
     def sleep(self, seconds: float) -> None:
-        """For actions: what comes before happens first."""
+        """For actions: sleeps, and lets earlier events happen."""
         moment = self._now + timedelta(milliseconds=round(seconds * 1000))
         if moment <= self._until and (not self._events or moment < self._events[0][0]):
             self._now = moment
@@ -71,16 +74,16 @@ class Loop:
         turn = _Turn()
         heapq.heappush(self._events, (moment, next(self._order), turn))
         self._asleep.add(turn)
-        self._hand_over()
+        self._pass_on()
         turn.wait()
         self._asleep.discard(turn)
         if self._over.is_set():
             raise _Ended
 
     def run(self, until: datetime) -> None:
-        """All that is planned up to a moment, and what comes of it; then it is over. Raises what an action raised."""
+        """Runs all events up to a moment, then ends. Raises what an action raised."""
         self._until = until
-        self._hand_over()
+        self._pass_on()
         self._over.wait()
         for turn in (*self._asleep, *self._idle):
             turn.give()
@@ -89,8 +92,8 @@ class Loop:
         if self._error is not None:
             raise self._error
 
-    def _hand_over(self) -> None:
-        """Another thread drives from here on."""
+    def _pass_on(self) -> None:
+        """Lets another thread run the events."""
         if self._idle:
             self._idle.pop().give()
             return

@@ -1,4 +1,4 @@
-"""The same day over the real DynamoDB adapters, on moto within this process: it must take the same course."""
+"""The same day over the real DynamoDB adapters and moto. It must have the same result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE_PROPERTIES = ("AttributeDefinitions", "BillingMode", "GlobalSecondaryIndex
 
 
 def plan(hours: float) -> Plan:
-    """A few keys of each provider with all that befalls them: an outage, a spell without answers, a rotation."""
+    """A few keys of each provider, an outage, a time without responses, and a rotation of secrets."""
     keys = [key for provider in PROVIDERS for key in crowd(provider, 3, within_s=120, every_s=300)]
     length_s = hours * HOUR
     troubles = (
@@ -33,7 +33,7 @@ def plan(hours: float) -> Plan:
 
 
 def compare(hours: float) -> list[Line]:
-    """Runs the day twice. The lines hold where both took the same course, to the millisecond."""
+    """Runs the day twice. The lines hold if both results are the same, to the millisecond."""
     day = plan(hours)
     expected = run(day, in_memory)
     with dynamodb() as stores:
@@ -44,7 +44,7 @@ def compare(hours: float) -> list[Line]:
     return [
         Line("requests to vendors, each at its moment", f"{requests:,}", found.exchanges == expected.exchanges),
         Line("calls, waits, failures and tokens of each key", f"{calls:,}", _courses(found) == _courses(expected)),
-        Line("what became of the renewals", f"{renewals:,}", found.renewals == expected.renewals),
+        Line("outcomes of the renewals", f"{renewals:,}", found.renewals == expected.renewals),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the simulated days came to, as a table for people and as JSON."""
+"""The results of the simulated days, as a Markdown table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.simulation.figures import Outage, Row
 from tests.simulation.scenarios import Finding, Line, worst_gaps
 
 HOW_TO_READ = """\
-Times are virtual; the broker's own code runs over stores in memory, which hold the same contract as DynamoDB's.
+Times are virtual. The broker's own code runs over stores in memory, which pass the same contract as DynamoDB's.
 
 - **waited, failed**: calls after their key's first token, on keys that are kept warm (waited) and on all (failed). A
-  call waits if it does not return at once: it asks the vendor itself, or awaits who does.
-- **least**: the fewest token requests with which the day's promises could be kept. For a key that is kept warm: one for
-  its first token, and one more whenever the window for renewing has all but closed, each as late as the greatest jitter
-  (a fifth of the window) would allow. The broker spreads its jitters, so it must lie above. For `keep_warm: never`: one
-  for each caller who meets no token that lives as long as he asks for.
-- **by lifetimes**: the same without windows, each token used to its end. Then somebody waits at each end.
+  call waits if it does not return at once: it asks the vendor itself, or waits for another that does.
+- **least**: the fewest token requests that keep the day's promises. For a key that is kept warm: one for its first
+  token, and one for each renewal, as late as the largest jitter (a fifth of the window) allows. The broker needs more,
+  because its jitter differs per key. For `keep_warm: never`: one for each caller who finds no token that lives long
+  enough.
+- **by lifetimes**: the same without windows, with each token used until it expires. Then somebody waits each time.
 - **worst minute**: requests of any kind to the provider's endpoint within any 60 s.
-- **ended**: tokens of keys that are kept warm which ended before their successor was stored."""
+- **expired**: tokens of keys that are kept warm that expired before a new one was stored."""
 
 
 def table(findings: Sequence[Finding], dynamodb: Sequence[Line]) -> str:
-    """All of it as Markdown."""
+    """The whole report as Markdown."""
     parts = ["# The simulated days", HOW_TO_READ]
     for finding in findings:
         outcome = finding.outcome
@@ -42,7 +42,7 @@ def table(findings: Sequence[Finding], dynamodb: Sequence[Line]) -> str:
 
 
 def document(findings: Sequence[Finding], dynamodb: Sequence[Line]) -> dict[str, Any]:
-    """The same as JSON has it, with what a search for a cause starts from."""
+    """The report as JSON, with more figures to find a cause."""
     return {
         "holds": holds(findings, dynamodb),
         "days": {
@@ -57,7 +57,7 @@ def document(findings: Sequence[Finding], dynamodb: Sequence[Line]) -> dict[str,
                 "keys_deferred": finding.outcome.deferred,
                 "longest_wait_for_a_worker_s": round(finding.outcome.longest_queue_s, 1),
                 "instances": finding.outcome.instances,
-                "first_tokens_that_ended_unrenewed": worst_gaps(finding.outcome),
+                "first_tokens_that_expired_unrenewed": worst_gaps(finding.outcome),
                 "lines": [asdict(line) for line in finding.lines],
             }
             for finding in findings
@@ -91,7 +91,7 @@ def _rows(rows: Sequence[Row]) -> str:
         "by lifetimes",
         "worst minute",
         "limit",
-        "ended",
+        "expired",
     )
     body = [
         (
@@ -106,7 +106,7 @@ def _rows(rows: Sequence[Row]) -> str:
             row.by_lifetimes,
             row.worst_minute,
             "none" if row.limit is None else row.limit,
-            row.ended_unrenewed,
+            row.expired_unrenewed,
         )
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""The days that are simulated, and the lines that each must hold."""
+"""The days to simulate, and the limits that each must hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.simulation.day import DAY_S, Outcome, Plan, Rotation, Stores, in_memory, run
-from tests.simulation.figures import Outage, Row, ended_unrenewed, outages, rows
+from tests.simulation.figures import Outage, Row, expired_unrenewed, outages, rows
 from tests.simulation.population import HOUR, PROVIDERS, crowd, population
 from tests.simulation.vendors import Trouble
 from token_broker.catalogue import load_catalogue
@@ -15,15 +15,15 @@ FULL_SIZE = 10_000
 OUTAGE_S = 600.0
 SLOW_SPELL_S = 1800.0
 KINDS = ("503", "unreachable", "hang")
-MOST_OVER_LEAST = 1.1
-MOST_PER_KEY_AND_MINUTE = 2.0
-# Commerce Layer's connections that share one address, and how long half its limit takes to serve them all once.
+MAX_OVER_LEAST = 1.1
+MAX_PER_KEY_AND_MINUTE = 2.0
+# Commerce Layer's connections that share one address.
 AT_ONE_ADDRESS = 200
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line that a day must hold: what was measured, in words, and whether that is within it."""
+    """One limit of a day: what was measured, in words, and whether it holds."""
 
     name: str
     measured: str
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Finding:
-    """A day with all that is told of it."""
+    """A simulated day with its figures and limits."""
 
     title: str
     outcome: Outcome
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A day to simulate. `judge` gives its lines, beside those that every day must hold."""
+    """A day to simulate. `judge` gives its limits, besides those of every day."""
 
     title: str
     plan: Plan
@@ -58,7 +58,7 @@ class Scenario:
 
 
 def scenarios(size: int) -> dict[str, Scenario]:
-    """All of them by name, the longest first. `size`: keys of the two great days; with fewer, some days are shorter."""
+    """All days by name, the longest first. `size`: keys of the two large days. With fewer, some days are shorter."""
     shorter = 1 if size >= FULL_SIZE else 3
     return {
         "faults": Scenario(
@@ -95,7 +95,7 @@ def scenarios(size: int) -> dict[str, Scenario]:
 
 
 def simulate(name: str, size: int) -> Finding:
-    """One of them, for a process of its own."""
+    """Simulates one day, in a process of its own."""
     return scenarios(size)[name].simulate()
 
 
@@ -112,13 +112,15 @@ def _troubles() -> tuple[Trouble, ...]:
 
 
 def _always(outcome: Outcome, found: list[Row]) -> Iterator[Line]:
-    yield Line("every token handed out was alive, and its vendor took it", f"{outcome.broken} not", outcome.broken == 0)
+    yield Line(
+        "every token returned was valid, and its vendor accepted it", f"{outcome.broken} not", outcome.broken == 0
+    )
     for row in found:
         if row.limit is not None:
             measured = f"{row.worst_minute} of {row.limit}"
             yield Line(f"{row.provider}: requests in the worst minute", measured, row.worst_minute <= row.limit)
     yield Line("no vendor answered 429", f"{outcome.rate_limited} times", outcome.rate_limited == 0)
-    yield Line("no message died", f"{outcome.dead_letters}", outcome.dead_letters == 0)
+    yield Line("no message reached the dead-letter queue", f"{outcome.dead_letters}", outcome.dead_letters == 0)
 
 
 def _steady(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterator[Line]:
@@ -132,7 +134,7 @@ def _steady(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterator[Lin
     for row in [*found, _total(found)]:
         ratio = row.requests / row.least
         measured = f"{row.requests:,} / {row.least:,} = {ratio:.3f}"
-        yield Line(f"{row.provider}: token requests over the least", measured, ratio <= MOST_OVER_LEAST)
+        yield Line(f"{row.provider}: token requests over the least", measured, ratio <= MAX_OVER_LEAST)
 
 
 def _no_waits(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterator[Line]:
@@ -140,19 +142,19 @@ def _no_waits(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterator[L
     calls = sum(row.calls for row in found)
     yield Line("callers who waited after each key's first", f"{waited} of {calls:,}", waited == 0)
     yield Line("callers who failed after each key's first", f"{failed} of {calls:,}", failed == 0)
-    ended = sum(row.ended_unrenewed for row in found)
-    yield Line("tokens that ended unrenewed", str(ended), ended == 0)
-    yield Line("keys that were asked for and never served", str(_unserved(outcome)), _unserved(outcome) == 0)
+    expired = sum(row.expired_unrenewed for row in found)
+    yield Line("tokens that expired unrenewed", str(expired), expired == 0)
+    yield Line("keys with callers and without a token", str(_unserved(outcome)), _unserved(outcome) == 0)
 
 
-def _faults(outcome: Outcome, _: list[Row], seen: list[Outage]) -> Iterator[Line]:
-    for outage in seen:
+def _faults(outcome: Outcome, _: list[Row], found: list[Outage]) -> Iterator[Line]:
+    for outage in found:
         name = f"{outage.trouble.provider} {outage.trouble.kind}"
         broken = len(outage.broken_promises)
         measured = f"{broken} on {outage.protected:,} such keys"
-        yield Line(f"{name}: failed calls on keys whose token outlived the outage", measured, broken == 0)
+        yield Line(f"{name}: failed calls on keys whose token was valid for longer", measured, broken == 0)
         measured = f"{outage.requests_per_key:.2f}, busiest key {outage.busiest_key:.2f}"
-        holds = outage.busiest_key < MOST_PER_KEY_AND_MINUTE
+        holds = outage.busiest_key < MAX_PER_KEY_AND_MINUTE
         yield Line(f"{name}: requests per key and minute of the outage", measured, holds)
         failed = outage.failed_elsewhere
         yield Line(f"{name}: callers of the other providers who failed", str(failed), failed == 0)
@@ -169,7 +171,7 @@ def _one_address(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterato
     yield from _no_waits(outcome, found, _)
     (row,) = found
     last_s = max(course.first_s or outcome.plan.length_s for course in outcome.courses)
-    # Half the published limit is the broker's, and two thirds of that the workers', who fetch what nobody asks for.
+    # The broker uses half the published limit, and the workers two thirds of that.
     least_s = 60 * AT_ONE_ADDRESS / ((row.limit or 1) // 2 * 2 // 3)
     measured = f"after {last_s / 60:.1f} min; the budget alone takes {least_s / 60:.1f}"
     yield Line("every key had its first token", measured, last_s <= 2 * least_s)
@@ -187,7 +189,9 @@ def _total(found: list[Row]) -> Row:
 
 
 def worst_gaps(outcome: Outcome, most: int = 10) -> list[tuple[str, float]]:
-    """Keys whose token ended without a successor, and when; for whoever looks for a cause."""
+    """Keys whose token expired without a new one, and when. They help to find a cause."""
     length_s = outcome.plan.length_s
-    found = [(str(course.key.name), ended) for course in outcome.courses for ended in ended_unrenewed(course, length_s)]
+    found = [
+        (str(course.key.name), expired) for course in outcome.courses for expired in expired_unrenewed(course, length_s)
+    ]
     return sorted(found, key=lambda item: item[1])[:most]

@@ -1,4 +1,4 @@
-"""The simulated days hold their lines: small ones in each run, with 10,000 keys under SOAK=1 (`make soak`)."""
+"""The simulated days hold their limits: small days in each run, 10,000 keys with SOAK=1 (`make soak`)."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ DYNAMODB_HOURS = 3.0 if SOAK else 0.5
 
 
 def over(finding: Finding) -> list[Line]:
-    """The lines that do not hold."""
+    """The limits that do not hold."""
     return [line for line in finding.lines if not line.holds]
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", list(scenarios(SIZE)))
-def test_a_simulated_day_holds_its_lines(name: str) -> None:
+def test_a_simulated_day_holds_its_limits(name: str) -> None:
     finding = scenarios(SIZE)[name].simulate()
     assert finding.lines
     assert over(finding) == []
 
 
 @pytest.mark.soak
-def test_a_day_takes_the_same_course_over_dynamodb() -> None:
+def test_a_day_has_the_same_result_over_dynamodb() -> None:
     lines = over_dynamodb.compare(DYNAMODB_HOURS)
     assert [line for line in lines if not line.holds] == []
 
 
-def test_a_plan_takes_the_same_course_each_time() -> None:
+def test_a_plan_has_the_same_result_each_time() -> None:
     plan = Plan("twice", population(30), length_s=HOUR, rotation=Rotation(HOUR / 2, 60))
     first, second = run(plan), run(plan)
     assert first.courses == second.courses
@@ -48,29 +48,29 @@ def test_a_plan_takes_the_same_course_each_time() -> None:
     assert run(replace(plan, seed=2)).exchanges != first.exchanges
 
 
-def test_a_day_without_renewals_is_told_from_a_steady_one() -> None:
-    """Seldom read and never swept: tokens end, callers wait, and the lines say so."""
+def test_a_day_without_renewals_breaks_its_limits() -> None:
+    """Keys with few callers are never swept: tokens expire, callers wait, and the limits show it."""
     scenario = scenarios(50)["steady"]
     finding = replace(scenario, plan=replace(scenario.plan, length_s=3 * HOUR, sweeps=False)).simulate()
     names = {line.name for line in over(finding)}
-    assert {"callers who waited after each key's first", "tokens that ended unrenewed"} <= names
+    assert {"callers who waited after each key's first", "tokens that expired unrenewed"} <= names
 
 
-def test_a_call_that_fails_on_a_key_whose_token_outlived_the_outage_is_found() -> None:
-    """A token that lives on past the outage is kept; where it was dropped, its caller's failure counts."""
+def test_a_failed_call_on_a_key_with_a_valid_token_is_found() -> None:
+    """A token that is valid for longer than the outage must be served all the time."""
     outage = Trouble("unidy", "503", HOUR, 600)
     keys = crowd("unidy", 5, within_s=60, every_s=60)
     scenario = scenarios(50)["faults"]
     scenario = replace(scenario, plan=Plan("outage", keys, 2 * HOUR, (outage,)))
     finding = scenario.simulate()
-    assert [seen.protected for seen in finding.outages] == [5]
+    assert [outage.protected for outage in finding.outages] == [5]
     assert over(finding) == []
     finding.outcome.courses[0].failures.append(Failed(HOUR + 60, "provider_unavailable", None))
-    (seen,) = outages(finding.outcome)
-    assert [name for name, _ in seen.broken_promises] == ["unidy/c-0"]
+    (found,) = outages(finding.outcome)
+    assert [name for name, _ in found.broken_promises] == ["unidy/c-0"]
 
 
-def test_the_report_tells_each_day_and_each_line(tmp_path: Path) -> None:
+def test_the_report_shows_each_day_and_each_limit(tmp_path: Path) -> None:
     plans = scenarios(20)
     findings = [
         replace(plans[name], plan=replace(plans[name].plan, length_s=2.5 * HOUR)).simulate()

@@ -1,4 +1,4 @@
-"""The five vendors as the broker's network: their simulators behind an invented line with latency and troubles."""
+"""The five vendors as the broker's network: their simulators, with simulated latency and troubles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from token_broker.oauth.exchange import (
 )
 
 LATENCY_S = (0.15, 0.6)
-# What the broker's own calls to AWS take around each exchange. The stores of a day answer at once.
+# The time of the broker's own AWS calls around each exchange. The stores of a day respond at once.
 OWN_TIME_S = 0.05
 SLOW_S = 5.0
 _KINDS = {kind.slug: kind for kind in SIMULATORS}
@@ -38,7 +38,7 @@ _PROVIDER_AT = {host: provider for provider, host in HOSTS.items()}
 
 @dataclass(frozen=True)
 class Trouble:
-    """What ails a provider from `start_s` of the day on. `kind`: 503, unreachable, hang, or slow."""
+    """A trouble of a provider from `start_s` of the day on. `kind`: 503, unreachable, hang, or slow."""
 
     provider: str
     kind: str
@@ -53,7 +53,7 @@ class Trouble:
     def is_outage(self) -> bool:
         return self.kind != "slow"
 
-    def ails(self, provider: str, at_s: float) -> bool:
+    def affects(self, provider: str, at_s: float) -> bool:
         return provider == self.provider and self.start_s <= at_s < self.end_s
 
 
@@ -66,8 +66,10 @@ class Exchange(NamedTuple):
 
 
 class Vendors:
-    """Send (see ports) to simulated vendors. `exchanges`: every request by provider; `rate_limited`: how many of them
-    a vendor turned away as too many."""
+    """Send (see ports) to simulated vendors.
+
+    `exchanges`: every request by provider. `rate_limited`: how many of them got a 429.
+    """
 
     def __init__(self, loop: Loop, keys: Iterable[Key], troubles: Iterable[Trouble], seed: int) -> None:
         self.exchanges: dict[str, list[Exchange]] = {provider: [] for provider in HOSTS}
@@ -83,33 +85,33 @@ class Vendors:
             self._simulators[key.name] = simulator
 
     def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
-        """The request takes effect when it arrives; its answer comes after the vendor's latency, or too late."""
+        """The request takes effect when it arrives. Its response comes after the vendor's latency, or too late."""
         loop, time_left = self._loop, timeout.total_seconds()
         loop.sleep(OWN_TIME_S)
         provider, name, path = _address(request)
         operation = _KINDS[provider].routes[path]
         self.exchanges[provider].append(Exchange(loop.seconds, name.connection, operation))
-        ailing = {trouble.kind for trouble in self._troubles if trouble.ails(provider, loop.seconds)}
-        if "hang" in ailing:
+        kinds = {trouble.kind for trouble in self._troubles if trouble.affects(provider, loop.seconds)}
+        if "hang" in kinds:
             loop.sleep(time_left)
-            raise OutcomeUnknown("no answer in time")
-        if "unreachable" in ailing:
+            raise OutcomeUnknown("no response in time")
+        if "unreachable" in kinds:
             raise Unreachable("nobody listens")
-        response = HttpResponse(503) if "503" in ailing else self._answer(name, path, request)
-        latency = SLOW_S if "slow" in ailing else self._random.uniform(*LATENCY_S)
+        response = HttpResponse(503) if "503" in kinds else self._answer(name, path, request)
+        latency = SLOW_S if "slow" in kinds else self._random.uniform(*LATENCY_S)
         loop.sleep(min(latency, time_left))
         if latency > time_left:
-            raise OutcomeUnknown("no answer in time")
+            raise OutcomeUnknown("no response in time")
         return response
 
-    def takes(self, name: ConnectionName, token: str) -> bool:
-        """Whether the vendor's API would take a token for this connection now."""
+    def accepts(self, name: ConnectionName, token: str) -> bool:
+        """Whether the vendor's API accepts a token for this connection now."""
         issued = self._simulators[name].tokens.find(token)
         now = self._loop().timestamp()
         return issued is not None and issued.account == name.connection and issued.live(now)
 
     def rotate(self, key: Key, version: int) -> None:
-        """The vendor takes the new credentials and no others from now on; tokens live on."""
+        """From now on the vendor accepts only the new credentials. Tokens stay valid."""
         self._simulators[key.name].rotate_secret(key.secret(version), account=key.name.connection)
 
     def _simulator(self, provider: str) -> Simulator:
@@ -130,7 +132,10 @@ class Vendors:
 
 
 def _address(request: HttpRequest) -> tuple[str, ConnectionName, str]:
-    """Whose request it is, by its URL or, where all share one address, its client_id; and the path at that vendor."""
+    """The provider and connection of a request, and the path at that vendor.
+
+    Commerce Layer has one address for all connections, so there the client_id tells the connection.
+    """
     url = urlsplit(request.url)
     provider, path = _PROVIDER_AT[url.netloc], url.path
     if provider == "commerce-layer":
