@@ -20,7 +20,7 @@ ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate openapi browser check audit format bench peers cost build deploy e2e lock clean
+.PHONY: help demo run invoke test soak simulate docs openapi browser check audit format bench peers cost build deploy e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -64,6 +64,9 @@ format: $(VENV)/.ready ## put the code into the one format, and fix what ruff ca
 
 simulate: $(VENV)/.ready ## simulate days of 10,000 keys, write build/simulation (chart, table, result)
 	@PYTHONPATH=layers/broker $(PYTHON) -m tests.simulation $(ARGS)
+
+docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/providers.md, docs/errors.md
+	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.docs
 
 openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.openapi >/dev/null
