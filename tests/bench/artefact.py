@@ -97,9 +97,9 @@ def _cold_start(ground: Ground, start: Start, ask: Any) -> float:
 
     with running(make, function, ground.variables(function, **start.variables)) as invoke:
         started = time.perf_counter()
-        answer = invoke(ask)
+        response = invoke(ask)
         taken = time.perf_counter() - started
-    assert start.expected in answer.get("body", ""), answer
+    assert start.expected in response.get("body", ""), response
     return taken
 
 

@@ -44,10 +44,10 @@ class Side:
         """How long it took. Raises AssertionError for another answer than the expected one."""
         self._ready()
         before = clock()
-        answer = self._handler(self._event, self._context)
+        response = self._handler(self._event, self._context)
         taken = clock() - before
-        assert answer["statusCode"] == 200, answer["body"]
-        assert self._expected in answer["body"], answer["body"]
+        assert response["statusCode"] == 200, response["body"]
+        assert self._expected in response["body"], response["body"]
         return taken
 
     def per_second(self, seconds: float) -> float:

@@ -123,8 +123,8 @@ class Ground:
         """Has the broker put a connection's first token into the table."""
         function = self.function(GET_TOKEN)
         with running(ProcessEnvironment, function, self.variables(function)) as invoke:
-            answer = invoke(event(name))
-        assert answer["statusCode"] == 200, answer["body"]
+            response = invoke(event(name))
+        assert response["statusCode"] == 200, response["body"]
 
     def course(self, function_id: str, course: str, order: Mapping[str, Any], **more: str) -> Any:
         """What a course of tests.bench.courses finds in a new process, with the variables of a function and `more`."""

@@ -109,9 +109,9 @@ class _Bench:
             end.wait(self._course.pause_s * index / 10)  # not all at the same moment
             while not end.is_set():
                 started = time.perf_counter()
-                answer = client.call("GET", f"/v1/tokens/{name}")
+                response = client.call("GET", f"/v1/tokens/{name}")
                 if times is not None:
-                    assert answer.status == 200, answer.body
+                    assert response.status == 200, response.body
                     times.append(time.perf_counter() - started)
                 end.wait(self._course.pause_s)
 
@@ -125,6 +125,6 @@ class _Bench:
         )
         settings = {"allowed_callers": [LOCAL.arn], **default_settings(FIFTH, self._stack.providers_url)}
         with closing(SignedClient(self._stack.url)) as client:
-            answer = client.call("PUT", f"/v1/connections/{name}", body=settings)
-        assert answer.status == 201, answer.body
+            response = client.call("PUT", f"/v1/connections/{name}", body=settings)
+        assert response.status == 201, response.body
         return name

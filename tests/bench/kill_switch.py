@@ -32,8 +32,8 @@ def measure(scale: Scale, progress: Progress) -> list[Finding]:
         name = connect(stack, "purged")
         purged = _ask_each(client, name, scale.environments)
         assert len(set(purged)) == 1, "the environments have different tokens"
-        answer = client.call("DELETE", f"/v1/tokens/{name}")
-        assert answer.status == 200, answer.body
+        response = client.call("DELETE", f"/v1/tokens/{name}")
+        assert response.status == 200, response.body
         last_s, calls = _last_seen(client, name, purged[0], scale.environments, GIVE_UP * bar_s)
     conditions = {"environments": scale.environments, "calls_meanwhile": calls}
     return [Amount("a purged token is handed out for at most", round(last_s, 2), "seconds", bar_s, 1, conditions)]
@@ -41,9 +41,9 @@ def measure(scale: Scale, progress: Progress) -> list[Finding]:
 
 def _ask(client: SignedClient, name: str) -> str:
     """The token_id of one hand-out."""
-    answer = client.call("GET", f"/v1/tokens/{name}")
-    assert answer.status == 200, answer.body
-    return str(answer.body["token_id"])
+    response = client.call("GET", f"/v1/tokens/{name}")
+    assert response.status == 200, response.body
+    return str(response.body["token_id"])
 
 
 def _ask_each(client: SignedClient, name: str, environments: int) -> list[str]:

@@ -55,8 +55,8 @@ def connect(stack: Stack, connection: str) -> str:
     )
     settings = {"allowed_callers": [LOCAL.arn], **default_settings(PROVIDER, stack.providers_url)}
     with closing(SignedClient(stack.url)) as client:
-        answer = client.call("PUT", f"/v1/connections/{name}", body=settings)
-    assert answer.status == 201, answer.body
+        response = client.call("PUT", f"/v1/connections/{name}", body=settings)
+    assert response.status == 201, response.body
     return name
 
 
@@ -90,20 +90,20 @@ class Bursts:
         start = threading.Barrier(callers)
         with ThreadPoolExecutor(callers) as threads:
             running = [threads.submit(self._call, name, start) for _ in range(callers)]
-            answers = [future.result(ANSWER_S) for future in running]
+            responses = [future.result(ANSWER_S) for future in running]
         self._simulator.clear_faults()
         requests = self._simulator.report()["token_requests"] - before
-        assert len({token_id for token_id, _ in answers}) == 1, "not all callers got the same token"
-        return Burst(name, requests, [wait for _, wait in answers])
+        assert len({token_id for token_id, _ in responses}) == 1, "not all callers got the same token"
+        return Burst(name, requests, [wait for _, wait in responses])
 
     def _call(self, name: str, start: threading.Barrier) -> tuple[str, float]:
         with closing(SignedClient(self._stack.url)) as client:
             start.wait(ANSWER_S)
             started = time.perf_counter()
-            answer = client.call("GET", f"/v1/tokens/{name}")
+            response = client.call("GET", f"/v1/tokens/{name}")
             taken = time.perf_counter() - started
-        assert answer.status == 200, answer.body
-        return answer.body["token_id"], taken
+        assert response.status == 200, response.body
+        return response.body["token_id"], taken
 
 
 def _figures(latency_s: float, bursts: Sequence[Burst], hits: Sequence[Burst], scale: Scale) -> list[Finding]:

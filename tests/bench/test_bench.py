@@ -234,8 +234,8 @@ def test_the_handler_that_does_nothing_writes_one_line_and_one_metric(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Floor")
-    answer = powertools.nothing(event("unidy/floor"), CONTEXT)
-    assert (answer["statusCode"], answer["body"]) == (200, "{}")
+    response = powertools.nothing(event("unidy/floor"), CONTEXT)
+    assert (response["statusCode"], response["body"]) == (200, "{}")
     assert [record.message for record in caplog.records if record.name == "floor"] == ["answered"]
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["Answers"] for line in lines if "_aws" in line] == [[1.0]]
@@ -292,13 +292,13 @@ def test_bytes_are_fetched_once_and_answer_the_same_request_again() -> None:
 
     canned._send = send  # type: ignore[assignment]  # the network's part
     session = URLLib3Session()
-    answers = [canned.answer(session, request_for(body)) for body in (b"one", b"two", b"one")]
-    assert [answer.content for answer in answers] == [b"answer to one", b"answer to two", b"answer to one"]
+    responses = [canned.response(session, request_for(body)) for body in (b"one", b"two", b"one")]
+    assert [response.content for response in responses] == [b"answer to one", b"answer to two", b"answer to one"]
     assert (asked, canned.sent) == ([b"one", b"two"], 3)
     canned.freeze()
-    assert canned.answer(session, request_for(b"two")).content == b"answer to two"
+    assert canned.response(session, request_for(b"two")).content == b"answer to two"
     with pytest.raises(AssertionError, match="BatchGetItem was not asked before"):
-        canned.answer(session, request_for(b"three"))
+        canned.response(session, request_for(b"three"))
 
 
 # ------------------------------------------------------------------ the page

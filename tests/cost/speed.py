@@ -1,4 +1,4 @@
-"""The processor time of handlers on the machine that writes the page. It is told, and never checked."""
+"""The processor time of handlers on the machine that writes the page. It is shown and not checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DynamoDB token store holds the contract, and asks the table as it must."""
+"""The DynamoDB token store fulfils the contract, and sends the right requests to the table."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def watched(client: Any) -> Iterator[list[tuple[str, dict[str, Any]]]]:
 
 @cache
 def unreachable_client() -> Any:
-    """A client that nobody answers: for canned answers, and for none."""
+    """A client whose requests fail. It is used with canned responses and without."""
     return LocalSession("http://127.0.0.1:9").client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
 
 
 @contextmanager
 def canned() -> Iterator[tuple[DynamoTokenStore, Stubber]]:
-    """A store whose table answers what it is told to; every answer must be asked for."""
+    """A store whose table gives canned responses. The test fails if one is not used."""
     client = unreachable_client()
     with Stubber(client) as stubber:
         yield DynamoTokenStore(client, token_table="tokens", connection_table="connections"), stubber
@@ -95,7 +95,7 @@ def item_of(dynamodb: Any, stack: LocalStack, item_key: Key) -> dict[str, Any]:
 
 
 class TestReads:
-    """P10: one call for settings, token and guard, strongly consistent."""
+    """P10: one call reads settings, token and connection health, strongly consistent."""
 
     def test_a_read_is_one_consistent_call_over_both_tables(
         self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
@@ -113,19 +113,17 @@ class TestReads:
         ((operation, params),) = calls
         assert (operation, params["ConsistentRead"]) == ("Query", True)
 
-    def test_what_was_not_processed_is_asked_for_again(self) -> None:
+    def test_unprocessed_keys_are_requested_again(self) -> None:
         key = new_key()
         pk, sk = token_key(key)
         settings = {"pk": {"S": pk}, "settings": {"S": "{}"}, "version": {"S": "s1"}}
         token = {"pk": {"S": pk}, "sk": {"S": sk}, "scope": {"S": key.scope}, "rejections": {"N": "2"}}
         unprocessed = {"tokens": {"Keys": [{"pk": {"S": pk}, "sk": {"S": sk}}], "ConsistentRead": True}}
         with canned() as (store, stubber):
-            stubber.add_response(
-                "batch_get_item", {"Responses": {"connections": [settings], "tokens": []}, "UnprocessedKeys": unprocessed}
-            )
-            stubber.add_response(
-                "batch_get_item", {"Responses": {"tokens": [token]}, "UnprocessedKeys": {}}, {"RequestItems": unprocessed}
-            )
+            first = {"Responses": {"connections": [settings], "tokens": []}, "UnprocessedKeys": unprocessed}
+            second = {"Responses": {"tokens": [token]}, "UnprocessedKeys": {}}
+            stubber.add_response("batch_get_item", first)
+            stubber.add_response("batch_get_item", second, {"RequestItems": unprocessed})
             found, record = store.read(key)
         assert found is not None
         assert found.version == "s1"
@@ -155,7 +153,7 @@ class TestReads:
             stubber.add_response("query", {"Items": items[1:]}, {**expected, "ExclusiveStartKey": last})
             assert [record.key.scope for record in store.records(name)] == ["0", "1", "2"]
 
-    def test_all_pages_of_a_shard_are_read_an_empty_one_included(self) -> None:
+    def test_all_pages_of_a_shard_are_read_even_after_an_empty_one(self) -> None:
         def scope_id(number: int) -> str:
             return f"{number:064}"
 
@@ -184,9 +182,9 @@ class TestReads:
 
 
 class TestItems:
-    """What stands in the table, beyond what the contract shows."""
+    """The stored items, as far as the contract does not show them."""
 
-    def test_items_carry_a_format_version_and_an_end(
+    def test_items_have_a_format_version_and_a_ttl(
         self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
     ) -> None:
         key = new_key()
@@ -205,16 +203,16 @@ class TestItems:
         stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
         assert int(item_of(dynamodb, stack, token_key(key))["ttl"]["N"]) > ends.timestamp()
 
-    def test_making_a_key_due_does_not_shorten_its_life(
+    def test_making_a_key_due_does_not_shorten_its_ttl(
         self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
     ) -> None:
-        """A PUT with keep_warm always must not have the table drop a refresh token of 30 days after two."""
+        """A PUT with keep_warm "always" must not let the table delete a refresh token of 30 days after two."""
         key, ends = new_key(), NOW + timedelta(days=30)
         stored(store, key, a_commit(refresh=a_refresh(expires_at=ends)))
         store.make_due(key, after(60))
         assert int(item_of(dynamodb, stack, token_key(key))["ttl"]["N"]) > ends.timestamp()
 
-    def test_a_key_off_the_index_has_neither_of_its_attributes(
+    def test_a_key_off_the_index_has_no_due_attributes(
         self, store: DynamoTokenStore, dynamodb: Any, stack: LocalStack
     ) -> None:
         key = new_key()
@@ -235,14 +233,14 @@ class TestItems:
         )
         assert all(item.keys() == {"pk", "sk", "due_shard", "due_at"} for item in page["Items"])
 
-    def test_an_expired_item_that_the_table_still_holds_is_read_as_it_is(self, store: DynamoTokenStore) -> None:
-        """AWS may take days to delete: expiry is for the decision to judge."""
+    def test_an_expired_item_that_is_still_stored_is_read(self, store: DynamoTokenStore) -> None:
+        """AWS may delete an item days after its ttl. `decide` checks the expiry."""
         key, token = new_key(), a_token(expires_at=NOW - timedelta(days=3), issued_at=NOW - timedelta(days=4))
         assert stored(store, key, a_commit(token)).token == token
 
 
 class TestFailures:
-    """Whatever DynamoDB does, callers hear one error."""
+    """Every failure of DynamoDB raises the same error."""
 
     @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "InternalServerError", "AccessDenied"])
     def test_an_error_of_the_table_is_broker_unavailable(self, code: str) -> None:
@@ -261,31 +259,31 @@ class TestFailures:
             with pytest.raises(BrokerUnavailable):
                 store.due(0, until=NOW)
 
-    def test_a_store_that_nobody_answers_is_broker_unavailable(self) -> None:
+    def test_a_table_that_cannot_be_reached_is_broker_unavailable(self) -> None:
         store = DynamoTokenStore(unreachable_client(), token_table="tokens", connection_table="connections")
         with pytest.raises(BrokerUnavailable):
             store.read(new_key())
 
-    def test_a_lease_whose_answer_was_lost_is_known_as_ours(self, store: DynamoTokenStore, dynamodb: Any) -> None:
+    def test_a_lease_is_recognised_as_ours_after_a_lost_response(self, store: DynamoTokenStore, dynamodb: Any) -> None:
         key = new_key()
-        with answers_lost(dynamodb, "UpdateItem") as lost:
+        with lost_responses(dynamodb, "UpdateItem") as lost:
             assert lease(store, key, "a")
         assert lost["UpdateItem"] == 1
 
-    def test_a_commit_whose_answer_was_lost_is_known_as_ours(self, store: DynamoTokenStore, dynamodb: Any) -> None:
+    def test_a_commit_is_recognised_as_ours_after_a_lost_response(self, store: DynamoTokenStore, dynamodb: Any) -> None:
         key = new_key()
         assert lease(store, key, "a")
-        with answers_lost(dynamodb, "UpdateItem") as lost:
+        with lost_responses(dynamodb, "UpdateItem") as lost:
             assert store.commit(key, "a", a_commit()) is None
         assert lost["UpdateItem"] == 1
         assert read(store, key).token == a_token()
 
-    def test_a_purge_whose_answer_was_lost_still_tells_what_is_to_be_revoked(
+    def test_a_purge_returns_the_tokens_to_revoke_after_a_lost_response(
         self, store: DynamoTokenStore, dynamodb: Any
     ) -> None:
         key = new_key()
         record: TokenRecord = stored(store, key)
-        with answers_lost(dynamodb, "UpdateItem") as lost:
+        with lost_responses(dynamodb, "UpdateItem") as lost:
             before = store.purge(record, SETTINGS, after(60))
         assert lost["UpdateItem"] == 1
         assert [item.token_id for item in before.tokens_to_revoke(after(60))] == [a_token().token_id]
@@ -293,8 +291,8 @@ class TestFailures:
 
 
 @contextmanager
-def answers_lost(client: Any, operation: str) -> Iterator[Counter[str]]:
-    """The table takes the first call of an operation, and its answer never arrives: botocore sends it again."""
+def lost_responses(client: Any, operation: str) -> Iterator[Counter[str]]:
+    """The table carries out the first call of an operation, but the response is lost. botocore repeats the request."""
     lost: Counter[str] = Counter()
 
     def lose(**_: Any) -> int | None:
@@ -303,7 +301,7 @@ def answers_lost(client: Any, operation: str) -> Iterator[Counter[str]]:
         lost[operation] += 1
         return 0  # seconds to wait before the retry
 
-    # First in line, so that botocore's own judgement of a good answer does not come before it.
+    # Registered first, before botocore's own check of the response.
     event = f"needs-retry.dynamodb.{operation}"
     client.meta.events.register_first(event, lose)
     try:

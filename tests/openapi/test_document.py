@@ -1,4 +1,4 @@
-"""docs/openapi.json is valid OpenAPI 3.1, is what the routes make, and leaves nothing out."""
+"""docs/openapi.json is valid OpenAPI 3.1, up to date with the routes, and complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_broker.http import problems as http_problems
 EXAMPLES: dict[str, Any] = {"operations": {}, "problems": {}}
 
 
-def test_the_document_is_the_one_that_the_routes_make() -> None:
+def test_the_document_is_up_to_date() -> None:
     assert DOCUMENT.read_text() == render(), "make openapi writes it anew"
 
 
@@ -28,24 +28,24 @@ def test_it_is_valid_openapi(checked_in: Schema) -> None:
     validate(checked_in, cls=OpenAPIV31SpecValidator)
 
 
-def test_its_routes_are_the_templates(checked_in: Schema) -> None:
+def test_its_routes_are_those_of_the_template(checked_in: Schema) -> None:
     template = {(route.method, route.path) for route in routes_of(translate(load_template(), region=REGION))}
     told = {(method.upper(), path) for path, methods in checked_in["paths"].items() for method in methods}
     assert told == template
 
 
-def test_a_route_that_nobody_described_stops_it() -> None:
+def test_a_route_without_description_is_an_error() -> None:
     resolver = http_problems.new_resolver()
 
     @resolver.get("/v1/surprise")
     def surprise() -> None:
-        """Nobody expects it."""
+        """Has no description."""
 
     with pytest.raises(Undescribed, match="surprise"):
         document(EXAMPLES, (*RESOLVERS, resolver))
 
 
-def test_a_description_without_a_route_stops_it() -> None:
+def test_a_description_without_a_route_is_an_error() -> None:
     with pytest.raises(Undescribed, match="/v1/health"):
         document(EXAMPLES, RESOLVERS[:1])
 
@@ -95,7 +95,7 @@ def test_every_field_is_described(checked_in: Schema) -> None:
         ("ucommerce", lambda body: body | {"redirect_uri": "https://x.example.com/#top"}, False),
     ],
 )
-def test_the_settings_of_a_provider_are_told_as_the_broker_checks_them(
+def test_the_schema_of_settings_agrees_with_the_brokers_check(
     documented: Documented, checked_in: Schema, slug: str, change: Callable[[Schema], Schema], *, is_valid: bool
 ) -> None:
     put = checked_in["paths"]["/v1/connections/{provider}/{connection}"]["put"]

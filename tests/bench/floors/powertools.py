@@ -32,19 +32,19 @@ nothing_app, reading_app, fetching_app = APIGatewayRestResolver(), APIGatewayRes
 @nothing_app.get(ROUTE)
 def answer_at_once(provider: str, connection: str) -> Response[str]:
     """An empty object."""
-    return _answer(nothing_app, provider, connection, {})
+    return _response(nothing_app, provider, connection, {})
 
 
 @reading_app.get(ROUTE)
 def read(provider: str, connection: str) -> Response[str]:
     """One BatchGetItem of settings, token and guard, and one Decrypt: how many items, and how long the key."""
     wanted = _wanted()
-    answer = client("dynamodb").batch_get_item(RequestItems=wanted["items"])
+    response = client("dynamodb").batch_get_item(RequestItems=wanted["items"])
     opened = client("kms").decrypt(
         CiphertextBlob=base64.b64decode(wanted["sealed"]), EncryptionContext=wanted["context"], KeyId=wanted["key"]
     )
-    found = sum(len(items) for items in answer["Responses"].values())
-    return _answer(reading_app, provider, connection, {"items": found, "key_bytes": len(opened["Plaintext"])})
+    found = sum(len(items) for items in response["Responses"].values())
+    return _response(reading_app, provider, connection, {"items": found, "key_bytes": len(opened["Plaintext"])})
 
 
 @fetching_app.get(ROUTE)
@@ -57,9 +57,9 @@ def fetch(provider: str, connection: str) -> Response[str]:
     asked = {"grant_type": "client_credentials", "scope": wanted["scope"], **secret}
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.post(wanted["token_url"], json=asked, timeout=8)
-    answer.raise_for_status()
-    return _answer(fetching_app, provider, connection, answer.json())
+        response = session.post(wanted["token_url"], json=asked, timeout=8)
+    response.raise_for_status()
+    return _response(fetching_app, provider, connection, response.json())
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -92,7 +92,7 @@ def _wanted() -> dict[str, Any]:
     return wanted
 
 
-def _answer(app: APIGatewayRestResolver, provider: str, connection: str, body: dict[str, Any]) -> Response[str]:
+def _response(app: APIGatewayRestResolver, provider: str, connection: str, body: dict[str, Any]) -> Response[str]:
     request = app.current_event.request_context
     logger.info(
         "answered",
