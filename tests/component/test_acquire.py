@@ -220,7 +220,7 @@ def test_a_repeated_commit_succeeds(world: World, broker: Broker, name: Connecti
 def test_a_commit_whose_response_is_lost_is_found_by_the_next_caller(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
-    world.faults.lose_answer("tokens.commit")
+    world.faults.lose_response("tokens.commit")
     with pytest.raises(BrokerUnavailable):
         world.get_token(broker, name)
     response = world.get_token(broker, name)

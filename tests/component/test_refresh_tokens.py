@@ -109,7 +109,8 @@ def test_after_a_refused_refresh_token_the_grant_starts_anew_at_once(
 def test_a_refresh_token_that_was_not_sent_is_used_again(world: World, broker: Broker, store: ConnectionName) -> None:
     """The provider was unreachable, so nothing was sent."""
     world.get_token(broker, store)
-    working, world.provider.to = world.provider.to, unreachable()
+    working = world.provider.to
+    world.provider.to = unreachable()
     renew(world, broker, store)
     world.provider.to = working
     world.provider.requests.clear()
@@ -152,7 +153,7 @@ def test_a_commit_whose_response_is_lost_keeps_the_new_pair(
 ) -> None:
     world.get_token(broker, store)
     world.clock.advance(250)
-    world.faults.lose_answer("tokens.commit")
+    world.faults.lose_response("tokens.commit")
     with pytest.raises(BrokerUnavailable):
         world.renew(broker, store)
     renew(world, broker, store)
@@ -165,7 +166,8 @@ def test_a_holder_that_is_killed_after_sending_leaves_the_refresh_token_marked(
     """It is killed right after the request: no release, no commit."""
     world.get_token(broker, store)
     world.clock.advance(250)
-    working, world.provider.to = world.provider.to, dying()
+    working = world.provider.to
+    world.provider.to = dying()
     with pytest.raises(KeyboardInterrupt):
         world.renew(broker, store)
     world.provider.to = working

@@ -239,7 +239,8 @@ class InMemoryTokenStore:
         if budget.cooldown_until is not None and budget.cooldown_until > now:
             return budget.cooldown_until
         if budget.minute_at < minute:
-            budget.minute_at, budget.taken = minute, 0
+            budget.minute_at = minute
+            budget.taken = 0
         # A request that counts for an earlier minute comes too late.
         if budget.minute_at > minute or budget.taken >= limit:
             return minute + MINUTE
@@ -271,7 +272,8 @@ class InMemoryTokenStore:
 
     def _put(self, record: TokenRecord) -> None:
         """The only write of a key's record. It keeps the index of names and the due index in step."""
-        key, before = record.key, self._items.get(record.key)
+        key = record.key
+        before = self._items.get(record.key)
         self._items[key] = record
         if before is None:
             self._keys_by_id[str(key.name), key.scope_id] = key
@@ -279,7 +281,8 @@ class InMemoryTokenStore:
         if record.due_at == (before.due_at if before is not None else None):
             return
         entries = self._due[shard_of(key)]
-        name, scope_id = str(key.name), key.scope_id
+        name = str(key.name)
+        scope_id = key.scope_id
         if before is not None and before.due_at is not None:
             del entries[bisect_left(entries, (before.due_at, name, scope_id))]
         if record.due_at is not None:

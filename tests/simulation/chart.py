@@ -20,7 +20,10 @@ from tests.simulation.scenarios import Finding
 
 SHADES = {"503": "#d62728", "unreachable": "#ff7f0e", "hang": "#9467bd", "slow": "#bcbd22"}
 ROTATION = "#17becf"
-LINE, LIMIT, WAITED, FAILED = "#1f4e79", "#c00000", "#e69f00", "#c00000"
+LINE = "#1f4e79"
+LIMIT = "#c00000"
+WAITED = "#e69f00"
+FAILED = "#c00000"
 
 
 def draw(findings: Sequence[Finding], path: Path) -> None:
@@ -82,7 +85,8 @@ def _shade(axis: Any, finding: Finding, *providers: str) -> None:
                 trouble.start_s / HOUR, trouble.end_s / HOUR, color=SHADES[trouble.kind], alpha=0.3, linewidth=0
             )
     if plan.rotation is not None:
-        start_s, end_s = plan.rotation.start_s, plan.rotation.start_s + plan.rotation.length_s
+        start_s = plan.rotation.start_s
+        end_s = plan.rotation.start_s + plan.rotation.length_s
         axis.axvspan(start_s / HOUR, end_s / HOUR, color=ROTATION, alpha=0.3, linewidth=0)
 
 

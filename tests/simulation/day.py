@@ -176,7 +176,8 @@ class _Day:
         self.deferred = 0
 
     def run(self) -> Outcome:
-        started, end = time.process_time(), START + timedelta(seconds=self.plan.length_s)
+        started = time.process_time()
+        end = START + timedelta(seconds=self.plan.length_s)
         for key in self.plan.keys:
             self.loop.after(key.starts_s, partial(self._put, key))
             self._plan_call(key, key.calls_from_s)
@@ -192,7 +193,7 @@ class _Day:
             self.vendors.rate_limited,
             self.broken,
             dict(self.queue.outcomes),
-            self.queue.dead,
+            self.queue.dead_letters,
             self.deferred,
             self.queue.longest_wait_s,
             self.instances,
@@ -225,14 +226,16 @@ class _Day:
         self.secrets.put(key.name, key.secret(2))
 
     def _plan_call(self, key: Key, from_s: float = 0) -> None:
-        draw, every_s = self.random, key.every_s
+        draw = self.random
+        every_s = key.every_s
         gap = draw.uniform(STEADY_FROM * every_s, every_s) if key.steady else draw.expovariate(1 / every_s)
         self.loop.after(from_s + gap, partial(self._call, key))
 
     def _call(self, key: Key) -> None:
         """One caller. An idle instance serves it, or a new one, as in Lambda."""
         self._plan_call(key)
-        course, began_s = self.courses[key.name], self.loop.seconds
+        course = self.courses[key.name]
+        began_s = self.loop.seconds
         course.calls += 1
         if not course.is_warm:
             course.called_s.append(began_s)
@@ -252,7 +255,8 @@ class _Day:
             self.idle.append(instance)
         ended_s = self.loop.seconds
         if course.first_s is None:
-            course.first_s, course.first_wait_s = ended_s, ended_s - began_s
+            course.first_s = ended_s
+            course.first_wait_s = ended_s - began_s
         elif ended_s > began_s >= course.first_s:
             course.waits.append(Wait(began_s, ended_s - began_s))
 

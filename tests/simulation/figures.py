@@ -31,7 +31,8 @@ def least_requests(course: Course, length_s: float) -> int:
         expires_s = -math.inf
         for called_s in course.called_s:
             if expires_s - called_s < key.min_ttl_s:
-                requests, expires_s = requests + 1, called_s + key.lifetime_s
+                requests = requests + 1
+                expires_s = called_s + key.lifetime_s
         return requests
     if not course.tokens:
         return 0
@@ -45,7 +46,9 @@ def token_requests(outcome: Outcome, provider: str) -> int:
 
 def worst_minute(exchanges: Sequence[Exchange]) -> int:
     """The most requests within any 60 s."""
-    moments, first, worst = [exchange.at_s for exchange in exchanges], 0, 0
+    moments = [exchange.at_s for exchange in exchanges]
+    first = 0
+    worst = 0
     for last, moment in enumerate(moments):
         while moments[first] <= moment - MINUTE_S:
             first += 1
@@ -89,7 +92,9 @@ def outages(outcome: Outcome) -> Iterator[Outage]:
 
 
 def _outage(outcome: Outcome, trouble: Trouble) -> Outage:
-    start, end, provider = trouble.start_s, trouble.end_s, trouble.provider
+    start = trouble.start_s
+    end = trouble.end_s
+    provider = trouble.provider
     own = [course for course in outcome.courses if course.key.name.provider == provider and course.tokens]
     protected = [course for course in own if (course.expires_s(start) or 0) - start > trouble.length_s]
     broken = tuple(
@@ -101,7 +106,8 @@ def _outage(outcome: Outcome, trouble: Trouble) -> Outage:
     moments: defaultdict[str, list[float]] = defaultdict(list)
     for exchange in between(outcome.exchanges[provider], start, end):
         moments[exchange.connection].append(exchange.at_s)
-    minutes, requests = trouble.length_s / MINUTE_S, sum(len(of_key) for of_key in moments.values())
+    minutes = trouble.length_s / MINUTE_S
+    requests = sum(len(of_key) for of_key in moments.values())
     others = [course for course in outcome.courses if course.key.name.provider != provider and course.is_warm]
     return Outage(
         trouble,

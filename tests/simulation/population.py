@@ -48,7 +48,8 @@ class Key:
     @property
     def settings(self) -> dict[str, Any]:
         """The body of the PUT."""
-        connection, provider = self.name.connection, self.name.provider
+        connection = self.name.connection
+        provider = self.name.provider
         root = f"https://{HOSTS[provider]}/{connection}"
         own: dict[str, dict[str, Any]] = {
             "ucommerce": {"base_url": root, "redirect_uri": REDIRECT_URI},
@@ -61,7 +62,8 @@ class Key:
 
     def secret(self, version: int) -> dict[str, str]:
         """The n-th version of the credentials."""
-        connection, password = self.name.connection, f"secret-{version}"
+        connection = self.name.connection
+        password = f"secret-{version}"
         if self.name.provider == "unicommerce":
             return {"username": connection, "password": password}
         if self.sales_channel:

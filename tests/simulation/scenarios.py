@@ -52,7 +52,8 @@ class Scenario:
     def simulate(self, stores: Stores = in_memory) -> Finding:
         outcome = run(self.plan, stores)
         limits = {slug: provider.requests_per_minute for slug, provider in load_catalogue().items()}
-        found, troubles = rows(outcome, limits), list(outages(outcome))
+        found = rows(outcome, limits)
+        troubles = list(outages(outcome))
         lines = [*_always(outcome, found), *self.judge(outcome, found, troubles)]
         return Finding(self.title, outcome, found, troubles, lines)
 
@@ -138,7 +139,8 @@ def _steady(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterator[Lin
 
 
 def _no_waits(outcome: Outcome, found: list[Row], _: list[Outage]) -> Iterator[Line]:
-    waited, failed = sum(row.waited for row in found), sum(row.failed for row in found)
+    waited = sum(row.waited for row in found)
+    failed = sum(row.failed for row in found)
     calls = sum(row.calls for row in found)
     yield Line("callers who waited after each key's first", f"{waited} of {calls:,}", waited == 0)
     yield Line("callers who failed after each key's first", f"{failed} of {calls:,}", failed == 0)

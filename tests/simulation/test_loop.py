@@ -13,7 +13,8 @@ START = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def test_planned_actions_run_in_the_order_of_their_time() -> None:
-    loop, found = Loop(START), list[tuple[str, float]]()
+    loop = Loop(START)
+    found = list[tuple[str, float]]()
     for name, after in (("c", 2.0), ("a", 1.0), ("d", 2.0), ("late", 11.0)):
         loop.after(after, lambda name=name: found.append((name, loop.seconds)))  # type: ignore[misc]
     loop.run(START + timedelta(seconds=10))
@@ -22,7 +23,9 @@ def test_planned_actions_run_in_the_order_of_their_time() -> None:
 
 
 def test_while_one_action_sleeps_one_other_runs() -> None:
-    loop, found, running = Loop(START), list[str](), threading.Lock()
+    loop = Loop(START)
+    found = list[str]()
+    running = threading.Lock()
 
     def act(name: str, *sleeps: float) -> None:
         for number, length in enumerate(sleeps):
@@ -38,7 +41,8 @@ def test_while_one_action_sleeps_one_other_runs() -> None:
 
 
 def test_an_action_that_still_sleeps_at_the_end_is_unwound() -> None:
-    loop, found = Loop(START), list[str]()
+    loop = Loop(START)
+    found = list[str]()
 
     def act() -> None:
         try:

@@ -42,7 +42,8 @@ def test_a_day_has_the_same_result_over_dynamodb() -> None:
 
 def test_a_plan_has_the_same_result_each_time() -> None:
     plan = Plan("twice", population(30), length_s=HOUR, rotation=Rotation(HOUR / 2, 60))
-    first, second = run(plan), run(plan)
+    first = run(plan)
+    second = run(plan)
     assert first.courses == second.courses
     assert first.exchanges == second.exchanges
     assert run(replace(plan, seed=2)).exchanges != first.exchanges

@@ -86,7 +86,8 @@ class Vendors:
 
     def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request takes effect when it arrives. Its response comes after the vendor's latency, or too late."""
-        loop, time_left = self._loop, timeout.total_seconds()
+        loop = self._loop
+        time_left = timeout.total_seconds()
         loop.sleep(OWN_TIME_S)
         provider, name, path = _address(request)
         operation = _KINDS[provider].routes[path]
@@ -120,7 +121,8 @@ class Vendors:
         return simulator
 
     def _answer(self, name: ConnectionName, path: str, request: HttpRequest) -> HttpResponse:
-        simulator, headers = self._simulators[name], Message()
+        simulator = self._simulators[name]
+        headers = Message()
         for header, value in request.headers.items():
             headers[header] = value
         read = Request(request.method, path, quoted_query(request.query), headers, request.body or b"")
@@ -137,7 +139,8 @@ def _address(request: HttpRequest) -> tuple[str, ConnectionName, str]:
     Commerce Layer has one address for all connections, so there the client_id tells the connection.
     """
     url = urlsplit(request.url)
-    provider, path = _PROVIDER_AT[url.netloc], url.path
+    provider = _PROVIDER_AT[url.netloc]
+    path = url.path
     if provider == "commerce-layer":
         connection = json.loads(request.body or b"{}")["client_id"]
     else:

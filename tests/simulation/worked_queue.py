@@ -43,7 +43,7 @@ class WorkedQueue:
 
     def __init__(self, loop: Loop) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.dead = 0
+        self.dead_letters = 0
         self.longest_wait_s = 0.0
         self.broker: Callable[[], Broker]
         self._loop = loop
@@ -79,6 +79,6 @@ class WorkedQueue:
             if receives < self._limits.max_receives:
                 self._deliver(message, receives + 1, self._limits.visibility_s)
             else:
-                self.dead += 1
+                self.dead_letters += 1
         self._busy -= 1
         self._start_workers()

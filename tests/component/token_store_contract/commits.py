@@ -26,7 +26,9 @@ class Commits:
     """P1: a late commit never overwrites a token. P9: a change of the secret meanwhile keeps the key due."""
 
     def test_a_commit_stores_all_of_the_token_and_ends_the_lease(self, store: TokenStore) -> None:
-        key, refresh, retired = new_key(), a_refresh(expires_at=after(9000)), (a_retired(), a_retired("2" * 16))
+        key = new_key()
+        refresh = a_refresh(expires_at=after(9000))
+        retired = (a_retired(), a_retired("2" * 16))
         record = stored(store, key, a_commit(refresh=refresh, retired=retired))
         assert record.token == a_token()
         assert record.refresh_token == refresh

@@ -27,7 +27,8 @@ class ConnectionHealthItems:
 
     def test_only_the_failure_that_was_read_is_cleared(self, store: TokenStore) -> None:
         key = new_key()
-        older, newer = a_failure(at=NOW), a_failure(at=after(5))
+        older = a_failure(at=NOW)
+        newer = a_failure(at=after(5))
         store.put_health(key.name, newer, settled=True)
         store.clear_health(key.name, ConnectionHealth(older))
         assert read(store, key).health.failure == newer
@@ -36,7 +37,8 @@ class ConnectionHealthItems:
 
     def test_a_failure_does_not_shorten_a_longer_cooldown_that_it_does_not_replace(self, store: TokenStore) -> None:
         key = new_key()
-        longer, shorter = a_failure("provider_refused", retry_at=after(900)), a_failure(at=after(5))
+        longer = a_failure("provider_refused", retry_at=after(900))
+        shorter = a_failure(at=after(5))
         store.begin_login(key.name, "one", "v1")
         store.put_health(key.name, longer, settled=False)
         store.put_health(key.name, shorter, settled=True)
@@ -47,7 +49,8 @@ class ConnectionHealthItems:
 
     def test_a_rate_limit_is_stored_beside_a_refusal(self, store: TokenStore) -> None:
         key = new_key()
-        refused, limit = a_failure("provider_refused"), a_failure("provider_rate_limited", at=after(5))
+        refused = a_failure("provider_refused")
+        limit = a_failure("provider_rate_limited", at=after(5))
         store.put_health(key.name, refused, settled=True)
         store.put_health(key.name, limit, settled=True)
         health = read(store, key).health
@@ -59,7 +62,8 @@ class ConnectionHealthItems:
         assert read(store, key).health == ConnectionHealth()
 
     def test_clearing_a_failure_also_clears_logins_and_versions(self, store: TokenStore) -> None:
-        key, failure = new_key(), a_failure()
+        key = new_key()
+        failure = a_failure()
         store.begin_login(key.name, "a", "v1")
         store.note_version(key.name, [("v2", NOW)])
         store.put_health(key.name, failure, settled=False)

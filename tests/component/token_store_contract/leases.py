@@ -102,7 +102,8 @@ class Leases:
         assert record.refresh_token.sent
 
     def test_a_release_ends_the_lease_and_remembers_the_failure(self, store: TokenStore) -> None:
-        key, failure = new_key(), a_failure()
+        key = new_key()
+        failure = a_failure()
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=failure, due_at=after(30))
         record = read(store, key)
@@ -110,13 +111,15 @@ class Leases:
         assert lease(store, key, "b", at=after(1))
 
     def test_a_failure_without_optional_fields_is_read_as_written(self, store: TokenStore) -> None:
-        key, failure = new_key(), a_failure(provider_error=None, secret_version=None, rule="misconfigured")
+        key = new_key()
+        failure = a_failure(provider_error=None, secret_version=None, rule="misconfigured")
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=failure)
         assert read(store, key).failure == failure
 
     def test_a_release_without_failure_keeps_the_stored_one(self, store: TokenStore) -> None:
-        key, failure = new_key(), a_failure()
+        key = new_key()
+        failure = a_failure()
         assert lease(store, key, "a")
         store.release(read(store, key), "a", now=NOW, failure=failure)
         assert lease(store, key, "b", at=after(60))

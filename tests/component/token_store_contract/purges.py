@@ -45,7 +45,8 @@ class Purges:
 
     def test_live_tokens_stay_sealed_with_their_settings_and_due_soon(self, store: TokenStore) -> None:
         key = new_key()
-        superseded, expired = a_retired("2" * 16, revoke=False), a_retired("3" * 16, expires_at=after(30))
+        superseded = a_retired("2" * 16, revoke=False)
+        expired = a_retired("3" * 16, expires_at=after(30))
         record = stored(store, key, a_commit(retired=(superseded, expired)))
         store.purge(record, SETTINGS, after(60))
         purged = read(store, key)
