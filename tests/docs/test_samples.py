@@ -1,4 +1,4 @@
-"""The samples in the documentation are what they claim to be: a file of the repository, valid settings, working code."""
+"""Samples in the documentation are what they claim to be: a file of the repository, valid settings, working code."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ NAMED: Final = re.compile(r"# (\w+\.py)\n")
 def blocks(language: str) -> list[tuple[Page, Block]]:
     """The code blocks of all pages in this language."""
     return [(document, block) for document in PAGES for block in document.blocks(language)]
+
+
+def each(language: str) -> pytest.MarkDecorator:
+    """Runs a test for each code block in this language."""
+    found = blocks(language)
+    return pytest.mark.parametrize(("document", "block"), found, ids=[str(document) for document, _ in found])
 
 
 def named_files(document: Page) -> dict[str, str]:
@@ -78,7 +84,7 @@ def test_the_first_own_connection_is_valid_and_at_the_simulated_server() -> None
     assert json.loads(command[1]) == PUBLIC_CLIENT_ACCOUNT["secret"]
 
 
-@pytest.mark.parametrize(("document", "block"), blocks("json"), ids=str)
+@each("json")
 def test_a_json_sample_is_json(document: Page, block: Block) -> None:
     assert json.loads(block.text), str(document)
 
@@ -103,7 +109,7 @@ def test_the_deploy_page_shows_the_policy_of_the_template() -> None:
     assert json.loads(block.text) == json.loads(policy)["Statement"][0]
 
 
-@pytest.mark.parametrize(("document", "block"), blocks("yaml"), ids=str)
+@each("yaml")
 def test_a_template_sample_is_a_function_that_the_client_library_understands(document: Page, block: Block) -> None:
     (function,) = yaml_parse(block.text).values()
     assert function["Type"] == "AWS::Serverless::Function", str(document)
@@ -115,7 +121,7 @@ def test_a_template_sample_is_a_function_that_the_client_library_understands(doc
         assert f'"{variable}"' in library
 
 
-@pytest.mark.parametrize(("document", "block"), blocks("python"), ids=str)
+@each("python")
 def test_a_python_sample_compiles_and_imports_what_exists(document: Page, block: Block) -> None:
     for node in ast.walk(ast.parse(block.text, str(document))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("token_broker"):
