@@ -27,10 +27,10 @@ def test_no_request_gets_an_undocumented_response(tmp_path: Path, checked_in: Sc
     with hunting() as hunt, Stack(options) as stack:
         with closing(SignedClient(stack.url)) as client:
             ground = Ground(stack, client)
-        met = ground.fuzz(closed(checked_in), examples=EXAMPLES, seed=SEED, settings_whole=SOAK)
-        hunt.note("answers", "\n".join(met.bodies))
-    assert not met.faults, "\n\n".join([f"seed {SEED}", *met.faults])
-    assert met.requests >= REQUESTS
+        result = ground.fuzz(closed(checked_in), examples=EXAMPLES, seed=SEED, settings_whole=SOAK)
+        hunt.note("responses", "\n".join(result.bodies))
+    assert not result.faults, "\n\n".join([f"seed {SEED}", *result.faults])
+    assert result.requests >= REQUESTS
     # Some requests were valid, and every kind of response came back.
-    assert {200, 400, 403, 404, 409, 412, 429, 502, 503} <= set(met.statuses)
+    assert {200, 400, 403, 404, 409, 412, 429, 502, 503} <= set(result.statuses)
     assert hunt.found() == []

@@ -126,7 +126,7 @@ def test_a_leak_in_an_encryption_context_is_found(session: boto3.session.Session
 def test_a_leak_in_a_response_is_found(world: World, hunt: Hunt) -> None:
     name = world.connect("oauth2", params={"audience": SECRET})
     assert world.api.call("GET", f"/v1/connections/{name}").status == 200
-    assert {place for _, place in hunt.found()} == {"answers", "requests to DynamoDB_20120810"}
+    assert {place for _, place in hunt.found()} == {"responses", "requests to DynamoDB_20120810"}
 
 
 def test_a_leak_in_the_log_of_a_process_is_found(hunt: Hunt, tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_a_leak_in_the_log_of_a_process_is_found(hunt: Hunt, tmp_path: Path) -> 
     function = Function("Printing", "printing.lambda_handler", {}, code=[tmp_path])
     with hunting() as inner, EnvironmentPool(function, log=tmp_path / "printing.log") as pool:
         pool.invoke({"secret": SECRET})
-    assert {place for _, place in inner.found()} == {"log of printing", "answers"}
-    assert {place for _, place in hunt.found()} == {"answers"}
+    assert {place for _, place in inner.found()} == {"log of printing", "responses"}
+    assert {place for _, place in hunt.found()} == {"responses"}
 
 
 @pytest.mark.parametrize("provider", ["ucommerce", "unicommerce", "unidy"])
@@ -159,7 +159,7 @@ def test_only_the_body_of_a_token_response_may_hold_the_token(world: World, hunt
         {"statusCode": 200, "multiValueHeaders": {"X": [response.body["access_token"]]}, "body": response.text}
     )
     hunt.returned({"statusCode": 502, "multiValueHeaders": {}, "body": response.text})
-    assert [place for _, place in hunt.found()] == ["answers"]
+    assert [place for _, place in hunt.found()] == ["responses"]
 
 
 def test_texts_without_secrets_are_not_reported(hunt: Hunt) -> None:

@@ -189,7 +189,7 @@ def test_exactly_what_is_called_is_granted(world: World, roles: Roles) -> None:
 def calls_in_the_adapters() -> set[str]:
     """The client methods that the source calls, without underscores. The Encryption SDK calls KMS itself."""
     found = {"decrypt", "generatedatakey"}
-    for path in Path(str(token_broker.adapters.__file__)).parent.glob("*.py"):
+    for path in Path(str(token_broker.adapters.__file__)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = node.func.value
