@@ -312,14 +312,14 @@ def findings() -> list[Finding]:
         ("hits", Size(60.0), Size(59.0)),
         ("sweep", Tally(50, 8, 1000), Tally(50, 8, 100)),
     ]
-    told: list[Finding] = [
+    figures: list[Finding] = [
         Figure(f"{section} {number}", 1.0, 1.5, measured, floor, 1, {"mb": {"10 keys": 1}}, section)
         for number, (section, measured, floor) in enumerate(sides)
     ]
     name = "memory hit / a handler that does nothing, by the wall clock over loopback"
-    told.append(Figure(name, 2.0, None, sample, sample, 3, {}, "paths"))
-    told.append(Figure("cold start as a whole / that handler's", 1.0, None, sample, sample, 3, {}, "cold"))
-    return [*told, Amount("AWS calls, miss", 9, "calls", 8, 1, {"kms": 1}, "calls")]
+    figures.append(Figure(name, 2.0, None, sample, sample, 3, {}, "paths"))
+    figures.append(Figure("cold start as a whole / that handler's", 1.0, None, sample, sample, 3, {}, "cold"))
+    return [*figures, Amount("AWS calls, miss", 9, "calls", 8, 1, {"kms": 1}, "calls")]
 
 
 def test_the_page_shows_every_figure_and_which_bars_do_not_hold() -> None:

@@ -138,7 +138,7 @@ def _token_requests(bench: Bench) -> dict[str, Use]:
     # A process's first invocation writes the metric of a cold start too. This request is that one.
     _require(world.api.token("unidy/nobody").status == 404, "a connection that is not there")
 
-    def ask(course: str, source: str, **query: str) -> None:
+    def get(course: str, source: str, **query: str) -> None:
         with bench.counting() as use:
             response = world.api.token(name, **query)
         _require(response.status == 200, f"{course}: {response.status} {response.code}")
@@ -146,18 +146,18 @@ def _token_requests(bench: Bench) -> dict[str, Use]:
         use.answer_bytes = len(response.text.encode())
         found[course] = use
 
-    ask("first_acquisition", "provider")
-    ask("memory", "memory")
+    get("first_acquisition", "provider")
+    get("memory", "memory")
     put_clock_on(timedelta(seconds=31))
-    ask("table_seen", "table")
+    get("table_opened", "table")
     world.functions.restart()
-    ask("table_new_environment", "table")
+    get("table_new_environment", "table")
     world.functions.restart()
     # With a scope the environment needs no guess. It knows the connection and not the token.
-    ask("table_unseen", "table", scope="users:read")
+    get("table_unopened", "table", scope="users:read")
     world.aws.change_token_item(name, last_used_at=-timedelta(minutes=40))
     world.functions.restart()
-    ask("use_noted", "table", scope="users:read")
+    get("use_noted", "table", scope="users:read")
     return found
 
 

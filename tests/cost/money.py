@@ -21,7 +21,7 @@ CONNECTIONS: Final = 1000
 LINE_OVERHEAD: Final = 26  # bytes that CloudWatch Logs adds to each event
 METRICS_OF_A_METHOD: Final = 5  # Count, Latency, IntegrationLatency, 4XXError, 5XXError
 COLUMNS: Final = ("API Gateway", "Lambda", "DynamoDB", "KMS", "Secrets", "SQS", "logs", "X-Ray")
-MIX: Final = ("memory", "table_seen", "table_unseen", "table_new_environment")
+MIX: Final = ("memory", "table_opened", "table_unopened", "table_new_environment")
 # Lambda's own log lines of an invocation in text format, with tracing.
 PLATFORM_LINES: Final = (
     "START RequestId: 00000000-0000-0000-0000-000000000000 Version: 100",

@@ -20,10 +20,10 @@ LONG_TOKEN: Final = 1500  # bytes
 PROCESSES: Final = 20
 ONE_PROCESSOR_MB: Final = 1769  # with this memory Lambda gives a whole processor
 
-HAND_OUTS: Final = {
+TOKEN_REQUESTS: Final = {
     "memory": "from memory",
-    "table_seen": "from the table, token opened before",
-    "table_unseen": "from the table, token not opened before",
+    "table_opened": "from the table, token opened before",
+    "table_unopened": "from the table, token not opened before",
     "table_new_environment": "from the table, by a new environment",
     "use_noted": "the same as the third, and the use noted",
     "first_acquisition": "from the provider (a key's first)",
@@ -67,7 +67,7 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
         "unidy_renewals": _cents(CONNECTIONS * renewals(tariff, unidy, counted)),
         "ucommerce_renewals": _cents(CONNECTIONS * renewals(tariff, ucommerce, counted)),
         "token_request_rows": rows(
-            _counted(label, counted.courses[name], get_token=True) for name, label in HAND_OUTS.items()
+            _counted(label, counted.courses[name], get_token=True) for name, label in TOKEN_REQUESTS.items()
         ),
         "first_calls": _range(kept.first for kept in counted.kept.values()),
         "renewal_calls": _range(kept.renewal for kept in counted.kept.values()),
@@ -79,7 +79,7 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
         "columns": " | ".join(COLUMNS),
         "column_rules": "---|" * len(COLUMNS),
         "bill_rows": rows(
-            _dollars(tariff, name, label, bills[name]) for name, label in {**HAND_OUTS, "mix": "**mix**"}.items()
+            _dollars(tariff, name, label, bills[name]) for name, label in {**TOKEN_REQUESTS, "mix": "**mix**"}.items()
         ),
         "uses_noted": f"{tariff.estimate('uses_noted_a_lifetime'):g}",
         "transfer": _cents(answers_gb * tariff.price("transfer_gb")),

@@ -31,8 +31,8 @@ def test_the_page_is_up_to_date(counted: Counted) -> None:
 def test_hits_are_cheap(counted: Counted) -> None:
     courses = counted.courses
     assert courses["memory"].calls == {}
-    assert courses["table_seen"].calls == {"dynamodb:BatchGetItem": 1}
-    assert courses["table_unseen"].calls == {"dynamodb:BatchGetItem": 1, "kms:Decrypt": 1}
+    assert courses["table_opened"].calls == {"dynamodb:BatchGetItem": 1}
+    assert courses["table_unopened"].calls == {"dynamodb:BatchGetItem": 1, "kms:Decrypt": 1}
 
 
 def test_an_empty_minute_writes_nothing(counted: Counted) -> None:

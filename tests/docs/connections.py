@@ -27,5 +27,5 @@ def _row(setting: CommonSetting) -> tuple[str, ...]:
         setting.help,
         COMMON[setting.name].replace("connections.md#", "#"),
         "required" if setting.required else default_of(setting.default),
-        "yes" if setting.affects_issuance else "",
+        "yes" if setting.in_digest else "",
     )

@@ -92,4 +92,4 @@ def patiently(client: SignedClient, path: str) -> BrokerResponse:
         if response.status != 503:
             return response
         pause.wait(0.1)
-    raise AssertionError(f"GET {path} is told to wait again and again")
+    raise AssertionError(f"GET {path} still responds that the caller must wait")

@@ -39,13 +39,13 @@ class Recorder:
 
     def __init__(self, respond: Callable[[BaseHTTPRequestHandler], None]) -> None:
         recorder = self
-        self.seen: list[tuple[str, dict[str, str], bytes]] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
 
         class Handler(BaseHTTPRequestHandler):
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                recorder.seen.append((f"{self.command} {self.path}", headers, body))
+                recorder.requests.append((f"{self.command} {self.path}", headers, body))
                 respond(self)
 
             do_GET = do_POST = _any  # noqa: N815  # http.server's names
@@ -99,9 +99,9 @@ def failing(request: HttpRequest, timeout: timedelta = LONG, network: NetworkOpt
     """The error of an exchange. Checks that it holds no secret."""
     with pytest.raises(TransportError) as caught:
         send(request, timeout, network)
-    told = [str(caught.value), repr(caught.value), *traceback.format_exception(caught.value), repr(vars(caught.value))]
+    texts = [str(caught.value), repr(caught.value), *traceback.format_exception(caught.value), repr(vars(caught.value))]
     for secret in (PASSWORD, "not-real", "%26ss", "fake.seller", "username="):
-        assert not any(secret in text for text in told)
+        assert not any(secret in text for text in texts)
     return caught.value
 
 
@@ -123,17 +123,17 @@ class TestRequests:
             headers = {"Content-Type": "application/json", "Authorization": "Basic Zm9v"}
             response = send(HttpRequest("POST", f"{server.url}/prefix/token", headers=headers, body=b"{}"))
         assert (response.status, response.body, response.headers["x-test"]) == (200, b'{"a": 1}', "Yes")
-        ((line, seen, body),) = server.seen
+        ((line, headers, body),) = server.requests
         assert (line, body) == ("POST /prefix/token", b"{}")
-        assert seen["content-type"] == "application/json"
-        assert seen["authorization"] == "Basic Zm9v"
-        assert seen["user-agent"].startswith("token-broker/")
-        assert seen["accept"] == "application/json"
+        assert headers["content-type"] == "application/json"
+        assert headers["authorization"] == "Basic Zm9v"
+        assert headers["user-agent"].startswith("token-broker/")
+        assert headers["accept"] == "application/json"
 
     def test_query_values_are_percent_encoded_once(self) -> None:
         with recorder(responding()) as server:
             send(login(f"{server.url}/authToken"))
-        assert server.seen[0][0].endswith("password=fake%23p%26ss%2B100%2525%20not-real")
+        assert server.requests[0][0].endswith("password=fake%23p%26ss%2B100%2525%20not-real")
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_returned_and_not_followed(self, status: int) -> None:
@@ -142,7 +142,7 @@ class TestRequests:
             with recorder(responding(b"", status, location)) as server:
                 response = send(login(f"{server.url}/authToken"))
             assert (response.status, response.headers["location"]) == (status, location["Location"])
-            assert elsewhere.seen == []
+            assert elsewhere.requests == []
 
     def test_every_exchange_has_a_connection_of_its_own(self) -> None:
         ports = []
@@ -228,7 +228,7 @@ class TestDeadlines:
             raised.set()
             for thread in left:
                 thread.join(5)
-            assert server.seen == []
+            assert server.requests == []
 
 
 class TestAddresses:
@@ -249,7 +249,7 @@ class TestAddresses:
             for url in (server.url, server.url.replace("http:", "https:")):
                 with pytest.raises(Unreachable):
                     ProviderHttp()(login(url), NetworkOptions(private=True), LONG)
-            assert server.seen == []
+            assert server.requests == []
 
     @pytest.mark.parametrize(
         "address",
@@ -318,7 +318,7 @@ class TestAddresses:
                 monkeypatch.setenv(name, proxy.url)
             monkeypatch.delenv("no_proxy", raising=False)
             send(login(f"{server.url}/authToken"))
-        assert proxy.seen == []
-        ((_, headers, _),) = server.seen
+        assert proxy.requests == []
+        ((_, headers, _),) = server.requests
         assert "authorization" not in headers
         assert "cookie" not in headers

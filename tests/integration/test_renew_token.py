@@ -127,14 +127,14 @@ def test_a_suspended_connection_is_not_renewed(world: World) -> None:
 
 def test_each_rotating_refresh_token_is_sent_once(world: World) -> None:
     name = world.connect("ucommerce")
-    seen = {world.api.token(name).body["token_id"]}
+    token_ids = {world.api.token(name).body["token_id"]}
     key = TokenKey(ConnectionName("ucommerce", "demo"), "")
     for _ in range(3):
         world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
         assert world.work(message(write_message(RenewalMessage(key.name, key.scope_id)))) == DONE
         (item,) = world.aws.token_items(name)
-        seen.add(item["token_id"]["S"])
-    assert len(seen) == 4
+        token_ids.add(item["token_id"]["S"])
+    assert len(token_ids) == 4
     report = world.report("ucommerce")
     assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (1, 0)
 

@@ -63,7 +63,7 @@ def test_an_environments_first_invocation_counts_as_a_cold_start(
 def test_consecutive_failures_are_counted_by_provider(world: World, metrics: Metrics) -> None:
     used(world)
     world.simulator("unidy").fail("status", status=503)
-    for _ in ("it fails", "it rests"):
+    for _ in ("failure", "cooldown"):
         metrics()
         assert world.work(message()) == DONE
         assert metrics()["ConsecutiveFailures"] == [{**SERVICE, "provider": "unidy", "value": 1}]

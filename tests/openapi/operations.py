@@ -108,8 +108,8 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/v1/tokens/{provider}/{connection}"): Operation(
         tag="Tokens",
         description="The token comes from the instance's memory, the table or the provider. Send `headers` to the "
-        "provider's API. Keep the token until `renew_at`, then request it again. If the API rejects it, request it again "
-        "with `rejected`.",
+        "provider's API. Keep the token until `renew_at`, then request it again. If the API rejects it, request it "
+        "again with `rejected`.",
         parameters=(*_ONE, "scope", "min_ttl", "rejected"),
         responses={200: "Token"},
         codes=(

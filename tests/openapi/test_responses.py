@@ -21,16 +21,16 @@ Exchange = tuple[Event, BrokerResponse]
 @pytest.fixture
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
     """Every request of the test and its response."""
-    seen: list[Exchange] = []
+    recorded: list[Exchange] = []
     invoke = Functions.invoke
 
     def watched(functions: Functions, function: str, event: Event) -> Any:
         result = invoke(functions, function, event)
-        seen.append((event, BrokerResponse.of(result)))
+        recorded.append((event, BrokerResponse.of(result)))
         return result
 
     monkeypatch.setattr(Functions, "invoke", watched)
-    return seen
+    return recorded
 
 
 def faults(documented: Documented, exchanges: list[Exchange]) -> list[str]:

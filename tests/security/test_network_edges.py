@@ -122,15 +122,15 @@ class TestNames:
 class TestPrivateNetworks:
     @pytest.mark.parametrize(("setting", "switch"), [(True, True), (True, False), (False, True), (False, False)])
     def test_a_private_address_needs_the_setting_and_the_deployments_option(self, setting: bool, switch: bool) -> None:
-        world, seen = World(), []
+        world, private_options = World(), []
 
         def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
-            seen.append(network.private)
+            private_options.append(network.private)
             return world.provider(request, network, timeout)
 
         name = world.connection("oauth2", private_network=setting)
         world.get_token(world.instance(send=send, deployment=Deployment(private_networks=switch)), name)
-        assert seen == [setting and switch]
+        assert private_options == [setting and switch]
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"])  # noqa: S104
     def test_loopback_and_metadata_addresses_are_never_allowed(

@@ -50,13 +50,13 @@ class TokenStore(Protocol):
     """
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
-        """Settings, token and guard in one call."""
+        """Settings, token and connection health in one call."""
 
     def read_due(self, name: ConnectionName, scope_id: str) -> tuple[StoredSettings | None, TokenRecord | None]:
         """The same for a key of the due index. None where the item is gone."""
 
     def records(self, name: ConnectionName) -> list[TokenRecord]:
-        """Every token key of a connection, with its guard."""
+        """All token keys of a connection, with its health."""
 
     def take_lease(
         self, read_as: TokenRecord, owner: str, *, now: datetime, until: datetime, mark_refresh: bool
@@ -166,7 +166,7 @@ class TokenStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a successful acquisition stores. `used`: a caller asked for it. `read_as`: the record when the lease was taken."""
+    """What a successful acquisition stores. `used`: a caller asked for it. `read_as`: the record under the lease."""
 
     read_as: TokenRecord
     token: Token
@@ -204,11 +204,11 @@ class ConnectionStore(Protocol):
     ) -> StoredSettings | None:
         """Writes if the stored version is `expected` (None: whatever it is), or if there is none (`absent`).
 
-        Returns what stood there before. Raises Unclaimed if the condition does not hold.
+        Returns what was stored before. Raises ConditionFailed.
         """
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> bool:
-        """Whether there was one. Raises Unclaimed if it has another version."""
+        """Returns whether there was one. Raises ConditionFailed if it has another version."""
 
     def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:
         """Some connections, and the cursor of the next page. Raises ValueError for an invalid cursor."""

@@ -112,17 +112,17 @@ def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
 
 def test_the_list_continues_from_its_cursor(world: World) -> None:
     names = {world.connect("unidy", name=f"demo-{number}") for number in range(5)}
-    seen: list[str] = []
+    listed: list[str] = []
     query: dict[str, str] = {"limit": "2"}
     for _ in range(3):
         response = world.api.call("GET", "/v1/connections", query)
         assert_success(response)
         assert set(response.body) == {"connections", "cursor"}
-        seen += [f"{item['provider']}/{item['connection']}" for item in response.body["connections"]]
+        listed += [f"{item['provider']}/{item['connection']}" for item in response.body["connections"]]
         query = {"limit": "2", "cursor": response.body["cursor"]}
     assert response.body["cursor"] is None
-    assert len(seen) == 5
-    assert set(seen) == names
+    assert len(listed) == 5
+    assert set(listed) == names
 
 
 def test_a_version_protects_against_a_concurrent_change(world: World) -> None:
@@ -247,7 +247,7 @@ def test_a_reading_route_leaves_no_warning_in_the_log(world: World, path: str) -
     assert [str(warning.message) for warning in caught] == []
 
 
-def test_a_changed_setting_that_affects_issuance_makes_the_tokens_due(world: World) -> None:
+def test_a_changed_setting_that_in_digest_makes_the_tokens_due(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     assert world.api.put(name, world.settings("unidy", lifetime_s=600)).status == 200

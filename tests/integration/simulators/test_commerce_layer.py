@@ -70,9 +70,9 @@ def test_commerce_layer_reissues_the_same_token_until_its_last_15_minutes(
     new = commerce(providers).json()
     assert new["expires_in"] == 7200
     assert len({first["access_token"], other_scope["access_token"], new["access_token"]}) == 3
-    told = report(providers, "commerce-layer")
-    assert (told["issued"], told["reissued"]) == (3, 1)
-    assert [entry["outcome"] for entry in told["requests"]] == ["issued", "issued", "reissued", "issued"]
+    found = report(providers, "commerce-layer")
+    assert (found["issued"], found["reissued"]) == (3, 1)
+    assert [entry["outcome"] for entry in found["requests"]] == ["issued", "issued", "reissued", "issued"]
 
 
 def test_commerce_layer_allows_30_token_requests_in_any_minute(providers: ProvidersServer, clock: HandClock) -> None:

@@ -47,11 +47,11 @@ def test_the_control_route_can_revoke_tokens(slug: str, providers: ProvidersServ
 @pytest.mark.parametrize("slug", SLUGS)
 def test_the_report_counts_and_holds_no_secret(slug: str, providers: ProvidersServer) -> None:
     token = token_from(providers, slug)
-    told = report(providers, slug)
-    assert (told["token_requests"], told["issued"], told["refused"]) == (1, 1, 0)
-    assert told["requests"][-1]["outcome"] == "issued"
-    assert told["requests"][-1]["operation"] == "token"
-    text = json.dumps(told, ensure_ascii=False)
+    found = report(providers, slug)
+    assert (found["token_requests"], found["issued"], found["refused"]) == (1, 1, 0)
+    assert found["requests"][-1]["outcome"] == "issued"
+    assert found["requests"][-1]["operation"] == "token"
+    text = json.dumps(found, ensure_ascii=False)
     secret = DEFAULT_ACCOUNTS[slug]["secret"]
     assert token not in text
     assert not [value for value in secret.values() if value in text or quote(value, safe="") in text]

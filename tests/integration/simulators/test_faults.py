@@ -19,9 +19,9 @@ def test_status_fault_happens_as_often_as_set(providers: ProvidersServer) -> Non
     responses = [unidy(providers) for _ in range(3)]
     assert [response.status_code for response in responses] == [503, 503, 200]
     assert (responses[0].text, responses[0].headers["Retry-After"]) == ("busy", "7")
-    told = report(providers, "unidy")
-    assert (told["token_requests"], told["issued"]) == (3, 1)
-    assert told["requests"][0]["outcome"] == "fault: status"
+    found = report(providers, "unidy")
+    assert (found["token_requests"], found["issued"]) == (3, 1)
+    assert found["requests"][0]["outcome"] == "fault: status"
 
 
 def test_fault_without_times_lasts_until_cleared_and_affects_only_its_operation(providers: ProvidersServer) -> None:

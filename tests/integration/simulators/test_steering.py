@@ -51,8 +51,8 @@ def test_an_option_is_not_scaled_and_reset_clears_it(providers: ProvidersServer)
     steer(providers, "unidy", options={"lifetime_s": 20})
     assert unidy(providers).json()["expires_in"] == 20
     steer(providers, "unidy", reset=True)
-    told = report(providers, "unidy")
-    assert (told["token_requests"], told["live_tokens"], told["options"]["lifetime_s"]) == (0, [], 7200)
+    found = report(providers, "unidy")
+    assert (found["token_requests"], found["live_tokens"], found["options"]["lifetime_s"]) == (0, [], 7200)
 
 
 def test_clock_skew_moves_the_vendors_own_times(providers: ProvidersServer, clock: HandClock) -> None:

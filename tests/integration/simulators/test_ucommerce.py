@@ -57,8 +57,8 @@ def test_ucommerce_shows_a_page_if_it_does_not_redirect(status: int, providers: 
         assert page.headers["Content-Type"].startswith("text/html")
         assert "Location" not in page.headers
     assert connect(providers, response_type="token").headers["Location"].endswith("?error=unsupported_response_type")
-    told = report(providers, "ucommerce")
-    assert (told["connect_requests"], told["refused"]) == (4, 3)
+    found = report(providers, "ucommerce")
+    assert (found["connect_requests"], found["refused"]) == (4, 3)
 
 
 def test_ucommerce_codes_expire_after_a_minute_and_belong_to_their_redirect_uri(
@@ -77,8 +77,8 @@ def test_ucommerce_accepts_a_code_once_and_a_replay_revokes_its_tokens(providers
     code = code_of(connect(providers))
     document = redeem(providers, code).json()
     assert redeem(providers, code).json()["errors"][0]["error"] == "invalid_grant"
-    told = report(providers, "ucommerce")
-    assert (told["replayed_codes"], told["live_tokens"]) == (1, [])
+    found = report(providers, "ucommerce")
+    assert (found["replayed_codes"], found["live_tokens"]) == (1, [])
     assert refresh(providers, document["refresh_token"]).status_code == 400
 
 
@@ -91,8 +91,8 @@ def test_ucommerce_rotates_refresh_tokens_and_a_replay_revokes_the_family(provid
     assert len(report(providers, "ucommerce")["live_tokens"]) == 3
     replay = refresh(providers, first["refresh_token"])
     assert (replay.status_code, replay.json()["errors"][0]["error"]) == (400, "invalid_grant")
-    told = report(providers, "ucommerce")
-    assert (told["replayed_refresh_tokens"], len(told["live_tokens"])) == (1, 1)
+    found = report(providers, "ucommerce")
+    assert (found["replayed_refresh_tokens"], len(found["live_tokens"])) == (1, 1)
     assert refresh(providers, second["refresh_token"]).status_code == 400
     assert refresh(providers, bystander["refresh_token"]).status_code == 200
 

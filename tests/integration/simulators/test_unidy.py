@@ -51,9 +51,9 @@ def test_unidy_revokes_known_tokens_and_responds_200_for_unknown_ones(providers:
         response = call(providers, "POST", "/unidy/oauth/revoke", data={**client, "token": revoked})
         assert (response.status_code, response.json()) == (200, {})
     assert call(providers, "GET", "/unidy/api/resource", headers=sent("unidy", token)).status_code == 401
-    told = report(providers, "unidy")
-    assert told["revocations"] == 3
-    assert told["requests"][1]["outcome"] == "nothing to revoke"
+    found = report(providers, "unidy")
+    assert found["revocations"] == 3
+    assert found["requests"][1]["outcome"] == "nothing to revoke"
 
 
 def test_unidy_can_reuse_tokens_or_revoke_the_one_before(providers: ProvidersServer, clock: HandClock) -> None:

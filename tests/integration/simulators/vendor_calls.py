@@ -124,8 +124,8 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def report(providers: ProvidersServer, slug: str) -> dict[str, Any]:
-    told: dict[str, Any] = call(providers, "GET", f"/_control/{slug}").json()
-    return told
+    found: dict[str, Any] = call(providers, "GET", f"/_control/{slug}").json()
+    return found
 
 
 def steer(providers: ProvidersServer, slug: str, **commands: Any) -> None:

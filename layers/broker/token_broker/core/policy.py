@@ -75,7 +75,7 @@ class RenewalPolicy:
         return self.reissue_window is None or token.remaining(now) <= self.reissue_window
 
     def report_cooldown(self, rejections: int) -> timedelta:
-        """How long after the n-th token request that a report caused the next one must wait: 30 s, doubling to 15 min."""
+        """How long the next token request caused by a report must wait after the n-th: 30 s, doubling to 15 min."""
         doublings: int = 2 ** min(max(rejections - 1, 0), 16)
         return min(self.min_spacing * doublings, MAX_REPORT_COOLDOWN)
 
@@ -188,7 +188,7 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
     if fallback is not None and not _newer_wanted(record, fallback.token, criteria, policy, now):
         return fallback
     if token is not None and reported and token.issued_at > criteria.requested_at:
-        # The provider issued the same token again while the report was under way. The API rejected it for another reason.
+        # The provider issued the same token again during the report. The API rejected it for another reason.
         return Serve(token, (*warnings(record, criteria, policy, now), "same_token_reissued"))
     if reported and record.rejected_until is not None and record.rejected_until > now and not leased:
         return Deny(None, record.rejected_until)

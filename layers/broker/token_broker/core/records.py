@@ -17,7 +17,7 @@ MAX_TOKENS_TO_REVOKE = 8
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An issued token. `scope` is the granted one, `issuer` the token endpoint that issued it, `sealed` its ciphertext."""
+    """An issued token. `scope`: the granted one. `issuer`: its token endpoint. `sealed`: its ciphertext."""
 
     token_id: str
     scope: str
@@ -68,7 +68,7 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class RetiredToken:
-    """A token that callers no longer get but that may not have expired. `revoke`: it must be revoked, only at `issuer`."""
+    """A token that callers no longer get but that may be valid. `revoke`: it must be revoked, only at `issuer`."""
 
     token_id: str
     expires_at: datetime

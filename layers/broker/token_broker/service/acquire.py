@@ -126,7 +126,7 @@ class Acquirer:
         return stored is None or stored.version != connection.version
 
     def _prepare(self, lease: LeaseContext, decision: Acquire) -> _Prepared | None:
-        """All that comes before the provider is asked. None: with the secret's version known, `decide` decides otherwise."""
+        """All that comes before the provider is asked. None: the secret's version changes the decision."""
         context, connection = self.context, lease.connection
         # The connection's own scope always fits. Other scope sets are counted.
         if lease.key.scope != connection.scope or connection.issue_revokes_previous:

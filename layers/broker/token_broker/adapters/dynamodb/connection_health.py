@@ -33,7 +33,8 @@ class ConnectionHealthItems:
             values[":replaced"] = moment(replaced.at)
         put, _ = self._table.update(
             health_key(name),
-            f"SET {attribute} = :failure, #format = :format, #ttl = :ttl{' REMOVE unresolved_logins' if settled else ''}",
+            f"SET {attribute} = :failure, #format = :format, #ttl = :ttl"
+            + (" REMOVE unresolved_logins" if settled else ""),
             values,
             condition=f"attribute_not_exists({attribute}) OR {attribute}.retry_at <= :retry_at"
             + (f" OR {attribute}.#at = :replaced" if replaced is not None else ""),
@@ -67,7 +68,8 @@ class ConnectionHealthItems:
             # A repeat of this write whose response was lost finds its own owner and does not count again.
             begun, item = self._table.update(
                 health_key(name),
-                "SET unresolved_logins = if_not_exists(unresolved_logins, :none) + :one, login_by = :owner, #format = :format",
+                "SET unresolved_logins = if_not_exists(unresolved_logins, :none) + :one, "
+                "login_by = :owner, #format = :format",
                 values | {":none": number(0)},
                 condition="login_version = :version AND login_by <> :owner",
                 names={"#format": "format"},

@@ -276,7 +276,7 @@ class DynamoTokenStore(ConnectionHealthItems, Budgets, DueIndex):
             if record.token is not None:
                 unchanged, values[":seen"] = "#token_id = :seen", string(record.token.token_id)
             values |= {f":{name}": value for name, value in due_attributes(key, now + timedelta(minutes=1)).items()}
-            # A lease owner that matches no process. Whoever read the item before the purge cannot take the lease after it.
+            # A lease owner that matches no process: no lease can follow on a read before the purge.
             values[":fence"] = string(f"purge-{uuid.uuid4().hex}")
             gone = [*TOKEN_ATTRIBUTES, *REFRESH_ATTRIBUTES, "lease_until", "failure", "stale_at", "last_used_at"]
             done, item = self._table.update(

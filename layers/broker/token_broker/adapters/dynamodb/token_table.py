@@ -38,7 +38,7 @@ class TokenTable:
         condition: str | None = None,
         names: Mapping[str, str] | None = None,
     ) -> tuple[bool, Item | None]:
-        """One conditional write. Returns whether it took effect, and the item before it (or as it is, if it did not)."""
+        """One conditional write. Returns whether it took effect, and the item before it (if not: as it is)."""
         arguments: dict[str, Any] = {}
         if condition is not None:
             arguments["ConditionExpression"] = condition
