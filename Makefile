@@ -20,7 +20,7 @@ ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate openapi browser check audit format bench peers cost build deploy e2e lock clean
+.PHONY: help demo run invoke test soak simulate docs openapi browser check audit format bench peers cost build deploy e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -64,6 +64,9 @@ format: $(VENV)/.ready ## put the code into the one format, and fix what ruff ca
 
 simulate: $(VENV)/.ready ## simulate days of 10,000 keys, write build/simulation (chart, table, result)
 	@PYTHONPATH=layers/broker $(PYTHON) -m tests.simulation $(ARGS)
+
+docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/providers.md, docs/errors.md
+	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.docs
 
 openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.openapi >/dev/null
@@ -113,36 +116,37 @@ clean: ## remove what was built and cached; .venv stays
 	@rm -rf .aws-sam build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# Pins are installed by hash and without asking for dependencies: nothing gets in that is not in the file.
+# Pins are installed by hash and without their dependencies: nothing gets in that is not in the file.
 comma := ,
-# $(call install,DIRECTORY,WHAT,PIP ARGUMENTS)
+# The Python of the tools, best first. Lambda's runtime is 3.13.
+TOOLS_PYTHON := 3.13 3.12 3.11 3.14
+NO_TOOLS_PYTHON := Python 3.11 or newer is needed, with venv: none on PATH$(comma) none under pyenv.
+# $(call install,DIRECTORY,WHAT,PYTHON VERSIONS,MESSAGE IF THERE IS NONE,PIP ARGUMENTS). A venv that works keeps its Python.
 define install
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3."; exit 1; }
-	@printf 'Setting up %s (%s) ... ' "$(1)" "$(2)"
-	@started=$$SECONDS; python3 -m venv $(1); \
-	$(1)/bin/python -m pip install --quiet --no-input --no-deps $(3) 2>$(1)/pip.log || { echo; cat $(1)/pip.log; exit 1; }; \
+	@printf 'Setting up %s (%s) ... ' "$(1)" "$(2)"; started=$$SECONDS; \
+	if ! $(1)/bin/python -m pip --version >/dev/null 2>&1; then \
+		python=$$(.ci/find-python $(3)) || { echo; echo "$(4)"; exit 1; }; \
+		"$$python" -m venv $$(test ! -e $(1)/pyvenv.cfg || echo --clear) $(1); \
+	fi; \
+	$(1)/bin/python -m pip install --quiet --no-input --no-deps $(5) 2>$(1)/pip.log || { echo; cat $(1)/pip.log; exit 1; }; \
 	touch $(1)/.ready; echo "done in $$((SECONDS - started)) s"
 endef
+# $(call install-tools,DIRECTORY,WHAT,PIP ARGUMENTS): what runs on this machine only.
+install-tools = $(call install,$(1),$(2),$(TOOLS_PYTHON),$(NO_TOOLS_PYTHON),$(3))
+# $(call install-runtime,DIRECTORY,COMMAND,REQUIREMENTS): what runs on the Python of Lambda's runtime.
+install-runtime = $(call install,$(1),once,3.13,make $(2) needs Python 3.13: none on PATH$(comma) none under pyenv.,--require-hashes --requirement $(3))
 
 $(VENV)/.ready: tests/requirements/dev.txt layers/broker/pyproject.toml layers/client/pyproject.toml cli/pyproject.toml
-	$(call install,$(VENV),once$(comma) about a minute,--require-hashes --requirement $<)
+	$(call install-tools,$(VENV),once$(comma) about a minute,--require-hashes --requirement $<)
 	@$(PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation \
 		--editable layers/broker --editable layers/client --editable cli # .venv/bin/token-broker
 
 # aws-sam-cli pins another boto3, click and werkzeug.
 $(VENV)/sam/.ready: tests/requirements/sam.txt | $(VENV)/.ready
-	$(call install,$(VENV)/sam,aws-sam-cli$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
+	$(call install-tools,$(VENV)/sam,aws-sam-cli$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
 
 $(VENV)/checks/.ready: tests/requirements/checks.txt | $(VENV)/.ready
-	$(call install,$(VENV)/checks,checkov and scanners$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
-
-# Lambda's Python, and what its runtime brings. $(1): venv, $(2): command that needs it, $(3): requirements.
-define install-runtime
-	@python=$$(.ci/find-python 3.13) || { echo "make $(2) needs Python 3.13: none on PATH, none under pyenv."; exit 1; }; \
-	printf 'Setting up %s (once) ... ' "$(1)"; started=$$SECONDS; "$$python" -m venv $(1); \
-	$(1)/bin/python -m pip install --quiet --no-input --no-deps --require-hashes --requirement $(3) \
-		2>$(1)/pip.log || { echo; cat $(1)/pip.log; exit 1; }; touch $(1)/.ready; echo "done in $$((SECONDS - started)) s"
-endef
+	$(call install-tools,$(VENV)/checks,checkov and scanners$(comma) once$(comma) about a minute,--require-hashes --requirement $<)
 
 $(VENV)/bench/.ready: tests/requirements/dev.txt | $(VENV)/.ready
 	$(call install-runtime,$(VENV)/bench,bench,$<)
@@ -154,4 +158,4 @@ $(VENV)/peers/.ready: tests/requirements/peers.txt | $(VENV)/.ready
 	$(call install-runtime,$(VENV)/peers,peers,$<)
 
 $(VENV)/lock/.ready: | $(VENV)/.ready
-	$(call install,$(VENV)/lock,uv$(comma) once,uv==0.13.9)
+	$(call install-tools,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

@@ -1,6 +1,6 @@
-"""One AWS endpoint per test session, for all who call functions or adapters over it.
+"""One AWS endpoint per test session, for all tests of functions or adapters.
 
-Its modules are imported where they are needed: moto alone takes longer than all unit tests.
+Modules are imported inside the fixtures, because importing moto takes longer than all unit tests.
 """
 
 from __future__ import annotations

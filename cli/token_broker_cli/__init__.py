@@ -1,5 +1,6 @@
-"""The command line `token-broker`, for those who answer for the broker; needs the package's extra `cli`.
+"""The command line `token-broker`, for people who operate the broker.
 
-It knows the broker by its HTTP interface, and beside it Secrets Manager, CloudFormation and what `doctor` looks at, by
-boto3. A secret or a leaked token comes from a hidden prompt or standard input, never from the command line.
+It uses the broker's HTTP interface, and boto3 for Secrets Manager, CloudFormation and what `doctor` checks. Secrets and
+leaked tokens are read from a hidden prompt or from standard input, never from the command line. Only `providers check`
+runs the broker's own code (package token_broker), without a broker.
 """

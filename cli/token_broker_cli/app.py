@@ -1,4 +1,4 @@
-"""`token-broker`: reads the command, carries it out, and says what went wrong; see `Exit` for the codes."""
+"""Parses the command line, runs the command, and prints why it failed. `Exit` lists the exit codes."""
 
 import sys
 
@@ -12,7 +12,7 @@ from token_broker_client.errors import TokenBrokerError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """One command; the exit code."""
+    """Runs one command. Returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     screen = Screen(as_json="--json" in arguments)
     try:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         screen.say("\nInterrupted.")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has seen enough.
+        # The program that reads the output has stopped, as `head` does.
         sys.stderr.close()
         return Exit.DONE
 

@@ -1,4 +1,4 @@
-"""`connections` and what is done to one: show, suspend, resume, remove; and `providers`."""
+"""`connections`, and its actions show, suspend, resume and remove; `revoke`."""
 
 import argparse
 import threading
@@ -9,60 +9,23 @@ from typing import Any, Final
 from rich.live import Live
 from rich.table import Table
 
-from token_broker_cli import screen, words
-from token_broker_cli.asking import own_settings
-from token_broker_cli.onboarding import provider_called
+from token_broker_cli import screen
 from token_broker_cli.problems import Exit, Problem
 from token_broker_cli.target import Target
+from token_broker_cli.wording import NOTHING, failure_text, is_past, relative
 from token_broker_client.errors import TokenBrokerError
 
 REFRESH_S: Final = 2.0
-COLUMNS: Final = ("connection", "state", "tokens", "ends", "renews", "last failure")
-
-
-def providers(target: Target, _options: argparse.Namespace) -> Exit:
-    """`providers`: the catalogue."""
-    with target.screen.working("Reading the catalogue"):
-        found = target.api.providers()
-    rows = [
-        (item["slug"], item["title"], item["grant"], " ".join(spec["name"] for spec in item["credentials"]))
-        for item in found
-    ]
-    target.screen.show(found, screen.table(("provider", "title", "grant", "credentials"), rows))
-    return Exit.DONE
-
-
-def provider(target: Target, options: argparse.Namespace) -> Exit:
-    """`providers show`: what a connection of one needs."""
-    found = provider_called(target, options.name)
-    own = {spec["name"] for spec in own_settings(found)}
-    rows = [
-        (
-            spec["name"],
-            "yes" if spec["required"] else "",
-            "" if spec["default"] in (None, []) else str(spec["default"]),
-            spec["help"],
-        )
-        for spec in sorted(found["settings"], key=lambda spec: (spec["name"] not in own, not spec["required"]))
-    ]
-    secret = ", ".join(spec["name"] + ("" if spec["required"] else " (optional)") for spec in found["credentials"])
-    target.screen.show(
-        found,
-        f"{found['title']} ({found['grant']}): {found['documentation']}",
-        f"Credentials: {secret}\n",
-        screen.table(("setting", "required", "default", "what it is"), rows),
-        f"\nAdd a connection: {target.line('connections add ' + found['slug'])} NAME",
-    )
-    return Exit.DONE
+COLUMNS: Final = ("connection", "state", "tokens", "expires", "renewal", "last failure")
 
 
 def listing(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections`: each one's state; with --watch until Ctrl-C."""
-    with target.screen.working("Asking for the connections"):
-        found = target.api.connections_in_full()
+    """`connections`: the state of each; with --watch until Ctrl-C."""
+    with target.screen.progress("Reading the connections"):
+        found = target.api.all_details()
     if not options.watch:
         if not found:
-            target.screen.say(f"There are no connections yet: {target.line('connections add PROVIDER NAME')}")
+            target.screen.say(f"There are no connections yet: {target.command('connections add PROVIDER NAME')}")
         target.screen.show(found, _overview(found))
         return Exit.DONE
     if not target.screen.interactive:
@@ -71,101 +34,113 @@ def listing(target: Target, options: argparse.Namespace) -> Exit:
         while True:
             threading.Event().wait(REFRESH_S)
             try:
-                live.update(_overview(target.api.connections_in_full()))
+                live.update(_overview(target.api.all_details()))
             except TokenBrokerError as error:
-                live.console.print(f"{datetime.now(UTC):%H:%M:%S} no answer: {error}")
+                live.console.print(f"{datetime.now(UTC):%H:%M:%S} no response: {error}")
 
 
 def show(target: Target, options: argparse.Namespace) -> Exit:
     """`connections show`: settings, deadlines and each token's state."""
-    with target.screen.working("Asking for the connection"):
+    with target.screen.progress("Reading the connection"):
         found = target.api.show(options.provider, options.name)
     now = datetime.now(UTC)
+    first = f"{found['provider']}/{found['connection']}: {found['state']}"
+    if found["last_failure"]:
+        first += f". {failure_text(found['last_failure'], now)}"
+    deadlines = [
+        f"Expiry of the {deadline['what'].replace('_', ' ')}: {relative(deadline['at'], now)}"
+        for deadline in found["deadlines"]
+    ]
+    settings = [(name, _text(value)) for name, value in found["settings"].items()]
     tokens = [
         (
             token["scope"] or "(none)",
-            token["token_id"] or "-",
-            words.until(token["expires_at"], now),
-            words.until(token["renew_at"], now),
-            words.failure(token["failure"], now),
+            token["token_id"] or NOTHING,
+            relative(token["expires_at"], now),
+            relative(token["renew_at"], now),
+            failure_text(token["failure"], now),
         )
         for token in found["tokens"]
     ]
-    settings = [(name, _text(value)) for name, value in found["settings"].items()]
-    ends = [f"{deadline['what']} end {words.until(deadline['at'], now)}" for deadline in found["deadlines"]]
-    failing = words.failure(found["last_failure"], now)
     target.screen.show(
         found,
-        f"{found['provider']}/{found['connection']}: {found['state']}" + (f". {failing}" if failing else ""),
-        *ends,
+        first,
+        *deadlines,
         screen.table(("setting", "value"), settings),
         "",
-        screen.table(("scope", "token_id", "ends", "renews", "last failure"), tokens) if tokens else "No tokens.",
+        screen.table(("scope", "token_id", "expires", "renewal", "last failure"), tokens) if tokens else "No tokens.",
     )
     return Exit.DONE
 
 
 def suspend(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections suspend`: nobody gets a token until `resume`."""
-    return _switch(target, options, suspended=True)
+    """`connections suspend`: callers get no tokens until `resume`."""
+    name = f"{options.provider}/{options.name}"
+    changed = _put_suspended(target, options, suspended=True)
+    lines = [
+        f"{name} is suspended. Within 30 s no caller gets a token." if changed else f"{name} is already suspended."
+    ]
+    if changed:
+        lines.append(f"Revoke its tokens: {target.command(f'revoke {options.provider} {options.name}')}")
+    target.screen.show(_suspension(options, suspended=True, changed=changed), *lines)
+    return Exit.DONE
 
 
 def resume(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections resume`."""
-    return _switch(target, options, suspended=False)
+    """`connections resume`: ends a suspension."""
+    name = f"{options.provider}/{options.name}"
+    changed = _put_suspended(target, options, suspended=False)
+    text = f"{name} is no longer suspended." if changed else f"{name} is not suspended."
+    target.screen.show(_suspension(options, suspended=False, changed=changed), text)
+    return Exit.DONE
 
 
 def remove(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections remove`: settings and tokens, with --secret the secret too."""
+    """`connections remove`: deletes settings and tokens; with --secret the secret, too."""
     name = f"{options.provider}/{options.name}"
     found = target.api.show(options.provider, options.name)
-    with target.screen.working(f"Removing {name}"):
-        gone = target.api.delete(options.provider, options.name, version=found["version"])
+    with target.screen.progress(f"Removing {name}"):
+        result = target.api.delete(options.provider, options.name, version=found["version"])
         secret = target.secret(options.provider, options.name)
         if options.secret:
             secret.delete()
-    left = f"The secret {secret.name} was " + ("deleted." if options.secret else "kept; --secret deletes it too.")
-    shown = {**gone, "secret": "deleted" if options.secret else "kept"}
-    target.screen.show(shown, f"{name} is removed, with {gone['dropped']} tokens.", *_alive(gone), left)
-    return Exit.DONE
-
-
-def revoke(target: Target, options: argparse.Namespace) -> Exit:
-    """`revoke`: drops tokens here and ends them at the provider where it can; with --suspend none follow."""
-    name = f"{options.provider}/{options.name}"
-    if options.suspend:
-        _put_suspended(target, options, suspended=True)
-    with target.screen.working(f"Dropping and revoking the tokens of {name}"):
-        done = target.api.drop_tokens(options.provider, options.name, options.scope)
-    after = "is suspended" if options.suspend else "gives out new ones; --suspend would stop that"
-    dropped = f"{done['dropped']} dropped, {len(done['revoked'])} revoked at the provider. {name} {after}."
-    target.screen.show(done, dropped, *_alive(done))
-    return Exit.DONE
-
-
-def _alive(done: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{item['token_id']} is not revoked ({item['reason']}) and ends by itself {item['expires_at']}."
-        for item in done["not_revoked"]
-    ]
-
-
-def _switch(target: Target, options: argparse.Namespace, *, suspended: bool) -> Exit:
-    name = f"{options.provider}/{options.name}"
-    changed = _put_suspended(target, options, suspended=suspended)
-    shown = {"provider": options.provider, "connection": options.name, "suspended": suspended, "changed": changed}
-    word = "suspended: no tokens within 30 s" if suspended else "switched on"
-    end = target.line(f"revoke {options.provider} {options.name}")
-    more = f"End those that are out: {end}" if suspended else ""
+    secret_text = "was deleted." if options.secret else "was kept. --secret deletes it, too."
     target.screen.show(
-        shown, f"{name} is {word}." if changed else f"{name} was {word} already.", *([more] * bool(more))
+        {**result, "secret": "deleted" if options.secret else "kept"},
+        f"{name} was removed with {result['dropped']} tokens.",
+        *_not_revoked(result),
+        f"The secret {secret.name} {secret_text}",
     )
     return Exit.DONE
 
 
+def revoke(target: Target, options: argparse.Namespace) -> Exit:
+    """`revoke`: purges tokens and revokes them at the provider where it can; --suspend prevents new ones."""
+    name = f"{options.provider}/{options.name}"
+    if options.suspend:
+        _put_suspended(target, options, suspended=True)
+    with target.screen.progress(f"Revoking the tokens of {name}"):
+        result = target.api.purge_tokens(options.provider, options.name, options.scope)
+    after = f"{name} is suspended." if options.suspend else "The next caller gets a new one; --suspend prevents that."
+    text = f"{result['dropped']} dropped, {len(result['revoked'])} revoked at the provider. {after}"
+    target.screen.show(result, text, *_not_revoked(result))
+    return Exit.DONE
+
+
+def _not_revoked(result: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{item['token_id']} is not revoked ({item['reason']}). It expires at {item['expires_at']}."
+        for item in result["not_revoked"]
+    ]
+
+
+def _suspension(options: argparse.Namespace, *, suspended: bool, changed: bool) -> dict[str, Any]:
+    return {"provider": options.provider, "connection": options.name, "suspended": suspended, "changed": changed}
+
+
 def _put_suspended(target: Target, options: argparse.Namespace, *, suspended: bool) -> bool:
-    """Whether that changed anything."""
-    with target.screen.working("Changing the settings"):
+    """Stores the setting. False if it had this value already."""
+    with target.screen.progress("Changing the settings"):
         found = target.api.show(options.provider, options.name)
         settings = {name: value for name, value in found["settings"].items() if name != "suspended"}
         if bool(found["settings"].get("suspended")) == suspended:
@@ -179,22 +154,18 @@ def _overview(found: list[dict[str, Any]]) -> Table:
     now = datetime.now(UTC)
     rows = []
     for item in sorted(found, key=lambda item: (item["provider"], item["connection"])):
-        live = [token for token in item["tokens"] if token["expires_at"] and not _past(token["expires_at"], now)]
+        live = [token for token in item["tokens"] if token["expires_at"] and not is_past(token["expires_at"], now)]
         rows.append(
             (
                 f"{item['provider']}/{item['connection']}",
                 screen.state(item["state"]),
                 str(len(live)),
-                words.until(min((token["expires_at"] for token in live), default=None), now),
-                words.until(min((token["renew_at"] for token in live), default=None), now),
-                words.failure(item["last_failure"], now),
+                relative(min((token["expires_at"] for token in live), default=None), now),
+                relative(min((token["renew_at"] for token in live), default=None), now),
+                failure_text(item["last_failure"], now),
             )
         )
     return screen.table(COLUMNS, rows)
-
-
-def _past(timestamp: str, now: datetime) -> bool:
-    return datetime.fromisoformat(timestamp) <= now
 
 
 def _text(value: Any) -> str:

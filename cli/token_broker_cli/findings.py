@@ -1,4 +1,4 @@
-"""What `doctor` finds."""
+"""The findings of `doctor`."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Level = Literal["ok", "note", "warning", "fault"]
 
 @dataclass(frozen=True)
 class Finding:
-    """`text` says what is, `todo` what to do about it. A fault keeps tokens from somebody, now or soon."""
+    """`text`: what was found. `todo`: what to do. A fault keeps callers from getting tokens, now or soon."""
 
     area: str
     level: Level
@@ -17,6 +17,10 @@ class Finding:
 
     def as_json(self) -> dict[str, str]:
         return asdict(self)
+
+
+def ok(area: str, text: str) -> Finding:
+    return Finding(area, "ok", text)
 
 
 def fault(area: str, text: str, todo: str = "") -> Finding:

@@ -1,4 +1,4 @@
-"""What a person is told when a command cannot be carried out: what is wrong, what to do, and the exit code."""
+"""Why a command stops: what is wrong, what to do, and the exit code."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
-from token_broker_cli.words import span
+from token_broker_cli.wording import duration
 from token_broker_client.errors import BrokerRefused, BrokerUnreachable, ClientNotConfigured, TokenBrokerError
 
 
 class Exit(IntEnum):
-    """What the exit code says; the help prints this list."""
+    """The exit codes."""
 
     DONE = 0
     REFUSED = 1
@@ -21,37 +21,38 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+# The help prints these.
 MEANINGS: Final[Mapping[Exit, str]] = {
-    Exit.DONE: "done, and all is well",
-    Exit.REFUSED: "refused by the provider, the broker or AWS",
+    Exit.DONE: "done, and nothing is wrong",
+    Exit.REFUSED: "the provider, the broker or AWS refused; or providers check found a fault",
     Exit.USAGE: "wrong usage: nothing was done",
-    Exit.UNREACHABLE: "the broker is not reached: no answer, URL, region or AWS credentials",
-    Exit.NO: "the answer is no: --check found a difference, doctor a fault, find no such token",
-    Exit.INTERRUPTED: "interrupted; what was begun was taken back",
+    Exit.UNREACHABLE: "the broker cannot be reached: no response, URL, region or AWS credentials",
+    Exit.NO: "apply --check found a difference, doctor a fault, or token find no such token",
+    Exit.INTERRUPTED: "interrupted: what the command began was undone",
 }
 
-# What helps against a refusal of the broker; the words before it are the broker's own `detail`.
+# What helps against an error of the broker. It is printed after the broker's own `detail`.
 ADVICE: Final[Mapping[str, str]] = {
-    "access_denied": "Your AWS identity needs execute-api:Invoke on this route; `aws sts get-caller-identity` tells"
-    " who you are.",
+    "access_denied": "Your AWS identity needs execute-api:Invoke on this route. `aws sts get-caller-identity` shows"
+    " your identity.",
     "caller_not_allowed": "Add the caller to the connection's allowed_callers.",
-    "scope_not_allowed": "Ask for less, or extend the connection's allowed_scopes.",
-    "unknown_provider": "`token-broker providers` lists those that there are.",
-    "unknown_connection": "`token-broker connections` lists those that there are.",
-    "connection_suspended": "`token-broker connections resume PROVIDER NAME` switches it on again.",
+    "scope_not_allowed": "Request less, or extend the connection's allowed_scopes.",
+    "unknown_provider": "`token-broker providers` lists the providers.",
+    "unknown_connection": "`token-broker connections` lists the connections.",
+    "connection_suspended": "`token-broker connections resume PROVIDER NAME` ends the suspension.",
     "connection_misconfigured": "`token-broker connections rotate PROVIDER NAME` stores credentials.",
-    "would_revoke": "With --force it is done, and callers get a new token.",
-    "version_conflict": "Somebody else changed the settings just now: look at them and try again.",
-    "too_many_trials": "With --wait it is tried as soon as it may be.",
+    "would_revoke": "--force allows that. Callers then get a new token.",
+    "version_conflict": "Somebody else has changed the settings. Look at them and try again.",
+    "too_many_trials": "--wait waits and tries again.",
     "broker_unavailable": "`token-broker doctor` looks for the cause.",
-    "internal_error": "The cause is in the function's log.",
+    "internal_error": "The function's log has the cause.",
 }
 
-LOG_IN: Final = "Log in to AWS, or name where: --profile NAME, --region NAME. For the stack of `make run`: --local."
+LOG_IN: Final = "Log in to AWS, or use --profile NAME and --region NAME. For the stack of `make run`: --local."
 
 
 class Problem(Exception):
-    """A command stops here. `todo` says what to do; neither ever holds a secret."""
+    """Stops a command. `what` is wrong, `todo` says what to do. Neither ever holds a secret."""
 
     def __init__(self, what: str, todo: str = "", *, exit_code: Exit = Exit.REFUSED, code: str = "") -> None:
         super().__init__(what)
@@ -62,58 +63,59 @@ class Problem(Exception):
 
 
 def problem_of(error: Exception, *, is_local: bool) -> Problem:
-    """A failure of the broker or of AWS in words. Others are raised as they are."""
+    """The problem for an error of the broker or of AWS. Raises any other error as it is."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, TokenBrokerError):
-        return _of_broker(error, is_local=is_local)
+        return _broker_problem(error, is_local=is_local)
     if isinstance(error, ClientError):
-        return _of_aws(error)
+        return _aws_problem(error)
     if isinstance(error, NoCredentialsError | NoRegionError | ProfileNotFound):
-        return Problem(str(error).rstrip(".") + ".", LOG_IN, exit_code=Exit.UNREACHABLE)
+        return Problem(_sentence(error), LOG_IN, exit_code=Exit.UNREACHABLE)
     if isinstance(error, BotoCoreError):
-        return Problem(f"AWS gave no answer: {error}".rstrip(".") + ".", _where(is_local), exit_code=Exit.UNREACHABLE)
+        what = _sentence(f"AWS did not respond: {error}")
+        return Problem(what, _connection_advice(is_local), exit_code=Exit.UNREACHABLE)
     raise error
 
 
-def refusal_in_words(error: BrokerRefused) -> str:
-    """The broker's `detail` with the provider's own code, each field at fault, and when asking again helps."""
-    words = [error.detail or f"The broker answered {error.status}."]
-    words += [f"{fault['field']} {fault['reason']}." for fault in error.problem.get("errors", ())]
+def broker_error_text(error: BrokerRefused) -> str:
+    """The broker's `detail`, each field at fault, the provider's error code, and when to try again."""
+    sentences = [error.detail or f"The broker responded with {error.status}."]
+    sentences += [f"{fault['field']} {fault['reason']}." for fault in error.problem.get("errors", ())]
     if error.provider_error:
-        words.append(f"Its own word for it: {error.provider_error}.")
+        sentences.append(f"The provider's error code: {error.provider_error}.")
     if error.retry_after:
-        words.append(f"It can be asked again in {span(error.retry_after)}.")
-    return " ".join(words)
+        sentences.append(f"Try again in {duration(error.retry_after)}.")
+    return " ".join(sentences)
 
 
-def _of_broker(error: TokenBrokerError, *, is_local: bool) -> Problem:
+def _broker_problem(error: TokenBrokerError, *, is_local: bool) -> Problem:
     if isinstance(error, BrokerRefused):
-        return Problem(refusal_in_words(error), ADVICE.get(error.code, ""), code=error.code)
+        return Problem(broker_error_text(error), ADVICE.get(error.code, ""), code=error.code)
     if isinstance(error, ClientNotConfigured):
         return Problem(_sentence(error), LOG_IN, exit_code=Exit.UNREACHABLE)
-    unreachable = isinstance(error, BrokerUnreachable)
-    code = Exit.UNREACHABLE if unreachable else Exit.REFUSED
-    return Problem(_sentence(error), _where(is_local), exit_code=code)
+    exit_code = Exit.UNREACHABLE if isinstance(error, BrokerUnreachable) else Exit.REFUSED
+    return Problem(_sentence(error), _connection_advice(is_local), exit_code=exit_code)
 
 
-def _sentence(error: Exception) -> str:
-    text = str(error).rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}."
+def _sentence(text: object) -> str:
+    plain = str(text).rstrip(".")
+    return f"{plain[:1].upper()}{plain[1:]}."
 
 
-def _where(is_local: bool) -> str:
-    return "Is `make run` up?" if is_local else "Check --url or --stack, the region and your network."
+def _connection_advice(is_local: bool) -> str:
+    return "Is `make run` running?" if is_local else "Check --url or --stack, the region and your network."
 
 
-def _of_aws(error: ClientError) -> Problem:
+def _aws_problem(error: ClientError) -> Problem:
     detail: Mapping[str, Any] = error.response.get("Error", {})
-    code, operation = str(detail.get("Code", "unknown")), error.operation_name
+    code = str(detail.get("Code", "unknown"))
+    operation = error.operation_name
     todo = ""
     if "AccessDenied" in code or "Unauthorized" in code:
-        todo = f"Your AWS identity may not call {operation}; ask for that permission."
+        todo = f"Your AWS identity may not call {operation}. Ask for that permission."
     elif "ExpiredToken" in code or "InvalidClientToken" in code or "UnrecognizedClient" in code:
-        todo = "Your AWS credentials are not valid (any more): log in again."
-    # A gateway in between may answer with a page.
+        todo = "Your AWS credentials are not valid, or not any more. Log in again."
+    # A proxy can respond with a whole page.
     message = str(detail.get("Message", "")).partition("\n")[0]
     return Problem(f"AWS refused {operation} ({code}): {message}", todo, code=code)

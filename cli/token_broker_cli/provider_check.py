@@ -1,180 +1,203 @@
-"""`python -m token_broker.catalogue check FILE`: is a provider's file whole? With --try: does it bring a token?
+"""`providers check FILE`: is a provider's file valid? With --try: does it get a token from the provider?
 
-For whoever adds a provider, and for their CI. Nothing is stored: the token is described, revoked where that can be, and
-forgotten. Exit codes: 0 it holds, 1 it does not, 2 wrong usage.
+For people who add a provider, and for their CI. It needs no broker: it runs the broker's own code here. Nothing is
+stored. The token is described, and revoked if the provider can.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import sys
-import tomllib
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.catalogue import read_provider
-from token_broker.core.connections import Connection, parse_connection
-from token_broker.core.credentials import Credentials, Secret, check_scope_of, parse_credentials
+from token_broker.core.connections import COMMON_SETTINGS, Connection, parse_connection
+from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
+from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.core.providers import CatalogueError, Provider
 from token_broker.errors import BrokerError
 from token_broker.oauth.exchange import TransportError
-from token_broker.oauth.grants import Flow, GrantFailed, GrantRequest, flow_for, revocation_request
-from token_broker.oauth.lifetimes import expiry_of
-from token_broker.oauth.responses import IssuedToken, UnusableResponse
-from token_broker.service.context import TimeLimits, grant_request
+from token_broker.oauth.grants import GrantFailed, token_flow
+from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, expiry_of
+from token_broker.oauth.outcomes import unusable_response
+from token_broker.oauth.requests import GrantRequest, grant_request, revocation_request
+from token_broker.oauth.responses import UnusableResponse
+from token_broker.service.context import TimeLimits
+from token_broker.service.provider_client import run_flow
+from token_broker_cli.problems import Exit, Problem
+from token_broker_cli.prompts import Prompts, Spec, piped_object
+from token_broker_cli.settings_files import read_settings
+from token_broker_cli.target import Target
 
-# Names, not secrets: whoever types them wants to see them.
-SHOWN = frozenset({"client_id", "username"})
-OK, FAULTY, USAGE = 0, 1, 2
+LIMITS = TimeLimits()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """One check; the exit code."""
-    options = _parser().parse_args(argv)
+@dataclass(frozen=True)
+class CheckedToken:
+    """What `--try` reports about a token. The token itself is not kept."""
+
+    token_id: str
+    characters: int
+    expires_in: int
+    expires_assumed: bool
+    scope: str
+    has_refresh_token: bool
+    revocation: str
+
+    @property
+    def lines(self) -> list[str]:
+        source = "assumed, because the provider gives no lifetime" if self.expires_assumed else "as the provider says"
+        return [
+            f"Got a token: {self.characters} characters, token_id {self.token_id}.",
+            f"It is valid for {self.expires_in} s ({source}), scope {self.scope or '(none)'}.",
+            "A refresh token came with it." if self.has_refresh_token else "No refresh token came with it.",
+            f"{self.revocation} Nothing was stored.",
+        ]
+
+
+def check_file(target: Target, options: argparse.Namespace) -> Exit:
+    """Names every fault of the file. With --try it requests one token."""
+    provider = _read(options.file)
+    lines = [f"{options.file} is valid: {provider.title}, grant {provider.grant.name}."]
+    token = None
+    if options.request_token:
+        connection, credentials = _connection(target, options, provider)
+        with target.screen.progress(f"Requesting a token from {provider.title}"):
+            token = _request_token(connection, credentials, ProviderHttp(loopback=target.is_local))
+        lines += token.lines
+    shown = {
+        "file": str(options.file),
+        "provider": provider.slug,
+        "title": provider.title,
+        "grant": provider.grant.name,
+        "token": None if token is None else asdict(token),
+    }
+    target.screen.show(shown, *lines)
+    return Exit.DONE
+
+
+def _read(path: Path) -> Provider:
     try:
-        provider = read_provider(options.file)
+        return read_provider(path)
     except OSError as error:
-        return _fail(f"{options.file}: {error.strerror}", code=USAGE)
+        raise Problem(f"{path} cannot be read: {error.strerror}.", exit_code=Exit.USAGE) from None
     except CatalogueError as error:
-        return _fail(*(f"{options.file}: {fault}" for fault in error.faults))
-    _say(f"{options.file} holds together: {provider.title}, {provider.grant}.")
-    if not options.attempt:
-        return OK
+        faults = [f"  {fault}" for fault in error.faults]
+        raise Problem("\n".join([f"{path} is not valid:", *faults]), code="invalid_provider") from None
+
+
+def _connection(target: Target, options: argparse.Namespace, provider: Provider) -> tuple[Connection, Credentials]:
+    """A connection that exists for this check only. Raises Problem."""
+    name = ConnectionName(provider.slug, "check")
+    settings, values = _input(target, options, provider)
     try:
-        settings, credentials = _settings(provider, options.settings), _credentials(provider)
-        return _attempt(provider, settings, credentials, local=options.local)
-    except (ValueError, OSError) as error:
-        return _fail(str(error), code=USAGE)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m token_broker.catalogue", description=__doc__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    check = commands.add_parser("check", help="check a provider's file", description="Names every fault of the file.")
-    check.add_argument("file", metavar="FILE", type=Path, help="a catalogue file, such as acme.toml")
-    check.add_argument("--try", dest="attempt", action="store_true", help="ask its endpoint for a token, and forget it")
-    check.add_argument(
-        "--settings",
-        metavar="FILE",
-        type=Path,
-        help="with --try: a connection's settings (.toml, .json); else asked for",
-    )
-    check.add_argument("--local", action="store_true", help="with --try: http and loopback are allowed")
-    return parser
-
-
-def _attempt(provider: Provider, settings: Mapping[str, Any], values: Mapping[str, str], *, local: bool) -> int:
-    """One grant with these credentials."""
-    name = ConnectionName(provider.slug, "trial")
-    try:
-        connection = parse_connection(name, provider, {"allowed_callers": ["*"], **settings}, insecure_urls=local)
-        credentials = parse_credentials(name, provider, Secret(json.dumps(values), version="trial"))
-        check_scope_of(name, provider, credentials, connection.scope)
-        _grant(connection, credentials, ProviderHttp(loopback=local))
-    except BrokerError as error:
-        return _fail(error.detail, *(str(fault) for fault in error.errors))
-    except GrantFailed as refusal:
-        exchange_failure = refusal.failure
-        code = f" Its own word for it: {exchange_failure.provider_error}." if exchange_failure.provider_error else ""
-        return _fail(
-            f"No token ({exchange_failure.kind.code}, row {exchange_failure.rule} of docs/failures.md). {exchange_failure.detail}{code}"
+        connection = parse_connection(
+            name, provider, {"allowed_callers": ["*"], **settings}, insecure_urls=target.is_local
         )
-    except UnusableResponse as reason:
-        return _fail(f"The answer is no usable token: {reason}.")
-    return OK
+        credentials = parse_credentials(name, provider, Secret(json.dumps(values), version="check"))
+        check_scope_without_secret(name, provider, credentials, connection.scope)
+    except BrokerError as error:
+        faults = [f"  {fault}" for fault in error.errors]
+        raise Problem("\n".join([error.detail, *faults]), code=error.code) from None
+    return connection, credentials
 
 
-def _grant(connection: Connection, credentials: Credentials, send: ProviderHttp) -> None:
-    """Raises Refusal or Unusable."""
-    order = grant_request(connection, credentials, connection.scope, datetime.now(UTC))
-    issued, sent_at = _run(flow_for(order), connection, send)
-    life = expiry_of(issued, sent_at=sent_at, cap=connection.lifetime_cap, untold=connection.default_lifetime)
-    seconds = round((life.expires_at - sent_at).total_seconds())
-    told = "assumed, for the provider tells none" if life.assumed else "as the provider tells"
-    _say(f"A token came: {len(issued.access_token)} characters, token_id {fingerprint(issued.access_token)}.")
-    _say(f"It lives {seconds} s ({told}); scope {issued.scope or connection.scope or '(none)'}.")
-    _say("A refresh token came with it." if issued.refresh_token else "There is no refresh token.")
-    _say(_revoked(order, issued, connection, send))
+def _input(
+    target: Target, options: argparse.Namespace, provider: Provider
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Settings and credentials: from --settings or the terminal, and from the terminal or standard input."""
+    if not target.screen.interactive:
+        if options.settings is None:
+            raise Problem("There is no terminal to ask on.", "Use --settings FILE.", exit_code=Exit.USAGE)
+        settings = read_settings(options.settings)
+        return settings, piped_object("Pipe one in, e.g. from a password manager.")
+    prompts = Prompts(target.screen)
+    if options.settings is not None:
+        settings = read_settings(options.settings)
+    else:
+        settings = prompts.settings(_setting_specs(provider), {})
+    target.screen.say("\nCredentials. Secrets are not shown while you type or paste them.", "dim")
+    return settings, prompts.credentials(_credential_specs(provider), {})
 
 
-def _run(flow: Flow, connection: Connection, send: ProviderHttp) -> tuple[IssuedToken, datetime]:
-    """Drives a grant over the network, and tells when the request went out that brought the token."""
-    exchange, network = TimeLimits().exchange, connection.network
-    request = next(flow)
-    while True:
-        sent_at = datetime.now(UTC)
-        try:
-            response = send(request, network, exchange)
-            request = flow.send(response)
-        except TransportError as error:
-            request = flow.throw(error)
-        except StopIteration as done:
-            return done.value, sent_at
+def _setting_specs(provider: Provider) -> list[Spec]:
+    """The provider's own settings, and the scope."""
+    specs: list[Spec] = [
+        {"name": spec.name, "required": spec.required, "default": spec.default, "help": spec.help}
+        for spec in provider.settings
+    ]
+    if provider.grant.has_scopes:
+        scope = next(setting for setting in COMMON_SETTINGS if setting.name == "scope")
+        specs.append({"name": "scope", "required": provider.scope.required, "default": None, "help": scope.help})
+    return specs
 
 
-def _revoked(order: GrantRequest, issued: IssuedToken, connection: Connection, send: ProviderHttp) -> str:
-    request = revocation_request(order, issued.access_token)
-    if request is None:
-        return "It cannot be revoked, and lives to its end; nothing was stored."
+def _credential_specs(provider: Provider) -> list[Spec]:
+    required: list[Spec] = [{"name": name, "required": True} for name in provider.credentials]
+    return required + [{"name": name, "required": False} for name in provider.optional_credentials]
+
+
+def _request_token(connection: Connection, credentials: Credentials, send: ProviderHttp) -> CheckedToken:
+    """Runs the grant once, with the broker's time limits. Raises Problem that names the failure rule."""
+    request = grant_request(connection, credentials, connection.scope, _now())
     try:
-        status = send(request, connection.network, timedelta(seconds=8)).status
+        result = run_flow(
+            token_flow(request),
+            connection.network,
+            send=send,
+            clock=_now,
+            exchange_limit=LIMITS.exchange,
+            deadline=_now() + LIMITS.acquisition,
+        )
+        expiry = expiry_of(
+            result.issued,
+            sent_at=result.sent_at,
+            cap=connection.lifetime_cap,
+            default=connection.default_lifetime or DEFAULT_LIFETIME,
+        )
+    except GrantFailed as failed:
+        raise _no_token(failed.failure) from None
+    except UnusableResponse as unusable:
+        raise _no_token(unusable_response(str(unusable))) from None
+    access_token = result.issued.access_token
+    return CheckedToken(
+        token_id=fingerprint(access_token),
+        characters=len(access_token),
+        expires_in=round((expiry.expires_at - result.sent_at).total_seconds()),
+        expires_assumed=expiry.assumed,
+        scope=result.issued.scope or connection.scope,
+        has_refresh_token=result.issued.refresh_token is not None,
+        revocation=_revoke(request, access_token, connection, send),
+    )
+
+
+def _no_token(failure: ExchangeFailure) -> Problem:
+    what = f"No token. {failure.detail}"
+    if failure.provider_error:
+        what += f" The provider's error code: {failure.provider_error}."
+    todo = f"This is the failure rule {failure.rule} ({failure.kind.code}); see docs/failures.md."
+    return Problem(what, todo, code=failure.kind.code)
+
+
+def _revoke(request: GrantRequest, access_token: str, connection: Connection, send: ProviderHttp) -> str:
+    """Revokes the token if the provider can. Returns what happened."""
+    revocation = revocation_request(request, access_token)
+    if revocation is None:
+        return "It cannot be revoked and is valid until it expires."
+    try:
+        status = send(revocation, connection.network, LIMITS.exchange).status
     except TransportError:
-        return "Its revocation had no answer: it may live to its end; nothing was stored."
+        return "Its revocation got no response: it may be valid until it expires."
     if 200 <= status < 300:
-        return "It was revoked; nothing was stored."
-    return f"Its revocation was answered with {status}: it may live to its end; nothing was stored."
+        return "It was revoked."
+    return f"Its revocation got the status {status}: it may be valid until it expires."
 
 
-def _settings(provider: Provider, file: Path | None) -> dict[str, Any]:
-    """The settings of a file, or the required ones asked for. Raises ValueError or OSError."""
-    if file is not None:
-        text = file.read_text(encoding="utf-8")
-        data = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError(f"{file} holds no object")
-        return data
-    if not sys.stdin.isatty():
-        raise ValueError("there is no terminal to ask on: give --settings FILE")
-    settings = {}
-    for spec in provider.settings:
-        _say(f"\n{spec.help}")
-        settings[spec.name] = input(f"{spec.name}{' (optional)' * (not spec.required)}: ").strip()
-    settings["scope"] = input(f"\nscope{' (optional)' * (not provider.scope.required)}: ").strip()
-    return {name: value for name, value in settings.items() if value}
-
-
-def _credentials(provider: Provider) -> dict[str, str]:
-    """Asked for without echo, or a JSON object on standard input: never on the command line. Raises ValueError."""
-    if not sys.stdin.isatty():
-        try:
-            values = json.loads(sys.stdin.read())
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):
-            raise ValueError("standard input is no terminal and holds no JSON object of credentials")
-        return values
-    asked = {}
-    for name in provider.credentials + provider.optional_credentials:
-        prompt = f"{name}{' (optional)' * (name in provider.optional_credentials)}: "
-        asked[name] = input(prompt).strip() if name in SHOWN else getpass.getpass(prompt)
-    return {name: value for name, value in asked.items() if value}
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _fail(*lines: str, code: int = FAULTY) -> int:
-    for line in lines:
-        sys.stderr.write(f"{line}\n")
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _now() -> datetime:
+    return datetime.now(UTC)

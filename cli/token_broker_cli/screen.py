@@ -1,4 +1,4 @@
-"""What a command shows: tables for people, JSON for programs, progress for those who wait. Never a secret."""
+"""What a command prints: tables for people, JSON for programs, progress. Never a secret."""
 
 import json
 import sys
@@ -10,38 +10,40 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-# In a pipe there is no width to keep to: lines stay whole, for grep.
+# A pipe has no width. Lines are not wrapped, so that grep finds them.
 PIPE_WIDTH: Final = 300
-STATES: Final = {"ok": "green", "failing": "red", "misconfigured": "red", "suspended": "yellow", "idle": "dim"}
-LEVELS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
+STATE_COLOURS: Final = {"ok": "green", "failing": "red", "misconfigured": "red", "suspended": "yellow", "idle": "dim"}
+LEVEL_COLOURS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
 
 
 class Screen:
-    """Standard output for results, standard error for all else. Colours only where a terminal is."""
+    """Results go to standard output, everything else to standard error. Colours only on a terminal."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out, self.err = _console(stderr=False), _console(stderr=True)
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
 
     @property
     def interactive(self) -> bool:
-        """Whether there is a person to ask."""
+        """Whether the command can ask a person."""
         return sys.stdin.isatty() and sys.stdout.isatty() and not self.as_json
 
     def show(self, data: Any, *human: RenderableType) -> None:
-        """A result: `data` under --json, else `human`."""
+        """Prints a result: `data` under --json, else `human`."""
         if self.as_json:
-            print(json.dumps(data, indent=2, ensure_ascii=False))  # noqa: T201  # as it is, without a console's wrapping
-        for part in () if self.as_json else human:
+            print(json.dumps(data, indent=2, ensure_ascii=False))  # noqa: T201  # a console would wrap it
+            return
+        for part in human:
             self.out.print(part, soft_wrap=isinstance(part, str))
 
     def say(self, text: str, style: str = "") -> None:
-        """Something beside the result, for people."""
+        """Prints a message for people. Nothing under --json."""
         if not self.as_json:
             self.err.print(text, style=style, soft_wrap=True)
 
     def fail(self, what: str, todo: str, code: str) -> None:
-        """Why the command stops."""
+        """Prints why the command stops."""
         if self.as_json:
             print(json.dumps({"error": {"code": code, "what": what, "todo": todo}}), file=sys.stderr)  # noqa: T201
             return
@@ -50,8 +52,8 @@ class Screen:
             self.err.print(todo, soft_wrap=True)
 
     @contextmanager
-    def working(self, what: str) -> Iterator[None]:
-        """Progress beside something that can take longer than a second."""
+    def progress(self, what: str) -> Iterator[None]:
+        """Shows `what` while something runs that can take longer than a second."""
         if not self.err.is_terminal or self.as_json:
             yield
             return
@@ -60,7 +62,7 @@ class Screen:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """Columns under plain headings; the last one takes what width is left."""
+    """A table without lines. The last column takes the remaining width."""
     made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
         made.add_column(column, no_wrap=number == 0, overflow="fold")
@@ -71,12 +73,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table
 
 def state(word: str) -> Text:
     """A connection's state in its colour."""
-    return Text(word, STATES.get(word, ""))
+    return Text(word, STATE_COLOURS.get(word, ""))
 
 
 def level(word: str) -> Text:
     """A finding's level in its colour."""
-    return Text(word, LEVELS[word])
+    return Text(word, LEVEL_COLOURS[word])
 
 
 def _console(*, stderr: bool) -> Console:

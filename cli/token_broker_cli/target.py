@@ -1,4 +1,4 @@
-"""Which broker is meant: the stack of `make run`, one in AWS by its stack's name, or one by its URL."""
+"""The broker that the options name: the stack of `make run`, a stack in AWS, or a URL."""
 
 import argparse
 import os
@@ -12,29 +12,29 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from token_broker_cli.admin import AdminApi
+from token_broker_cli.admin_api import AdminApi
+from token_broker_cli.connection_secret import ConnectionSecret
 from token_broker_cli.problems import Exit, Problem
 from token_broker_cli.screen import Screen
-from token_broker_cli.vault import ConnectionSecret
 from token_broker_client.client import URL_VARIABLE
 
 STACK_VARIABLE: Final = "TOKEN_BROKER_STACK"
 DEFAULT_STACK: Final = "token-broker"
 DEFAULT_PREFIX: Final = "token-broker"
-# What `make run` listens on and whom it knows.
+# The addresses of `make run`, its key and its caller.
 LOCAL_URL: Final = "http://127.0.0.1:3000"
 LOCAL_AWS: Final = "http://127.0.0.1:4566"
 LOCAL_REGION: Final = "eu-west-1"
 LOCAL_KEY: Final = "local"
 LOCAL_CALLER: Final = "arn:aws:iam::123456789012:role/local"
-WHICH: Final = ("stack", "profile", "region", "url", "secret_prefix", "aws_endpoint")
+TARGET_OPTIONS: Final = ("stack", "profile", "region", "url", "secret_prefix", "aws_endpoint")
 LOCAL_LOG: Final = Path("build/logs/GetTokenFunction.log")
 CLIENT_CONFIG: Final = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 
 
 @dataclass(frozen=True)
 class Target:
-    """The broker that the options name, with all that is looked up only when it is needed."""
+    """The broker that the options name. Everything is looked up when it is first needed."""
 
     options: argparse.Namespace
     screen: Screen
@@ -43,14 +43,13 @@ class Target:
     def is_local(self) -> bool:
         return bool(self.options.local)
 
-    def line(self, words: str) -> str:
-        """A command to type for this same broker: with the options that name it, as they were given."""
-        given = [
-            f"--{name.replace('_', '-')} {shlex.quote(value)}"
-            for name in WHICH
-            if (value := getattr(self.options, name))
-        ]
-        return " ".join(["token-broker", words, *(["--local"] if self.is_local else []), *given])
+    def command(self, words: str) -> str:
+        """A command line for the same broker: `words` with the options that name it, as they were given."""
+        given = {name: getattr(self.options, name) for name in TARGET_OPTIONS}
+        options = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items() if value]
+        if self.is_local:
+            options.insert(0, "--local")
+        return " ".join(["token-broker", words, *options])
 
     @property
     def stack(self) -> str:
@@ -86,37 +85,37 @@ class Target:
             return str(self.options.secret_prefix)
         if self.is_local or self._given_url:
             return DEFAULT_PREFIX
-        parameters = self.described.get("Parameters", ())
+        parameters = self.stack_description.get("Parameters", ())
         found = {item["ParameterKey"]: item["ParameterValue"] for item in parameters}
         return str(found.get("SecretPrefix", DEFAULT_PREFIX))
 
     @cached_property
-    def described(self) -> dict[str, Any]:
-        """The stack as CloudFormation describes it. Raises Problem where there is none of that name."""
+    def stack_description(self) -> dict[str, Any]:
+        """CloudFormation's description of the stack. Raises Problem if there is no stack of that name."""
         try:
-            answer = self.aws("cloudformation").describe_stacks(StackName=self.stack)
+            response = self.aws("cloudformation").describe_stacks(StackName=self.stack)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ValidationError":
                 raise
             region = self.session.region_name
             what = f"There is no stack {self.stack} in {region} for this AWS account."
-            todo = "Name it with --stack, check --profile and --region, or give the broker's --url. Locally: --local."
+            todo = "Use --stack, check --profile and --region, or give the broker's --url. For `make run`: --local."
             raise Problem(what, todo, exit_code=Exit.UNREACHABLE) from None
-        stack: dict[str, Any] = answer["Stacks"][0]
+        stack: dict[str, Any] = response["Stacks"][0]
         return stack
 
     @cached_property
     def resources(self) -> dict[str, str]:
-        """What the stack is made of: physical ids by the template's names."""
+        """The stack's resources: physical ids by the template's names."""
         pages = self.aws("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
         listed = [item for page in pages for item in page["StackResourceSummaries"]]
-        # moto lists what it did not make too, without a name.
+        # moto also lists resources that it did not create. They have no physical id.
         return {
             item["LogicalResourceId"]: item["PhysicalResourceId"] for item in listed if item.get("PhysicalResourceId")
         }
 
-    def own_role(self) -> str | None:
-        """The IAM role or user that asks now, as allowed_callers names it; None where AWS does not say."""
+    def own_arn(self) -> str | None:
+        """The IAM role or user of the credentials, as allowed_callers names it; None if AWS does not say."""
         if self.is_local:
             return LOCAL_CALLER
         try:
@@ -135,9 +134,9 @@ class Target:
             return self._given_url
         if self.is_local:
             return LOCAL_URL
-        with self.screen.working(f"Looking for the stack {self.stack}"):
-            outputs = {item["OutputKey"]: item["OutputValue"] for item in self.described.get("Outputs", ())}
+        with self.screen.progress(f"Looking for the stack {self.stack}"):
+            outputs = {item["OutputKey"]: item["OutputValue"] for item in self.stack_description.get("Outputs", ())}
         if "ApiUrl" not in outputs:
-            what = f"The stack {self.stack} has no output ApiUrl: is it a token broker's?"
+            what = f"The stack {self.stack} has no output ApiUrl. Is it a token broker's?"
             raise Problem(what, "Name the right one with --stack, or give --url.", exit_code=Exit.UNREACHABLE)
         return str(outputs["ApiUrl"])

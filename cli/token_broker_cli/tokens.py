@@ -6,16 +6,16 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from token_broker_cli import words
 from token_broker_cli.problems import Exit
 from token_broker_cli.target import Target
+from token_broker_cli.wording import relative
 from token_broker_client.source import TokenSource
 from token_broker_client.tokens import Token
 
 
 def token(target: Target, options: argparse.Namespace) -> Exit:
-    """`token`: on standard output the token alone, or as --header, --export or --json say."""
-    with target.screen.working("Asking for a token"):
+    """`token`: prints only the token; or what --header, --export or --json ask for."""
+    with target.screen.progress("Getting a token"):
         found = TokenSource(target.api).token(
             options.provider,
             options.name,
@@ -28,8 +28,8 @@ def token(target: Target, options: argparse.Namespace) -> Exit:
     else:
         sys.stdout.write("\n".join(_lines(found, options)) + "\n")
     if sys.stdout.isatty():
-        left = words.until(found.expires_at.isoformat(), datetime.now(UTC))
-        target.screen.say(f"{found.token_id}, scope {found.scope or '(none)'}, ends {left}", "dim")
+        expires = relative(found.expires_at.isoformat(), datetime.now(UTC))
+        target.screen.say(f"{found.token_id}, scope {found.scope or '(none)'}, expires {expires}", "dim")
     for warning in found.warnings:
         target.screen.say(f"warning: {warning}", "yellow")
     return Exit.DONE

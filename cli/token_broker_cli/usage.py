@@ -1,4 +1,4 @@
-"""The commands and their options, and what is said to somebody who typed something else."""
+"""The commands and their options, their help, and what to print after a typing error."""
 
 import argparse
 import difflib
@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import shtab
 
-from token_broker_cli import as_code, connections, doctor, finding, onboarding, tokens
+from token_broker_cli import apply, audit_search, connections, credentials, doctor, providers, tokens
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 
 PROG: Final = "token-broker"
@@ -17,19 +17,20 @@ SHELLS: Final = ("bash", "zsh", "tcsh")
 OVERVIEW: Final = """\
 commands:
   token PROVIDER NAME             a valid token (--header, --export)
-  token find                      is a leaked token one of ours, and who got it?
-  revoke PROVIDER NAME            drop tokens, and end them at the provider
+  token find                      is a leaked token one of ours, and who received it?
+  revoke PROVIDER NAME            purge tokens, and revoke them at the provider
 
-  connections                     each one's state (--watch)
-  connections add                 a new one: asks for what it needs, tries it, keeps it if it works
-  connections apply FILE          settings kept in git: show the difference, put what differs
-  connections show | check        one whole; are its credentials good?
+  connections                     the state of each connection (--watch)
+  connections add                 add one: asks for its settings, tries it, keeps it if it works
+  connections apply FILE          settings kept in git: show and store what differs
+  connections show | check        settings and tokens of one; do its credentials work?
   connections rotate              new credentials, tried before they are used
-  connections suspend | resume    no tokens until further notice
-  connections remove              settings and tokens, with --secret the secret
+  connections suspend | resume    callers get no tokens until it is resumed
+  connections remove              delete settings and tokens; with --secret the secret, too
 
   providers                       the catalogue
-  providers show NAME             what a connection of one needs
+  providers show NAME             what a connection of a provider needs
+  providers check FILE            is a catalogue file valid? --try: does it get a token?
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
 """
@@ -37,7 +38,7 @@ EXIT_CODES: Final = "exit codes:\n" + "".join(f"  {code.value:<4} {meaning}\n" f
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises Problem instead of ending the process, and says what to type. `example`: a line that works."""
+    """Raises Problem instead of ending the process, and says what to type. `example`: a valid command line."""
 
     def __init__(self, prog: str | None = None, *, example: str = "", **kwargs: Any) -> None:
         super().__init__(prog, **kwargs)
@@ -62,30 +63,30 @@ class Parser(argparse.ArgumentParser):
             known = re.findall(r"[\w-]+", wrong[2])
             if near := difflib.get_close_matches(wrong[1], known, 1):
                 return f"Did you mean: {self.prog} {near[0]}"
-            return f"There are: {', '.join(known)}. {self.prog} --help tells more."
-        return (f"Type: {self.example}\n" if self.example else "") + f"{self.prog} --help tells more."
+            return f"Choose one of: {', '.join(known)}. {self.prog} --help shows more."
+        return (f"Type: {self.example}\n" if self.example else "") + f"{self.prog} --help shows more."
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The options, with `run` as what carries the command out. Raises Problem."""
-    # `find` stands where `token` takes a provider: no provider can be called so.
+    """The options. `run` is the function that runs the command. Raises Problem."""
+    # `token find` looks like `token PROVIDER`. No provider has this name.
     words = [word for word in argv if not word.startswith("-")]
     if words[:2] == ["token", "find"]:
-        at = argv.index("token")
-        rest = argv[at + 1 :]
+        position = argv.index("token")
+        rest = argv[position + 1 :]
         rest.remove("find")
-        argv = [*argv[:at], "token-find", *rest]
+        argv = [*argv[:position], "token-find", *rest]
     options, extra = parser().parse_known_args(argv, argparse.Namespace(**DEFAULTS))
     if extra:
-        raise _too_much(options, extra)
+        raise _unexpected(options, extra)
     return options
 
 
 def parser(*, listed: bool = False) -> Parser:
-    """All commands. `listed`: argparse's own list of them too, which completion goes by; the overview says more."""
+    """All commands. `listed`: with argparse's own list of them, which completion needs. The overview replaces it."""
     top = Parser(
         PROG,
-        description="For those who answer for the token broker: connections, tokens, incidents.\n\n" + OVERVIEW,
+        description="Operates the token broker: connections, credentials, tokens, incidents.\n\n" + OVERVIEW,
         epilog=EXIT_CODES,
         usage=f"{PROG} COMMAND [options]",
         example=f"{PROG} connections --local",
@@ -94,9 +95,10 @@ def parser(*, listed: bool = False) -> Parser:
     commands = top.add_subparsers(
         prog=PROG, metavar="COMMAND", dest="command", help=None if listed else argparse.SUPPRESS, parser_class=Parser
     )
-    _add_tokens(commands)
-    _add_connections(commands)
-    _add_rest(commands)
+    _add_token_commands(commands)
+    _add_connection_commands(commands)
+    _add_provider_commands(commands)
+    _add_other_commands(commands)
     return top
 
 
@@ -106,16 +108,18 @@ DEFAULTS: Final = dict.fromkeys(
 
 
 def _shared() -> argparse.ArgumentParser:
-    """The options of every command. They may stand before or after it, so none has a default of its own."""
+    """The options of every command. They may stand before or after it, so their defaults are in DEFAULTS."""
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     which = shared.add_argument_group("which broker")
-    which.add_argument("--local", action="store_true", help="the one of `make run`")
-    which.add_argument("--stack", metavar="NAME", help="the stack in AWS (TOKEN_BROKER_STACK; token-broker)")
-    which.add_argument("--profile", metavar="NAME", help="AWS profile (AWS_PROFILE)")
-    which.add_argument("--region", metavar="NAME", help="AWS region (AWS_REGION)")
-    which.add_argument("--url", help="the API's URL (TOKEN_BROKER_URL; the stack's output ApiUrl)")
-    which.add_argument("--secret-prefix", metavar="P", help="first part of secrets' names (the stack's parameter)")
-    which.add_argument("--aws-endpoint", metavar="URL", help="another AWS endpoint (AWS_ENDPOINT_URL)")
+    which.add_argument("--local", action="store_true", help="the stack of `make run`")
+    which.add_argument(
+        "--stack", metavar="NAME", help="the stack in AWS (default: TOKEN_BROKER_STACK, else token-broker)"
+    )
+    which.add_argument("--profile", metavar="NAME", help="AWS profile (default: AWS_PROFILE)")
+    which.add_argument("--region", metavar="NAME", help="AWS region (default: AWS_REGION)")
+    which.add_argument("--url", help="the API's URL (default: TOKEN_BROKER_URL, else the stack's output ApiUrl)")
+    which.add_argument("--secret-prefix", metavar="P", help="prefix of the secrets' names (default: the stack's)")
+    which.add_argument("--aws-endpoint", metavar="URL", help="another AWS endpoint (default: AWS_ENDPOINT_URL)")
     output = shared.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON on standard output, and errors as JSON")
     return shared
@@ -135,137 +139,167 @@ def _names(command: Parser) -> None:
     command.add_argument("name", metavar="NAME", help="the connection's name, such as eu-main")
 
 
-def _trying(command: Parser) -> None:
-    command.add_argument("--wait", action="store_true", help="if it was tried in the last 5 min, wait until it may be")
-    command.add_argument("--force", action="store_true", help="also where the trial ends the live token")
+def _trial_options(command: Parser) -> None:
+    command.add_argument("--wait", action="store_true", help="if the last trial was less than 5 min ago, wait")
+    command.add_argument("--force", action="store_true", help="even if the trial revokes the live token")
 
 
-def _add_tokens(commands: Any) -> None:
+def _add_token_commands(commands: Any) -> None:
     token = _command(
         commands,
         "token",
         tokens.token,
-        "a valid token on standard output",
+        "print a valid token",
         'curl -H "$(token-broker token unidy eu-main --header)" https://id.example.com/api/users',
     )
     _names(token)
     form = token.add_mutually_exclusive_group()
-    form.add_argument("--header", action="store_true", help="as the header that the provider's API wants")
+    form.add_argument("--header", action="store_true", help="as the header that the provider's API takes")
     form.add_argument("--export", action="store_true", help='as variables: eval "$(token-broker token … --export)"')
-    token.add_argument("--scope", help="items separated by spaces (the connection's)")
-    token.add_argument("--min-ttl", type=int, metavar="S", help="seconds that it has to last, 0 to 3600 (30)")
-    token.add_argument("--rejected", metavar="TOKEN_ID", help="the token_id that the provider's API refused")
+    token.add_argument("--scope", help="items separated by spaces (default: the connection's)")
+    token.add_argument(
+        "--min-ttl", type=int, metavar="S", help="seconds for which it must be valid, 0 to 3600 (default: 30)"
+    )
+    token.add_argument("--rejected", metavar="TOKEN_ID", help="the token_id that the provider's API rejected")
 
     find = _command(
         commands,
         "token-find",
-        finding.find,
-        "is a leaked token one of ours, and who got it? It is asked for, or read from standard input",
+        audit_search.find,
+        "is a leaked token one of ours, and who received it? Reads it from a prompt or from standard input",
         "token-broker token find < leaked.txt",
         prog=f"{PROG} token find",
     )
-    find.add_argument("--days", type=int, default=7, metavar="N", help="how far to look back in the log (7)")
-    find.add_argument("--log", type=Path, metavar="FILE", help="a log of get_token in place of CloudWatch's")
+    find.add_argument("--days", type=int, default=7, metavar="N", help="days of the log to search (default: 7)")
+    find.add_argument("--log", type=Path, metavar="FILE", help="a log file of get_token instead of CloudWatch")
 
     revoke = _command(
         commands,
         "revoke",
         connections.revoke,
-        "drop a connection's tokens, and end them at the provider where it can",
+        "purge a connection's tokens, and revoke them at the provider where it can",
         "token-broker revoke unidy eu-main --suspend",
     )
     _names(revoke)
     revoke.add_argument("--scope", help="only the tokens of this scope set")
-    revoke.add_argument(
-        "--suspend", action="store_true", help="suspend the connection first: else callers get new ones"
-    )
+    revoke.add_argument("--suspend", action="store_true", help="suspend the connection first, so that none is issued")
 
 
-def _add_connections(commands: Any) -> None:
+def _add_connection_commands(commands: Any) -> None:
     group = _command(
-        commands, "connections", connections.listing, "each connection's state", "token-broker connections --watch"
+        commands, "connections", connections.listing, "the state of each connection", "token-broker connections --watch"
     )
-    group.add_argument("--watch", action="store_true", help="until Ctrl-C, anew every 2 s")
+    group.add_argument("--watch", action="store_true", help="refresh every 2 s until Ctrl-C")
     actions = group.add_subparsers(prog=f"{PROG} connections", metavar="ACTION", dest="action", parser_class=Parser)
 
     add = _command(
         actions,
         "add",
-        onboarding.add,
-        "add a connection: asks for settings and credentials, tries them, and keeps all of it or nothing",
+        credentials.add,
+        "add a connection: asks for settings and credentials, tries them, and keeps everything or nothing",
         "token-broker connections add unidy eu-main",
     )
     _names(add)
-    add.add_argument("--from-file", type=Path, metavar="FILE", help="settings (TOML, or .json); credentials are asked")
-    _trying(add)
+    add.add_argument(
+        "--from-file", type=Path, metavar="FILE", help="settings (TOML or .json); credentials are asked for"
+    )
+    _trial_options(add)
 
-    apply = _command(
+    apply_file = _command(
         actions,
         "apply",
-        as_code.apply,
-        "put the settings of a TOML file where they differ; secrets and `suspended` stay as they are",
+        apply.apply,
+        "store the settings of a TOML file where they differ; secrets and `suspended` stay as they are",
         "token-broker connections apply connections.toml --check",
     )
-    apply.add_argument("file", type=Path, metavar="FILE", help="a table [provider.name] of settings per connection")
-    apply.add_argument("--check", action="store_true", help="only show the difference; exit code 4 if there is one")
+    apply_file.add_argument(
+        "file", type=Path, metavar="FILE", help="a table [provider.name] of settings for each connection"
+    )
+    apply_file.add_argument("--check", action="store_true", help="only show differences; exit code 4 if there are any")
 
     for name, run, what in (
-        ("show", connections.show, "settings, deadlines and each token's state"),
-        ("suspend", connections.suspend, "no tokens until `resume`"),
-        ("resume", connections.resume, "give out tokens again"),
+        ("show", connections.show, "show settings, deadlines and each token's state"),
+        ("suspend", connections.suspend, "callers get no tokens until `resume`"),
+        ("resume", connections.resume, "end a suspension"),
     ):
         _names(_command(actions, name, run, what, f"token-broker connections {name} unidy eu-main"))
 
     check = _command(
         actions,
         "check",
-        onboarding.check,
-        "try the pending credentials, else the current ones, and keep nothing",
+        credentials.check,
+        "try the pending credentials, else the current ones, and keep no token",
         "token-broker connections check unidy eu-main",
     )
     rotate = _command(
         actions,
         "rotate",
-        onboarding.rotate,
-        "new credentials, tried, and used only if they work and nobody changed the secret meanwhile",
+        credentials.rotate,
+        "replace the credentials, if the new ones work and nobody else changes the secret",
         "token-broker connections rotate unidy eu-main",
     )
     for command in (check, rotate):
         _names(command)
-        _trying(command)
-    rotate.add_argument("--replace-pending", action="store_true", help="give up another rotation's pending version")
+        _trial_options(command)
+    rotate.add_argument(
+        "--replace-pending", action="store_true", help="replace the pending version of another rotation"
+    )
 
     remove = _command(
         actions,
         "remove",
         connections.remove,
-        "remove settings and tokens",
+        "delete settings and tokens",
         "token-broker connections remove unidy eu-main --secret",
     )
     _names(remove)
-    remove.add_argument("--secret", action="store_true", help="delete the secret too, at once and for good")
+    remove.add_argument("--secret", action="store_true", help="delete the secret, too, at once and for good")
 
 
-def _add_rest(commands: Any) -> None:
-    catalogue = _command(commands, "providers", connections.providers, "the catalogue", "token-broker providers")
-    actions = catalogue.add_subparsers(prog=f"{PROG} providers", metavar="ACTION", dest="action", parser_class=Parser)
+def _add_provider_commands(commands: Any) -> None:
+    group = _command(commands, "providers", providers.listing, "list the catalogue", "token-broker providers")
+    actions = group.add_subparsers(prog=f"{PROG} providers", metavar="ACTION", dest="action", parser_class=Parser)
     show = _command(
         actions,
         "show",
-        connections.provider,
-        "what a connection of a provider needs",
+        providers.show,
+        "show what a connection of a provider needs",
         "token-broker providers show unidy",
     )
     show.add_argument("name", metavar="NAME", help="such as unidy")
-    _command(commands, "doctor", doctor.doctor, "look at all that the broker stands on", "token-broker doctor --local")
-    completion = _command(
+
+    check = _command(
+        actions,
+        "check",
+        providers.check,
+        "check a catalogue file, and name every fault; needs no broker",
+        "token-broker providers check acme.toml --try",
+    )
+    check.add_argument("file", metavar="FILE", type=Path, help="a catalogue file, such as acme.toml")
+    check.add_argument(
+        "--try",
+        dest="request_token",
+        action="store_true",
+        help="request a token, revoke it if possible, store nothing; --local allows http and loopback",
+    )
+    check.add_argument(
+        "--settings",
+        metavar="FILE",
+        type=Path,
+        help="with --try: a connection's settings (TOML or .json); without it they are asked for",
+    )
+
+
+def _add_other_commands(commands: Any) -> None:
+    _command(commands, "doctor", doctor.doctor, "check everything that the broker needs", "token-broker doctor --local")
+    shell = _command(
         commands,
         "completion",
         None,
-        "print a shell's completion",
+        "print a shell's completion script",
         'eval "$(token-broker completion bash)"',
     )
-    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    shell.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
 
 
 def completion(shell: str) -> str:
@@ -274,19 +308,19 @@ def completion(shell: str) -> str:
     return script
 
 
-def _too_much(options: argparse.Namespace, extra: list[str]) -> Problem:
-    """What was typed too much. A value is not repeated: it can be a secret, which others see on the command line."""
+def _unexpected(options: argparse.Namespace, extra: list[str]) -> Problem:
+    """The problem for arguments that no command takes. Their values are not repeated: one could be a secret."""
     leaf: Parser | None = options.leaf
-    if options.run is finding.find:
-        what = "The token is not given as an argument: others can read the command line."
-        return Problem(what, "Paste it when asked, or: token-broker token find < leaked.txt", exit_code=Exit.USAGE)
+    if options.run is audit_search.find:
+        what = "Do not pass the token as an argument: others can read the command line."
+        return Problem(what, "Paste it at the prompt, or: token-broker token find < leaked.txt", exit_code=Exit.USAGE)
     unknown = [word.partition("=")[0] for word in extra if word.startswith("-")]
     if leaf and unknown:
-        known = [option for action in leaf._actions for option in action.option_strings]  # noqa: SLF001  # it has no other list
+        known = [option for action in leaf._actions for option in action.option_strings]  # noqa: SLF001  # argparse has no public list
         near = difflib.get_close_matches(unknown[0], known, 1)
         todo = f"Did you mean {near[0]}? " if near else ""
         return Problem(
-            f"{leaf.prog} has no option {unknown[0]}.", f"{todo}{leaf.prog} --help tells more.", exit_code=Exit.USAGE
+            f"{leaf.prog} has no option {unknown[0]}.", f"{todo}{leaf.prog} --help shows more.", exit_code=Exit.USAGE
         )
-    example = f"Type: {leaf.example}" if leaf else f"{PROG} --help tells more."
-    return Problem("Something was given that the command does not take.", example, exit_code=Exit.USAGE)
+    example = f"Type: {leaf.example}" if leaf else f"{PROG} --help shows more."
+    return Problem("The command does not take that many arguments.", example, exit_code=Exit.USAGE)

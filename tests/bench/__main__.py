@@ -21,7 +21,7 @@ OUTPUT = ROOT / "build" / "bench.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0 where every bar holds."""
+    """The exit status: 0 if every bar holds."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(SECTIONS)} (all)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")

@@ -1,10 +1,9 @@
-"""The built artefact: cold starts through Lambda's own runtime, and what the layers weigh.
+"""The built artefact: cold starts through Lambda's own runtime, and the size of the layers.
 
 A cold start is the first event of a new Runtime Interface Emulator: it starts Python with awslambdaric, which imports
-the handler and runs it once, a hit from the table of the local AWS endpoint. Beside it a handler on the same layers,
-with the same third-party imports, that makes one BatchGetItem and one Decrypt. What Python and awslambdaric themselves
-take is measured too (a handler that imports nothing) and taken off both sides of the ratio that has the bar: it is
-neither's import nor call.
+the handler and runs it once, a hit from the table of the local AWS endpoint. The floor is a handler on the same layers
+with the same third-party imports, which makes one BatchGetItem and one Decrypt. The time of Python and awslambdaric (a
+handler that imports nothing) is measured too, and subtracted from both sides of the ratio with the bar.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ MB: Final = 1024**2
 
 @dataclass(frozen=True)
 class Start:
-    """One kind of cold start: whose code, which handler, and what its answer's body has to hold."""
+    """One kind of cold start: the code, the handler, and a text in its response's body."""
 
     code: Code
     handler: str
@@ -46,7 +45,7 @@ def cold_starts(scale: Scale, progress: Progress) -> list[Finding]:
     with Ground() as ground, tempfile.TemporaryDirectory() as directory:
         name = ground.connect("demo")
         ground.fetch(name)
-        # Nothing may write .pyc files there, as nothing can in Lambda.
+        # .pyc files must not be written there, as in Lambda.
         uncompiled, unwritable = _without_pyc(built, Path(directory)), {"PYTHONDONTWRITEBYTECODE": "1"}
         app = ground.resources.handlers[GET_TOKEN]
         kinds = {
@@ -57,7 +56,7 @@ def cold_starts(scale: Scale, progress: Progress) -> list[Finding]:
         }
         taken: dict[str, list[float]] = {kind: [] for kind in kinds}
         for start in kinds.values():
-            _cold_start(ground, start, event(name))  # brings the files into the page cache, and the floor's .pyc
+            _cold_start(ground, start, event(name))  # fills the page cache, and writes the floor's .pyc files
         for number in range(scale.cold_starts):
             progress(f"cold starts: {number + 1} of {scale.cold_starts}")
             for kind in sorted(kinds, reverse=bool(number % 2)):
@@ -80,8 +79,8 @@ def cold_starts(scale: Scale, progress: Progress) -> list[Finding]:
     ]
 
 
-def _cold_start(ground: Ground, start: Start, ask: Any) -> float:
-    """Seconds from the first event to its answer."""
+def _cold_start(ground: Ground, start: Start, request: Any) -> float:
+    """Seconds from the first event to its response."""
     function = Function(
         GET_TOKEN,
         start.handler,
@@ -97,14 +96,14 @@ def _cold_start(ground: Ground, start: Start, ask: Any) -> float:
 
     with running(make, function, ground.variables(function, **start.variables)) as invoke:
         started = time.perf_counter()
-        answer = invoke(ask)
+        response = invoke(request)
         taken = time.perf_counter() - started
-    assert start.expected in answer.get("body", ""), answer
+    assert start.expected in response.get("body", ""), response
     return taken
 
 
 def _without_pyc(code: Code, directory: Path) -> Code:
-    """A copy that is not compiled."""
+    """A copy without compiled files."""
 
     def copy(source: Path, name: str) -> Path:
         copied: Path = shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -115,7 +114,7 @@ def _without_pyc(code: Code, directory: Path) -> Code:
 
 
 def layer_sizes(_scale: Scale, _progress: Progress) -> list[Finding]:
-    """All built layers together. Raises tests.e2e.built.NotBuilt."""
+    """The size of all built layers. Raises tests.e2e.built.NotBuilt."""
     layers = sorted({layer.parent for code in built_functions().values() for layer in code.layers})
     layers += [layer for layer in sorted(BUILD.glob("*Layer")) if layer not in layers]
     sizes = {layer.name: _size_mb(layer) for layer in layers}

@@ -1,4 +1,4 @@
-"""How often AWS is called on each path, counted by tests.cost while the real handlers run."""
+"""The number of AWS calls on each path, counted by tests.cost while the real handlers run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITH_REFRESH_TOKEN: Final = "ucommerce"
 
 
 def measure(_scale: Scale, progress: Progress) -> list[Finding]:
-    """One figure for each path: the most calls that any provider's took, by service."""
+    """One figure for each path: the most calls with any provider, by service."""
     progress("calls of AWS on each path")
     with start_aws() as aws, start_providers() as providers, pytest.MonkeyPatch.context() as monkeypatch:
         counted = count_all(Bench.over(aws, create_resources(aws.endpoint_url), providers, monkeypatch))
@@ -27,7 +27,7 @@ def measure(_scale: Scale, progress: Progress) -> list[Finding]:
 
 
 def figures(counted: Counted) -> list[Finding]:
-    """The figures of what was counted."""
+    """The figures of these counts."""
     courses, kept = counted.courses, counted.kept
     plain = [one for provider, one in kept.items() if provider != WITH_REFRESH_TOKEN]
     refreshed = kept[WITH_REFRESH_TOKEN]

@@ -1,7 +1,7 @@
-"""botocore's HTTP send, answered from bytes that the AWS endpoint gave earlier in the same run.
+"""botocore's HTTP send, with responses that the AWS endpoint gave earlier in the same run.
 
-All else of botocore runs: the request is built and signed, the answer's bytes are checked and parsed. What is left out
-is the network and AWS itself.
+The rest of botocore runs: it builds and signs the request, and checks and parses the response. Only the network and AWS
+itself are left out.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from botocore.httpsession import URLLib3Session
 
 
 class Canned:
-    """Each request is sent once; its answer serves every later one with the same bytes. `freeze` ends the sending."""
+    """Sends each request once, and repeats its response to later ones with the same bytes. `freeze` stops sending."""
 
     def __init__(self) -> None:
         self.sent = 0
         self._frozen = False
-        self._answers: dict[tuple[str, bytes], tuple[int, Mapping[str, str], bytes]] = {}
+        self._responses: dict[tuple[str, bytes], tuple[int, Mapping[str, str], bytes]] = {}
         self._send = URLLib3Session.send
 
     def install(self) -> None:
-        """In this whole process, for good."""
+        """Replaces the send of every client in this process, permanently."""
         canned = self
 
         def send(session: URLLib3Session, request: Any) -> AWSResponse:
-            return canned.answer(session, request)
+            return canned.response(session, request)
 
-        # The one place that every client goes through.
+        # Every client sends through this method.
         setattr(URLLib3Session, "send", send)  # noqa: B010  # mypy forbids to assign a method
 
     def freeze(self) -> None:
-        """From here on a request that was not made before is an error."""
+        """From now on a new request is an error."""
         self._frozen = True
 
-    def answer(self, session: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
-        """The answer's bytes as if they had just arrived. Raises AssertionError for what is unknown when frozen."""
+    def response(self, session: URLLib3Session, request: AWSPreparedRequest) -> AWSResponse:
+        """The response as if it had just arrived. Raises AssertionError for a new request when frozen."""
         self.sent += 1
         key = (_text(request.headers["X-Amz-Target"]), _octets(request.body))
-        if key not in self._answers:
+        if key not in self._responses:
             assert not self._frozen, f"{key[0]} was not asked before"
             real = self._send(session, request)
-            self._answers[key] = (real.status_code, real.headers, real.content)
-        status, headers, body = self._answers[key]
+            self._responses[key] = (real.status_code, real.headers, real.content)
+        status, headers, body = self._responses[key]
         return AWSResponse(request.url, status, headers, _Raw(body))  # type: ignore[arg-type]  # as its tests do
 
 
 class _Raw:
-    """What botocore reads an answer's bytes from."""
+    """The body from which botocore reads."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

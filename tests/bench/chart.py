@@ -1,4 +1,4 @@
-"""The chart of latency by path: median and 99th percentile of each, and of the floor beside it."""
+"""The chart of latency by path: median and 99th percentile of each path and its floor."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from matplotlib import pyplot as plt
 from tests.bench.figure import Figure, Finding, Sample
 
 OWN, FLOOR = "#1f4e79", "#b0b7bf"
-# As few of matplotlib's traces as can be, so that two drawings of the same figures are the same file.
+# Without metadata, so that the same figures give the same file.
 STYLE: Any = {"svg.hashsalt": "token-broker", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
 
 
 def draw(findings: Sequence[Finding], path: Path) -> None:
-    """Bars to the median, a line on to the 99th percentile; times on a logarithmic scale."""
+    """Bars up to the median, a line up to the 99th percentile, on a logarithmic scale."""
     shown = by_path(findings)
     with mpl.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(9, 0.75 * len(shown) + 1.2))
@@ -34,7 +34,7 @@ def draw(findings: Sequence[Finding], path: Path) -> None:
         axis.set_yticks(range(len(shown)), [label for label, _, _ in shown])
         axis.invert_yaxis()
         axis.set_xscale("log")
-        # Room on the right for the numbers.
+        # Space on the right for the numbers.
         axis.set_xlim(right=8 * max(max(measured.p99_ms, floor.p99_ms) for _, measured, floor in shown))
         axis.set_xlabel("milliseconds by the wall clock, AWS and the provider on loopback")
         axis.legend(handles=[_patch(OWN, "the broker"), _patch(FLOOR, "its floor")], loc="upper right", frameon=False)
@@ -46,7 +46,7 @@ def draw(findings: Sequence[Finding], path: Path) -> None:
 
 
 def by_path(findings: Sequence[Finding]) -> list[tuple[str, Sample, Sample]]:
-    """Each path's name, its times and its floor's: by the wall clock, and cold starts as a whole."""
+    """Each path's name, its times and its floor's: by the wall clock, and whole cold starts."""
     found = []
     for finding in findings:
         if not isinstance(finding, Figure):

@@ -1,7 +1,7 @@
-"""What runs in the measured process: `hits`, `paths`, `renewals` and `many_keys`, each one long invocation.
+"""The code in the measured process: `hits`, `paths`, `renewals` and `many_keys`, each one long invocation.
 
-The real handlers are called as Lambda's runtime calls them. Times are in seconds. Everything that a call is made ready
-by (forgetting, growing old) stands outside the time that is taken.
+The real handlers are called as Lambda's runtime calls them. Times are in seconds. Preparing a call (emptying or ageing
+the memory) is not measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATM: Final = Path("/proc/self/statm")
 
 
 class Side:
-    """One handler on one event, made ready before each call. `expected` stands in every answer's body."""
+    """One handler on one event. `ready` prepares each call. `expected`: a text in every response's body."""
 
     def __init__(
         self, handler: Handler, event: Any, context: Any, expected: str, ready: Callable[[], object] = lambda: None
@@ -41,17 +41,17 @@ class Side:
         self._expected, self._ready = expected, ready
 
     def call(self, clock: Clock) -> float:
-        """How long it took. Raises AssertionError for another answer than the expected one."""
+        """The time of a call. Raises AssertionError for an unexpected response."""
         self._ready()
         before = clock()
-        answer = self._handler(self._event, self._context)
+        response = self._handler(self._event, self._context)
         taken = clock() - before
-        assert answer["statusCode"] == 200, answer["body"]
-        assert self._expected in answer["body"], answer["body"]
+        assert response["statusCode"] == 200, response["body"]
+        assert self._expected in response["body"], response["body"]
         return taken
 
     def per_second(self, seconds: float) -> float:
-        """As many calls as the thread can make, by the wall clock."""
+        """How many calls the thread can make per second, by the wall clock."""
         calls, started = 0, time.perf_counter()
         while time.perf_counter() - started < seconds:
             self.call(time.perf_counter)
@@ -60,18 +60,18 @@ class Side:
 
 
 class Memory:
-    """This process's memory of one connection's token: the real one, looked into."""
+    """The broker's memory of one connection's token in this process."""
 
     def __init__(self, name: str) -> None:
         self._name = ConnectionName(*name.split("/"))
         self._memory = broker()._get_token._memory
 
     def forget(self) -> None:
-        """The token, and not the settings."""
+        """Drops the token, but not the settings."""
         broker()._get_token.forget(self._name)
 
     def grow_old(self) -> None:
-        """The token has been opened, and the table must be asked again."""
+        """Ages the token, so that the table must be read again. The token stays opened."""
         key = TokenKey(self._name, self._memory.default_scope(self._name))
         entry = self._memory.get(key)
         if entry is not None:
@@ -79,27 +79,27 @@ class Memory:
 
 
 def hits(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Own processor time of hand-outs and floors, their blocks in turn, AWS answered from canned bytes.
+    """Own processor time of token requests and floors, in alternating blocks, with canned responses of AWS.
 
-    {name, ask, rounds, calls, blocks, block_s} in; {cpu: {side: seconds of each call}, per_s: {side: of each block},
-    sends: {side: requests to AWS of one call}} out.
+    {name, request, rounds, calls, blocks, block_s} in; {cpu: {side: seconds of each call}, per_s: {side: of each
+    block}, sends: {side: requests to AWS of one call}} out.
     """
-    canned, memory, ask = Canned(), Memory(event["name"]), event["ask"]
+    canned, memory, request = Canned(), Memory(event["name"]), event["request"]
     canned.install()
     sides = {
-        "memory": Side(get_token.lambda_handler, ask, context, '"source": "memory"'),
-        "table": Side(get_token.lambda_handler, ask, context, '"source": "table"', memory.forget),
-        "seen": Side(get_token.lambda_handler, ask, context, '"source": "table"', memory.grow_old),
-        "nothing": Side(powertools.nothing, ask, context, "{}"),
-        "reading": Side(powertools.reading, ask, context, '{"items": 2, "key_bytes": 32}'),
+        "memory": Side(get_token.lambda_handler, request, context, '"source": "memory"'),
+        "table": Side(get_token.lambda_handler, request, context, '"source": "table"', memory.forget),
+        "opened": Side(get_token.lambda_handler, request, context, '"source": "table"', memory.grow_old),
+        "nothing": Side(powertools.nothing, request, context, "{}"),
+        "reading": Side(powertools.reading, request, context, '{"items": 2, "key_bytes": 32}'),
     }
-    # The first of all learns the settings; then every request has been made once.
-    get_token.lambda_handler(ask, context)
-    sends = {name: _sends(canned, sides[name]) for name in ("table", "seen", "memory", "nothing", "reading")}
+    # The first call reads the settings. After it every request has been sent once.
+    get_token.lambda_handler(request, context)
+    sends = {name: _sends(canned, sides[name]) for name in ("table", "opened", "memory", "nothing", "reading")}
     canned.freeze()
 
     def refresh() -> None:
-        # What is in memory now was read now: a block takes less than the 30 s for which that counts.
+        # Memory is valid for 30 s after a read. A block takes less.
         sides["table"].call(time.process_time)
 
     cpu = _in_turn(sides, event["rounds"], event["calls"], time.process_time, refresh)
@@ -112,20 +112,21 @@ def hits(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 
 def paths(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Every path of a hand-out against the endpoint and the provider on loopback, in turn.
+    """Every path of a token request against the endpoint and the provider on loopback, in turn.
 
-    {name, ask, cold: [an event for each connection without a token]} in; {wall, cpu: {side: seconds of each call}} out.
+    {name, request, cold: [an event for each connection without a token]} in; {wall, cpu: {side: seconds of each call}}
+    out.
     """
-    memory, ask = Memory(event["name"]), event["ask"]
+    memory, request = Memory(event["name"]), event["request"]
     sides = {
-        "table": Side(get_token.lambda_handler, ask, context, '"source": "table"', memory.forget),
-        "memory": Side(get_token.lambda_handler, ask, context, '"source": "memory"'),
-        "seen": Side(get_token.lambda_handler, ask, context, '"source": "table"', memory.grow_old),
-        "nothing": Side(powertools.nothing, ask, context, "{}"),
-        "reading": Side(powertools.reading, ask, context, '{"items": 2, "key_bytes": 32}'),
-        "fetching": Side(powertools.fetching, ask, context, '"access_token"'),
+        "table": Side(get_token.lambda_handler, request, context, '"source": "table"', memory.forget),
+        "memory": Side(get_token.lambda_handler, request, context, '"source": "memory"'),
+        "opened": Side(get_token.lambda_handler, request, context, '"source": "table"', memory.grow_old),
+        "nothing": Side(powertools.nothing, request, context, "{}"),
+        "reading": Side(powertools.reading, request, context, '{"items": 2, "key_bytes": 32}'),
+        "fetching": Side(powertools.fetching, request, context, '"access_token"'),
     }
-    get_token.lambda_handler(ask, context)
+    get_token.lambda_handler(request, context)
     for side in sides.values():
         side.call(time.perf_counter)
     first, *others = event["cold"]
@@ -141,14 +142,14 @@ def paths(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 def renewals(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The worker on messages of keys that are due, and the floor that asks the provider, in turn.
 
-    {ask, messages: [an SQS event for each key]} in; {wall, cpu: {side: seconds of each call}} out.
+    {request, messages: [an SQS event for each key]} in; {wall, cpu: {side: seconds of each call}} out.
     """
 
     def renew(message: Any, context: Any) -> dict[str, Any]:
         done = renew_token.lambda_handler(message, context)
         return {"statusCode": 200, "body": str(done["batchItemFailures"])}
 
-    fetching = Side(powertools.fetching, event["ask"], context, '"access_token"')
+    fetching = Side(powertools.fetching, event["request"], context, '"access_token"')
     fetching.call(time.perf_counter)
     first, *others = event["messages"]
     _both(Side(renew, first, context, "[]"))
@@ -160,31 +161,31 @@ def renewals(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 
 
 def many_keys(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Hand-outs of ever other connections: the process's resident memory after each number of them.
+    """Token requests for many connections: the process's resident memory after each number of them.
 
-    {name, ask, numbers: [ascending]} in; {resident_mb: [...], remembered: entries in memory at the end} out. The
-    handler, the broker and its memory are the real ones. The table has every key, and what it gives is opened, without
-    botocore and KMS, which would take minutes.
+    {name, request, numbers: [ascending]} in; {resident_mb: [...], cached: entries in memory at the end} out. The
+    handler, the broker and its memory are real. The table and the sealer are fakes: botocore and KMS would take
+    minutes.
     """
-    get_token.lambda_handler(event["ask"], context)
+    get_token.lambda_handler(event["request"], context)
     name = ConnectionName(*event["name"].split("/"))
-    parts = broker().context
-    stored, record = parts.tokens.read(TokenKey(name, broker()._get_token._memory.default_scope(name)))
+    context_of_broker = broker().context
+    stored, record = context_of_broker.tokens.read(TokenKey(name, broker()._get_token._memory.default_scope(name)))
     assert stored is not None
-    object.__setattr__(parts, "tokens", _EveryKey(stored, record))
-    object.__setattr__(parts, "sealer", _Opener())
+    object.__setattr__(context_of_broker, "tokens", _EveryKey(stored, record))
+    object.__setattr__(context_of_broker, "sealer", _Opener())
     resident = []
     for before, number in pairwise((0, *event["numbers"])):
         for shop in range(before, number):
-            ask = _of_connection(event["ask"], f"shop-{shop}")
-            Side(get_token.lambda_handler, ask, context, '"source": "table"').call(time.process_time)
+            request = _of_connection(event["request"], f"shop-{shop}")
+            Side(get_token.lambda_handler, request, context, '"source": "table"').call(time.process_time)
         gc.collect()
         resident.append(int(STATM.read_text().split()[1]) * PAGE_MB)
-    return {"resident_mb": resident, "remembered": len(broker()._get_token._memory._tokens)}
+    return {"resident_mb": resident, "cached": len(broker()._get_token._memory._tokens)}
 
 
 class _EveryKey:
-    """A table that has a token for every key: one record, under each key's name and with bytes of its own."""
+    """A table with a token for every key: the same record, with its own bytes for each key."""
 
     def __init__(self, stored: StoredSettings, record: TokenRecord) -> None:
         self._stored, self._record = stored, record
@@ -198,16 +199,16 @@ class _EveryKey:
 
 
 class _Opener:
-    """Opens what `_EveryKey` gives: a text of its own for each key."""
+    """Opens the tokens of `_EveryKey`: another text for each key."""
 
     def open(self, _sealed: bytes, key: TokenKey, _purpose: str) -> str:
         return f"{key.scope_id}/{key.name.connection}"
 
 
-def _of_connection(ask: Mapping[str, Any], connection: str) -> dict[str, Any]:
-    provider = ask["pathParameters"]["provider"]
+def _of_connection(request: Mapping[str, Any], connection: str) -> dict[str, Any]:
+    provider = request["pathParameters"]["provider"]
     parameters = {"provider": provider, "connection": connection}
-    return {**ask, "path": f"/v1/tokens/{provider}/{connection}", "pathParameters": parameters}
+    return {**request, "path": f"/v1/tokens/{provider}/{connection}", "pathParameters": parameters}
 
 
 def _sends(canned: Canned, side: Side) -> int:
@@ -219,7 +220,7 @@ def _sends(canned: Canned, side: Side) -> int:
 def _in_turn(
     sides: Mapping[str, Side], rounds: int, calls: int, clock: Clock, refresh: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Blocks of `calls` calls, the order of the sides turned around each round."""
+    """Blocks of `calls` calls. The order of the sides is reversed each round."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in sorted(sides, reverse=bool(number % 2)):
@@ -229,7 +230,7 @@ def _in_turn(
 
 
 def _both(side: Side) -> tuple[float, float]:
-    """By the wall clock, and the processor time of all threads of this process."""
+    """The wall time and the processor time of all threads of this process."""
     cpu = time.process_time()
     wall = side.call(time.perf_counter)
     return wall, time.process_time() - cpu

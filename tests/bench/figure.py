@@ -1,4 +1,4 @@
-"""A figure: what was measured, the floor that it is held against, the bar, and on which machine."""
+"""A figure: what was measured, its floor, its bar, and the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Sample:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Sample:
-        """Raises ValueError where nothing was measured."""
+        """Raises ValueError if nothing was measured."""
         if not seconds:
             raise ValueError("nothing was measured")
         ms = sorted(1000 * second for second in seconds)
@@ -61,7 +61,7 @@ class Rate:
 
     @classmethod
     def of(cls, per_s: Sequence[float]) -> Rate:
-        """Raises ValueError where nothing was measured."""
+        """Raises ValueError if nothing was measured."""
         if not per_s:
             raise ValueError("nothing was measured")
         return cls(len(per_s), *(round(value) for value in (statistics.median(per_s), min(per_s), max(per_s))))
@@ -85,7 +85,7 @@ Side = Sample | Tally | Rate | Size
 
 @dataclass(frozen=True)
 class Figure:
-    """`measured` / `reference`, to be at most `bar` (None: told for its own sake)."""
+    """`measured` / `reference`, which must be at most `bar` (None: no limit)."""
 
     name: str
     ratio: float
@@ -102,21 +102,21 @@ class Figure:
 
     @property
     def number(self) -> str:
-        """As the table has it."""
+        """The number in the table."""
         return f"{self.ratio:.2f}"
 
     def lines(self) -> list[str]:
-        """What stands under it in the table."""
+        """The lines below it in the table."""
         return [f"measured   {self.measured}", f"reference  {self.reference}"]
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The figure as JSON."""
         return {**asdict(self), "holds": self.holds}
 
 
 @dataclass(frozen=True)
 class Amount:
-    """`value` in `unit`, to be at most `bar`: what is counted or weighed, and has no floor but zero."""
+    """`value` in `unit`, which must be at most `bar`: something counted, whose floor is zero."""
 
     name: str
     value: float
@@ -132,15 +132,15 @@ class Amount:
 
     @property
     def number(self) -> str:
-        """As the table has it."""
+        """The number in the table."""
         return f"{self.value:g}"
 
     def lines(self) -> list[str]:
-        """What stands under it in the table."""
+        """The lines below it in the table."""
         return [f"in         {self.unit}"]
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The figure as JSON."""
         return {**asdict(self), "holds": self.holds}
 
 
@@ -155,7 +155,7 @@ def timed(
     repetitions: int,
     **conditions: Any,
 ) -> Figure:
-    """The ratio of the medians of two sides, given in seconds."""
+    """The ratio of the medians of two sides. The times are in seconds."""
     sides = Sample.of(measured), Sample.of(reference)
     ratio = round(sides[0].median_ms / sides[1].median_ms, 3)
     return Figure(name, ratio, bar, *sides, repetitions, conditions)
@@ -168,15 +168,17 @@ def paired(
     reference: Sequence[float],
     **conditions: Any,
 ) -> Figure:
-    """The median of the ratios of each pair, given in seconds: both of a pair were measured within moments, so that a
-    machine that slows down for a while slows both."""
+    """The median of the ratios of pairs. The times are in seconds.
+
+    Both times of a pair were measured at almost the same moment, so a slow phase of the machine affects both.
+    """
     ratios = [ours / floor for ours, floor in zip(measured, reference, strict=True)]
     made = timed(name, bar, measured, reference, len(ratios), **conditions)
     return replace(made, ratio=round(statistics.median(ratios), 3))
 
 
 def read(document: Mapping[str, Any]) -> Finding:
-    """A figure as `document` gave it. Raises ValueError for what is none."""
+    """Reads a figure that `document` wrote. Raises ValueError for anything else."""
     found = {name: value for name, value in document.items() if name != "holds"}
     if "unit" in found:
         return Amount(**found)
@@ -196,12 +198,12 @@ def percentile(ascending: Sequence[float], percent: float) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine of the measurement."""
     return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """The figures as text: a line for each, and what it is made of below."""
+    """The figures as text: a line for each, with its details below."""
     lines = [f"{'figure':>7}  {'bar':>5}  {'':4}  of"]
     for finding in findings:
         bar = "-" if finding.bar is None else f"{finding.bar:g}"

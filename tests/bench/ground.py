@@ -1,7 +1,7 @@
-"""What the figures of one caller stand on: AWS in a process of its own, the simulated providers, and connections.
+"""The surroundings of measurements with one caller: AWS in its own process, simulated providers, connections.
 
-Measured handlers run in a process of their own too, started as the local stack starts its environments: nothing of this
-process is imported there, and nothing else runs in it.
+Measured handlers run in their own process too, which is started as the local stack starts its environments. Nothing
+else runs there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FLOORS: Final = Path(__file__).parent / "floors"
 
 
 class Ground:
-    """A running AWS endpoint with the template's resources, and providers that answer at once."""
+    """A running AWS endpoint with the template's resources, and providers that respond at once."""
 
     def __init__(self) -> None:
         self._endings = ExitStack()
@@ -54,7 +54,7 @@ class Ground:
         )
 
     def connect(self, connection: str) -> str:
-        """A connection of the provider as PUT leaves it, with its secret. Returns its full name."""
+        """Stores a connection as PUT does, with its secret. Returns its full name."""
         name = f"{PROVIDER}/{connection}"
         settings = {"allowed_callers": [LOCAL.arn], **default_settings(PROVIDER, self.providers.url)}
         self.dynamodb.put_item(
@@ -83,7 +83,7 @@ class Ground:
         return found
 
     def floor(self, name: str) -> dict[str, str]:
-        """The variable that tells tests.bench.floors what to read: what a hand-out of the connection's token reads."""
+        """The variable for tests.bench.floors: what a request for the connection's token reads."""
         (item,) = self.token_items(name)
         key, context = self.resources.sealing_key_arn, {"purpose": "bench"}
         sealed = self._kms.generate_data_key(KeyId=key, NumberOfBytes=KEY_BYTES, EncryptionContext=context)
@@ -105,7 +105,7 @@ class Ground:
         return {"FLOOR": json.dumps(wanted)}
 
     def variables(self, function: Function, **more: str) -> dict[str, str]:
-        """What a function's process is started with."""
+        """The variables of a function's process."""
         return lambda_environment(function, self.endpoint_url, {"TOKEN_BROKER_LOCAL": "1", **more})
 
     def function(self, function_id: str, handler: str | None = None, *code: Path) -> Function:
@@ -120,21 +120,21 @@ class Ground:
         )
 
     def fetch(self, name: str) -> None:
-        """Has the broker put a connection's first token into the table."""
+        """Lets the broker store a connection's first token."""
         function = self.function(GET_TOKEN)
         with running(ProcessEnvironment, function, self.variables(function)) as invoke:
-            answer = invoke(event(name))
-        assert answer["statusCode"] == 200, answer["body"]
+            response = invoke(event(name))
+        assert response["statusCode"] == 200, response["body"]
 
     def course(self, function_id: str, course: str, order: Mapping[str, Any], **more: str) -> Any:
-        """What a course of tests.bench.courses finds in a new process, with the variables of a function and `more`."""
+        """Runs a course of tests.bench.courses in a new process, with the variables of a function and `more`."""
         function = self.function(function_id, f"tests.bench.courses.{course}", *CODE, ROOT)
-        # Of its log lines there are up to 100,000. What goes wrong comes back as the course's error.
+        # There are up to 100,000 log lines, so they are discarded. Failures are returned as the course's error.
         with running(ProcessEnvironment, function, self.variables(function, **more), Path(os.devnull)) as invoke:
             return invoke(order)
 
     def close(self) -> None:
-        """End everything that was started. Idempotent."""
+        """Ends everything that was started. Idempotent."""
         self._endings.close()
 
     def __enter__(self) -> Self:
@@ -148,7 +148,7 @@ class Ground:
 def running(
     make: MakeEnvironment, function: Function, variables: Mapping[str, str], log: Path = LOGS / "bench.log"
 ) -> Iterator[Any]:
-    """The invocation of one environment, which ends with the block."""
+    """Runs one environment until the block ends. Yields its invocation."""
     environment = make(function, variables, log)
     try:
         yield environment.run
@@ -157,7 +157,7 @@ def running(
 
 
 def event(name: str, *, scope: str | None = None) -> Event:
-    """What API Gateway sends for GET /v1/tokens/{name} by the local caller."""
+    """API Gateway's event of GET /v1/tokens/{name} by the local caller."""
     provider, _, connection = name.partition("/")
     headers = Message()
     headers["Host"] = "api.local"

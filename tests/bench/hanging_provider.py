@@ -1,9 +1,9 @@
-"""One provider hangs: what the callers of the other four notice, through the local stack's bounded environments.
+"""One provider hangs: the effect on callers of the other four, with the local stack's limited environments.
 
-Blocks with and without the hang alternate. In both, all callers go at one pace, and those of the fifth provider ask for
-a connection that has no token yet; only its token endpoint differs. A hanging endpoint holds each of its callers'
-environments until the exchange times out (8 s), then the key rests and they are told so at once. Lambda would start
-more environments; here there are as many as `environments` says, so `callers_of_the_fifth` decides what is left.
+Blocks with and without the hang alternate. In both, all callers send requests at the same rate, and those of the fifth
+provider request a connection without a token. Only its token endpoint differs. A hanging endpoint holds one environment
+per caller until the exchange times out (8 s). Then the key has a cooldown, and callers get an error at once. Lambda
+would start more environments. Here there are `environments`, so `callers_of_the_fifth` decides how many are left.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ ANSWER_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Course:
-    """How much is measured."""
+    """The sizes of the measurement."""
 
     environments: int = 8
     repetitions: int = 5
-    full_repetitions: int = 2  # of the figure without a bar
+    full_repetitions: int = 2  # for the figure without a bar
     block_s: float = 11.0
     callers_per_provider: int = 2
     pause_s: float = 0.1
 
 
 def measure(course: Course, progress: Callable[[str], None]) -> list[Figure]:
-    """The figure with its bar; and without one, the same where the hanging provider's callers take all environments."""
+    """The figure with its bar, and one without: there the hanging provider's callers hold all environments."""
     with Stack(Options(api_environments=course.environments, ticks=False), progress) as stack:
         bench = _Bench(stack, course)
         bench.warm_up()
@@ -63,13 +63,13 @@ class _Bench:
         self._connections = 0
 
     def warm_up(self) -> None:
-        """Every environment has handed out each of the four tokens, and made an acquisition."""
+        """Lets every environment return each of the four tokens and make an acquisition."""
         self._block(self._course.environments, hangs=False)
 
     def figure(
         self, name: str, callers: int, bar: float | None, repetitions: int, progress: Callable[[str], None]
     ) -> Figure:
-        """Alternates blocks without and with the hang, the order turned around each time."""
+        """Alternates blocks without and with the hang. The order is reversed each time."""
         times: dict[bool, list[float]] = {False: [], True: []}
         for repetition in range(repetitions):
             for hangs in (False, True) if repetition % 2 == 0 else (True, False):
@@ -87,14 +87,14 @@ class _Bench:
         return Figure(name, ratio, bar, measured, reference, repetitions, conditions)
 
     def _block(self, callers: int, *, hangs: bool) -> list[float]:
-        """The times of the other four's callers over one block."""
+        """The times of the callers of the other four in one block."""
         fifth, end, times = self._new_connection(), threading.Event(), list[float]()
         if hangs:
             self._simulator.fail("hang", times=None)
         asked = [f"{provider}/demo" for provider in OTHERS for _ in range(self._course.callers_per_provider)]
         with ThreadPoolExecutor(len(asked) + callers) as threads:
             running = [threads.submit(self._call, name, end, times, index) for index, name in enumerate(asked)]
-            # What callers of the fifth get, and when, is not the question.
+            # The results of the fifth provider's callers are not measured.
             running += [threads.submit(self._call, fifth, end, None, index) for index in range(callers)]
             end.wait(self._course.block_s)
             end.set()
@@ -104,19 +104,19 @@ class _Bench:
         return times
 
     def _call(self, name: str, end: threading.Event, times: list[float] | None, index: int) -> None:
-        """One caller: asks, waits for the pause, asks again. Raises AssertionError where a measured call fails."""
+        """One caller: requests a token, pauses, and repeats. Raises AssertionError if a measured call fails."""
         with closing(SignedClient(self._stack.url)) as client:
-            end.wait(self._course.pause_s * index / 10)  # not all at the same moment
+            end.wait(self._course.pause_s * index / 10)  # not all callers at the same moment
             while not end.is_set():
                 started = time.perf_counter()
-                answer = client.call("GET", f"/v1/tokens/{name}")
+                response = client.call("GET", f"/v1/tokens/{name}")
                 if times is not None:
-                    assert answer.status == 200, answer.body
+                    assert response.status == 200, response.body
                     times.append(time.perf_counter() - started)
                 end.wait(self._course.pause_s)
 
     def _new_connection(self) -> str:
-        """A connection of the fifth provider that has no token and no failure behind it."""
+        """A connection of the fifth provider without token and without failure."""
         self._connections += 1
         name = f"{FIFTH}/block-{self._connections}"
         self._secrets.create_secret(
@@ -125,6 +125,6 @@ class _Bench:
         )
         settings = {"allowed_callers": [LOCAL.arn], **default_settings(FIFTH, self._stack.providers_url)}
         with closing(SignedClient(self._stack.url)) as client:
-            answer = client.call("PUT", f"/v1/connections/{name}", body=settings)
-        assert answer.status == 201, answer.body
+            response = client.call("PUT", f"/v1/connections/{name}", body=settings)
+        assert response.status == 201, response.body
         return name

@@ -1,6 +1,6 @@
-"""Hits, one caller: own processor time beside the floors, hits a second of one thread, and memory of many keys.
+"""Hits, one caller: own processor time and its floors, hits per second of one thread, and memory of many keys.
 
-See tests.bench.courses for what runs, and tests.bench.floors for what it is held against.
+tests.bench.courses has the measured code, tests.bench.floors the floors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.bench.scale import Progress, Scale
 
 MEMORY_BAR: Final = 1.5
 TABLE_BAR: Final = 1.3
-OWN: Final = "own CPU, AWS answered from canned bytes"
+OWN: Final = "own CPU, with canned responses of AWS"
 
 
 def measure(scale: Scale, progress: Progress) -> list[Finding]:
@@ -21,7 +21,7 @@ def measure(scale: Scale, progress: Progress) -> list[Finding]:
     with Ground() as ground:
         name = ground.connect("demo")
         ground.fetch(name)
-        order = {"name": name, "ask": event(name)}
+        task = {"name": name, "request": event(name)}
         progress(f"hits: {scale.hit_rounds} rounds of {scale.hit_calls} calls of each side")
         course = {
             "rounds": scale.hit_rounds,
@@ -29,9 +29,9 @@ def measure(scale: Scale, progress: Progress) -> list[Finding]:
             "blocks": scale.blocks,
             "block_s": scale.block_s,
         }
-        found = ground.course(GET_TOKEN, "hits", {**order, **course}, **ground.floor(name))
+        found = ground.course(GET_TOKEN, "hits", {**task, **course}, **ground.floor(name))
         progress(f"memory: {scale.keys[-1]:,} keys")
-        kept = ground.course(GET_TOKEN, "many_keys", {**order, "numbers": scale.keys})
+        kept = ground.course(GET_TOKEN, "many_keys", {**task, "numbers": scale.keys})
     return [*_times(found["cpu"], found["sends"], scale), _rate(found["per_s"], scale), *_memory(kept, scale)]
 
 
@@ -39,7 +39,7 @@ def _times(cpu: dict[str, list[float]], sends: dict[str, int], scale: Scale) -> 
     pairs: list[tuple[str, float | None, str, str]] = [
         ("memory hit, whole handler / a handler that does nothing", MEMORY_BAR, "memory", "nothing"),
         ("table hit / a handler with one BatchGetItem and one Decrypt", TABLE_BAR, "table", "reading"),
-        ("table hit, token opened before / that handler", None, "seen", "reading"),
+        ("table hit, token opened before / that handler", None, "opened", "reading"),
     ]
     return [
         timed(
@@ -77,5 +77,5 @@ def _memory(kept: dict[str, Any], scale: Scale) -> list[Finding]:
     sides = Size(round(after, 1)), Size(round(before, 1))
     return [
         Figure(name, ratio, None, *sides, 1, {"resident_mb": resident}),
-        Amount("tokens that one instance remembers after that", kept["remembered"], "tokens", None, 1),
+        Amount("tokens in one instance's memory after that", kept["cached"], "tokens", None, 1),
     ]

@@ -1,8 +1,8 @@
-"""The kill switch: how long after DELETE /v1/tokens/... answered any environment still hands out the purged token.
+"""The kill switch: how long after DELETE /v1/tokens/... any environment still returns the purged token.
 
-One caller asks without a pause. The pool gives each call to the environment that has rested longest, so that as many
-calls as there are environments ask every one of them. All have read the token just before it is purged: memory then
-has nearly all of its 30 s before it.
+One caller sends requests without a pause. The pool gives each call to the environment that has been idle longest, so as
+many calls as environments reach all of them. All have read the token just before the purge, so their memory is valid
+for nearly 30 s.
 """
 
 from __future__ import annotations
@@ -18,45 +18,47 @@ from tests.bench.scale import Progress, Scale
 from tests.bench.stampede import connect
 
 MEMORY_S: Final = 30.0
-GIVE_UP: Final = 2  # times the memory's time
+GIVE_UP: Final = 2  # in multiples of the memory's time
 
 
 def measure(scale: Scale, progress: Progress) -> list[Finding]:
-    """Seconds from the answer of DELETE to the last answer with the purged token."""
+    """Seconds from the response of DELETE to the last response with the purged token."""
     options = Options(api_environments=scale.environments, ticks=False, time_scale=scale.kill_time_scale)
     bar_s = MEMORY_S * scale.kill_time_scale
     with Stack(options, progress) as stack, closing(SignedClient(stack.url)) as client:
         progress(f"kill switch: {bar_s:g} s")
-        # The first call of each environment imports what it needs, which takes a while.
+        # The first call of each environment is slow because of imports.
         _ask_each(client, connect(stack, "warm"), scale.environments)
         name = connect(stack, "purged")
         purged = _ask_each(client, name, scale.environments)
         assert len(set(purged)) == 1, "the environments have different tokens"
-        answer = client.call("DELETE", f"/v1/tokens/{name}")
-        assert answer.status == 200, answer.body
-        last_s, calls = _last_seen(client, name, purged[0], scale.environments, GIVE_UP * bar_s)
+        response = client.call("DELETE", f"/v1/tokens/{name}")
+        assert response.status == 200, response.body
+        last_s, calls = _last_returned(client, name, purged[0], scale.environments, GIVE_UP * bar_s)
     conditions = {"environments": scale.environments, "calls_meanwhile": calls}
-    return [Amount("a purged token is handed out for at most", round(last_s, 2), "seconds", bar_s, 1, conditions)]
+    return [Amount("a purged token is returned for at most", round(last_s, 2), "seconds", bar_s, 1, conditions)]
 
 
 def _ask(client: SignedClient, name: str) -> str:
-    """The token_id of one hand-out."""
-    answer = client.call("GET", f"/v1/tokens/{name}")
-    assert answer.status == 200, answer.body
-    return str(answer.body["token_id"])
+    """The token_id of one response."""
+    response = client.call("GET", f"/v1/tokens/{name}")
+    assert response.status == 200, response.body
+    return str(response.body["token_id"])
 
 
 def _ask_each(client: SignedClient, name: str, environments: int) -> list[str]:
     return [_ask(client, name) for _ in range(environments)]
 
 
-def _last_seen(client: SignedClient, name: str, purged: str, environments: int, give_up_s: float) -> tuple[float, int]:
-    """Seconds from now to the last answer with the purged token, and the calls until every environment had another.
+def _last_returned(
+    client: SignedClient, name: str, purged: str, environments: int, give_up_s: float
+) -> tuple[float, int]:
+    """Seconds until the last response with the purged token, and calls until every environment returned another.
 
-    Raises AssertionError if some never has.
+    Raises AssertionError if one never does.
     """
     started, last_s, calls, others = time.perf_counter(), 0.0, 0, 0
-    # Twice over all of them, for a call that failed and was made again would move the order.
+    # Twice the number of environments, because a repeated call changes the order.
     while others < 2 * environments:
         is_purged = _ask(client, name) == purged
         now_s = time.perf_counter() - started

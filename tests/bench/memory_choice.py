@@ -1,4 +1,4 @@
-"""What a function's memory does to latency and cost, from the run's processor time and AWS's rules and list prices."""
+"""The effect of a function's memory on latency and cost, from measured processor time and AWS's rules and prices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.bench.figure import Finding, Sample
 
 PRICES: Final = ROOT / "tests" / "cost" / "prices.toml"
 SIZES_MB: Final = (256, 512, 1024, 1769, 3008)
-# AWS, "Configure Lambda function memory": at 1,769 MB a function has the equivalent of one vCPU; in proportion to it.
+# AWS, "Configure Lambda function memory": 1,769 MB give the equivalent of one vCPU, in proportion.
 MB_OF_A_VCPU: Final = 1769
 MS_OF_A_CALL: Final = 5.0  # an AWS call that waits for the network: the estimate of tests/cost/prices.toml
-# What is shown: column, the figure's name, and AWS calls. One thread: a second processor brings it nothing.
+# Column, the figure's name, and AWS calls. The code is one thread, so a second processor does not help.
 PATHS: Final = (
     ("memory hit", "memory hit, whole handler", 0),
     ("table hit, token not opened before", "table hit / ", 2),
@@ -25,7 +25,7 @@ COLD: Final = "cold start as a whole"
 
 
 def section(findings: Sequence[Finding]) -> str:
-    """The part of the page. Empty where the run lacks one of the figures."""
+    """The section of the page. Empty if the run lacks one of the figures."""
     times = [_median_ms(findings, name) for _, name, _ in PATHS]
     cold = _median_ms(findings, COLD)
     known = [ms for ms in times if ms is not None]

@@ -1,6 +1,6 @@
 """Writes docs/performance.md and docs/latency.svg from build/bench.json: `python -m tests.bench.page`.
 
-The figures differ from run to run and from machine to machine: the page shows one run, and nothing compares it later.
+The figures differ from run to run and from machine to machine. The page shows one run and is not checked by a test.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ HEAD: Final = """\
 # How fast it is
 
 Written by `make bench ARGS=--write-page` from one run, on {measured_at}: {cores} cores, {system}, Python {python}.
-Nothing here was measured on AWS: AWS is a local endpoint (moto) and the providers are simulated, all on the machine's
-loopback. So the ratios are what to look at. Each is held against a floor that was measured in the same run, the two in
-turn, so that a busy machine slows both.
+Nothing here was measured on AWS: AWS is a local endpoint (moto), and the providers are simulated, all on loopback. So
+look at the ratios. Each compares a time with a floor that was measured in the same run, in turn with it, so a busy
+machine affects both.
 
 ![Latency by path: median and 99th percentile, and the floor of each](latency.svg)
 
-The chart shows one caller by the wall clock. Above the floors stands what the broker's own code takes; what AWS and a
-provider take over a real network comes on top of both.
+The chart shows one caller by the wall clock. The difference to the floor is the time of the broker's own code. AWS and
+a provider over a real network add time to both.
 
 ## The bars
 
@@ -45,49 +45,49 @@ SECTIONS: Final = {
     "hits": """\
 ### Hits
 
-Processor time of the whole handler (Powertools' resolver, log line and metric included), with botocore's HTTP send
-answered from bytes that the local endpoint gave earlier in the run. The floors are `tests/bench/floors`: the same
-resolver, one log line, one metric; for the table one BatchGetItem and one Decrypt too. The memory figure calls the real
-handler and broker for ever other connections; the table's and KMS's part is played in the process there.
+Processor time of the whole handler (with Powertools' resolver, log line and metric). botocore's HTTP send returns
+responses that the local endpoint gave earlier in the run. The floors are `tests/bench/floors`: the same resolver, one
+log line, one metric; for the table also one BatchGetItem and one Decrypt. The memory figure calls the real handler and
+broker for many connections, with fakes of the table and KMS.
 """,
     "paths": """\
 ### Every path
 
-One caller against the local endpoint and the simulated provider. A miss and a renewal stand beside a handler that keeps
-no tokens: it reads the secret and asks the provider each time, without lease, budget, seal or record.
+One caller against the local endpoint and the simulated provider. A miss and a renewal are compared with a handler
+that stores no tokens: it reads the secret and asks the provider each time, without lease, budget, seal or record.
 """,
     "cold": """\
 ### Cold starts
 
 The first event of a new Runtime Interface Emulator with the built artefact and its layers. The floor has the same
-layers and third-party imports. What Python and awslambdaric take by themselves is taken off both sides of the figure
-with the bar.
+layers and third-party imports. The time of Python and awslambdaric themselves is subtracted from both sides of
+the figure with the bar.
 """,
     "layers": """\
 ### Size
 
-What `make build` leaves.
+The result of `make build`.
 """,
     "calls": """\
 ### Calls of AWS
 
-The most that any provider's path takes (counted by `tests/cost`).
+The most calls with any provider (counted by `tests/cost`).
 """,
     "stampede": """\
 ### Bursts
 
 All callers start at one moment, signed, through the local API Gateway front, which gives each environment one request
-at a time. Every burst asks for a connection that nobody has asked for.
+at a time. Every burst requests a new connection.
 """,
     "kill_switch": """\
 ### The kill switch
 
-After `DELETE /v1/tokens/...` one caller goes on asking every environment; each had read the token just before.
+After `DELETE /v1/tokens/...` one caller keeps requesting from every environment. Each had read the token just before.
 """,
     "hanging_provider": """\
 ### One provider hangs
 
-Callers of four providers while the fifth's token endpoint does not answer, and while it does.
+Callers of four providers while the fifth's token endpoint hangs, and while it responds.
 """,
     "sweep": """\
 ### The sweep
@@ -98,8 +98,8 @@ Items that DynamoDB would charge for reading, with as many keys due.
 
 
 def write_page(document: Mapping[str, Any]) -> None:
-    """`document` as build/bench.json has it. What stands below the mark on the page was written by hand, and stays."""
-    # matplotlib takes a second to import, which only those who draw should pay.
+    """Writes the page from build/bench.json's content. The part below the mark was written by hand and stays."""
+    # Imported here, because importing matplotlib takes a second.
     from tests.bench.chart import draw
 
     findings = [read(figure) for figure in document["figures"]]
@@ -109,7 +109,7 @@ def write_page(document: Mapping[str, Any]) -> None:
 
 
 def render(document: Mapping[str, Any], findings: Sequence[Finding]) -> str:
-    """The page, down to the mark."""
+    """The page up to the mark."""
     with_bar = [finding for finding in findings if finding.bar is not None]
     parts = [HEAD.format(measured_at=document["measured_at"], bars=_bars(with_bar), **document["machine"])]
     for name, text in SECTIONS.items():

@@ -1,4 +1,4 @@
-"""How much is measured: enough to tell something, or just enough to see that it runs."""
+"""The sizes of measurements: full ones, and small ones for tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scale:
     callers: int = 200
     latencies_s: tuple[float, ...] = (0.05, 0.5, 3.0)
     environments: int = 8
-    kill_time_scale: float = 1.0  # of lifetimes and memory, for a test
+    kill_time_scale: float = 1.0  # shortens lifetimes and memory, for a test
     sweeps: tuple[int, ...] = (1_000, 10_000, 100_000)
     hanging: hanging_provider.Course = field(default_factory=hanging_provider.Course)
 

@@ -1,4 +1,4 @@
-"""What `python -m tests.bench` can measure, by name, in the order of the table."""
+"""The sections that `python -m tests.bench` can measure, in the order of the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench.scale import Progress, Scale
 
 Section = Callable[[Scale, Progress], Sequence[Finding]]
 
-# What is measured to a tenth of a millisecond comes first: what comes after it leaves caches and memory behind.
+# The most precise measurements come first, because later ones affect caches and memory.
 SECTIONS: Final[Mapping[str, Section]] = {
     "hits": hits.measure,
     "paths": paths.measure,

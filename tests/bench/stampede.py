@@ -1,8 +1,8 @@
-"""A burst on a cold key: many callers at once, over the environments that the local stack has, at three latencies.
+"""A burst on a cold key: many callers at once over the local stack's environments, with three latencies.
 
-Each burst asks for a connection that no environment has seen. The floor is the provider's own latency: whoever asks
-first has to wait for it, and all others wait for him. What this machine takes for as many signed calls at once is told
-beside it: the same burst where every environment has the token in memory.
+Each burst requests a connection that is new to every environment. The floor is the provider's own latency: the first
+caller waits for it, and all others wait for the first. For comparison, the same burst is measured with the token in
+every environment's memory.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tests.bench.figure import Amount, Figure, Finding, Sample
 from tests.bench.ground import PROVIDER
 from tests.bench.scale import Progress, Scale
 
-BAR: Final = 1.5  # for the longest of the latencies
+BAR: Final = 1.5  # for the longest latency
 ANSWER_S: Final = 60.0
 
 
 def measure(scale: Scale, progress: Progress) -> list[Finding]:
-    """For each latency how many token requests the worst burst made, and how long its slowest caller waited."""
+    """For each latency: the token requests of the worst burst, and the wait of its slowest caller."""
     findings: list[Finding] = []
     with Stack(Options(api_environments=scale.environments, ticks=False), progress) as stack:
         bursts = Bursts(stack)
-        warm = bursts.run(scale.callers, 0.0).name  # every environment has handed out and imported
+        warm = bursts.run(scale.callers, 0.0).name  # every environment has returned a token and imported everything
         hits: list[Burst] = []
         taken: dict[float, list[Burst]] = {latency_s: [] for latency_s in scale.latencies_s}
         for number in range(scale.bursts):
@@ -48,21 +48,21 @@ def measure(scale: Scale, progress: Progress) -> list[Finding]:
 
 
 def connect(stack: Stack, connection: str) -> str:
-    """A connection with its secret, made as a platform engineer makes it. Returns its full name."""
+    """Creates a connection with its secret, through the API. Returns its full name."""
     name = f"{PROVIDER}/{connection}"
     aws_client("secretsmanager", stack.endpoint_url).create_secret(
         Name=f"{stack.resources.secret_prefix}/{name}", SecretString=json.dumps(DEFAULT_ACCOUNTS[PROVIDER]["secret"])
     )
     settings = {"allowed_callers": [LOCAL.arn], **default_settings(PROVIDER, stack.providers_url)}
     with closing(SignedClient(stack.url)) as client:
-        answer = client.call("PUT", f"/v1/connections/{name}", body=settings)
-    assert answer.status == 201, answer.body
+        response = client.call("PUT", f"/v1/connections/{name}", body=settings)
+    assert response.status == 201, response.body
     return name
 
 
 @dataclass(frozen=True)
 class Burst:
-    """What one burst on a connection made: token requests, and each caller's wait in seconds."""
+    """The result of one burst: token requests, and each caller's wait in seconds."""
 
     name: str
     requests: int
@@ -70,7 +70,7 @@ class Burst:
 
 
 class Bursts:
-    """Bursts on one stack, each on a connection of its own."""
+    """Bursts on one stack, each on its own connection."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -78,9 +78,9 @@ class Bursts:
         self._number = 0
 
     def run(self, callers: int, latency_s: float, *, name: str | None = None) -> Burst:
-        """`callers` calls at one moment, each by a thread of its own, for a new connection unless one is named.
+        """Makes `callers` calls at the same moment, each in its own thread, for a new connection unless one is named.
 
-        Raises AssertionError where a caller gets no token, or not the one that the others get.
+        Raises AssertionError if a caller gets no token, or another one than the others.
         """
         self._number += 1
         name = name or connect(self._stack, f"burst-{self._number}")
@@ -90,20 +90,20 @@ class Bursts:
         start = threading.Barrier(callers)
         with ThreadPoolExecutor(callers) as threads:
             running = [threads.submit(self._call, name, start) for _ in range(callers)]
-            answers = [future.result(ANSWER_S) for future in running]
+            responses = [future.result(ANSWER_S) for future in running]
         self._simulator.clear_faults()
         requests = self._simulator.report()["token_requests"] - before
-        assert len({token_id for token_id, _ in answers}) == 1, "not all callers got the same token"
-        return Burst(name, requests, [wait for _, wait in answers])
+        assert len({token_id for token_id, _ in responses}) == 1, "not all callers got the same token"
+        return Burst(name, requests, [wait for _, wait in responses])
 
     def _call(self, name: str, start: threading.Barrier) -> tuple[str, float]:
         with closing(SignedClient(self._stack.url)) as client:
             start.wait(ANSWER_S)
             started = time.perf_counter()
-            answer = client.call("GET", f"/v1/tokens/{name}")
+            response = client.call("GET", f"/v1/tokens/{name}")
             taken = time.perf_counter() - started
-        assert answer.status == 200, answer.body
-        return answer.body["token_id"], taken
+        assert response.status == 200, response.body
+        return response.body["token_id"], taken
 
 
 def _figures(latency_s: float, bursts: Sequence[Burst], hits: Sequence[Burst], scale: Scale) -> list[Finding]:

@@ -1,7 +1,7 @@
-"""What a sweep reads: with as many keys due, the same however many are stored. The real sweep and due index, on moto.
+"""The items that a sweep reads do not depend on the number of stored keys. The real sweep and due index run on moto.
 
-Every stored key stands on the index, due some hours later, as keys in use do. Counted is what DynamoDB charges for:
-the items that each Query evaluated (ScannedCount). Time is not told, for moto looks at every item to find these.
+Every stored key is in the index, due some hours later, as keys in use are. DynamoDB charges for the items that each
+Query evaluated (ScannedCount), so these are counted. Time is not measured, because moto reads every item.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH: Final = 25
 
 
 def measure(progress: Callable[[str], None], sizes: Sequence[int] = SIZES, due: int = DUE) -> list[Figure]:
-    """One figure for each size but the first: items read there / with the fewest keys stored."""
+    """One figure for each size except the first: items read / items read with the fewest keys stored."""
     tallies = []
     for stored in sizes:
         progress(f"sweep of {stored:,} keys with {due} due")

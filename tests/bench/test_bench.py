@@ -1,4 +1,4 @@
-"""The bench with too few repetitions to tell anything: that each section runs, what it writes, and that floors work."""
+"""The bench with few repetitions: each section runs and writes its fields, and the floors work."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SIDES = {
     frozenset({"blocks", "median_per_s", "slowest_per_s", "fastest_per_s"}),
     frozenset({"megabytes"}),
 }
-CONTEXT: Any = Context("floor")  # what Powertools reads of one
+CONTEXT: Any = Context("floor")  # the attributes that Powertools reads
 ALWAYS = {"name", "bar", "holds", "repetitions", "conditions", "section"}
 
 
@@ -61,14 +61,14 @@ def figure(ratio: float, bar: float | None = BAR) -> Figure:
 
 
 def quick(name: str, output: Path) -> dict[str, Any]:
-    """What a quick run of one section writes. Whether a bar holds is chance, with so few repetitions."""
+    """The output of a quick run of one section. With so few repetitions it is chance whether a bar holds."""
     assert main([name, "--quick", "--output", str(output)]) in (0, 1)
     document: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     return document
 
 
 def check(document: Mapping[str, Any], section: str) -> None:
-    """Every field is there, of its kind, and says what the others say."""
+    """Checks that every field exists, has its type, and agrees with the others."""
     assert set(document) == {"measured_at", "machine", "figures"}
     assert set(document["machine"]) == {"cores", "python", "system"}
     assert document["figures"]
@@ -100,7 +100,7 @@ def test_each_section_runs_and_writes_every_field(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.built
-def test_the_layers_are_weighed(tmp_path: Path) -> None:
+def test_the_layers_are_measured(tmp_path: Path) -> None:
     document = quick("layers", tmp_path / "bench.json")
     check(document, "layers")
     (found,) = document["figures"]
@@ -114,7 +114,7 @@ def test_cold_starts_run_on_the_runtime(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_the_floor_of_a_cold_start_imports_what_a_hit_from_the_table_imports() -> None:
-    """All but the broker's own modules, and what reads its catalogue."""
+    """All modules except the broker's own and the reader of its catalogue."""
     code = built_functions()[GET_TOKEN]
     broker = _imported(code.task_root, code.layers, "get_token.app", "token_broker.adapters.kms")
     floor = _imported(FLOORS, code.layers, "powertools")
@@ -146,14 +146,14 @@ def test_a_hanging_provider_is_measured_with_and_without_the_hang(tmp_path: Path
     assert without["conditions"]["callers_of_the_fifth"] == 2
 
 
-def test_a_name_that_is_none_ends_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_section_ends_the_bench(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["memory"])
     assert "there is no memory; there are hits, paths" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--quick"], ["calls"]])
-def test_a_page_takes_a_whole_run(arguments: list[str]) -> None:
+def test_a_page_needs_a_whole_run(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--write-page", *arguments])
 
@@ -161,7 +161,7 @@ def test_a_page_takes_a_whole_run(arguments: list[str]) -> None:
 # ------------------------------------------------------------------ figures
 
 
-def test_a_figure_over_its_bar_is_said_to_be() -> None:
+def test_a_figure_over_its_bar_is_marked() -> None:
     assert [figure(1.5).holds, figure(1.51).holds, figure(9, None).holds] == [True, False, True]
     assert "OVER" in table([figure(1.51)])
     assert "OVER" not in table([figure(1.5), figure(9, None)])
@@ -181,19 +181,19 @@ def test_a_percentile_is_one_of_the_values() -> None:
 
 
 @pytest.mark.parametrize("kind", [Sample, Rate])
-def test_nothing_measured_is_no_sample(kind: type[Sample | Rate]) -> None:
+def test_a_sample_needs_measurements(kind: type[Sample | Rate]) -> None:
     with pytest.raises(ValueError, match="nothing was measured"):
         kind.of([])
 
 
-def test_a_side_of_no_known_kind_is_none() -> None:
+def test_an_unknown_kind_of_side_is_rejected() -> None:
     document = figure(1.0).document() | {"measured": {"miles": 3}}
     with pytest.raises(ValueError, match="no side of a figure has miles"):
         read(document)
 
 
-def test_a_sweep_reads_what_is_due_and_not_what_is_stored() -> None:
-    """Made to fail by what is due: with more of it, more is read."""
+def test_a_sweep_reads_only_keys_that_are_due() -> None:
+    """With more keys due, it reads more items."""
     (figure,) = sweep_cost.measure(lambda _: None, sizes=(100, 400), due=10)
     assert (figure.ratio, figure.holds) == (1.0, True)
     assert isinstance(figure.measured, Tally)
@@ -209,7 +209,7 @@ def test_a_sweep_reads_what_is_due_and_not_what_is_stored() -> None:
 
 @pytest.fixture
 def floor(aws: AwsServer, stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the floors are told to read, with one item of the two there."""
+    """What the floors read. One of the two items exists."""
     kms, dynamodb = aws_client("kms", aws.endpoint_url), aws_client("dynamodb", aws.endpoint_url)
     context = {"purpose": "bench"}
     sealed = kms.generate_data_key(KeyId=stack.sealing_key_arn, NumberOfBytes=KEY_BYTES, EncryptionContext=context)
@@ -234,8 +234,8 @@ def test_the_handler_that_does_nothing_writes_one_line_and_one_metric(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Floor")
-    answer = powertools.nothing(event("unidy/floor"), CONTEXT)
-    assert (answer["statusCode"], answer["body"]) == (200, "{}")
+    response = powertools.nothing(event("unidy/floor"), CONTEXT)
+    assert (response["statusCode"], response["body"]) == (200, "{}")
     assert [record.message for record in caplog.records if record.name == "floor"] == ["answered"]
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["Answers"] for line in lines if "_aws" in line] == [[1.0]]
@@ -245,18 +245,18 @@ def test_the_handler_that_does_nothing_writes_one_line_and_one_metric(
 def test_the_floor_of_a_table_hit_returns_what_it_read(
     floor: dict[str, Any], aws: AwsServer, stack: LocalStack
 ) -> None:
-    """One item while one is there, two when both are: it does read them. And it does open the key."""
-    ask = event("unidy/floor")
-    assert json.loads(powertools.reading(ask, CONTEXT)["body"]) == {"items": 1, "key_bytes": KEY_BYTES}
+    """It reads one item if one exists, two if both do. It also decrypts the key."""
+    request = event("unidy/floor")
+    assert json.loads(powertools.reading(request, CONTEXT)["body"]) == {"items": 1, "key_bytes": KEY_BYTES}
     item = {"pk": {"S": "C#unidy/floor"}, "sk": {"S": "T#none"}}
     aws_client("dynamodb", aws.endpoint_url).put_item(TableName=stack.token_table, Item=item)
-    assert json.loads(powertools.reading(ask, CONTEXT)["body"]) == {"items": 2, "key_bytes": KEY_BYTES}
+    assert json.loads(powertools.reading(request, CONTEXT)["body"]) == {"items": 2, "key_bytes": KEY_BYTES}
     floor["context"]["purpose"] = "another"
     with pytest.raises(powertools.client("kms").exceptions.InvalidCiphertextException):
-        powertools.reading(ask, CONTEXT)
+        powertools.reading(request, CONTEXT)
 
 
-def test_another_answer_than_the_expected_one_is_not_measured() -> None:
+def test_an_unexpected_response_is_not_measured() -> None:
     def handler(_event: Any, _context: Any) -> dict[str, Any]:
         return {"statusCode": 200, "body": '{"source": "provider"}'}
 
@@ -280,7 +280,7 @@ class Bytes:
         return [self._body]
 
 
-def test_bytes_are_fetched_once_and_answer_the_same_request_again() -> None:
+def test_a_response_is_fetched_once_and_repeated_for_the_same_request() -> None:
     canned, asked = Canned(), []
 
     def send(_session: object, request: AWSPreparedRequest) -> AWSResponse:
@@ -292,13 +292,13 @@ def test_bytes_are_fetched_once_and_answer_the_same_request_again() -> None:
 
     canned._send = send  # type: ignore[assignment]  # the network's part
     session = URLLib3Session()
-    answers = [canned.answer(session, request_for(body)) for body in (b"one", b"two", b"one")]
-    assert [answer.content for answer in answers] == [b"answer to one", b"answer to two", b"answer to one"]
+    responses = [canned.response(session, request_for(body)) for body in (b"one", b"two", b"one")]
+    assert [response.content for response in responses] == [b"answer to one", b"answer to two", b"answer to one"]
     assert (asked, canned.sent) == ([b"one", b"two"], 3)
     canned.freeze()
-    assert canned.answer(session, request_for(b"two")).content == b"answer to two"
+    assert canned.response(session, request_for(b"two")).content == b"answer to two"
     with pytest.raises(AssertionError, match="BatchGetItem was not asked before"):
-        canned.answer(session, request_for(b"three"))
+        canned.response(session, request_for(b"three"))
 
 
 # ------------------------------------------------------------------ the page
@@ -312,17 +312,17 @@ def findings() -> list[Finding]:
         ("hits", Size(60.0), Size(59.0)),
         ("sweep", Tally(50, 8, 1000), Tally(50, 8, 100)),
     ]
-    told: list[Finding] = [
+    figures: list[Finding] = [
         Figure(f"{section} {number}", 1.0, 1.5, measured, floor, 1, {"mb": {"10 keys": 1}}, section)
         for number, (section, measured, floor) in enumerate(sides)
     ]
     name = "memory hit / a handler that does nothing, by the wall clock over loopback"
-    told.append(Figure(name, 2.0, None, sample, sample, 3, {}, "paths"))
-    told.append(Figure("cold start as a whole / that handler's", 1.0, None, sample, sample, 3, {}, "cold"))
-    return [*told, Amount("AWS calls, miss", 9, "calls", 8, 1, {"kms": 1}, "calls")]
+    figures.append(Figure(name, 2.0, None, sample, sample, 3, {}, "paths"))
+    figures.append(Figure("cold start as a whole / that handler's", 1.0, None, sample, sample, 3, {}, "cold"))
+    return [*figures, Amount("AWS calls, miss", 9, "calls", 8, 1, {"kms": 1}, "calls")]
 
 
-def test_the_page_tells_every_figure_and_which_bars_do_not_hold() -> None:
+def test_the_page_shows_every_figure_and_which_bars_do_not_hold() -> None:
     document = {"measured_at": "2026-11-22T12:00:00+00:00", "machine": machine()}
     text = page.render(document, findings())
     assert all(finding.name in text for finding in findings())
@@ -330,17 +330,17 @@ def test_the_page_tells_every_figure_and_which_bars_do_not_hold() -> None:
     assert "| hits 0 | 1.00 | 1.5 | yes |" in text
 
 
-def test_the_page_tells_what_memory_brings_where_it_was_measured() -> None:
+def test_the_page_shows_the_effect_of_memory_if_it_was_measured() -> None:
     assert memory_choice.section(findings()) == ""
     sample = Sample.of([0.001])
     hits = [Figure(f"{name} x", 1.0, None, sample, sample, 1, {}, "hits") for _, name, _ in memory_choice.PATHS]
     text = memory_choice.section([*findings(), *hits])
-    # 1 ms of a whole vCPU; half of one takes twice as long, for which half as much is paid a millisecond.
+    # 1 ms of a whole vCPU. Half a vCPU takes twice as long, at half the price per millisecond.
     assert "| 1769 | 1.00 | 1.0, 0.03 | 11.0, 0.32 |" in text
     assert "| 256 | 0.14 | 6.9, 0.03 |" in text
 
 
-def test_what_was_written_by_hand_stays_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_handwritten_part_of_the_page_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(page, "CHART", tmp_path / "chart.svg")
     document = {
@@ -357,7 +357,7 @@ def test_what_was_written_by_hand_stays_on_the_page(tmp_path: Path, monkeypatch:
     assert text.endswith(f"{page.MARK}\nnotes\n")
 
 
-def test_the_page_knows_every_section() -> None:
+def test_the_page_has_every_section() -> None:
     assert list(page.SECTIONS) == list(SECTIONS)
 
 

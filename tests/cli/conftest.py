@@ -1,4 +1,4 @@
-"""One local stack for all tests of the command line, left by each as it was found."""
+"""One local stack for all tests of the command line. Each test leaves it as it was."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .terminal import Terminal
 
 @dataclass(frozen=True)
 class Result:
-    """What a command printed and how it ended."""
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -41,22 +41,22 @@ class Result:
 
 @dataclass(frozen=True)
 class Cli:
-    """The command line, pointed at the test's stack as at `make run`."""
+    """The command line, for the test's stack as for `make run`."""
 
     running: Stack
     capture: pytest.CaptureFixture[str]
     patch: pytest.MonkeyPatch
 
     @property
-    def where(self) -> list[str]:
+    def options(self) -> list[str]:
         return ["--local", "--url", self.running.url, "--aws-endpoint", self.running.endpoint_url]
 
     def __call__(self, *arguments: str, stdin: str = "") -> Result:
-        """A command without a terminal."""
-        return self.plain(*arguments, *self.where, stdin=stdin)
+        """Runs a command without a terminal."""
+        return self.plain(*arguments, *self.options, stdin=stdin)
 
     def plain(self, *arguments: str, stdin: str = "") -> Result:
-        """A command that is told nothing of a broker."""
+        """Runs a command without options that name a broker."""
         self.capture.readouterr()
         with self.patch.context() as patch:
             patch.setattr(sys, "stdin", io.StringIO(stdin))
@@ -65,22 +65,21 @@ class Cli:
         return Result(code, out, err)
 
     def terminal(self, *arguments: str) -> Terminal:
-        """A command on a terminal."""
-        return Terminal([*arguments, *self.where], {"PATH": os.environ["PATH"]})
+        """Runs a command on a terminal."""
+        return Terminal([*arguments, *self.options], {"PATH": os.environ["PATH"]})
 
-    # What the broker and Secrets Manager hold, past the command line
+    # Below: the broker and Secrets Manager without the command line.
 
-    def ask(self, method: str, path: str, body: Any = None) -> BrokerResponse:
+    def request(self, method: str, path: str, body: Any = None) -> BrokerResponse:
         with closing(SignedClient(self.running.url)) as client:
             return client.call(method, path, body=body)
 
     def token(self, provider: str, name: str) -> BrokerResponse:
-        return self.ask("GET", f"/v1/tokens/{provider}/{name}")
+        return self.request("GET", f"/v1/tokens/{provider}/{name}")
 
     def settings(self, provider: str, name: str) -> Any:
-        """The stored settings, None where there is no such connection."""
-        answer = self.ask("GET", f"/v1/connections/{provider}/{name}")
-        return answer.body.get("settings")
+        """The stored settings; None if there is no such connection."""
+        return self.request("GET", f"/v1/connections/{provider}/{name}").body.get("settings")
 
     @property
     def secrets(self) -> Any:
@@ -90,7 +89,7 @@ class Cli:
         return f"{self.running.resources.secret_prefix}/{provider}/{name}"
 
     def stages(self, provider: str, name: str) -> dict[str, str] | None:
-        """A secret's versions by stage, None where there is no secret."""
+        """A secret's versions by stage; None if there is no secret."""
         wanted = self.secret_id(provider, name)
         for secret in _all_secrets(self.secrets):
             if secret["Name"] == wanted:
@@ -100,17 +99,17 @@ class Cli:
 
     def value(self, provider: str, name: str) -> Any:
         """The current credentials."""
-        # Without a stage, moto gives the version that was current first.
-        answer = self.secrets.get_secret_value(SecretId=self.secret_id(provider, name), VersionStage="AWSCURRENT")
-        return json.loads(answer["SecretString"])
+        # Without a stage, moto returns the first version.
+        response = self.secrets.get_secret_value(SecretId=self.secret_id(provider, name), VersionStage="AWSCURRENT")
+        return json.loads(response["SecretString"])
 
     def connect(self, provider: str = "unidy", credentials: Mapping[str, str] | None = None, **settings: Any) -> str:
-        """A connection made past the command line; its name."""
+        """Makes a connection without the command line. Returns its name."""
         name = new_name()
         secret = DEFAULT_ACCOUNTS[provider]["secret"] if credentials is None else credentials
         self.secrets.create_secret(Name=self.secret_id(provider, name), SecretString=json.dumps(secret))
         body = {**self.plain_settings(provider), **settings}
-        assert self.ask("PUT", f"/v1/connections/{provider}/{name}", body).status == 201
+        assert self.request("PUT", f"/v1/connections/{provider}/{name}", body).status == 201
         return name
 
     def plain_settings(self, provider: str) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def new_name() -> str:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The local stack; nothing ticks, so that a test alone changes what is there."""
+    """The local stack without schedule and queue, so that only the tests change it."""
     logs = tmp_path_factory.mktemp("logs")
     with Stack(Options(api_environments=2, worker_environments=1, ticks=False, log_dir=logs)) as stack:
         yield stack
@@ -132,21 +131,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def physical(running: Stack, logical: str) -> str:
     """The id of one of the stack's resources."""
     cloudformation = aws_client("cloudformation", running.endpoint_url)
-    answer = cloudformation.describe_stack_resources(StackName=STACK_NAME)
-    (found,) = (item for item in answer["StackResources"] if item.get("LogicalResourceId") == logical)
+    response = cloudformation.describe_stack_resources(StackName=STACK_NAME)
+    (found,) = (item for item in response["StackResources"] if item.get("LogicalResourceId") == logical)
     return str(found["PhysicalResourceId"])
 
 
 @pytest.fixture
 def cli(running: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
-    """The command line. What the test adds is gone after it."""
+    """The command line. What a test adds is removed after it."""
     for name in ("TOKEN_BROKER_URL", "TOKEN_BROKER_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     cli = Cli(running, capsys, monkeypatch)
     yield cli
-    for item in cli.ask("GET", "/v1/connections").body["connections"]:
+    for item in cli.request("GET", "/v1/connections").body["connections"]:
         if item["connection"] != NAME:
-            cli.ask("DELETE", f"/v1/connections/{item['provider']}/{item['connection']}")
+            cli.request("DELETE", f"/v1/connections/{item['provider']}/{item['connection']}")
     for secret in _all_secrets(cli.secrets):
         if not secret["Name"].endswith(f"/{NAME}"):
             cli.secrets.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
@@ -156,7 +155,7 @@ def cli(running: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 @pytest.fixture
 def in_aws(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What names the broker as one in AWS: credentials of the environment, a region, a stack, a URL."""
+    """Options and environment that name the broker as one in AWS: credentials, region, stack and URL."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", LOCAL.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", LOCAL.secret_key)
     monkeypatch.setenv("AWS_ENDPOINT_URL", cli.running.endpoint_url)

@@ -1,4 +1,4 @@
-"""The commands that look and switch: providers, connections, apply, token, find, revoke."""
+"""The commands providers, connections, apply, token, token find and revoke."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from .conftest import Cli, physical
 
 
 def write(file: Path, connections: dict[tuple[str, str], dict[str, Any]]) -> Path:
-    """Connections as code."""
+    """Writes a file for `connections apply`."""
     lines = []
     for (provider, name), settings in connections.items():
         lines += [f"[{provider}.{name}]", *(f"{field} = {json.dumps(value)}" for field, value in settings.items())]
@@ -23,7 +23,7 @@ def write(file: Path, connections: dict[tuple[str, str], dict[str, Any]]) -> Pat
     return file
 
 
-def test_the_catalogue_is_told(cli: Cli) -> None:
+def test_providers_lists_the_catalogue(cli: Cli) -> None:
     listed = cli("providers")
     assert listed.code == 0
     assert "Ucommerce Headless" in listed.out
@@ -33,28 +33,31 @@ def test_the_catalogue_is_told(cli: Cli) -> None:
     assert {item["slug"] for item in cli("providers", "--json").json} >= {"unidy", "oauth2"}
 
 
-def test_a_provider_that_does_not_exist_is_told_with_those_that_do(cli: Cli) -> None:
+def test_for_an_unknown_provider_the_known_ones_are_named(cli: Cli) -> None:
     shown = cli("providers", "show", "unid")
     assert shown.code == 1
     assert "There is no provider unid." in shown.err
     assert "unidy" in shown.err
 
 
-def test_the_list_says_how_each_connection_is(cli: Cli) -> None:
-    fine, wrong, off = cli.connect(), cli.connect(credentials={"client_id": "x", "client_secret": "y"}), cli.connect()
-    assert cli.token("unidy", fine).status == 200
-    assert cli.token("unidy", wrong).status == 502
-    assert cli("connections", "suspend", "unidy", off).code == 0
+def test_connections_lists_the_state_of_each(cli: Cli) -> None:
+    working = cli.connect()
+    failing = cli.connect(credentials={"client_id": "x", "client_secret": "y"})
+    suspended = cli.connect()
+    assert cli.token("unidy", working).status == 200
+    assert cli.token("unidy", failing).status == 502
+    assert cli("connections", "suspend", "unidy", suspended).code == 0
     lines = {line.split()[0]: line for line in cli("connections").out.splitlines()}
-    assert re.match(r"\S+ +ok +1 +in (1 h 59 min|2 h) ", lines[f"unidy/{fine}"])
-    assert "failing" in lines[f"unidy/{wrong}"]
-    # Told in whole minutes: less than half a second may have passed.
-    assert re.search(r"refused the credentials \(invalid_client\); asked again in 1[45] min", lines[f"unidy/{wrong}"])
-    assert lines[f"unidy/{off}"].split()[1] == "suspended"
+    assert re.match(r"\S+ +ok +1 +in (1 h 59 min|2 h) ", lines[f"unidy/{working}"])
+    assert "failing" in lines[f"unidy/{failing}"]
+    # Printed in whole minutes: less than half a second may have passed.
+    failure = r"refused the credentials \(invalid_client\); cooldown ends in 1[45] min"
+    assert re.search(failure, lines[f"unidy/{failing}"])
+    assert lines[f"unidy/{suspended}"].split()[1] == "suspended"
     assert "\x1b" not in "".join(lines), "no colours without a terminal"
 
 
-def test_the_live_table_goes_on_until_ctrl_c(cli: Cli) -> None:
+def test_watch_refreshes_the_table_until_ctrl_c(cli: Cli) -> None:
     with cli.terminal("connections", "--watch") as terminal:
         terminal.until("unidy/demo")
         name = cli.connect()
@@ -74,8 +77,9 @@ def test_suspend_and_resume(cli: Cli) -> None:
     assert cli.settings("unidy", name) == before
 
 
-def test_remove_leaves_the_secret_unless_told(cli: Cli) -> None:
-    kept, gone = cli.connect(), cli.connect()
+def test_remove_keeps_the_secret_without_its_option(cli: Cli) -> None:
+    kept = cli.connect()
+    gone = cli.connect()
     assert "was kept" in cli("connections", "remove", "unidy", kept).out
     assert "was deleted" in cli("connections", "remove", "unidy", gone, "--secret").out
     assert [cli.settings("unidy", name) for name in (kept, gone)] == [None, None]
@@ -95,14 +99,15 @@ class TestApply:
         assert checked.code == 4
         assert f"changed  unidy/{name}\n    + keep_warm = 'never'\n" in checked.out
         assert "new      unidy/new-one" in checked.out
-        assert "2 of 2 would be put." in checked.out
+        assert "2 of 2 would be stored." in checked.out
         assert cli.settings("unidy", name) == settings
         assert cli.settings("unidy", "new-one") is None
 
-    def test_only_what_differs_is_put(self, cli: Cli, tmp_path: Path) -> None:
-        same, other = cli.connect(), cli.connect()
+    def test_only_what_differs_is_stored(self, cli: Cli, tmp_path: Path) -> None:
+        same = cli.connect()
+        other = cli.connect()
         settings = cli.settings("unidy", same)
-        version = cli.ask("GET", f"/v1/connections/unidy/{same}").body["version"]
+        version = cli.request("GET", f"/v1/connections/unidy/{same}").body["version"]
         file = write(
             tmp_path / "c.toml",
             {("unidy", same): settings, ("unidy", other): settings | {"scope": "users:write"}},
@@ -112,10 +117,10 @@ class TestApply:
         assert [item["change"] for item in applied.json["connections"]].count("same") == 1
         assert "unidy/demo" in applied.json["not_in_file"]
         assert cli.settings("unidy", other)["scope"] == "users:write"
-        assert cli.ask("GET", f"/v1/connections/unidy/{same}").body["version"] == version
+        assert cli.request("GET", f"/v1/connections/unidy/{same}").body["version"] == version
         assert cli("connections", "apply", str(file), "--check").code == 0
 
-    def test_it_does_not_end_a_suspension_that_the_file_does_not_know(self, cli: Cli, tmp_path: Path) -> None:
+    def test_it_does_not_end_a_suspension_that_the_file_does_not_mention(self, cli: Cli, tmp_path: Path) -> None:
         name = cli.connect()
         file = write(tmp_path / "c.toml", {("unidy", name): cli.settings("unidy", name)})
         cli("connections", "suspend", "unidy", name)
@@ -129,13 +134,13 @@ class TestApply:
         ("text", "words"),
         [
             ("[unidy", "is not TOML"),
-            ("unidy = 1", "unidy stands alone"),
+            ("unidy = 1", "unidy is not a table"),
             ("[unid.eu]", "unid.eu: there is no provider unid"),
-            ('[unidy.eu]\nscop = "x"', "unidy.eu: scop is no setting; unidy.eu: allowed_callers is missing"),
+            ('[unidy.eu]\nscop = "x"', "unidy.eu: there is no setting scop; unidy.eu: allowed_callers is missing"),
             ('[unidy.eu]\nclient_secret = "hush-hush"', "unidy.eu.client_secret is a credential"),
         ],
     )
-    def test_a_file_that_does_not_hold_together(self, cli: Cli, tmp_path: Path, text: str, words: str) -> None:
+    def test_a_file_that_is_not_valid(self, cli: Cli, tmp_path: Path, text: str, words: str) -> None:
         file = tmp_path / "c.toml"
         file.write_text(text)
         applied = cli("connections", "apply", str(file), "--check")
@@ -145,22 +150,22 @@ class TestApply:
 
 
 class TestToken:
-    def test_alone_on_standard_output(self, cli: Cli) -> None:
+    def test_it_prints_only_the_token(self, cli: Cli) -> None:
         given = cli("token", "unidy", "demo")
         assert (given.code, given.err) == (0, "")
         assert given.out == cli.token("unidy", "demo").body["access_token"] + "\n"
 
-    def test_as_the_header_that_the_provider_wants(self, cli: Cli) -> None:
+    def test_it_prints_the_providers_header(self, cli: Cli) -> None:
         token = cli.token("unicommerce", "demo").body
         assert cli("token", "unicommerce", "demo", "--header").out == f"apiKey: {token['access_token']}\n"
 
-    def test_as_variables(self, cli: Cli) -> None:
+    def test_it_prints_shell_variables(self, cli: Cli) -> None:
         token = cli.token("unidy", "demo").body
         lines = cli("token", "unidy", "demo", "--export").out.splitlines()
         assert lines[0] == f"export ACCESS_TOKEN={token['access_token']}"
         assert lines[1] == f"export TOKEN_HEADER='Authorization: Bearer {token['access_token']}'"
 
-    def test_a_refusal_says_what_to_do(self, cli: Cli) -> None:
+    def test_an_error_says_what_to_do(self, cli: Cli) -> None:
         asked = cli("token", "unidy", "nobodys", "--json")
         assert asked.code == 1
         assert json.loads(asked.err)["error"]["code"] == "unknown_connection"
@@ -171,7 +176,7 @@ class TestFind:
     def log(self, cli: Cli) -> str:
         return str(cli.running.options.log_dir / "GetTokenFunction.log")
 
-    def test_a_leaked_token_is_ours_and_somebody_got_it(self, cli: Cli) -> None:
+    def test_a_leaked_token_and_the_caller_that_received_it_are_found(self, cli: Cli) -> None:
         name = cli.connect()
         token = cli.token("unidy", name).body
         cli.token("unidy", name)
@@ -179,12 +184,12 @@ class TestFind:
         assert found.code == 0
         assert found.json["token_id"] == token["token_id"]
         assert found.json["live"] == [{"provider": "unidy", "connection": name, "expires_at": token["expires_at"]}]
-        (handed,) = found.json["handed_out"]
-        assert (handed["provider"], handed["connection"], handed["times"]) == ("unidy", name, 2)
-        assert handed["caller"] == LOCAL.user_arn
+        (recipient,) = found.json["returned_to"]
+        assert (recipient["provider"], recipient["connection"], recipient["times"]) == ("unidy", name, 2)
+        assert recipient["caller"] == LOCAL.user_arn
         assert token["access_token"] not in found.out + found.err
 
-    def test_after_it_was_dropped_the_log_still_tells(self, cli: Cli) -> None:
+    def test_a_purged_token_is_found_in_the_log(self, cli: Cli) -> None:
         name = cli.connect()
         token = cli.token("unidy", name).body
         revoked = cli("revoke", "unidy", name, "--suspend")
@@ -195,54 +200,54 @@ class TestFind:
         assert f"{token['token_id']} is ours: unidy/{name}." in found.out
         assert LOCAL.user_arn in found.out
 
-    def test_who_reported_it_as_refused_was_not_given_it(self, cli: Cli) -> None:
+    def test_a_report_of_a_token_does_not_count_as_receiving_it(self, cli: Cli) -> None:
         name = cli.connect()
         token = cli.token("unidy", name).body
-        successor = cli.ask("GET", f"/v1/tokens/unidy/{name}?rejected={token['token_id']}").body
+        successor = cli.request("GET", f"/v1/tokens/unidy/{name}?rejected={token['token_id']}").body
         assert successor["token_id"] != token["token_id"]
         found = cli("token", "find", "--log", self.log(cli), "--json", stdin=token["token_id"])
-        assert [item["times"] for item in found.json["handed_out"]] == [1]
+        assert [item["times"] for item in found.json["returned_to"]] == [1]
         assert found.json["live"] == []
 
-    def test_at_a_terminal_it_is_pasted_unseen(self, cli: Cli) -> None:
+    def test_at_a_terminal_the_token_is_not_shown(self, cli: Cli) -> None:
         token = cli.token("unidy", cli.connect()).body
         with cli.terminal("token", "find", "--log", self.log(cli)) as terminal:
-            assert terminal.answer({"token": token["access_token"]}) == 0, terminal.seen
-        assert f"{token['token_id']} is ours" in terminal.seen
-        assert token["access_token"] not in terminal.seen
+            assert terminal.answer({"token": token["access_token"]}) == 0, terminal.output
+        assert f"{token['token_id']} is ours" in terminal.output
+        assert token["access_token"] not in terminal.output
 
-    def test_somebody_elses_token_is_not_ours(self, cli: Cli) -> None:
+    def test_another_token_is_not_ours(self, cli: Cli) -> None:
         found = cli("token", "find", "--log", self.log(cli), stdin="a-token-of-somebody-else")
         assert found.code == 4
-        assert "nobody was given it" in found.out
+        assert "names no caller that received it" in found.out
         assert "a-token-of-somebody-else" not in found.out
 
-    def test_in_aws_the_audits_log_group_is_read(self, cli: Cli, in_aws: list[str]) -> None:
+    def test_in_aws_it_reads_the_audit_log_group(self, cli: Cli, in_aws: list[str]) -> None:
         name = cli.connect()
         token = cli.token("unidy", name).body
-        # What Lambda would have written there.
+        # Lambda would have written these lines.
         with Path(self.log(cli)).open(encoding="utf-8") as log:
             lines = [line for line in log if '"audit"' in line]
         logs = aws_client("logs", cli.running.endpoint_url)
         group = physical(cli.running, "AuditLogGroup")
         logs.create_log_stream(logGroupName=group, logStreamName=name)
-        at = int(datetime.now(UTC).timestamp() * 1000)
-        events = [{"timestamp": at, "message": line} for line in lines]
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        events = [{"timestamp": now_ms, "message": line} for line in lines]
         logs.put_log_events(logGroupName=group, logStreamName=name, logEvents=events)
         found = cli.plain("token", "find", "--json", *in_aws, stdin=token["access_token"])
         assert found.code == 0, found.err
-        (handed,) = found.json["handed_out"]
-        assert (handed["connection"], handed["caller"]) == (name, LOCAL.user_arn)
+        (recipient,) = found.json["returned_to"]
+        assert (recipient["connection"], recipient["caller"]) == (name, LOCAL.user_arn)
 
 
-def test_a_token_typed_as_an_argument_is_refused_and_not_repeated(cli: Cli) -> None:
+def test_a_token_as_an_argument_is_an_error_and_not_repeated(cli: Cli) -> None:
     found = cli("token", "find", "eyJ-a-leaked-token")
     assert found.code == 2
-    assert "not given as an argument" in found.err
+    assert "Do not pass the token as an argument" in found.err
     assert "eyJ-a-leaked-token" not in found.err
 
 
-def test_nothing_on_standard_input_is_said(cli: Cli) -> None:
+def test_without_a_token_on_standard_input_it_says_so(cli: Cli) -> None:
     found = cli("token", "find")
     assert found.code == 2
     assert "No token was given." in found.err

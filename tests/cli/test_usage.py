@@ -1,4 +1,4 @@
-"""What is said to somebody who reads the help, or who typed something else."""
+"""Help texts, and what is printed after a typing error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from token_broker_cli.app import main
 from token_broker_cli.problems import ADVICE, Exit
 from token_broker_cli.usage import OVERVIEW, PROG, Parser, completion, parse, parser
 
-WRITTEN = [ROOT / "docs" / "platform-engineers.md"]
-# From the program's name to where the shell goes on: a quote, a pipe, a redirection, a closing parenthesis.
+DOCUMENT = ROOT / "docs" / "platform-engineers.md"
+# A command line up to a quote, a pipe, a redirection or a closing parenthesis.
 TYPED = re.compile(r"token-broker [^\n`|<>)\"#;]*")
 
 
@@ -35,12 +34,12 @@ LEAVES = {leaf.prog: leaf for leaf in leaves()}
 
 
 def words(text: str) -> list[str]:
-    """What was typed, with something in the place of what stands for something."""
+    """The arguments of a command line, with a value for a placeholder."""
     return [re.sub(r"^SHELL$", "bash", word) for word in text.split()[1:]]
 
 
 @pytest.mark.parametrize("prog", LEAVES)
-def test_each_commands_help_says_what_it_does_and_shows_a_line_that_works(prog: str) -> None:
+def test_each_commands_help_shows_a_valid_example(prog: str) -> None:
     leaf = LEAVES[prog]
     text = leaf.format_help()
     assert text.startswith(f"usage: {prog}")
@@ -50,7 +49,7 @@ def test_each_commands_help_says_what_it_does_and_shows_a_line_that_works(prog: 
     assert typed is not None
     assert parse(words(typed[0])).leaf.prog == prog
     for action in leaf._actions:
-        assert action.help or isinstance(action, argparse._SubParsersAction), f"{prog}: {action.dest} says nothing"
+        assert action.help or isinstance(action, argparse._SubParsersAction), f"{prog}: {action.dest} has no help"
 
 
 def test_the_overview_names_every_command_and_every_exit_code() -> None:
@@ -64,7 +63,7 @@ def test_the_overview_names_every_command_and_every_exit_code() -> None:
 
 
 @pytest.mark.parametrize("prog", ["token-broker", *LEAVES])
-def test_help_ends_well(prog: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_exits_with_0(prog: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*prog.split()[1:], "--help"])
     assert ended.value.code == 0
@@ -75,7 +74,7 @@ def test_help_ends_well(prog: str, capsys: pytest.CaptureFixture[str]) -> None:
     ("typed", "what", "todo"),
     [
         ("connection", "token-broker has no connection.", "Did you mean: token-broker connections"),
-        ("frobnicate", "token-broker has no frobnicate.", "There are: token, "),
+        ("frobnicate", "token-broker has no frobnicate.", "Choose one of: token, "),
         ("connections ad unidy x", "token-broker connections has no ad.", "Did you mean: token-broker connections add"),
         ("connections add unidy", "NAME is missing.", "Type: token-broker connections add unidy eu-main"),
         ("connections add", "PROVIDER and NAME are missing.", "Type: token-broker connections add unidy eu-main"),
@@ -83,11 +82,12 @@ def test_help_ends_well(prog: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("doctor --locl", "token-broker doctor has no option --locl.", "Did you mean --local?"),
         ("token unidy eu --header --export", "Argument --export: not allowed with argument --header.", "Type: "),
         ("token unidy eu --min-ttl soon", "Argument --min-ttl: invalid int value: 'soon'.", "Type: "),
-        ("completion fish", "token-broker completion has no fish.", "There are: bash, zsh, tcsh."),
+        ("completion fish", "token-broker completion has no fish.", "Choose one of: bash, zsh, tcsh."),
         ("providers show", "NAME is missing.", "Type: token-broker providers show unidy"),
+        ("providers check", "FILE is missing.", "Type: token-broker providers check acme.toml --try"),
     ],
 )
-def test_bad_usage_says_what_to_type_instead(
+def test_after_a_typing_error_it_says_what_to_type(
     typed: str, what: str, todo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(typed.split()) == 2
@@ -96,7 +96,7 @@ def test_bad_usage_says_what_to_type_instead(
     assert said.err.startswith(f"error: {what}\n{todo}"), said.err
 
 
-def test_what_was_given_too_much_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_arguments_are_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["connections", "add", "unidy", "eu", "hush-hush"]) == 2
     assert main(["connections", "rotate", "unidy", "eu", "--client-secret=hush-hush"]) == 2
     said = capsys.readouterr()
@@ -104,50 +104,50 @@ def test_what_was_given_too_much_is_not_repeated(capsys: pytest.CaptureFixture[s
     assert "has no option --client-secret" in said.err
 
 
-def test_errors_are_json_where_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_json_with_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["connection", "--json"]) == 2
     assert json.loads(capsys.readouterr().err)["error"]["code"] == "usage"
 
 
-def test_options_stand_before_or_behind_the_command() -> None:
-    before, behind = parse(["--local", "--json", "connections"]), parse(["connections", "--local", "--json"])
-    assert (before.local, before.json) == (behind.local, behind.json) == (True, True)
+def test_options_may_stand_before_or_after_the_command() -> None:
+    for line in (["--local", "--json", "connections"], ["connections", "--local", "--json"]):
+        options = parse(line)
+        assert (options.local, options.json) == (True, True)
     assert parse(["connections"]).local is False
     assert parse(["--local", "token", "--json", "find"]).leaf.prog == "token-broker token find"
 
 
-def test_nothing_typed_is_shown_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_it_prints_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert OVERVIEW in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
-def test_completion_is_a_script_that_knows_the_commands(shell: str) -> None:
+def test_the_completion_script_has_the_commands(shell: str) -> None:
     script = completion(shell)
     for name in ("doctor", "rotate", "from-file"):
         assert name in script
 
 
-def test_bash_takes_the_completion() -> None:
+def test_bash_accepts_the_completion_script() -> None:
     checked = subprocess.run(["/bin/bash", "-n"], input=completion("bash"), text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("file", WRITTEN, ids=lambda file: file.name)
-def test_each_command_that_the_documents_show_is_one(file: Path) -> None:
-    shown = [found for found in TYPED.findall(file.read_text()) if "--help" not in found]
+def test_each_command_in_the_document_exists() -> None:
+    shown = [found for found in TYPED.findall(DOCUMENT.read_text()) if "--help" not in found]
     assert len(shown) > 10
     for typed in shown:
         assert parse(words(typed)).command, typed
 
 
 @pytest.mark.parametrize("code", ADVICE)
-def test_advice_names_commands_that_there_are(code: str) -> None:
+def test_each_command_in_the_advice_exists(code: str) -> None:
     for typed in TYPED.findall(ADVICE[code]):
         assert parse(words(typed)).command
 
 
-def test_without_a_broker_and_credentials_it_says_what_is_missing(
+def test_without_a_broker_and_credentials_it_says_which_options_to_use(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
@@ -160,16 +160,3 @@ def test_without_a_broker_and_credentials_it_says_what_is_missing(
         said = capsys.readouterr().err
         assert "--profile" in said, said
         assert "--local" in said, said
-
-
-def test_without_the_extra_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['rich'] = None; from token_broker_cli.__main__ import main; sys.exit(main())"
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(ROOT / "layers" / "client")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 3
-    assert "pip install 'token-broker-client[cli]'" in ended.stderr

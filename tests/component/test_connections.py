@@ -72,7 +72,8 @@ def test_an_unknown_provider_and_an_unknown_connection_are_different_errors(brok
 def test_pages_list_all_connections(world: World, broker: Broker) -> None:
     for number in range(5):
         world.connection(connection=f"c{number}")
-    found, cursor = [], None
+    found = []
+    cursor = None
     while True:
         states, cursor = broker.connections.page(2, cursor)
         found += [state.name.connection for state in states]

@@ -154,7 +154,8 @@ def test_the_steps_are_these(world: World, broker: Broker, store: ConnectionName
 def test_a_connection_recovers_from_a_crash(
     world: World, broker: Broker, store: ConnectionName, step: int, after: bool, entry: Entry
 ) -> None:
-    journey, before = Journey(world, dies_at=step, after=after), len(world.provider)
+    journey = Journey(world, dies_at=step, after=after)
+    before = len(world.provider)
     with pytest.raises(Crash):
         entry(world, broker, store)
     journey.end()
@@ -172,7 +173,8 @@ def test_a_connection_recovers_from_a_crash(
 @EVERY_STEP
 def test_a_sweep_alone_recovers_it(world: World, broker: Broker, store: ConnectionName, step: int, after: bool) -> None:
     """No caller comes meanwhile, and the token does not expire."""
-    journey, before = Journey(world, dies_at=step, after=after), len(world.provider)
+    journey = Journey(world, dies_at=step, after=after)
+    before = len(world.provider)
     with pytest.raises(Crash):
         world.renew(broker, store)
     journey.end()

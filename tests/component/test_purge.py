@@ -13,7 +13,8 @@ from token_broker.errors import BrokerError, ConnectionSuspended, UnknownConnect
 from token_broker.service import Broker, PurgeResult
 from token_broker.service.renew import RenewalOutcome
 
-FIRST, SECOND = fingerprint("tok-1"), fingerprint("tok-2")
+FIRST = fingerprint("tok-1")
+SECOND = fingerprint("tok-2")
 
 
 def purge(world: World, broker: Broker, name: ConnectionName, scope: str | None = None) -> PurgeResult:

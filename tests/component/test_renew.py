@@ -280,7 +280,7 @@ def test_a_suspended_connection_is_not_renewed(world: World, broker: Broker, nam
 
 
 def test_before_the_reissue_window_the_provider_is_not_asked(world: World, broker: Broker) -> None:
-    """Commerce Layer answers with the same token until its last 15 minutes."""
+    """Commerce Layer returns the same token until its last 15 minutes."""
     name = world.connection("commerce-layer", scope="market:id:1")
     world.provider.to = issuing(expires_in=14_400)
     token = world.get_token(broker, name).token
@@ -374,7 +374,7 @@ def test_a_reader_is_served_although_its_use_cannot_be_noted(
     assert world.get_token(broker, name).access_token == "tok-1"
 
 
-def test_p3_a_day_of_steady_use_keeps_nobody_waiting(world: World, broker: Broker) -> None:
+def test_p3_a_day_of_steady_use_makes_only_the_first_caller_wait(world: World, broker: Broker) -> None:
     """Tokens of 300 s, a caller every ten seconds, a message at each due time: only the first caller waits."""
     name = world.connection("ucommerce")
     world.provider.to = issuing(expires_in=300, refresh_token="refresh-{n}")

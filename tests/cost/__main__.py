@@ -1,4 +1,4 @@
-"""Counts, measures and writes docs/cost.md: python -m tests.cost, or make cost."""
+"""Counts, measures, and writes docs/cost.md: python -m tests.cost, or make cost."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What functions ask of AWS, and what DynamoDB would charge for it, counted while they run.
+"""Counts the AWS calls of running functions, and what DynamoDB would charge for them.
 
-A hook in botocore sees each call. The units follow from the real items, read before and after each write, by the rules
-of AWS's developer guide (Read and write operations; Item sizes and formats). moto's own figures are not used.
+A hook in botocore counts each call. Units are computed from the real items, read before and after each write, by the
+rules of AWS's developer guide (Read and write operations; Item sizes and formats). moto's own figures are not used.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class Use:
 
 
 class Meter:
-    """Counts the calls of the clients of one session while `counting` lasts. Calls may come from several threads."""
+    """Counts the calls of one session's clients during `counting`. Calls may come from several threads."""
 
     def __init__(self, reader: Any) -> None:
-        """`reader`: a DynamoDB client of another session, with which items are looked at."""
+        """`reader`: a DynamoDB client of another session, to read items."""
         self._reader = reader
         self._use: Use | None = None
         self._lock = threading.Lock()
 
     def attach(self, session: Any) -> None:
-        """Before the session's clients are made: each takes the hooks along."""
+        """Registers the hooks. Must be called before the session creates clients."""
         session.events.register("provide-client-params", self._before)
         session.events.register("after-call", self._after)
 
@@ -112,17 +112,17 @@ class Meter:
 
 
 def read_units(size: int, *, strong: bool) -> float:
-    """Of `size` bytes; what is not there costs as much as the smallest item."""
+    """Read units for `size` bytes. A missing item costs as much as the smallest one."""
     return max(1, math.ceil(size / READ_UNIT)) * (1.0 if strong else 0.5)
 
 
 def write_units(size: int) -> int:
-    """Of an item's size before or after, whichever is more; a refused condition costs the same."""
+    """Write units for the larger of an item's sizes before and after. A failed condition costs the same."""
     return max(1, math.ceil(size / WRITE_UNIT))
 
 
 def index_units(before: Item, after: Item) -> int:
-    """A changed key of the due index is one entry deleted and one put."""
+    """Write units of the due index. A changed key deletes one entry and puts one."""
     old, new = _index_key(before), _index_key(after)
     if old == new:
         return 0
@@ -146,7 +146,7 @@ def _value_size(value: Item) -> int:
         case "B":
             return len(content)
         case "N":
-            # Half a byte a digit and one more; trailing zeros are counted, so that a moment's size is always the same.
+            # Half a byte per digit and one more. Trailing zeros are counted, so that all moments have the same size.
             return math.ceil(len(content.lstrip("-")) / 2) + 1
         case "BOOL" | "NULL":
             return 1
@@ -167,7 +167,7 @@ def _key_of(asked: dict[str, Any]) -> Item:
 
 
 def _units_of_batch(request: dict[str, Any], found: list[Item]) -> float:
-    """Each item is rounded up for itself."""
+    """Read units of a batch. Each item is rounded up separately."""
     strong, missing = request.get("ConsistentRead", False), len(request["Keys"]) - len(found)
     sizes = [item_size(item) for item in found] + [0] * missing
     return sum(read_units(size, strong=strong) for size in sizes)

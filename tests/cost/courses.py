@@ -1,4 +1,4 @@
-"""The courses that the page counts: each is run by the real handlers over moto and the simulated providers."""
+"""The courses that the page counts. The real handlers run them over moto and the simulated providers."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from token_broker.core.names import ConnectionName
 from token_broker.ports import RenewalMessage
 from token_broker.service.context import SettingsReader
 
-# Tracing is on in the template, so each line carries a trace's id.
+# Tracing is on in the template, so each log line has a trace id.
 TRACE: Final = {"_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793"}
 PROVIDERS: Final = ("ucommerce", "unified-services", "commerce-layer", "unidy", "unicommerce")
 DUE_KEYS: Final = 10
-# What the Powertools logger is called depends on the environment at its import, which is not the function's here.
+# The Powertools logger's name comes from the environment at import time, which is not the function's here.
 NAME_AT_IMPORT: Final = '"service":"service_undefined"'
 NAME_IN_LAMBDA: Final = '"service":"token-broker"'
-# Days left are written with as many digits as they happen to have.
+# The number of digits of days_left differs from run to run.
 DAYS_LEFT: Final = re.compile(r'(?<=DaysLeft":\[)[\d.]+')
 LONG_DAYS: Final = "13.999999999999999"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A provider's connection in the steady state. Sizes in bytes, of the items as stored; `life_s` is the token's."""
+    """A provider's connection in the steady state. Sizes: bytes of the stored items. `lifetime_s`: the token's."""
 
     first: Use
     renewal: Use
@@ -52,7 +52,7 @@ class Kept:
     first_size: int
     steady_size: int
     token_size: int
-    life_s: int
+    lifetime_s: int
     interval_s: int
 
 
@@ -66,7 +66,7 @@ class Counted:
 
 @dataclass
 class Bench:
-    """Fresh worlds over one endpoint, and the meter that hears their functions."""
+    """Fresh worlds over one endpoint, and the meter of their functions."""
 
     meter: Meter
     new_world: Callable[[], World]
@@ -90,7 +90,7 @@ class Bench:
 
     @contextmanager
     def counting(self) -> Iterator[Use]:
-        """The calls and the log lines of what runs meanwhile."""
+        """Counts calls and log lines until the context ends."""
         with self.meter.counting() as use, quiet() as lines:
             yield use
         text = DAYS_LEFT.sub(LONG_DAYS, lines.getvalue().replace(NAME_AT_IMPORT, NAME_IN_LAMBDA))
@@ -100,7 +100,7 @@ class Bench:
 
 @contextmanager
 def quiet() -> Iterator[io.StringIO]:
-    """What the functions write: log lines to the loggers' streams, metrics to standard output."""
+    """Captures what the functions write: log lines and metrics."""
     heard = io.StringIO()
     handlers = [
         handler
@@ -120,44 +120,44 @@ def quiet() -> Iterator[io.StringIO]:
 
 
 def count_all(bench: Bench) -> Counted:
-    """Runs each course once. What the functions write is heard and not shown."""
+    """Runs each course once. The functions' output is counted and not shown."""
     with quiet():
-        courses = {**_hand_outs(bench), **_sweeps(bench), **_lost_refresh_token(bench)}
+        courses = {**_token_requests(bench), **_sweeps(bench), **_lost_refresh_token(bench)}
         return Counted(courses, {provider: _kept(bench, provider) for provider in PROVIDERS})
 
 
 def put_clock_on(by: timedelta) -> None:
-    """Lets the running environment's memory grow old: its clock, and nobody else's, goes ahead from here on."""
+    """Moves only the running environment's clock ahead, so that its memory grows old."""
     object.__setattr__(bootstrap.broker().context, "clock", lambda: bootstrap.utc_now() + by)
 
 
-def _hand_outs(bench: Bench) -> dict[str, Use]:
+def _token_requests(bench: Bench) -> dict[str, Use]:
     world = bench.new_world()
     name = world.connect("unidy")
     found: dict[str, Use] = {}
-    # A process's first invocation writes one metric more, a cold start. Let a request for nothing be that one.
+    # A process's first invocation writes the metric of a cold start too. This request is that one.
     _require(world.api.token("unidy/nobody").status == 404, "a connection that is not there")
 
-    def ask(course: str, source: str, **query: str) -> None:
+    def get(course: str, source: str, **query: str) -> None:
         with bench.counting() as use:
-            answer = world.api.token(name, **query)
-        _require(answer.status == 200, f"{course}: {answer.status} {answer.code}")
-        _require(answer.body["source"] == source, f"{course}: from {answer.body['source']}")
-        use.answer_bytes = len(answer.text.encode())
+            response = world.api.token(name, **query)
+        _require(response.status == 200, f"{course}: {response.status} {response.code}")
+        _require(response.body["source"] == source, f"{course}: from {response.body['source']}")
+        use.answer_bytes = len(response.text.encode())
         found[course] = use
 
-    ask("first_acquisition", "provider")
-    ask("memory", "memory")
+    get("first_acquisition", "provider")
+    get("memory", "memory")
     put_clock_on(timedelta(seconds=31))
-    ask("table_seen", "table")
+    get("table_opened", "table")
     world.functions.restart()
-    ask("table_new_environment", "table")
+    get("table_new_environment", "table")
     world.functions.restart()
-    # With a scope there is nothing to guess: what an environment does that knows the connection and not the token.
-    ask("table_unseen", "table", scope="users:read")
+    # With a scope the environment needs no guess. It knows the connection and not the token.
+    get("table_unopened", "table", scope="users:read")
     world.aws.change_token_item(name, last_used_at=-timedelta(minutes=40))
     world.functions.restart()
-    ask("use_noted", "table", scope="users:read")
+    get("use_noted", "table", scope="users:read")
     return found
 
 
@@ -181,7 +181,7 @@ def _sweeps(bench: Bench) -> dict[str, Use]:
 
 
 def _lost_refresh_token(bench: Bench) -> dict[str, Use]:
-    """Ucommerce's refresh token was sent and its outcome is unknown: the grant starts anew."""
+    """Ucommerce's refresh token was sent with an unknown outcome, so the grant starts anew."""
     world = bench.new_world()
     name = world.connect("ucommerce")
     _require(world.api.token(name).status == 200, name)
@@ -196,20 +196,20 @@ def _lost_refresh_token(bench: Bench) -> dict[str, Use]:
 
 
 def _kept(bench: Bench, provider: str) -> Kept:
-    """Two renewals: the second finds the item as every later one does."""
+    """Counts two renewals. The second finds the item as every later one does."""
     world = bench.new_world()
     name = world.connect(provider)
     with bench.counting() as acquisition:
-        answer = world.api.token(name)
-    _require(answer.status == 200, f"{name}: {answer.status}")
+        response = world.api.token(name)
+    _require(response.status == 200, f"{name}: {response.status}")
     (settings,) = world.aws.items(world.stack.connection_table)
     (first,) = world.aws.token_items(name)
     _renew(bench, world, name)
-    _end_retired(world, name)
+    _expire_retired(world, name)
     renewal = _renew(bench, world, name)
     (item,) = world.aws.token_items(name)
-    # What `expires_in` loses on its way is no part of a life.
-    life = timedelta(seconds=10 * round((_moment(item, "expires_at") - _moment(item, "issued_at")) / 10_000))
+    # The lifetime is rounded, because expires_in loses some time on its way.
+    lifetime = timedelta(seconds=10 * round((_moment(item, "expires_at") - _moment(item, "issued_at")) / 10_000))
     context = bootstrap.broker().context
     connection = SettingsReader(context).connection(_read_name(name), context.connections.get(_read_name(name)))
     return Kept(
@@ -218,15 +218,15 @@ def _kept(bench: Bench, provider: str) -> Kept:
         settings_size=item_size(settings),
         first_size=item_size(first),
         steady_size=item_size(item),
-        token_size=len(answer.body["access_token"]),
-        life_s=round(life.total_seconds()),
-        interval_s=round((life - context.policy(connection).window(life)).total_seconds()),
+        token_size=len(response.body["access_token"]),
+        lifetime_s=round(lifetime.total_seconds()),
+        interval_s=round((lifetime - context.policy(connection).window(lifetime)).total_seconds()),
     )
 
 
 def _renew(bench: Bench, world: World, name: str) -> Use:
-    """One renewal by a worker that is not new."""
-    # Commerce Layer gives another token in the last 15 minutes only.
+    """One renewal by a warm worker."""
+    # Commerce Layer issues another token only in the last 15 minutes.
     world.aws.change_token_item(
         name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1), expires_at=timedelta(minutes=10)
     )
@@ -238,7 +238,7 @@ def _renew(bench: Bench, world: World, name: str) -> Use:
     assert scope_id is not None
     body = write_message(RenewalMessage(_read_name(name), scope_id))
     message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
-    # No cold start here either.
+    # Without the metric of a cold start.
     world.functions.invoke(world.stack.renew_function, {"Records": []})
     with bench.counting() as use:
         world.work(message)
@@ -248,14 +248,14 @@ def _renew(bench: Bench, world: World, name: str) -> Use:
 
 
 def _forget_budget(world: World) -> None:
-    """An endpoint's budget begins anew each minute; whether this run crosses one must not be counted."""
+    """Deletes the endpoints' budgets, so that a new minute during the run does not change the counts."""
     for item in world.aws.items(world.stack.token_table):
         if item["pk"]["S"].startswith("H#"):
             world.aws.dynamodb.delete_item(TableName=world.stack.token_table, Key={"pk": item["pk"], "sk": item["sk"]})
 
 
-def _end_retired(world: World, name: str) -> None:
-    """The token before the last has ended by the time of the next renewal, as it has in life."""
+def _expire_retired(world: World, name: str) -> None:
+    """Lets retired tokens expire, as they would before the next renewal."""
     (item,) = world.aws.token_items(name)
     for index in range(len(item.get("retired", {"L": []})["L"])):
         world.aws.dynamodb.update_item(

@@ -1,4 +1,4 @@
-"""From what was counted to dollars, at the prices and estimates of prices.toml."""
+"""Converts counts to dollars, with the prices and estimates of prices.toml."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CONNECTIONS: Final = 1000
 LINE_OVERHEAD: Final = 26  # bytes that CloudWatch Logs adds to each event
 METRICS_OF_A_METHOD: Final = 5  # Count, Latency, IntegrationLatency, 4XXError, 5XXError
 COLUMNS: Final = ("API Gateway", "Lambda", "DynamoDB", "KMS", "Secrets", "SQS", "logs", "X-Ray")
-MIX: Final = ("memory", "table_seen", "table_unseen", "table_new_environment")
-# What Lambda writes of each invocation in its text format, with tracing.
+MIX: Final = ("memory", "table_opened", "table_unopened", "table_new_environment")
+# Lambda's own log lines of an invocation in text format, with tracing.
 PLATFORM_LINES: Final = (
     "START RequestId: 00000000-0000-0000-0000-000000000000 Version: 100",
     "END RequestId: 00000000-0000-0000-0000-000000000000",
@@ -30,7 +30,7 @@ PLATFORM_LINES: Final = (
     "Memory Size: 1024 MB\tMax Memory Used: 128 MB",
     "XRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: 0000000000000000\tSampled: true",
 )
-# A hand-out in the template's access log.
+# A token request in the template's access log.
 ACCESS: Final = {
     "requestId": "00000000-0000-0000-0000-000000000000",
     "requestTimeEpoch": "1795361575313",
@@ -52,7 +52,7 @@ Bill = dict[str, float]
 
 @dataclass(frozen=True)
 class Stack:
-    """What of template.yaml is paid for by itself."""
+    """The parts of template.yaml that cost money by themselves."""
 
     memory_mb: int
     keys: int
@@ -80,7 +80,7 @@ class Stack:
 
 
 def _metrics_of(alarm: Document) -> int:
-    """An alarm is paid by the metrics that it looks at."""
+    """The metrics that an alarm reads. It is billed by them."""
     return sum("MetricStat" in metric for metric in alarm["Metrics"]) if "Metrics" in alarm else 1
 
 
@@ -111,7 +111,7 @@ class Tariff:
     def invocation(self, use: Use, course: str, *, api: bool = False, a_second: float = 0) -> Bill:
         """Dollars of one invocation that used `use`; `course` names its estimated duration.
 
-        `a_second`: how many there are, which is what X-Ray's default rule goes by.
+        `a_second`: invocations per second, for X-Ray's default rule.
         """
         size = use.log_bytes + LINE_OVERHEAD * use.log_lines
         size += sum(len(line) + LINE_OVERHEAD for line in PLATFORM_LINES)
@@ -135,8 +135,8 @@ class Tariff:
             "dynamodb_million_write_units"
         )
 
-    def hand_outs(self, counted: Counted) -> dict[str, Bill]:
-        """Dollars of one hand-out, by course; `mix` as the estimates have it."""
+    def token_requests(self, counted: Counted) -> dict[str, Bill]:
+        """Dollars of one token request, by course. `mix`: by the estimated shares."""
         courses = (*MIX, "use_noted", "first_acquisition")
         found = {name: self.invocation(counted.courses[name], name, api=True) for name in courses}
         shares = {name: self.estimate(f"mix_{name}") for name in MIX}
@@ -146,18 +146,18 @@ class Tariff:
         return found
 
     def renewal(self, kept: Kept, counted: Counted) -> Bill:
-        """Dollars of one renewal of a thousand keys: claimed and queued, received and deleted for the worker, made."""
+        """Dollars of one renewal: claim, queue, receive, delete, renew."""
         bill = self.invocation(kept.renewal, "renewal", a_second=CONNECTIONS / kept.interval_s)
         claim = counted.courses["sweep_of_ten"]
         sent = (claim.of("sqs") - counted.courses["sweep_empty"].of("sqs")) / DUE_KEYS
         bill["SQS"] += (sent + 2) * self.per_million("sqs_million_requests")
-        # A claim moves the index entry: with it, the item's own units.
+        # A claim moves the index entry and writes the item.
         bill["DynamoDB"] += self.units(0, write_units(kept.steady_size) + claim.index_units / DUE_KEYS)
         return bill
 
     def uses_noted(self, kept: Kept) -> float:
-        """Dollars of what readers write during one life."""
-        return self.estimate("uses_noted_a_life") * self.units(0, write_units(kept.steady_size))
+        """Dollars of the noted uses during one lifetime."""
+        return self.estimate("uses_noted_a_lifetime") * self.units(0, write_units(kept.steady_size))
 
     def fixed(self, counted: Counted) -> dict[str, float]:
         """Dollars a month of the stack itself, by what they are for."""
@@ -185,12 +185,12 @@ class Tariff:
 
 
 def rounded(use: Use) -> Use:
-    """Bytes of log up to the next ten: a field's width is no news."""
+    """Log bytes rounded up to ten, because a field's width may differ."""
     return replace(use, log_bytes=-(-use.log_bytes // 10) * 10)
 
 
 def steadied(counted: Counted) -> Counted:
-    """What was counted, without what differs from run to run: a JWT's length is not always the same."""
+    """The counts without what differs from run to run, such as a JWT's length."""
     return Counted(
         {name: rounded(use) for name, use in counted.courses.items()},
         {

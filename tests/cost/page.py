@@ -1,4 +1,4 @@
-"""docs/cost.md: cost.md.in, filled with what was counted and with prices.toml. The paragraph on CPU is handed in."""
+"""docs/cost.md: cost.md.in, filled with the counts and prices.toml. The caller passes the paragraph on CPU."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TEMPLATE: Final = Path(__file__).with_name("cost.md.in")
 PAGE: Final = ROOT / "docs" / "cost.md"
 CPU: Final = re.compile(r"(?<=<!-- cpu -->\n)(.*?)(?=\n<!-- /cpu -->)", re.DOTALL)
 LONG_TOKEN: Final = 1500  # bytes
-# An example of services that keep tokens themselves, as BrokerAuth does.
+# An example with services that cache tokens themselves, as BrokerAuth does.
 PROCESSES: Final = 20
-ONE_PROCESSOR_MB: Final = 1769  # Lambda gives a whole one at this memory
+ONE_PROCESSOR_MB: Final = 1769  # with this memory Lambda gives a whole processor
 
-HAND_OUTS: Final = {
+TOKEN_REQUESTS: Final = {
     "memory": "from memory",
-    "table_seen": "from the table, token opened before",
-    "table_unseen": "from the table, token not opened before",
+    "table_opened": "from the table, token opened before",
+    "table_unopened": "from the table, token not opened before",
     "table_new_environment": "from the table, by a new environment",
     "use_noted": "the same as the third, and the use noted",
     "first_acquisition": "from the provider (a key's first)",
@@ -36,7 +36,7 @@ WORK: Final = {
 
 
 def cpu_of(page: str) -> str:
-    """The paragraph on CPU of a page. Raises ValueError where it has none."""
+    """The paragraph on CPU of a page. Raises ValueError if there is none."""
     found = CPU.search(page)
     if found is None:
         raise ValueError("the page has no paragraph between <!-- cpu --> and <!-- /cpu -->")
@@ -45,9 +45,9 @@ def cpu_of(page: str) -> str:
 
 def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
     """The page."""
-    bills, fixed = tariff.hand_outs(counted), tariff.fixed(counted)
+    bills, fixed = tariff.token_requests(counted), tariff.fixed(counted)
     unidy, ucommerce = counted.kept["unidy"], counted.kept["ucommerce"]
-    # The token before is kept beside it.
+    # The previous token is retired with it.
     long_item = unidy.steady_size + 2 * LONG_TOKEN
     million = {name: MILLION * total(bill) for name, bill in bills.items()}
     cold_start_ms, provider_ms = tariff.estimate("cold_start_ms"), tariff.estimate("provider_answer_ms")
@@ -66,8 +66,8 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
         "secrets": _cents(CONNECTIONS * tariff.price("secrets_manager_secret_month")),
         "unidy_renewals": _cents(CONNECTIONS * renewals(tariff, unidy, counted)),
         "ucommerce_renewals": _cents(CONNECTIONS * renewals(tariff, ucommerce, counted)),
-        "hand_out_rows": rows(
-            _counted(label, counted.courses[name], get_token=True) for name, label in HAND_OUTS.items()
+        "token_request_rows": rows(
+            _counted(label, counted.courses[name], get_token=True) for name, label in TOKEN_REQUESTS.items()
         ),
         "first_calls": _range(kept.first for kept in counted.kept.values()),
         "renewal_calls": _range(kept.renewal for kept in counted.kept.values()),
@@ -79,9 +79,9 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
         "columns": " | ".join(COLUMNS),
         "column_rules": "---|" * len(COLUMNS),
         "bill_rows": rows(
-            _dollars(tariff, name, label, bills[name]) for name, label in {**HAND_OUTS, "mix": "**mix**"}.items()
+            _dollars(tariff, name, label, bills[name]) for name, label in {**TOKEN_REQUESTS, "mix": "**mix**"}.items()
         ),
-        "uses_noted": f"{tariff.estimate('uses_noted_a_life'):g}",
+        "uses_noted": f"{tariff.estimate('uses_noted_a_lifetime'):g}",
         "transfer": _cents(answers_gb * tariff.price("transfer_gb")),
         "cold_start_ms": f"{cold_start_ms:g}",
         "cold_starts": f"{MILLION * tariff.lambda_ms(cold_start_ms) / 1000:.3f}",
@@ -155,7 +155,7 @@ def _connections(tariff: Tariff, name: str, kept: Kept, counted: Counted) -> str
     secrets = CONNECTIONS * tariff.price("secrets_manager_secret_month")
     times = CONNECTIONS * MONTH_S / kept.interval_s
     return (
-        f"| {name} | {kept.life_s:,} s | {kept.interval_s:,} s | {times:,.0f} | {MILLION * one:.1f} | {work:.2f} "
+        f"| {name} | {kept.lifetime_s:,} s | {kept.interval_s:,} s | {times:,.0f} | {MILLION * one:.1f} | {work:.2f} "
         f"| {secrets:.2f} | {work + secrets:.2f} |"
     )
 

@@ -1,4 +1,4 @@
-"""The processor time of handlers on the machine that writes the page. It is told, and never checked."""
+"""The processor time of handlers on the machine that writes the page. It is shown and not checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def measure(bench: Bench) -> str:
     name = world.connect("unidy")
     function, event = world.api.event("GET", f"/v1/tokens/{name}")
 
-    def ask() -> None:
+    def get() -> None:
         world.functions.invoke(function, event)
 
     def forget() -> None:
@@ -30,18 +30,20 @@ def measure(bench: Bench) -> str:
 
     turns = iter(range(1, REPETITIONS + 1))
     with quiet():
-        ask()
+        get()
         found = {
-            "from memory": _median(ask),
-            "from the table, token seen": _median(ask, lambda: put_clock_on(timedelta(seconds=31 * next(turns)))),
-            "from the table, token not seen": _median(ask, forget),
+            "from memory": _median(get),
+            "from the table, token opened before": _median(
+                ask, lambda: put_clock_on(timedelta(seconds=31 * next(turns)))
+            ),
+            "from the table, token not opened before": _median(get, forget),
             "sweep of an empty minute": _median(world.sweep),
         }
     rows = "\n".join(f"| {course} | {ms:.1f} |" for course, ms in found.items())
     return (
         f"Median of {REPETITIONS} warm invocations each, on the machine that wrote this page ({os.cpu_count()} cores, "
-        f"{platform.system()}, Python {platform.python_version()}), perhaps busy with\n"
-        "other work: processor time of the handler's thread, without what AWS's side takes.\n"
+        f"{platform.system()}, Python {platform.python_version()}), possibly busy with\n"
+        "other work: processor time of the handler's thread, without the AWS side.\n"
         "\n| course | CPU, ms |\n|---|---|\n" + rows
     )
 

@@ -1,4 +1,4 @@
-"""docs/cost.md says what the handlers do now, at the prices of prices.toml."""
+"""docs/cost.md agrees with the handlers and with prices.toml."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def counted(aws: AwsServer, stack: LocalStack) -> Iterator[Counted]:
         yield steadied(count_all(Bench.over(aws, stack, providers, monkeypatch)))
 
 
-def test_the_page_is_what_make_cost_would_write(counted: Counted) -> None:
+def test_the_page_is_up_to_date(counted: Counted) -> None:
     page = PAGE.read_text(encoding="utf-8")
     rendered = render(counted, Tariff.read(), cpu_of(page))
     assert list(unified_diff(page.splitlines(), rendered.splitlines(), "docs/cost.md", "make cost", n=0)) == []
@@ -31,8 +31,8 @@ def test_the_page_is_what_make_cost_would_write(counted: Counted) -> None:
 def test_hits_are_cheap(counted: Counted) -> None:
     courses = counted.courses
     assert courses["memory"].calls == {}
-    assert courses["table_seen"].calls == {"dynamodb:BatchGetItem": 1}
-    assert courses["table_unseen"].calls == {"dynamodb:BatchGetItem": 1, "kms:Decrypt": 1}
+    assert courses["table_opened"].calls == {"dynamodb:BatchGetItem": 1}
+    assert courses["table_unopened"].calls == {"dynamodb:BatchGetItem": 1, "kms:Decrypt": 1}
 
 
 def test_an_empty_minute_writes_nothing(counted: Counted) -> None:

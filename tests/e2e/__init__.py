@@ -1,1 +1,1 @@
-"""The built functions on Lambda's own runtime: the Runtime Interface Emulator and awslambdaric, without Docker."""
+"""The built functions on Lambda's own runtime: Runtime Interface Emulator and awslambdaric, without Docker."""

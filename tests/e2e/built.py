@@ -1,4 +1,4 @@
-"""What `make build` left: where each function's code and layers are, as the built template names them."""
+"""The result of `make build`: where each function's code and layers are, by the built template."""
 
 import subprocess
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class NotBuilt(RuntimeError):
 
 @dataclass(frozen=True)
 class Code:
-    """What Lambda mounts as /var/task, and what it puts on the path from /opt: each layer's python directory."""
+    """The directory that Lambda mounts as /var/task, and the layers' python directories, as from /opt."""
 
     task_root: Path
     layers: Sequence[Path] = ()
@@ -34,7 +34,8 @@ def built_functions() -> dict[str, Code]:
     resources, shared = document["Resources"], document["Globals"]["Function"]
 
     def code(function: dict[str, Any]) -> Code:
-        layers = [*shared.get("Layers", []), *function.get("Layers", [])]  # SAM adds a function's own to those of all
+        # SAM adds a function's own layers to the global ones.
+        layers = [*shared.get("Layers", []), *function.get("Layers", [])]
         contents = [resources[layer["Ref"]]["Properties"]["ContentUri"] for layer in layers]
         return Code(BUILD / function["CodeUri"], [BUILD / content / "python" for content in contents])
 
@@ -46,5 +47,5 @@ def built_functions() -> dict[str, Code]:
 
 
 def digest() -> str:
-    """Of every built file: what runs from there may write nothing, as in Lambda."""
+    """The digest of all built files. Nothing may write there, as in Lambda."""
     return subprocess.run([ROOT / ".ci" / "digest", BUILD], capture_output=True, text=True, check=True).stdout

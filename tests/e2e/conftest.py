@@ -1,4 +1,4 @@
-"""The local stack on the built functions. One for all tests, which keep apart by their connections."""
+"""The local stack on the built functions. All tests share it, each with its own connections."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def functions() -> dict[str, Code]:
 
 @pytest.fixture(scope="session")
 def built_digest() -> str:
-    """The digest of the built artefact, from before anything ran from it."""
+    """The digest of the built artefact before anything ran from it."""
     return digest()
 
 
 @pytest.fixture(scope="session")
 def stack(functions: Mapping[str, Code], built_digest: str) -> Iterator[Stack]:  # noqa: ARG001  # before it starts
-    """The local stack with time 10 times faster, on emulators."""
+    """The local stack on emulators, with time 10 times faster."""
     log_dir = LOGS / "e2e"
     shutil.rmtree(log_dir, ignore_errors=True)
     options = Options(
@@ -51,7 +51,7 @@ def stack(functions: Mapping[str, Code], built_digest: str) -> Iterator[Stack]: 
 
 @pytest.fixture
 def make_client(stack: Stack) -> Iterator[MakeClient]:
-    """Makes clients of the stack's API. With `pools`, those functions run on them, behind a front of their own."""
+    """Makes clients of the stack's API. With `pools`, those functions run on these pools, behind another front."""
     with ExitStack() as endings:
 
         def make(**pools: EnvironmentPool) -> SignedClient:

@@ -1,4 +1,4 @@
-"""Connections of the tests' own, made over the API and in the local Secrets Manager."""
+"""Connections of the tests, created through the API and in the local Secrets Manager."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tests.integration.handlers.world import Aws
 
 
 def connect(stack: Stack, client: SignedClient, provider: str, name: str) -> str:
-    """A further connection to the provider's demo account: its secret, and its settings by PUT. Returns its path."""
+    """Creates another connection to the provider's demo account, with its secret. Returns its path."""
     Aws(stack.endpoint_url, stack.resources).create_secret(f"{provider}/{name}", DEFAULT_ACCOUNTS[provider]["secret"])
-    answer = put(stack, client, provider, name)
-    assert answer.status == 201, answer.body
+    response = put(stack, client, provider, name)
+    assert response.status == 201, response.body
     return f"/v1/tokens/{provider}/{name}"
 
 
 def put(stack: Stack, client: SignedClient, provider: str, name: str, **headers: str) -> BrokerResponse:
-    """PUT of the provider's default settings, open to the stack's caller; header names with _ for -."""
+    """PUTs the provider's default settings, with the stack's caller allowed. `headers`: with _ instead of -."""
     settings = {"allowed_callers": [stack.options.caller.arn], **default_settings(provider, stack.providers_url)}
     named = {header.replace("_", "-"): value for header, value in headers.items()}
     return client.call("PUT", f"/v1/connections/{provider}/{name}", body=settings, headers=named)

@@ -1,8 +1,8 @@
 """An execution environment on Lambda's own runtime: one Runtime Interface Emulator with awslambdaric behind it.
 
-The emulator comes with aws-sam-cli, the runtime's packages (awslambdaric, boto3) are those of .venv/e2e. It loads the
-handler at the first event, starts a new process after a time-out or an exit, and crashes if it is invoked twice at
-once, from which the pool keeps it. Its context's ARN is always one of its own: region us-east-1.
+The emulator comes with aws-sam-cli, the runtime's packages (awslambdaric, boto3) from .venv/e2e. It loads the handler
+at the first event, and starts a new process after a time-out or an exit. It crashes if it is invoked twice at once, and
+the pool prevents that. The function ARN in its context is always in region us-east-1.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ PYTHON: Final = VENV / "e2e" / "bin" / "python"
 EMULATOR: Final = "lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64"
 INVOCATIONS: Final = "/2015-03-31/functions/function/invocations"
 START_S: Final = 20.0
-START_ATTEMPTS: Final = 3  # another program may take a port between its choice and the emulator's start
-LOADING_S: Final = 30.0  # beyond the function's time-out, which the emulator itself keeps
+START_ATTEMPTS: Final = 3  # another program may take the port before the emulator starts
+LOADING_S: Final = 30.0  # more than the function's time-out, which the emulator enforces
 END_S: Final = 5.0
 
 
 class Emulator:
-    """A place in a pool of environments, as local.environments.Environment asks for it."""
+    """An environment of a pool: see local.environments.Environment."""
 
     def __init__(self, code: Code, function: Function, variables: Mapping[str, str], log: Path | None) -> None:
         self._code = code
@@ -50,20 +50,20 @@ class Emulator:
 
     @property
     def pid(self) -> int | None:
-        """The process that leads everything that runs here."""
+        """The process that leads the session."""
         running = self._process
         return running.pid if running and running.poll() is None else None
 
     @property
     def runtime_pid(self) -> int | None:
-        """The process that runs the handler: the only one here with a process group of its own, beside the leader."""
+        """The process that runs the handler. Apart from the leader, it alone has its own process group."""
         leader = self.pid
         if leader is None:
             return None
         return next((pid for pid in _session(leader) if pid != leader and os.getpgid(pid) == pid), None)
 
     def start(self) -> None:
-        """Have an emulator listen; the handler is loaded by the first event. Raises process.StartFailed."""
+        """Starts an emulator. The first event loads the handler. Raises process.StartFailed."""
         if self.pid:
             return
         self.kill()
@@ -75,7 +75,7 @@ class Emulator:
         raise process.StartFailed(f"no emulator for {self._function.function_id}: {self._log or 'see above'}")
 
     def _spawn(self) -> None:
-        # Both addresses are always given: by default the emulator listens on every interface.
+        # Both addresses are given, because by default the emulator listens on every interface.
         with listen(0) as front, listen(0) as runtime:
             self._port, runtime_port = port_of(front), port_of(runtime)
         self._process = process.start_module(
@@ -86,7 +86,7 @@ class Emulator:
                 str(next(VENV.joinpath("sam").glob(EMULATOR))),
                 *("--runtime-interface-emulator-address", f"{LOOPBACK}:{self._port}"),
                 *("--runtime-api-address", f"{LOOPBACK}:{runtime_port}"),
-                # Lambda ends a function over its memory. The address space is more than that, so this is stricter.
+                # Lambda ends a function over its memory. A limit on the address space is stricter.
                 *("/bin/sh", "-c", 'ulimit -v "$0" && exec "$@"', str(self._function.memory_mb * 1024)),
                 *(str(PYTHON), "-m", "awslambdaric", self._function.handler),
             ],
@@ -103,15 +103,15 @@ class Emulator:
         return False
 
     def run(self, event: Any) -> Any:
-        """The handler's result. Raises FunctionError, or FunctionTimeout; both leave an emulator that goes on."""
+        """The handler's result. Raises FunctionError or FunctionTimeout. The emulator still works after both."""
         self.start()
         try:
             status, body = self._post(json.dumps(event).encode())
         except (OSError, http.client.HTTPException) as error:
             self.kill()
-            message = f"{self._function.function_id}'s emulator gave no answer: {type(error).__name__}"
+            message = f"{self._function.function_id}'s emulator did not respond: {type(error).__name__}"
             raise FunctionError({"errorType": "Runtime.ExitError", "errorMessage": message}) from None
-        # A function's failure is an answer with status 200, told by its body alone.
+        # A failed function has status 200 too. Only the body shows the failure.
         if body.startswith(b"Task timed out"):
             raise FunctionTimeout({"errorType": "Sandbox.Timedout", "errorMessage": body.decode()})
         answer = json.loads(body)
@@ -127,12 +127,12 @@ class Emulator:
             return response.status, response.read()
 
     def interrupt(self) -> None:
-        """Kill everything that runs here; the invocation under way fails, and cleans up."""
+        """Kills every process. The running invocation fails and cleans up."""
         if self._process:
             _kill_session(self._process.pid)
 
     def kill(self) -> None:
-        """Kill everything that runs here. Idempotent."""
+        """Kills every process. Idempotent."""
         if self._process:
             _kill_session(self._process.pid)
             process.end(self._process, grace_s=0)
@@ -140,7 +140,7 @@ class Emulator:
 
 
 def emulators(functions: Mapping[str, Code]) -> MakeEnvironment:
-    """Makes environments of the functions whose code is given, by logical id."""
+    """Makes environments for functions with this code, by logical id."""
 
     def make(function: Function, variables: Mapping[str, str], log: Path | None) -> Emulator:
         return Emulator(functions[function.function_id], function, variables, log)
@@ -149,7 +149,7 @@ def emulators(functions: Mapping[str, Code]) -> MakeEnvironment:
 
 
 def _session(leader: int) -> Iterator[int]:
-    """The processes of a session. The emulator gives the function a group of its own, so a group is not enough."""
+    """The processes of a session. The function has its own process group, so killing one group is not enough."""
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(ValueError, ProcessLookupError):
             if os.getsid(int(entry.name)) == leader:
@@ -158,7 +158,7 @@ def _session(leader: int) -> Iterator[int]:
 
 def _kill_session(leader: int) -> None:
     give_up, pause = time.monotonic() + END_S, threading.Event()
-    # Again, until there are none: the emulator may just have started one.
+    # Repeated until there are none, because the emulator may just have started one.
     while (running := [pid for pid in _session(leader) if not gone(pid)]) and time.monotonic() < give_up:
         for pid in running:
             with contextlib.suppress(ProcessLookupError):
@@ -167,7 +167,7 @@ def _kill_session(leader: int) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether it is gone, or only waits for its parent to notice."""
+    """Whether the process has ended or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

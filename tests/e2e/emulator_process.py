@@ -1,6 +1,6 @@
 """Runs an emulator: `python -m tests.e2e.emulator_process --task-root DIR --python-path DIRS COMMAND...`.
 
-It stands between the test run and the emulator so that the emulator ends with the test run, whatever ends that.
+It runs between the test run and the emulator, so that the emulator always ends with the test run.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import threading
 
 
 def main() -> int:
-    """Start the command, end it when standard input closes or SIGTERM comes, and return its exit status."""
+    """Starts the command, ends it when standard input closes or on SIGTERM, and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.emulator_process", description=__doc__)
     parser.add_argument("--task-root", required=True, help="the function's code: the working directory")
     parser.add_argument("--python-path", required=True, help="the layers' directories, as PYTHONPATH takes them")
@@ -28,7 +28,7 @@ def main() -> int:
     def end_with_parent() -> None:
         while os.read(0, 1024):
             pass
-        emulator.terminate()  # the emulator then ends the function's process, which has a group of its own
+        emulator.terminate()  # the emulator then ends the function's process, which has its own group
 
     signal.signal(signal.SIGTERM, lambda *_: emulator.terminate())
     threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Run by .venv/sam's Python: what `sam local` would give a function's container, by SAM's own code, as JSON.
+"""Prints the environment that `sam local` would give a function's container, as JSON. Runs in .venv/sam's Python.
 
 Arguments: template, env file, logical id. Nothing is started, so no Docker is needed.
 """

@@ -1,4 +1,4 @@
-"""The built functions do the product's work: over HTTP, by the schedule and the queue, and by a changed secret."""
+"""The built functions work: over HTTP, by schedule and queue, and after a changed secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.providers import DEFAULT_ACCOUNTS
 from local.stack import Stack
 from tests.e2e.built import digest
 from tests.e2e.connections import connect, put
-from tests.e2e.courses import PATIENCE_S, handed_out_after, run_courses, secrets_of, told
+from tests.e2e.courses import PATIENCE_S, run_courses, secrets_of, summary, token_after
 from tests.integration.handlers.world import Aws
 from tests.security.leak_search import leaks
 
@@ -23,31 +23,31 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="session")
 def courses(stack: Stack) -> list[Course]:
-    """What became of each provider's demo connection; they are other tests' to use afterwards."""
+    """The course of each provider's demo connection. Later tests use these connections too."""
     return run_courses(stack)
 
 
-def test_each_providers_token_is_fetched_handed_out_again_used_and_renewed_unasked(
+def test_each_providers_token_is_acquired_returned_again_used_and_renewed(
     courses: list[Course], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with capsys.disabled():
-        sys.stdout.write("\n".join(["", "Tokens of the built functions, by their token_id:", *told(courses), ""]))
+        sys.stdout.write("\n".join(["", "Tokens of the built functions, by their token_id:", *summary(courses), ""]))
     assert {course.provider: course.faults for course in courses if course.faults} == {}
     assert all(course.renewed for course in courses)
 
 
-def test_the_log_names_who_got_which_token_and_holds_none(stack: Stack, courses: list[Course]) -> None:
+def test_the_audit_names_caller_and_token_id_and_holds_no_token(stack: Stack, courses: list[Course]) -> None:
     logs = {path.name: path.read_bytes() for path in stack.options.log_dir.glob("*.log")}
-    handed_out = [line for line in logs["GetTokenFunction.log"].decode().splitlines() if '"token_returned"' in line]
+    returned = [line for line in logs["GetTokenFunction.log"].decode().splitlines() if '"token_returned"' in line]
     for course in courses:
-        for answer in (course.first, course.renewed):
-            assert answer
-            named = (answer.body["token_id"], stack.options.caller.user_arn, course.provider)
-            assert any(all(f'"{value}"' in line for value in named) for line in handed_out), named
+        for response in (course.first, course.renewed):
+            assert response
+            named = (response.body["token_id"], stack.options.caller.user_arn, course.provider)
+            assert any(all(f'"{value}"' in line for value in named) for line in returned), named
     assert leaks(secrets_of(stack), logs) == []
 
 
-def test_a_changed_secret_brings_a_new_token_before_anybody_asks_for_one(
+def test_a_changed_secret_brings_a_new_token_before_a_caller_asks(
     stack: Stack, courses: list[Course], client: SignedClient
 ) -> None:
     (course,) = [course for course in courses if course.provider == "unidy"]
@@ -60,7 +60,7 @@ def test_a_changed_secret_brings_a_new_token_before_anybody_asks_for_one(
     aws = Aws(stack.endpoint_url, stack.resources)
     aws.secrets.put_secret_value(SecretId=aws.secret_id("unidy/demo"), SecretString=json.dumps(changed))
 
-    assert handed_out_after(client, "unidy/demo", before["token_id"]).body["source"] in CACHED
+    assert token_after(client, "unidy/demo", before["token_id"]).body["source"] in CACHED
     assert course.simulator.report()["token_requests"] == course.requests_made + 1
 
 
@@ -71,14 +71,14 @@ def test_a_connection_is_made_shown_used_and_deleted(stack: Stack, client: Signe
     assert faulty.status == 400
     assert {error["field"] for error in faulty.body["errors"]} >= {"allowed_callers", "token_url"}
 
-    handed_out = client.call("GET", token).body
+    returned = client.call("GET", token).body
     shown = client.call("GET", settings).body
-    assert [kept["token_id"] for kept in shown["tokens"]] == [handed_out["token_id"]]
+    assert [kept["token_id"] for kept in shown["tokens"]] == [returned["token_id"]]
     assert client.call("DELETE", settings).status == 200
     assert client.call("GET", token).body["code"] == "unknown_connection"
 
 
-def test_the_api_tells_its_catalogue_and_its_health(client: SignedClient) -> None:
+def test_the_api_shows_its_catalogue_and_its_health(client: SignedClient) -> None:
     catalogue = client.call("GET", "/v1/providers").body["providers"]
     assert {provider["slug"] for provider in catalogue} == set(DEFAULT_ACCOUNTS)
     health = client.call("GET", "/v1/health")
@@ -87,5 +87,5 @@ def test_the_api_tells_its_catalogue_and_its_health(client: SignedClient) -> Non
 
 @pytest.mark.usefixtures("courses")
 def test_what_was_built_is_unchanged_by_running_it(built_digest: str) -> None:
-    """In Lambda it cannot be written: whoever tried would fail there."""
+    """In Lambda these files are read-only."""
     assert digest() == built_digest

@@ -1,4 +1,4 @@
-"""Several emulators at once: a burst on cold ones, and one that Lambda kills in the middle of an acquisition."""
+"""Several emulators at once: a burst on cold ones, and one that Lambda kills during an acquisition."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MakeClient = Callable[..., SignedClient]
 FUNCTION = "GetTokenFunction"
 EMULATORS = 4
 CALLERS = 20
-# Exchanges of 2 s in acquisitions of 3 s under leases of 4.25 s; a caller waits 2.5 s.
+# Exchanges take at most 2 s, acquisitions 3 s, leases 4.25 s; a caller waits 2.5 s.
 LEASE_SCALE = "0.25"
-TIMEOUT_S = 7.0  # less than an acquisition before its end, less 2 s, a function does not begin one
+TIMEOUT_S = 7.0  # a function starts no acquisition that cannot finish 2 s before its time-out
 PATIENCE = 30
 
 
@@ -36,20 +36,20 @@ def test_a_burst_over_cold_emulators_asks_the_provider_once(
     simulator.fail("delay", seconds=1.0)
     with stack.make_pool(FUNCTION, size=EMULATORS) as cold, ThreadPoolExecutor(CALLERS) as callers:
         clients = [make_client(**{FUNCTION: cold}) for _ in range(CALLERS)]
-        answers = list(callers.map(lambda client: client.call("GET", path), clients))
+        responses = list(callers.map(lambda client: client.call("GET", path), clients))
         assert len(cold.pids) == EMULATORS
-    assert {answer.status for answer in answers} == {200}
-    assert len({answer.body["token_id"] for answer in answers}) == 1
+    assert {response.status for response in responses} == {200}
+    assert len({response.body["token_id"] for response in responses}) == 1
     assert simulator.report()["token_requests"] - before == 1
 
 
-def test_a_function_that_times_out_in_an_acquisition_holds_nobody_up_longer_than_its_lease(
+def test_a_function_that_times_out_in_an_acquisition_blocks_others_no_longer_than_its_lease(
     stack: Stack, client: SignedClient, make_client: MakeClient
 ) -> None:
     path, simulator = connect(stack, client, "oauth2", "lost"), stack.providers.simulator("oauth2")
     with short_leases(stack) as doomed, short_leases(stack) as other, ThreadPoolExecutor(1) as callers:
         unlucky, lucky = make_client(**{FUNCTION: doomed}), make_client(**{FUNCTION: other})
-        # What is loaded at the first acquisition is not to count against the short deadlines.
+        # The imports of the first acquisition must not count against the short deadlines.
         for number, caller in enumerate((unlucky, lucky)):
             assert patiently(caller, connect(stack, client, "oauth2", f"warm-{number}")).status == 200
         before = simulator.report()["token_requests"]
@@ -60,8 +60,8 @@ def test_a_function_that_times_out_in_an_acquisition_holds_nobody_up_longer_than
         stop(doomed)
         refused = lucky.call("GET", path)
         assert (refused.status, refused.body["code"]) == (503, "acquisition_in_progress")
-        answer = lost.result()
-        assert (answer.status, answer.body["code"]) == (503, "broker_unavailable")
+        response = lost.result()
+        assert (response.status, response.body["code"]) == (503, "broker_unavailable")
 
         taken_over = patiently(lucky, path)
         assert (taken_over.status, taken_over.body["source"]) == (200, "provider")
@@ -77,7 +77,7 @@ def short_leases(stack: Stack) -> EnvironmentPool:
 
 
 def stop(pool: EnvironmentPool) -> None:
-    """The function stands still from now on, so that it cannot end the acquisition by itself."""
+    """Stops the function's process, so that it cannot finish the acquisition."""
     (emulator,) = pool._all
     assert isinstance(emulator, Emulator)
     assert emulator.runtime_pid
@@ -85,11 +85,11 @@ def stop(pool: EnvironmentPool) -> None:
 
 
 def patiently(client: SignedClient, path: str) -> BrokerResponse:
-    """The first answer that is not told to wait."""
+    """The first response that does not ask to wait."""
     pause = threading.Event()
     for _ in range(PATIENCE):
-        answer = client.call("GET", path)
-        if answer.status != 503:
-            return answer
+        response = client.call("GET", path)
+        if response.status != 503:
+            return response
         pause.wait(0.1)
-    raise AssertionError(f"GET {path} is told to wait again and again")
+    raise AssertionError(f"GET {path} still responds that the caller must wait")

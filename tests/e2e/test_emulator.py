@@ -1,4 +1,4 @@
-"""The emulators keep to what a pool asks of an environment, and to Lambda's limits."""
+"""The emulators fulfil what a pool requires of an environment, and Lambda's limits."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def runtime_pids(pool: EnvironmentPool) -> list[int]:
     return [emulator.runtime_pid for emulator in emulators if emulator.runtime_pid]
 
 
-def test_a_function_runs_on_lambdas_python_with_its_layers_its_variables_and_no_others(
+def test_a_function_runs_on_lambdas_python_with_only_its_layers_and_variables(
     make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "somebody")
@@ -99,7 +99,7 @@ def test_a_function_runs_on_lambdas_python_with_its_layers_its_variables_and_no_
     assert 0 < result["remaining_ms"] <= 10_000
 
 
-def test_a_function_cannot_take_more_than_its_memory(make_pool: MakePool) -> None:
+def test_a_function_cannot_use_more_than_its_memory(make_pool: MakePool) -> None:
     pool = make_pool()
     assert pool.invoke({"allocate_mb": MEMORY_MB // 2})["layer"] == "from the layer"
     with pytest.raises(FunctionError) as raised:
@@ -117,7 +117,7 @@ def test_what_a_handler_raises_or_cannot_load_comes_back_as_lambdas_error_object
         make_pool(handler="broken.lambda_handler").invoke({})
 
 
-def test_a_function_over_its_time_out_or_gone_is_replaced(make_pool: MakePool) -> None:
+def test_a_function_that_times_out_or_exits_is_replaced(make_pool: MakePool) -> None:
     pool = make_pool(timeout_s=2)
     pids = {pool.invoke({})["pid"]}
     with pytest.raises(FunctionTimeout, match="timed out after 2"):
@@ -138,7 +138,7 @@ def test_each_emulator_runs_one_event_at_a_time(make_pool: MakePool) -> None:
     assert len(runtime_pids(pool)) == 2
 
 
-def test_closing_ends_emulators_and_functions_busy_ones_too(make_pool: MakePool, tmp_path: Path) -> None:
+def test_closing_ends_busy_emulators_and_functions_too(make_pool: MakePool, tmp_path: Path) -> None:
     pool = make_pool(size=2)
     pids = {pool.invoke({})["pid"] for _ in range(2)} | set(pool.pids)
     began, pause = tmp_path / "began", threading.Event()

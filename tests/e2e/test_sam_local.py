@@ -1,4 +1,4 @@
-"""`sam local` finds the built code, and gives its container the variables that reach the local stack."""
+"""`sam local` finds the built code, and its container gets the variables for the local stack."""
 
 from __future__ import annotations
 

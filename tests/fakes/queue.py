@@ -24,5 +24,6 @@ class FakeQueue:
 
     def take(self) -> list[RenewalMessage]:
         """Returns all messages and empties the queue."""
-        taken, self.messages = self.messages, []
+        taken = self.messages
+        self.messages = []
         return taken

@@ -1,4 +1,4 @@
-"""The alarms of template.yaml, judged as CloudWatch judges one period: by the datapoints that fall into it."""
+"""The alarms of template.yaml, evaluated as CloudWatch evaluates one period: by its datapoints."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Alarm:
     properties: Mapping[str, Any]
 
     def rings(self, points: Sequence[Point]) -> bool:
-        """Whether a period with these datapoints breaches. A period without any is as TreatMissingData has it."""
+        """Whether a period with these datapoints breaches. TreatMissingData decides for a period without any."""
         value = self._value(points)
         if value is None:
             return bool(self.properties["TreatMissingData"] == "breaching")
@@ -112,7 +112,7 @@ def _metric(described: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
 
 
 def _values(points: Iterable[Point], namespace: str, metric: str, dimensions: Mapping[str, str]) -> list[float]:
-    # CloudWatch adds nothing up: a metric with one dimension more is another metric.
+    # CloudWatch does not aggregate: a metric with one more dimension is another metric.
     return [
         point.value
         for point in points
@@ -125,7 +125,7 @@ def _statistic(name: str, values: Sequence[float]) -> float | None:
 
 
 def alarms_of_template(stack: LocalStack) -> dict[str, Alarm]:
-    """Every alarm by its logical id. Queues go by the names that they have in `stack`, functions by logical ids."""
+    """Every alarm by its logical id. Queues have their names in `stack`, functions their logical ids."""
     queues = {
         "RenewalQueue.QueueName": stack.renewal_queue_url.rpartition("/")[2],
         "RenewalDeadLetterQueue.QueueName": stack.dead_letter_queue_url.rpartition("/")[2],

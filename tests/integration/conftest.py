@@ -1,4 +1,4 @@
-"""What all tests over the AWS endpoint share. Each is a leak hunt too, and each function is held to its role's rights.
+"""What all tests over the AWS endpoint share. Each also checks for leaked secrets and for calls that a role forbids.
 
 See tests/security/leak_hunt.py and tests/security/least_privilege.py.
 """
@@ -20,7 +20,7 @@ from .handlers.fixtures import api, clients, deployed, running_providers, world 
 
 
 class LocalSession(boto3.session.Session):
-    """A boto3 session whose clients all go to one endpoint, whatever this shell's AWS configuration says."""
+    """A boto3 session whose clients all use one endpoint, whatever AWS configuration the shell has."""
 
     def __init__(self, endpoint_url: str) -> None:
         super().__init__(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)
@@ -33,7 +33,7 @@ class LocalSession(boto3.session.Session):
 
 @pytest.fixture(autouse=True)
 def hunt() -> Iterator[Hunt]:
-    """Nothing that is secret in a test stands in anything that was written during it."""
+    """No secret of a test is in anything that was written during it."""
     with hunting() as hunt:
         yield hunt
     assert hunt.found() == []
@@ -46,7 +46,7 @@ def roles() -> Roles:
 
 @pytest.fixture(autouse=True)
 def least_privilege(request: pytest.FixtureRequest, roles: Roles) -> Iterator[None]:
-    """No function calls what its role does not allow. Resources that a test invented belong to no role."""
+    """No function makes a call that its role does not allow. Resources that a test invented are ignored."""
     stack: LocalStack | None = request.getfixturevalue("stack") if "stack" in request.fixturenames else None
     with recording() as log:
         yield

@@ -1,7 +1,7 @@
-"""Each alarm's condition, provoked: the metric that it reads is emitted, under the name that the template gives it.
+"""Causes each alarm's condition, and checks that its metric is written under the name in the template.
 
-Our own metrics are what the functions print. Those that AWS publishes are made here of what AWS would see: a handler
-that raises, an invocation without an environment, a queue's messages.
+Our own metrics are what the functions print. AWS's metrics are made here from what AWS would observe: a handler that
+raises, an invocation without an environment, a queue's messages.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def alarms(stack: LocalStack) -> dict[str, Alarm]:
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], Points]:
-    """The metrics since the last look."""
+    """The metrics since the last call."""
     return lambda: embedded(capsys.readouterr().out)
 
 
 @pytest.fixture
 def ringing(alarms: dict[str, Alarm], printed: Callable[[], Points]) -> Callable[..., set[str]]:
-    """The alarms that what was printed since the last look makes ring, and what AWS published beside it.
+    """The alarms that ring for the metrics printed since the last call and for the datapoints of AWS.
 
-    Of those that ring where there is nothing, SweepNotRunningAlarm is told only when asked for.
+    SweepNotRunningAlarm rings without any datapoints, so it is returned only with `sweep`.
     """
 
     def look(*published: Point, sweep: bool = False) -> set[str]:
@@ -62,7 +62,7 @@ def queue_metric(metric: str, url: str, value: float) -> Point:
 
 
 def end_cooldowns(world: World) -> None:
-    """What is remembered of failures rests no more."""
+    """Ends the cooldowns of all stored failures."""
     table = world.stack.token_table
     for item in world.aws.items(table):
         if "failure" in item:
@@ -78,13 +78,13 @@ def test_these_are_all_alarms(alarms: dict[str, Alarm]) -> None:
     assert alarms.keys() == ALARMS
 
 
-def test_nothing_rings_while_all_is_well(world: World, ringing: Callable[..., set[str]]) -> None:
+def test_no_alarm_rings_while_everything_works(world: World, ringing: Callable[..., set[str]]) -> None:
     world.sweep()
     used(world)
     assert world.work(message()) == DONE
     world.functions.restart()
     world.api.token("unidy/demo")
-    world.api.token("unidy/unknown")  # a caller's own fault
+    world.api.token("unidy/unknown")  # the caller's fault
     depth = queue_metric("ApproximateNumberOfMessagesVisible", world.stack.dead_letter_queue_url, 0)
     age = queue_metric("ApproximateAgeOfOldestMessage", world.stack.renewal_queue_url, 60)
     calls = [
@@ -100,7 +100,7 @@ def test_an_unexpected_failure_of_a_request(
 ) -> None:
     name = world.connect("unidy")
     world.api.token(name)
-    monkeypatch.setattr("token_broker.http.responses.handout", lambda _: 1 / 0)
+    monkeypatch.setattr("get_token.app.token_body", lambda _: 1 / 0)
     assert world.api.token(name).code == "internal_error"
     assert ringing() == {"InternalErrorsAlarm"}
 
@@ -140,7 +140,7 @@ def test_no_function_is_left_out(alarms: dict[str, Alarm], stack: LocalStack, me
         assert alarm.rings([Point("AWS/Lambda", metric, {"FunctionName": function}, 1)])
 
 
-def test_lambda_turns_a_call_away(ringing: Callable[..., set[str]]) -> None:
+def test_lambda_throttles_a_call(ringing: Callable[..., set[str]]) -> None:
     function = Function("GetTokenFunction", "get_token.app.lambda_handler", {}, 1.0, 128)
     with EnvironmentPool(function, size=1) as pool:
         pool._take(0)
@@ -167,11 +167,11 @@ def test_a_message_that_fails_five_times(world: World, ringing: Callable[..., se
         sqs.purge_queue(QueueUrl=dead)
 
 
-def test_nobody_works_on_the_queue(world: World, ringing: Callable[..., set[str]]) -> None:
+def test_the_queue_is_not_processed(world: World, ringing: Callable[..., set[str]]) -> None:
     used(world)
     assert world.sweep()["queued"] == 1
     ringing()
-    # What SQS publishes: the age of the oldest message, here as it will be in ten minutes.
+    # SQS publishes the age of the oldest message. Here it is the age that it will have in ten minutes.
     queue = get_backend("sqs")[ACCOUNT_ID][REGION].queues[world.stack.renewal_queue_url.rpartition("/")[2]]
     (waiting,) = queue._messages
     assert waiting.sent_timestamp is not None
@@ -180,10 +180,10 @@ def test_nobody_works_on_the_queue(world: World, ringing: Callable[..., set[str]
     assert found == {"OldestMessageAlarm"}
 
 
-def test_the_schedule_stands_still(world: World, ringing: Callable[..., set[str]]) -> None:
+def test_no_sweep_runs(world: World, ringing: Callable[..., set[str]]) -> None:
     world.sweep()
     assert ringing(sweep=True) == set()
-    used(world)  # callers come, the sweep does not
+    used(world)  # callers send requests, but no sweep runs
     assert ringing(sweep=True) == {"SweepNotRunningAlarm"}
 
 
@@ -245,7 +245,7 @@ def test_a_secret_is_missing(world: World, ringing: Callable[..., set[str]], met
 
 
 @pytest.mark.parametrize(("days", "rings"), [(13, True), (15, False)])
-def test_credentials_end_soon(world: World, ringing: Callable[..., set[str]], days: int, *, rings: bool) -> None:
+def test_credentials_expire_soon(world: World, ringing: Callable[..., set[str]], days: int, *, rings: bool) -> None:
     name = world.connect("unidy", credentials_expire_at=timestamp(datetime.now(UTC) + timedelta(days=days)))
     world.api.token(name)
     assert ringing() == ({"CredentialsExpiringAlarm"} if rings else set())

@@ -1,4 +1,4 @@
-"""The audit: one line per hand-out, refusal, purge, trial and change of settings, whatever the log level says."""
+"""The audit: one line for each token returned, error, purge, trial and change of settings, at any log level."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from token_broker import observability
 
 Lines = Callable[[], list[dict[str, Any]]]
 AUDIT = observability.audit_log.registered_formatter
-SEEN = LOCAL.identity["userArn"]
+LOCAL_CALLER = LOCAL.identity["userArn"]
 OTHER = replace(LOCAL, arn="arn:aws:sts::123456789012:assumed-role/other/session")
 FACTS = (
     *("message", "decision", "caller", "provider", "connection"),
@@ -29,7 +29,7 @@ FACTS = (
 
 @pytest.fixture
 def audited(caplog: pytest.LogCaptureFixture) -> Lines:
-    """The lines of the audit since the last look."""
+    """The audit lines since the last call."""
 
     def read() -> list[dict[str, Any]]:
         lines = [json.loads(AUDIT.format(record)) for record in caplog.records if record.name == "audit"]
@@ -40,7 +40,7 @@ def audited(caplog: pytest.LogCaptureFixture) -> Lines:
     return read
 
 
-def test_every_hand_out_says_who_got_which_token(world: World, audited: Lines) -> None:
+def test_every_returned_token_is_audited_with_its_caller(world: World, audited: Lines) -> None:
     name = world.connect("unidy")
     given = [world.api.token(name).body for _ in range(2)]
     world.functions.restart()
@@ -48,7 +48,7 @@ def test_every_hand_out_says_who_got_which_token(world: World, audited: Lines) -
     lines = audited()
     assert [line["source"] for line in lines] == ["provider", "memory", "table"]
     for body, line in zip(given, lines, strict=True):
-        assert (line["message"], line["decision"], line["caller"]) == ("token_returned", "served", SEEN)
+        assert (line["message"], line["decision"], line["caller"]) == ("token_returned", "served", LOCAL_CALLER)
         assert (line["provider"], line["connection"], line["scope"]) == ("unidy", "demo", "users:read")
         assert line["token_id"] == body["token_id"]
         assert 0 < line["expires_in"] <= body["expires_in"]
@@ -65,13 +65,14 @@ def test_every_hand_out_says_who_got_which_token(world: World, audited: Lines) -
         ("/v1/connections/unidy/none", OTHER, "unknown_connection"),
     ],
 )
-def test_every_refusal_says_who_was_refused_and_why(
+def test_every_error_is_audited_with_caller_and_code(
     world: World, audited: Lines, path: str, caller: Caller, decision: str
 ) -> None:
     world.connect("unidy")
     world.api.call("GET", path, caller=caller)
     (line,) = audited()
-    assert (line["message"], line["decision"], line["caller"]) == ("refused", decision, caller.identity["userArn"])
+    assert (line["message"], line["decision"]) == ("request_failed", decision)
+    assert line["caller"] == caller.identity["userArn"]
     assert line["connection"] == (None if "NONE" in path else path.rpartition("/")[2])
 
 
@@ -88,7 +89,7 @@ def test_changes_purges_and_trials_are_audited(world: World, audited: Lines) -> 
         assert world.api.call(method, route, body=body).code is None
     assert [(line["message"], line["decision"]) for line in audited()] == [
         ("settings_changed", "replaced"),
-        ("tried", "done"),
+        ("trial", "done"),
         ("tokens_purged", "done"),
         ("settings_changed", "deleted"),
     ]

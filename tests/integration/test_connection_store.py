@@ -1,4 +1,4 @@
-"""The DynamoDB connection store holds the contract, and asks the table as it must."""
+"""The DynamoDB connection store fulfils the contract, and sends the right requests to the table."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class TestDynamoConnectionStore(ConnectionStoreContract):
     """Over the table of template.yaml."""
 
 
-def test_a_new_put_that_is_repeated_is_known_as_ours(connections: DynamoConnectionStore) -> None:
-    """Its answer was lost, and the AWS client sends it again."""
+def test_a_repeated_creation_is_recognised_as_ours(connections: DynamoConnectionStore) -> None:
+    """The response was lost, and the AWS client repeats the request."""
     name = new_name()
     assert put(connections, name, "s1", absent=True) is None
     assert put(connections, name, "s1", absent=True) is None
 
 
-def test_a_replacing_put_that_is_repeated_is_known_as_ours(connections: DynamoConnectionStore) -> None:
+def test_a_repeated_replacement_is_recognised_as_ours(connections: DynamoConnectionStore) -> None:
     name = new_name()
     put(connections, name, "s1")
     put(connections, name, "s2", expected="s1")
     assert put(connections, name, "s2", expected="s1") is not None
 
 
-def test_what_no_check_would_let_pass_is_read_as_settings_without_content(
+def test_settings_that_are_not_json_are_read_as_empty(
     connections: DynamoConnectionStore, dynamodb: Any, stack: LocalStack
 ) -> None:
     name = new_name()

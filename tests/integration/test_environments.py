@@ -1,4 +1,4 @@
-"""Execution environments run functions as Lambda does: one event at a time, in processes that end with their pool."""
+"""Execution environments run functions as Lambda does: one event at a time, in processes that end with the pool."""
 
 import os
 import signal
@@ -90,7 +90,7 @@ def make_pool(code: Path) -> Iterator[MakePool]:
         pool.close()
 
 
-def test_a_function_sees_its_own_variables_and_lambdas_and_nothing_of_this_shell(
+def test_a_function_gets_its_own_variables_and_lambdas_and_none_of_this_shell(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "somebody")

@@ -1,4 +1,4 @@
-"""The front is API Gateway to its callers: signatures, routes, proxy events, proxy responses, and its own answers."""
+"""The front acts as API Gateway: signatures, routes, proxy events, proxy responses and gateway responses."""
 
 import json
 from collections.abc import Iterator
@@ -80,8 +80,8 @@ def client(front: Front) -> Iterator[SignedClient]:
 
 
 def test_a_signed_call_becomes_a_rest_proxy_event(client: SignedClient, front: Front) -> None:
-    answer = client.call("GET", "/v1/tokens/unidy/eu-main", [("scope", "a b"), ("min_ttl", "1"), ("min_ttl", "2")])
-    event = answer.body
+    response = client.call("GET", "/v1/tokens/unidy/eu-main", [("scope", "a b"), ("min_ttl", "1"), ("min_ttl", "2")])
+    event = response.body
     assert event["resource"] == TOKEN_PATH
     assert event["path"] == "/v1/tokens/unidy/eu-main"
     assert event["httpMethod"] == "GET"
@@ -111,9 +111,9 @@ def test_the_request_context_is_api_gateways(client: SignedClient) -> None:
 
 
 def test_a_signed_body_arrives_as_it_was_sent(client: SignedClient) -> None:
-    answer = client.call("PUT", "/v1/connections/unidy/eu-main", body={"scope": "é"})
-    assert json.loads(answer.body["body"]) == {"scope": "é"}
-    assert answer.body["httpMethod"] == "PUT"
+    response = client.call("PUT", "/v1/connections/unidy/eu-main", body={"scope": "é"})
+    assert json.loads(response.body["body"]) == {"scope": "é"}
+    assert response.body["httpMethod"] == "PUT"
 
 
 def test_path_parameters_are_decoded_and_the_path_is_not(client: SignedClient) -> None:
@@ -122,37 +122,37 @@ def test_path_parameters_are_decoded_and_the_path_is_not(client: SignedClient) -
     assert event["pathParameters"]["connection"] == "a/b c"
 
 
-def test_a_proxy_response_becomes_the_answer(client: SignedClient, front: Front) -> None:
-    answer = client.call("GET", "/v1/tokens/unidy/eu-main")
-    assert answer.status == 201
-    assert answer.headers["X-Once"] == "1"
-    assert answer.headers["X-Twice"] == "a, b"
-    assert answer.headers["x-amzn-RequestId"] == answer.body["requestContext"]["requestId"]
+def test_a_proxy_response_becomes_the_http_response(client: SignedClient, front: Front) -> None:
+    response = client.call("GET", "/v1/tokens/unidy/eu-main")
+    assert response.status == 201
+    assert response.headers["X-Once"] == "1"
+    assert response.headers["X-Twice"] == "a, b"
+    assert response.headers["x-amzn-RequestId"] == response.body["requestContext"]["requestId"]
     assert requests.get(front.url + HEALTH_PATH, timeout=5).json() == {"status": "ready"}
 
 
 @pytest.mark.parametrize("query", ["raise", "malformed"])
 def test_a_function_that_fails_is_a_gateway_response(client: SignedClient, query: str) -> None:
-    answer = client.call("GET", "/v1/tokens/unidy/eu-main", [(query, "1")])
-    assert answer.status == 503
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.body == {"code": "broker_unavailable"}
+    response = client.call("GET", "/v1/tokens/unidy/eu-main", [(query, "1")])
+    assert response.status == 503
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.body == {"code": "broker_unavailable"}
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/v1/nothing"), ("POST", "/v1/tokens/unidy/eu-main"), ("GET", "/v1/tokens/unidy/")]
 )
 def test_an_unknown_route_is_a_missing_authentication_token(client: SignedClient, method: str, path: str) -> None:
-    answer = client.call(method, path)
-    assert answer.status == 403
-    assert answer.body == {"code": "access_denied", "detail": "Missing Authentication Token"}
+    response = client.call(method, path)
+    assert response.status == 403
+    assert response.body == {"code": "access_denied", "detail": "Missing Authentication Token"}
 
 
 def test_an_unsigned_call_is_refused_with_a_problem_document(front: Front) -> None:
-    answer = requests.get(front.url + "/v1/tokens/unidy/eu-main", timeout=5)
-    assert answer.status_code == 403
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.json()["code"] == "access_denied"
+    response = requests.get(front.url + "/v1/tokens/unidy/eu-main", timeout=5)
+    assert response.status_code == 403
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["code"] == "access_denied"
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_an_unsigned_call_is_refused_with_a_problem_document(front: Front) -> No
 )
 def test_a_wrong_signature_is_refused(front: Front, caller: Caller, region: str, detail: str) -> None:
     with closing(SignedClient(front.url, caller, region=region)) as client:
-        answer = client.call("GET", "/v1/tokens/unidy/eu-main")
-    assert answer.status == 403
-    assert detail in answer.body["detail"]
+        response = client.call("GET", "/v1/tokens/unidy/eu-main")
+    assert response.status == 403
+    assert detail in response.body["detail"]
 
 
 def test_another_caller_is_reported_as_itself(front: Front) -> None:
@@ -188,8 +188,8 @@ def test_a_signature_in_the_query_is_verified_and_passed_on(front: Front) -> Non
 
 def test_without_signatures_every_call_is_the_local_callers(pool: EnvironmentPool) -> None:
     with closing(Front(listen(0), gateway(pool, None))) as front:
-        answer = requests.get(front.url + "/v1/tokens/unidy/eu-main", timeout=5)
-    assert answer.json()["requestContext"]["identity"]["userArn"].endswith(":assumed-role/local/session")
+        response = requests.get(front.url + "/v1/tokens/unidy/eu-main", timeout=5)
+    assert response.json()["requestContext"]["identity"]["userArn"].endswith(":assumed-role/local/session")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_role_is_reported_by_its_session_and_a_user_by_its_arn(arn: str, repor
 
 
 class Signed:
-    """A request signed by botocore now, that a test may spoil before it is verified."""
+    """A request signed by botocore now. A test may change it before it is verified."""
 
     def __init__(self, body: bytes = b"") -> None:
         request = AWSRequest(
@@ -246,7 +246,7 @@ def test_the_host_must_be_signed() -> None:
         signed.verify()
 
 
-def test_a_mutilated_authorization_header_is_refused() -> None:
+def test_a_damaged_authorization_header_is_rejected() -> None:
     signed = Signed()
     signed.headers.replace_header("Authorization", "AWS4-HMAC-SHA256 Credential=local")
     with pytest.raises(AccessDenied, match="no complete AWS Signature"):

@@ -1,4 +1,4 @@
-"""Sealed values open in their own table, item and purpose only; KMS's refusals are the broker's failure."""
+"""Sealed values open only in their own table, item and purpose. Errors of KMS are broker_unavailable."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def sealer(kms: Any, stack: LocalStack) -> KmsSealer:
     return KmsSealer(kms, key_arn=stack.sealing_key_arn, table=stack.token_table)
 
 
-def refusing(monkeypatch: pytest.MonkeyPatch, kms: Any, operation: str, error: Exception) -> None:
-    """KMS answers this operation with an error from now on."""
+def failing(monkeypatch: pytest.MonkeyPatch, kms: Any, operation: str, error: Exception) -> None:
+    """This KMS operation fails from now on."""
 
-    def refuse(**_: Any) -> Any:
+    def fail(**_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(kms, operation, refuse)
+    monkeypatch.setattr(kms, operation, fail)
 
 
 def client_error(code: str) -> ClientError:
@@ -59,7 +59,7 @@ def test_the_suite_commits_to_its_key_and_does_not_sign(sealer: KmsSealer, stack
     assert header.encryption_context == context
 
 
-def test_the_same_value_is_never_sealed_alike(sealer: KmsSealer) -> None:
+def test_sealing_a_value_twice_gives_different_results(sealer: KmsSealer) -> None:
     assert sealer.seal(TOKEN, KEY, "access_token") != sealer.seal(TOKEN, KEY, "access_token")
 
 
@@ -73,7 +73,7 @@ def test_the_same_value_is_never_sealed_alike(sealer: KmsSealer) -> None:
         (KEY, ""),
     ],
 )
-def test_a_value_opens_nowhere_else(sealer: KmsSealer, place: tuple[TokenKey, str]) -> None:
+def test_a_value_opens_for_no_other_item_or_purpose(sealer: KmsSealer, place: tuple[TokenKey, str]) -> None:
     sealed = sealer.seal(TOKEN, KEY, "access_token")
     with pytest.raises(SealBroken):
         sealer.open(sealed, *place)
@@ -103,7 +103,7 @@ def test_every_tampered_part_breaks_the_seal(sealer: KmsSealer) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 100, -1, -30])
-def test_a_cut_or_foreign_value_breaks_the_seal(sealer: KmsSealer, cut: int) -> None:
+def test_a_truncated_or_foreign_value_breaks_the_seal(sealer: KmsSealer, cut: int) -> None:
     sealed = sealer.seal(TOKEN, KEY, "access_token")
     for mangled in (sealed[:cut], b"x" * abs(cut)):
         with pytest.raises(SealBroken):
@@ -113,12 +113,12 @@ def test_a_cut_or_foreign_value_breaks_the_seal(sealer: KmsSealer, cut: int) -> 
 @pytest.mark.parametrize(
     "code", ["DisabledException", "AccessDeniedException", "KMSInvalidStateException", "ThrottlingException"]
 )
-def test_a_key_that_is_disabled_or_denied_is_the_brokers_failure(
+def test_a_key_that_is_disabled_or_denied_is_broker_unavailable(
     sealer: KmsSealer, kms: Any, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     sealed = sealer.seal(TOKEN, KEY, "access_token")
-    refusing(monkeypatch, kms, "decrypt", client_error(code))
-    refusing(monkeypatch, kms, "generate_data_key", client_error(code))
+    failing(monkeypatch, kms, "decrypt", client_error(code))
+    failing(monkeypatch, kms, "generate_data_key", client_error(code))
     with pytest.raises(BrokerUnavailable) as opening:
         sealer.open(sealed, KEY, "access_token")
     with pytest.raises(BrokerUnavailable) as sealing:
@@ -129,13 +129,13 @@ def test_a_key_that_is_disabled_or_denied_is_the_brokers_failure(
         assert getattr(caught.value, "service_code", None) == code
 
 
-def test_a_kms_that_does_not_answer_is_the_brokers_failure(
+def test_a_kms_that_does_not_respond_is_broker_unavailable(
     sealer: KmsSealer, kms: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sealed = sealer.seal(TOKEN, KEY, "access_token")
     timeout = ConnectTimeoutError(endpoint_url="https://kms.eu-west-1.amazonaws.com")
-    refusing(monkeypatch, kms, "decrypt", timeout)
-    refusing(monkeypatch, kms, "generate_data_key", timeout)
+    failing(monkeypatch, kms, "decrypt", timeout)
+    failing(monkeypatch, kms, "generate_data_key", timeout)
     with pytest.raises(BrokerUnavailable):
         sealer.open(sealed, KEY, "access_token")
     with pytest.raises(BrokerUnavailable):
@@ -146,6 +146,6 @@ def test_a_ciphertext_that_kms_does_not_know_breaks_the_seal(
     sealer: KmsSealer, kms: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sealed = sealer.seal(TOKEN, KEY, "access_token")
-    refusing(monkeypatch, kms, "decrypt", client_error("InvalidCiphertextException"))
+    failing(monkeypatch, kms, "decrypt", client_error("InvalidCiphertextException"))
     with pytest.raises(SealBroken):
         sealer.open(sealed, KEY, "access_token")

@@ -1,12 +1,12 @@
-"""Nothing leaks: the paths on which a secret could, each driven on purpose. All tests of this folder are hunted too.
+"""Runs every path on which a secret could leak. Every test of this directory is checked for leaks too.
 
-What is looked for and where: tests/security/leak_hunt.py. That it finds what leaks: tests/security/test_leak_hunt.py.
+tests/security/leak_hunt.py says what is searched, and tests/security/test_leak_hunt.py checks that it finds leaks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +15,6 @@ import pytest
 
 from local.providers import DEFAULT_ACCOUNTS
 from tests.security.leak_hunt import KNOWN, Hunt
-from token_broker.adapters.sqs import write_message
-from token_broker.ports import RenewalMessage
 
 from .handlers.world import PROVIDERS, World
 
@@ -24,11 +22,10 @@ OVERDUE = {"due_at": -timedelta(minutes=1), "renew_at": -timedelta(minutes=1)}
 
 
 def renew(world: World, *, by_sweep: bool = False) -> None:
-    """The worker on the connection's only key, which is due; `by_sweep`: with the schedule's message."""
+    """Makes the only key due and runs the worker on it. `by_sweep`: with the message that the sweep queued."""
     (item,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"].startswith("T#")]
     world.aws.change_token_item(item["pk"]["S"].removeprefix("C#"), **OVERDUE)
-    body = write_message(RenewalMessage(item["pk"]["S"], item["sk"]["S"]))
-    message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
+    message: Mapping[str, Any] = world.aws.renewal_message(item)
     if by_sweep:
         world.sweep()
         (message,) = world.aws.messages()
@@ -36,12 +33,12 @@ def renew(world: World, *, by_sweep: bool = False) -> None:
 
 
 def end_cooldowns(world: World) -> None:
-    """As after the longest rest."""
+    """Drops all stored failures, as after the longest cooldown."""
     for item in world.aws.items(world.stack.token_table):
         world.aws.dynamodb.update_item(
             TableName=world.stack.token_table,
             Key={"pk": item["pk"], "sk": item["sk"]},
-            UpdateExpression="REMOVE failure, unresolved, rejected_until",
+            UpdateExpression="REMOVE failure, unresolved_logins, rejected_until",
         )
 
 
@@ -54,7 +51,7 @@ def fetch(world: World, name: str) -> None:
 
 
 def refusal(world: World, name: str) -> None:
-    """By a provider that repeats what it was sent, and by one whose account was changed."""
+    """A provider refuses, and repeats the credentials in its response."""
     provider = name.partition("/")[0]
     secret = json.dumps(DEFAULT_ACCOUNTS[provider]["secret"])
     echo = {"error": "invalid_client", "error_description": secret, "status": "FAILED", "message": secret}
@@ -66,7 +63,7 @@ def refusal(world: World, name: str) -> None:
 
 
 def outage(world: World, name: str) -> None:
-    """Answers that are lost, cut, no token although they hold one, and that lead elsewhere with a code."""
+    """Responses that are lost, cut off, or malformed with a token in them, and redirects with a code."""
     simulator = world.simulator(name.partition("/")[0])
     first = world.api.token(name)
     token = first.body["access_token"]
@@ -110,7 +107,7 @@ def our_own_failure(world: World, name: str) -> None:
     assert world.api.token(name).code == "internal_error"
 
 
-PLACES = ("log records", "log lines", "stdout", "answers", "requests to DynamoDB_20120810")
+PLACES = ("log records", "log lines", "stdout", "responses", "requests to DynamoDB_20120810")
 COURSES: list[tuple[str, Callable[[World, str], None]]] = [
     *((provider, course) for provider in PROVIDERS for course in (fetch, refusal, outage, purge)),
     ("unidy", our_own_failure),
@@ -120,6 +117,6 @@ COURSES: list[tuple[str, Callable[[World, str], None]]] = [
 @pytest.mark.parametrize(("provider", "course"), COURSES, ids=[f"{slug}-{course.__name__}" for slug, course in COURSES])
 def test_nothing_leaks(world: World, hunt: Hunt, provider: str, course: Callable[[World, str], None]) -> None:
     course(world, world.connect(provider))
-    # Else nothing was looked for, or nowhere; what was found is judged after each test.
+    # Checks that secrets were collected and texts were searched. What was found is checked after each test.
     assert len(hunt.secrets) > len(KNOWN) or course is refusal
     assert all(hunt.written.get(place) for place in PLACES)

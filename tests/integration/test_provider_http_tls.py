@@ -1,4 +1,4 @@
-"""TLS of the sender: certificate and name are always checked, and a connection's own CA replaces the system's."""
+"""TLS to providers: certificate and name are always checked, and a connection's own CA replaces the system's."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class _Vendor(BaseHTTPRequestHandler):
 
 class _Server(LoopbackServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up over the certificate is what the tests want."""
+        """Silent: clients close the connection because of the certificate, as the tests expect."""
 
 
 @contextmanager
 def https(certificate: Certificate, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Iterator[str]:
-    """A vendor with this certificate; its URL."""
+    """Runs a server with this certificate. Yields its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.certificate_file, certificate.key_file)
     context.maximum_version = newest
@@ -131,7 +131,7 @@ def test_another_ca_bundle_does_not(certificate: Certificate, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("flaw", [{"address": "127.0.0.2"}, {"ended": True}], ids=["another name", "ended"])
-def test_a_trusted_certificate_of_another_name_or_past_its_end_is_bad(tmp_path: Path, flaw: dict[str, Any]) -> None:
+def test_a_trusted_certificate_of_another_name_or_an_expired_one_is_bad(tmp_path: Path, flaw: dict[str, Any]) -> None:
     certificate = Certificate(tmp_path, **flaw)
     with https(certificate) as url:
         error = refused(url, NetworkOptions(ca_bundle=certificate.pem))
@@ -139,10 +139,10 @@ def test_a_trusted_certificate_of_another_name_or_past_its_end_is_bad(tmp_path: 
     assert error.bad_certificate
 
 
-def test_the_environment_cannot_name_other_certificates(
+def test_environment_variables_cannot_name_other_certificates(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """requests reads these two; a process that has them must not thereby trust another world's certificates."""
+    """requests reads these two variables. They must not add trusted certificates."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, str(certificate.certificate_file))
     with https(certificate) as url:
@@ -151,7 +151,7 @@ def test_the_environment_cannot_name_other_certificates(
     assert error.bad_certificate
 
 
-def test_a_server_that_speaks_no_tls_is_unreachable() -> None:
+def test_a_server_without_tls_is_unreachable() -> None:
     server = _Server(listen(0), _Vendor)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

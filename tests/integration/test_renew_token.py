@@ -1,4 +1,4 @@
-"""The worker: a provider's failure is a success for SQS, only our own faults bring a message back."""
+"""The worker: a message succeeds even if the provider fails. Only our own failures return it to the queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = TokenKey(ConnectionName("unidy", "demo"), "users:read")
 
 
 def message(body: str | None = None) -> dict[str, Any]:
-    """As SQS delivers it."""
+    """A message as SQS delivers it."""
     text = write_message(RenewalMessage(KEY.name, KEY.scope_id)) if body is None else body
     return {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": text, "MD5OfBody": "0" * 32}
 
@@ -44,14 +44,14 @@ def test_a_due_key_is_renewed(world: World) -> None:
     assert stored(world)["token_id"]["S"] != old
 
 
-def test_a_second_copy_of_a_message_asks_nobody(world: World) -> None:
+def test_a_second_copy_of_a_message_sends_no_token_request(world: World) -> None:
     used(world)
     assert world.work(message()) == DONE
     assert world.work(message()) == DONE
     assert world.report("unidy")["token_requests"] == 2
 
 
-def test_a_key_that_is_gone_is_done(world: World) -> None:
+def test_the_message_of_a_deleted_key_succeeds(world: World) -> None:
     assert world.work(message()) == DONE
 
 
@@ -66,7 +66,7 @@ def test_a_providers_failure_is_remembered_and_comes_due_again(world: World, fau
     assert world.aws.messages() == []
 
 
-def test_a_missing_secret_is_no_fault_of_ours(world: World) -> None:
+def test_the_message_of_a_key_without_secret_succeeds(world: World) -> None:
     used(world)
     world.aws.secrets.delete_secret(SecretId=world.aws.secret_id("unidy/demo"), ForceDeleteWithoutRecovery=True)
     assert world.work(message()) == DONE
@@ -75,7 +75,7 @@ def test_a_missing_secret_is_no_fault_of_ours(world: World) -> None:
 @pytest.mark.parametrize(
     "broken", [{"TOKEN_TABLE": "no-such-table"}, {"SEALING_KEY_ARN": "arn:aws:kms:eu-west-1:123456789012:key/none"}]
 )
-def test_our_own_faults_bring_the_message_back(world: World, broken: dict[str, str]) -> None:
+def test_a_failure_of_our_own_services_returns_the_message(world: World, broken: dict[str, str]) -> None:
     used(world)
     world.functions.restart(**broken)
     assert world.work(message()) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
@@ -92,11 +92,11 @@ def test_our_own_faults_bring_the_message_back(world: World, broken: dict[str, s
         json.dumps({"version": 1}),
     ],
 )
-def test_a_message_that_is_none_of_ours_goes_to_the_dead_letters(world: World, body: str) -> None:
+def test_an_unknown_message_goes_to_the_dead_letter_queue(world: World, body: str) -> None:
     assert world.work(message(body)) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
 
 
-def test_a_live_lease_sends_the_message_back_until_its_end(world: World) -> None:
+def test_a_message_of_a_leased_key_is_queued_again(world: World) -> None:
     used(world, lease_until=timedelta(seconds=10))
     assert world.work(message()) == DONE
     assert world.report("unidy")["token_requests"] == 1
@@ -104,37 +104,37 @@ def test_a_live_lease_sends_the_message_back_until_its_end(world: World) -> None
     assert attributes["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
 
 
-def test_a_key_that_nobody_used_for_a_day_is_left_to_end(world: World) -> None:
+def test_a_key_that_was_not_used_for_a_day_is_not_renewed(world: World) -> None:
     used(world, last_used_at=-timedelta(hours=25))
     assert world.work(message()) == DONE
     assert world.report("unidy")["token_requests"] == 1
     assert "due_at" not in stored(world)
 
 
-def test_a_key_off_the_index_comes_back_with_its_next_use(world: World) -> None:
+def test_a_key_off_the_index_returns_with_its_next_use(world: World) -> None:
     used(world, last_used_at=-timedelta(hours=25))
     world.work(message())
     assert world.api.token("unidy/demo").status == 200
     assert "due_at" in stored(world)
 
 
-def test_a_suspended_connection_is_not_asked_for(world: World) -> None:
+def test_a_suspended_connection_is_not_renewed(world: World) -> None:
     used(world)
     assert world.api.put("unidy/demo", world.settings("unidy", suspended=True)).status == 200
     assert world.work(message()) == DONE
     assert world.report("unidy")["token_requests"] == 1
 
 
-def test_a_rotated_pair_of_tokens_is_used_once_each(world: World) -> None:
+def test_each_rotating_refresh_token_is_sent_once(world: World) -> None:
     name = world.connect("ucommerce")
-    seen = {world.api.token(name).body["token_id"]}
+    token_ids = {world.api.token(name).body["token_id"]}
     key = TokenKey(ConnectionName("ucommerce", "demo"), "")
     for _ in range(3):
         world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
         assert world.work(message(write_message(RenewalMessage(key.name, key.scope_id)))) == DONE
         (item,) = world.aws.token_items(name)
-        seen.add(item["token_id"]["S"])
-    assert len(seen) == 4
+        token_ids.add(item["token_id"]["S"])
+    assert len(token_ids) == 4
     report = world.report("ucommerce")
     assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (1, 0)
 
@@ -150,7 +150,7 @@ def test_a_refresh_token_whose_outcome_is_unknown_is_never_sent_again(world: Wor
     (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "HEALTH"]
     world.aws.dynamodb.delete_item(
         TableName=world.stack.token_table, Key={"pk": health["pk"], "sk": health["sk"]}
-    )  # the rest is over
+    )  # the cooldown has ended
     assert world.work(message(body)) == DONE
     report = world.report("ucommerce")
     assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (2, 0)

@@ -1,4 +1,4 @@
-"""A changed secret makes the tokens of its connection due, whatever the call was and however CloudTrail writes it."""
+"""A changed secret makes its connection's tokens due, for every API call and every spelling in CloudTrail."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NAME = "token-broker/unidy/demo"
 
 
 def event(name: str, **detail: Any) -> dict[str, Any]:
-    """A call seen by CloudTrail, with these parts in place of its own."""
+    """A CloudTrail event of an API call, with some parts replaced."""
     found = secret_event(name, ARN, datetime.now(UTC))
     found["detail"] |= {"requestParameters": None, "responseElements": None, **detail}
     return found
 
 
 def service_event(name: str, **detail: Any) -> dict[str, Any]:
-    """What Secrets Manager itself did, e.g. a rotation."""
+    """An event of Secrets Manager itself, e.g. a rotation."""
     found = event(name, eventType="AwsServiceEvent", **detail)
     return found | {"detail-type": "AWS Service Event via CloudTrail"}
 
@@ -70,7 +70,7 @@ def test_all_scopes_of_the_connection_and_no_other_connection_are_due(world: Wor
     assert world.sweep() == {"due": 2, "queued": 2, "claimed_elsewhere": 0, "deferred": 0}
 
 
-def test_a_name_that_ends_like_an_arn_is_its_own(world: World) -> None:
+def test_a_name_that_ends_like_an_arn_is_read_correctly(world: World) -> None:
     world.api.token(world.connect("unidy", name="demo-abcdef"))
     by_name = event("PutSecretValue", requestParameters={"secretId": f"{NAME}-abcdef"})
     by_arn = event("PutSecretValue", requestParameters={"secretId": f"{ARN[:-7]}-abcdef-AbCdEf"})
@@ -78,7 +78,7 @@ def test_a_name_that_ends_like_an_arn_is_its_own(world: World) -> None:
     assert hear(world, by_arn)["keys"] == 1
 
 
-def test_the_worker_then_takes_the_new_credentials(world: World) -> None:
+def test_the_worker_then_uses_the_new_credentials(world: World) -> None:
     name = world.connect("unidy")
     old = world.api.token(name)
     secret = {"client_id": "fake-partner-two", "client_secret": "fake-two"}
@@ -96,7 +96,7 @@ def test_the_worker_then_takes_the_new_credentials(world: World) -> None:
     assert world.resource(new).json()["account"] == "two"
 
 
-def test_a_change_after_a_refusal_lifts_it_without_any_event(world: World) -> None:
+def test_a_changed_secret_ends_a_refusal_without_an_event(world: World) -> None:
     name = world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"})
     assert world.api.token(name).status == 502
     world.simulator("unidy").add_account({"name": "late", "secret": {"client_id": "fake", "client_secret": "right"}})
@@ -121,7 +121,7 @@ def test_a_change_after_a_refusal_lifts_it_without_any_event(world: World) -> No
         {},
     ],
 )
-def test_what_is_no_secret_of_ours_is_passed_over(world: World, heard: dict[str, Any]) -> None:
+def test_other_secrets_are_ignored(world: World, heard: dict[str, Any]) -> None:
     world.api.token(world.connect("unidy"))
     assert hear(world, heard) == {"connections": 0, "keys": 0}
 
@@ -134,8 +134,8 @@ def test_what_is_no_secret_of_ours_is_passed_over(world: World, heard: dict[str,
         {"requestParameters": {"secretId": ARN, "versionStage": "AWSPREVIOUS"}},
     ],
 )
-def test_a_call_that_changed_no_current_version_makes_nothing_due(world: World, change: dict[str, Any]) -> None:
-    """A denied call is reported by CloudTrail too: whoever may not write the secret must not cause requests either."""
+def test_an_event_that_changed_no_current_version_makes_nothing_due(world: World, change: dict[str, Any]) -> None:
+    """CloudTrail reports denied calls too. A principal that may not write the secret must not cause requests."""
     world.api.token(world.connect("unidy"))
     heard = event("PutSecretValue", **{"requestParameters": {"secretId": ARN}, **change})
     assert hear(world, heard) == {"connections": 0, "keys": 0}

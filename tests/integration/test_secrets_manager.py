@@ -1,4 +1,4 @@
-"""Credentials in Secrets Manager: versions and stages, and what counts as absent."""
+"""Credentials in Secrets Manager: versions, stages, and when a secret counts as absent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_current_version_is_read_with_its_id(world: World, secrets: SecretsM
     assert "second" not in repr(found)
 
 
-def test_a_pending_version_is_read_only_when_asked_for(world: World, secrets: SecretsManagerStore) -> None:
+def test_a_pending_version_is_read_only_on_request(world: World, secrets: SecretsManagerStore) -> None:
     world.aws.create_secret("unidy/demo", "first")
     assert secrets.read(NAME, "AWSPENDING") is None
     world.aws.secrets.put_secret_value(
@@ -57,13 +57,13 @@ def test_a_binary_secret_has_no_text(world: World, secrets: SecretsManagerStore)
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "DecryptionFailure", "InternalServiceError"])
-def test_a_refusal_of_aws_is_the_brokers_failure_and_tells_nothing(
+def test_an_error_of_aws_is_broker_unavailable_and_shows_no_detail(
     secrets: SecretsManagerStore, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    def refuse(**_: object) -> object:
+    def fail(**_: object) -> object:
         raise ClientError({"Error": {"Code": code, "Message": "arn of the caller"}}, "GetSecretValue")
 
-    monkeypatch.setattr(secrets._client, "get_secret_value", refuse)
+    monkeypatch.setattr(secrets._client, "get_secret_value", fail)
     with pytest.raises(BrokerUnavailable) as caught:
         secrets.read(NAME)
     assert "arn of the caller" not in str(caught.value)
@@ -84,11 +84,11 @@ def test_a_refusal_of_aws_is_the_brokers_failure_and_tells_nothing(
         ("", None),
     ],
 )
-def test_a_secrets_name_or_arn_tells_its_connection(secret_id: str, connection: str | None) -> None:
+def test_a_secrets_name_or_arn_gives_its_connection(secret_id: str, connection: str | None) -> None:
     found = connection_of(secret_id, PREFIX)
     assert (None if found is None else str(found)) == connection
 
 
-def test_a_prefix_may_have_parts_of_its_own() -> None:
+def test_a_prefix_may_have_several_parts() -> None:
     found = connection_of("arn:aws:secretsmanager:eu-west-1:1:secret:shop/broker/unidy/demo-AbCdEf", "shop/broker")
     assert str(found) == "unidy/demo"

@@ -1,4 +1,4 @@
-"""The schedule's function: what comes due is claimed and queued; from there to a new token nobody waits."""
+"""The sweep claims and queues keys that are due, and the worker renews them before callers have to wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def key_of(name: str, scope: str) -> TokenKey:
 
 
 @pytest.mark.parametrize("provider", ["unicommerce", "ucommerce", "unidy"])
-def test_a_key_that_comes_due_has_a_new_token_before_anybody_asks(world: World, provider: str) -> None:
+def test_a_due_key_is_renewed_before_a_caller_asks(world: World, provider: str) -> None:
     name = world.connect(provider)
     old = world.api.token(name)
     world.aws.change_token_item(name, **OVERDUE)
@@ -32,14 +32,14 @@ def test_a_key_that_comes_due_has_a_new_token_before_anybody_asks(world: World, 
     assert world.resource(new).status_code == 200
 
 
-def test_commerce_layer_is_asked_again_only_in_its_reissue_window(world: World) -> None:
+def test_commerce_layer_gets_a_renewal_only_in_its_reissue_window(world: World) -> None:
     name = world.connect("commerce-layer", scope="market:id:abc")
     old = world.api.token(name)
     world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
     world.sweep()
     (message,) = world.aws.messages()
     world.work(message)
-    # Two hours are left: the same token would come back.
+    # The token has two hours left. Commerce Layer would return the same one.
     assert world.report("commerce-layer")["token_requests"] == 1
     world.aws.change_token_item(name, expires_at=timedelta(minutes=10), **OVERDUE)
     world.simulator("commerce-layer").configure(reuse=False)
@@ -49,7 +49,7 @@ def test_commerce_layer_is_asked_again_only_in_its_reissue_window(world: World) 
     assert world.api.token(name).body["token_id"] != old.body["token_id"]
 
 
-def test_a_message_names_the_key_and_nothing_else(world: World) -> None:
+def test_a_message_holds_the_key_and_nothing_else(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     world.aws.change_token_item(name, **OVERDUE)
@@ -63,7 +63,7 @@ def test_a_message_names_the_key_and_nothing_else(world: World) -> None:
     }
 
 
-def test_a_key_is_claimed_so_that_the_next_sweep_leaves_it_alone(world: World) -> None:
+def test_a_claimed_key_is_not_queued_by_the_next_sweep(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     world.aws.change_token_item(name, **OVERDUE)
@@ -82,7 +82,7 @@ def test_the_sweep_looks_two_intervals_ahead_and_delays_the_message(world: World
     assert counts["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
 
 
-def test_what_comes_due_later_waits_for_a_later_sweep(world: World) -> None:
+def test_a_key_that_is_due_later_is_queued_by_a_later_sweep(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     world.aws.change_token_item(name, due_at=timedelta(seconds=150))
@@ -90,7 +90,7 @@ def test_what_comes_due_later_waits_for_a_later_sweep(world: World) -> None:
     assert world.sweep(datetime.now(UTC) + timedelta(seconds=60))["due"] == 1
 
 
-def test_the_scheduled_time_counts_and_nonsense_is_now(world: World) -> None:
+def test_a_scheduled_time_that_is_not_valid_counts_as_now(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     world.aws.change_token_item(name, **OVERDUE)
@@ -99,7 +99,7 @@ def test_the_scheduled_time_counts_and_nonsense_is_now(world: World) -> None:
         assert world.functions.invoke(world.stack.sweep_function, event)["queued"] == 1
 
 
-def test_a_sweep_without_time_left_defers_and_claims_nothing(world: World) -> None:
+def test_a_sweep_without_time_defers_its_keys_and_claims_none(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     world.aws.change_token_item(name, **OVERDUE)
@@ -118,6 +118,6 @@ def test_a_refused_key_is_off_the_index(world: World) -> None:
     (message,) = world.aws.messages()
     assert world.work(message) == {"batchItemFailures": []}
     assert world.sweep(datetime.now(UTC) + timedelta(days=2))["due"] == 0
-    # The valid token is still served, with a warning.
-    answer = world.api.token(name)
-    assert (answer.status, answer.body["warnings"]) == (200, ["renewal_failing"])
+    # Callers still get the valid token, with a warning.
+    response = world.api.token(name)
+    assert (response.status, response.body["warnings"]) == (200, ["renewal_failing"])

@@ -1,4 +1,4 @@
-"""Metrics in CloudWatch's embedded format: few dimensions, none of which names a connection."""
+"""Metrics in CloudWatch's embedded format. They have few dimensions, and none names a connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Metrics = Callable[[], dict[str, list[dict[str, Any]]]]
 
 @pytest.fixture
 def metrics(capsys: pytest.CaptureFixture[str]) -> Metrics:
-    """The metrics since the last look, by name: each with its dimensions and its value."""
+    """The metrics since the last call, by name, each with its dimensions and value."""
 
     def read() -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
@@ -40,7 +40,7 @@ def metrics(capsys: pytest.CaptureFixture[str]) -> Metrics:
     return read
 
 
-def test_a_hand_out_counts_by_provider_and_source(world: World, metrics: Metrics) -> None:
+def test_a_returned_token_is_counted_by_provider_and_source(world: World, metrics: Metrics) -> None:
     name = world.connect("unidy")
     for source in ("provider", "table"):
         world.functions.restart()
@@ -60,17 +60,17 @@ def test_an_environments_first_invocation_counts_as_a_cold_start(
     assert cold["value"] == 1
 
 
-def test_failures_in_a_row_count_by_provider(world: World, metrics: Metrics) -> None:
+def test_consecutive_failures_are_counted_by_provider(world: World, metrics: Metrics) -> None:
     used(world)
     world.simulator("unidy").fail("status", status=503)
-    for _ in ("it fails", "it rests"):
+    for _ in ("failure", "cooldown"):
         metrics()
         assert world.work(message()) == DONE
         assert metrics()["ConsecutiveFailures"] == [{**SERVICE, "provider": "unidy", "value": 1}]
 
 
 @pytest.mark.parametrize(("days", "warned"), [(13, True), (60, False)])
-def test_credentials_that_end_are_seen_days_ahead(
+def test_credentials_that_expire_soon_are_measured_and_logged(
     world: World, metrics: Metrics, caplog: pytest.LogCaptureFixture, days: int, warned: bool
 ) -> None:
     end = timestamp(datetime.now(UTC) + timedelta(days=days))
@@ -80,8 +80,7 @@ def test_credentials_that_end_are_seen_days_ahead(
     (left,) = metrics()["CredentialsDaysLeft"]
     assert left.pop("value") == pytest.approx(days, abs=0.1)
     assert left == {**SERVICE, "provider": "unidy"}
-    assert [getattr(record, "connection", "") for record in caplog.records if record.message == "credentials_expire"] == [
-        "demo"
-    ] * warned
+    lines = [record for record in caplog.records if record.message == "credentials_expire"]
+    assert [getattr(line, "connection", "") for line in lines] == ["demo"] * warned
     (deadline,) = world.api.call("GET", f"/v1/connections/{name}").body["deadlines"]
     assert deadline == {"what": "credentials", "scope": None, "at": end, "days_left": pytest.approx(days, abs=0.1)}

@@ -1,4 +1,4 @@
-"""Records the examples anew and writes docs/openapi.json: python -m tests.openapi, or make openapi."""
+"""Records the examples and writes docs/openapi.json: python -m tests.openapi, or make openapi."""
 
 from __future__ import annotations
 

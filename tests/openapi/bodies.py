@@ -1,4 +1,4 @@
-"""The bodies of successful answers as JSON Schema. Every field stands in every answer, so all of them are required."""
+"""The bodies of successful responses as JSON Schema. Every response has every field, so all are required."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN
 from token_broker.core.names import NAME, TOKEN_ID
-from token_broker.oauth.grants import GRANTS
 from token_broker.errors import PROVIDER_ERRORS, BrokerUnavailable, ConnectionMisconfigured
+from token_broker.oauth.grants import GRANTS
 from token_broker.oauth.responses import KNOWN_ERRORS
 from token_broker.service.trial import CURRENT, PENDING
 
@@ -59,36 +59,36 @@ NAME_SCHEMA: Final[Schema] = {
 TOKEN_ID_SCHEMA: Final[Schema] = {
     "type": "string",
     "pattern": _exactly(TOKEN_ID.pattern),
-    "description": "The first 16 hex digits of the token's SHA-256: names a token without being one.",
+    "description": "The first 16 hex digits of the token's SHA-256. It identifies the token without revealing it.",
 }
-SCOPE_TOLD: Final = _text("Scope items, sorted, separated by single spaces; empty for none.")
+SCOPE_TEXT: Final = _text("Scope items, sorted, separated by single spaces; empty for none.")
 
 WARNINGS: Final = {
-    "renewal_failing": "the token is good, but its successor could not be had; look before it ends",
-    "min_ttl_unmet": "no longer one can be had now",
-    "same_token_reissued": "the reported token was issued again: the refusal had another reason",
-    "scope_differs": "the provider granted another scope than asked; `scope` is the granted one",
-    "expiry_disputed": "the token's own `exp` claims to be past; `expires_in` was believed",
+    "renewal_failing": "the token is valid, but its renewal fails; act before it expires",
+    "min_ttl_unmet": "no token with a longer lifetime is available now",
+    "same_token_reissued": "the provider issued the reported token again, so its API rejected it for another reason",
+    "scope_differs": "the provider granted another scope than requested; `scope` is the granted one",
+    "expiry_disputed": "the token's own `exp` is in the past; `expires_in` was used",
 }
 REASONS: Final = {
-    "queued": "the worker does it",
-    "rate_limited": "tried again by the worker",
-    "provider_unavailable": "tried again by the worker",
-    "broker_unavailable": "tried again by the worker",
-    "credentials_missing": "tried again by the worker",
-    "credentials_refused": "tried again by the worker",
+    "queued": "the worker revokes it",
+    "rate_limited": "the worker tries again",
+    "provider_unavailable": "the worker tries again",
+    "broker_unavailable": "the worker tries again",
+    "credentials_missing": "the worker tries again",
+    "credentials_refused": "the worker tries again",
     "not_supported": "the provider has no revocation",
-    "provider_refused": "the provider will not",
-    "issued_elsewhere": "the settings name another endpoint now",
-    "settings_invalid": "the settings of then do not hold together",
-    "unreadable": "the sealed token does not open",
+    "provider_refused": "the provider refused",
+    "issued_elsewhere": "the settings now name another endpoint",
+    "settings_invalid": "the settings at that time are not valid",
+    "unreadable": "the sealed token cannot be opened",
 }
 STATES: Final = {
-    "ok": "holds a token",
-    "failing": "the last attempt failed and nothing was mended since",
-    "suspended": "switched off in its settings",
-    "misconfigured": "its settings or its secret are not complete",
-    "idle": "has no token",
+    "ok": "has a live token",
+    "failing": "the last token request failed, and nothing changed since",
+    "suspended": "suspended in its settings",
+    "misconfigured": "its settings or its secret are incomplete or not valid",
+    "idle": "has no live token",
 }
 
 
@@ -100,113 +100,113 @@ _NAMED: Final = {
     "provider": {**NAME_SCHEMA, "description": "The provider's name in the catalogue."},
     "connection": {**NAME_SCHEMA, "description": "The connection's name at the provider."},
 }
-_VERSION: Final = _text("The settings' version: without its quotes the ETag, which If-Match takes.")
+_VERSION: Final = _text("The settings' version. In quotes it is the ETag, for If-Match.")
 _SETTINGS: Final[Schema] = {
     "type": "object",
-    "description": "The settings as they were PUT: see ConnectionSettings. Never a credential.",
+    "description": "The settings as PUT: see ConnectionSettings. They hold no credential.",
 }
 _SUMMARY: Final = {
     **_NAMED,
     "state": _one_of(STATES),
-    "tokens": _count("How many tokens are alive."),
-    "next_expiry": _or_null(_moment("When the first of them ends.")),
+    "tokens": _count("How many live tokens it has."),
+    "next_expiry": _or_null(_moment("When the first of them expires.")),
     "last_failure": _or_null(_ref("Failure")),
 }
 _PURGE: Final = {
-    "dropped": _count("How many tokens are handed out no more."),
-    "revoked": _list(_ref("TokenId"), "Which of them the provider has ended."),
-    "not_revoked": _list(_ref("NotRevoked"), "Which of them may still live at the provider."),
+    "dropped": _count("How many tokens were dropped."),
+    "revoked": _list(_ref("TokenId"), "The tokens that the provider revoked."),
+    "not_revoked": _list(_ref("NotRevoked"), "The tokens that may still be live at the provider."),
 }
 _CHECKS: Final = {"connections": "the table of settings", "tokens": "the table of tokens"}
 
 SCHEMAS: Final[dict[str, Schema]] = {
     "TokenId": TOKEN_ID_SCHEMA,
     "Token": _object(
-        "A valid token. The first fields read as an answer of RFC 6749 section 5.1.",
+        "A valid token. The first fields are those of RFC 6749 section 5.1.",
         {
             "access_token": _text("The token. `headers` has it ready to send."),
-            "token_type": _text("`Bearer`, or `N_A` (RFC 8693) where the token goes into a header of the provider's."),
-            "expires_in": _count("Seconds left, rounded down."),
-            "expires_at": _moment("When it ends."),
-            "expires_assumed": {"type": "boolean", "description": "The provider told no lifetime; it is assumed."},
-            "renew_at": _moment("When the broker gets its successor: ask again then."),
-            "scope": SCOPE_TOLD,
+            "token_type": _text("`Bearer`, or `N_A` (RFC 8693) if the provider uses its own header."),
+            "expires_in": _count("Remaining seconds, rounded down."),
+            "expires_at": _moment("When it expires."),
+            "expires_assumed": {"type": "boolean", "description": "The provider gave no lifetime, so it is assumed."},
+            "renew_at": _moment("When the broker renews it. Request it again then."),
+            "scope": SCOPE_TEXT,
             "token_id": _ref("TokenId"),
             **_NAMED,
             "headers": {
                 "type": "object",
                 "additionalProperties": {"type": "string"},
-                "description": "Send these to the provider's API as they are.",
+                "description": "Send these to the provider's API unchanged.",
             },
             "api_base_url": _or_null(_text("The provider's API, if the settings name it.")),
-            "source": {"enum": ["memory", "table", "provider"], "description": "Where the broker had it from."},
-            "warnings": _list(_one_of(WARNINGS), "What to look after."),
+            "source": {"enum": ["memory", "table", "provider"], "description": "Where the broker got it from."},
+            "warnings": _list(_one_of(WARNINGS), "Conditions to note."),
         },
     ),
-    "Purge": _object("What was dropped, revoked and left.", _PURGE),
+    "Purge": _object("What was dropped, revoked and not revoked.", _PURGE),
     "Deletion": _object(
-        "What a connection's end left.",
-        {**_PURGE, "secret": {"const": "kept"}, "note": _text("Which secret is still there.")},
+        "What a deleted connection left.",
+        {**_PURGE, "secret": {"const": "kept"}, "note": _text("Which secret still exists.")},
     ),
     "NotRevoked": _object(
-        "A dropped token that may still live at the provider.",
-        {"token_id": _ref("TokenId"), "reason": _one_of(REASONS), "expires_at": _moment("When it ends by itself.")},
+        "A dropped token that may still be live at the provider.",
+        {"token_id": _ref("TokenId"), "reason": _one_of(REASONS), "expires_at": _moment("When it expires.")},
     ),
     "Trial": _object(
-        "What the tried credentials brought. The token itself is gone.",
+        "What the credentials brought. The token itself is discarded.",
         {
-            "expires_in": _count("Seconds that the token had."),
-            "scope": SCOPE_TOLD,
+            "expires_in": _count("The token's lifetime in seconds."),
+            "scope": SCOPE_TEXT,
             "token_id": _ref("TokenId"),
-            "stage": {"enum": [CURRENT, PENDING], "description": "Which version of the secret was tried."},
+            "stage": {"enum": [CURRENT, PENDING], "description": "The version of the secret that was used."},
         },
     ),
     "Failure": _object(
         "A remembered failure.",
         {
             "code": {"enum": [*PROVIDER_ERRORS, ConnectionMisconfigured.code]},
-            "detail": _text("The cause in words; never the provider's."),
+            "detail": _text("The cause, in the broker's own words."),
             "provider_error": _or_null({"enum": [*sorted(KNOWN_ERRORS), "unrecognised"]}),
-            "at": _moment("When it was met."),
-            "retry_at": _moment("Until when nobody asks again."),
-            "count": {"type": "integer", "minimum": 1, "description": "Failures of its kind in a row."},
+            "at": _moment("When it happened."),
+            "retry_at": _moment("The end of the cooldown: the provider is not asked before."),
+            "count": {"type": "integer", "minimum": 1, "description": "Consecutive failures of this kind."},
         },
     ),
     "ConnectionSummary": _object("A connection in a list.", _SUMMARY),
     "ConnectionList": _object(
         "Some connections.",
         {
-            "connections": _list(_ref("ConnectionSummary"), "In no order that means anything."),
-            "cursor": _or_null(_text("What to ask for the next ones with; null where there are none.")),
+            "connections": _list(_ref("ConnectionSummary"), "In no particular order."),
+            "cursor": _or_null(_text("The `cursor` for the next page; null on the last one.")),
         },
     ),
     "TokenState": _object(
-        "What is known of one scope set's token; never the token.",
+        "The state of one scope set's token, without the token.",
         {
-            "scope": SCOPE_TOLD,
+            "scope": SCOPE_TEXT,
             "token_id": _or_null(_ref("TokenId")),
-            "expires_at": _or_null(_moment("When it ends.")),
-            "renew_at": _or_null(_moment("When its successor is got.")),
-            "last_renewal": _or_null(_moment("When it was issued.")),
+            "expires_at": _or_null(_moment("When it expires.")),
+            "renew_at": _or_null(_moment("When it is due for renewal.")),
+            "last_renewal": _or_null(_moment("When the token was issued.")),
             "failure": _or_null(_ref("Failure")),
         },
     ),
     "Deadline": _object(
-        "What ends by itself, beside tokens.",
+        "An expiry other than a token's.",
         {
             "what": {"enum": [CREDENTIALS, REFRESH_TOKEN]},
-            "scope": _or_null(_text("Whose refresh token.")),
-            "at": _moment("When."),
-            "days_left": {"type": "number", "description": "Below zero once it has passed."},
+            "scope": _or_null(_text("The scope set of the refresh token.")),
+            "at": _moment("When it expires."),
+            "days_left": {"type": "number", "description": "Negative after the expiry."},
         },
     ),
     "Connection": _object(
-        "A connection whole.",
+        "A whole connection.",
         {
             **_SUMMARY,
             "version": _VERSION,
             "settings": _SETTINGS,
-            "deadlines": _list(_ref("Deadline"), "The next one first."),
+            "deadlines": _list(_ref("Deadline"), "The earliest first."),
             "tokens": _list(_ref("TokenState"), "One per scope set."),
         },
     ),
@@ -219,32 +219,32 @@ SCHEMAS: Final[dict[str, Schema]] = {
         {
             "name": _text("Its name."),
             "required": {"type": "boolean"},
-            "default": {"description": "What stands for it if it is left out; null for nothing."},
-            "help": _text("What it is for."),
+            "default": {"description": "Its value if it is left out; null for none."},
+            "help": _text("What it does."),
         },
     ),
     "Provider": _object(
-        "What a connection of a provider needs.",
+        "What a connection to a provider needs.",
         {
             "slug": {**NAME_SCHEMA, "description": "Its name in paths."},
-            "title": _text("Its name for people."),
+            "title": _text("Its display name."),
             "grant": {"enum": list(GRANTS)},
-            "credentials": _list(_ref("Credential"), "What the secret holds."),
-            "settings": _list(_ref("Setting"), "Its own first, then those of every connection."),
+            "credentials": _list(_ref("Credential"), "The fields of the secret."),
+            "settings": _list(_ref("Setting"), "The provider's own first, then the common ones."),
             "documentation": {"type": "string", "format": "uri", "description": "The vendor's page."},
         },
     ),
     "ProviderList": _object("The catalogue.", {"providers": _list(_ref("Provider"), "By name.")}),
     "Health": _object(
-        "All is well.",
+        "Everything works.",
         {
             "status": {"const": "ok"},
             "version": _text("The broker's version."),
-            "checks": _object("Each that answers.", {name: {"const": "ok"} for name in _CHECKS}),
+            "checks": _object("The checks.", {name: {"const": "ok"} for name in _CHECKS}),
         },
     ),
     "HealthFailing": _object(
-        "One of the broker's own services does not answer. A problem but for `status`: monitors read it as a word.",
+        "One of the broker's own services fails. A problem document, but with `status` as a word for monitors.",
         {
             "type": {"const": "about:blank"},
             "title": _text("The code in words."),
@@ -253,7 +253,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "detail": _text("What is wrong."),
             "version": _text("The broker's version."),
             "checks": _object(
-                "Which does not.",
+                "Which checks fail.",
                 {name: {"enum": ["ok", "failing"], "description": what} for name, what in _CHECKS.items()},
             ),
         },

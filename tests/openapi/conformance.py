@@ -1,4 +1,4 @@
-"""Whether an answer is one that the document describes: status, content type, headers, and every field of the body."""
+"""Checks a response against the document: status, content type, headers, and every field of the body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Schema = dict[str, Any]
 
 
 def closed(document: Schema) -> Schema:
-    """The document with every object closed: for its readers a new field is no fault, for its tests it is."""
+    """The document with every object closed. Readers accept new fields; these tests do not."""
     copy = deepcopy(document)
     for schema in _objects(copy):
         if schema.get("type") == "object" and "properties" in schema:
@@ -31,22 +31,22 @@ def _objects(value: Any) -> Iterator[Schema]:
 
 
 class Documented:
-    """Holds answers against a document whose objects are closed."""
+    """Checks responses against a document whose objects are closed."""
 
     def __init__(self, document: Schema) -> None:
         self._document = closed(document)
 
     def faults(self, method: str, route: str, status: int, headers: Mapping[str, str], body: Any) -> list[str]:
-        """What the document does not say of an answer; header names in lower case. `route` is a path template."""
-        answers = self._document["paths"][route][method.lower()]["responses"]
-        if str(status) not in answers:
+        """How a response differs from the document. Header names in lower case. `route`: a path template."""
+        responses = self._document["paths"][route][method.lower()]["responses"]
+        if str(status) not in responses:
             return [f"{method} {route}: status {status} is not documented"]
-        answer = answers[str(status)]
+        response = responses[str(status)]
         kind = headers.get("content-type", "")
-        if kind not in answer["content"]:
+        if kind not in response["content"]:
             return [f"{method} {route}: {status} is not documented as {kind!r}"]
-        found = self.schema_faults(answer["content"][kind]["schema"], body)
-        for name, reference in answer["headers"].items():
+        found = self.schema_faults(response["content"][kind]["schema"], body)
+        for name, reference in response["headers"].items():
             header = self._document["components"]["headers"][reference["$ref"].rpartition("/")[2]]
             if name.lower() in headers:
                 found += self._header_faults(name, header["schema"], headers[name.lower()])
@@ -55,7 +55,7 @@ class Documented:
         return [f"{method} {route} {status}: {fault}" for fault in found]
 
     def schema_faults(self, schema: Schema, value: Any) -> list[str]:
-        """What a schema of the document does not admit of a value."""
+        """How a value differs from a schema of the document."""
         validator = Draft202012Validator(
             {**schema, "components": self._document["components"]}, format_checker=FormatChecker()
         )

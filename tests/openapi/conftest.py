@@ -1,4 +1,4 @@
-"""Worlds of the handler harness, and the document that answers are held against."""
+"""Worlds of the handler tests, and the document that responses are checked against."""
 
 from __future__ import annotations
 

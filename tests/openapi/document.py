@@ -1,6 +1,6 @@
-"""Makes docs/openapi.json of the routes that the functions register: OpenAPI 3.1.
+"""Makes docs/openapi.json from the routes that the functions register: OpenAPI 3.1.
 
-A route that nobody described is an error, and so is a description without a route. `make openapi` writes the file.
+A route without description is an error, and so is a description without route. `make openapi` writes the file.
 """
 
 from __future__ import annotations
@@ -27,36 +27,35 @@ EXAMPLES: Final = Path(__file__).with_name("examples.json")
 RESOLVERS: Final = (get_token.app.app, manage_connections.app.app)
 
 DESCRIPTION: Final = """\
-Internal services ask for a valid access token of a third-party API and get one, without ever seeing a credential, a
-token endpoint or an expired token.
+Internal services get valid access tokens for third-party APIs. They need no credentials and no token endpoints.
 
-Every request is signed with AWS Signature Version 4 (service `execute-api`); the path is the permission
-(`execute-api:Invoke`), and each connection has its own list of callers. A signature in the query is refused. Every
-answer that is no success is `application/problem+json` with a stable `code`; retry only where `Retry-After` stands.
+Every request is signed with AWS Signature Version 4 (service `execute-api`). IAM permissions (`execute-api:Invoke`)
+name paths, and each connection has its own list of callers. A signature in the query is rejected. Every error is
+`application/problem+json` with a stable `code`. Retry only if the response has `Retry-After`.
 
-The query has to be sorted by name and encoded as the signature wants it (a space is `%20`). Repeated and unknown
-parameters are refused.
+The query must be sorted by name and encoded as the signature needs it (a space is `%20`). Repeated and unknown
+parameters are rejected.
 """
 HEADERS: Final[dict[str, Schema]] = {
     "CacheControl": {
-        "description": "Nothing on the way keeps an answer.",
+        "description": "No cache may store the response.",
         "schema": {"type": "string", "const": "no-store"},
     },
     "Pragma": {"description": "The same, for HTTP/1.0.", "schema": {"type": "string", "const": "no-cache"}},
     "RequestId": {
-        "description": "API Gateway's id of the request, which the audit has too.",
+        "description": "API Gateway's id of the request. It is also in the audit log.",
         "schema": {"type": "string"},
     },
     "ETag": {
-        "description": "The settings' version, in quotes: what If-Match takes.",
+        "description": "The settings' version in quotes, for If-Match.",
         "schema": {"type": "string", "pattern": '^"[^"]+"$'},
     },
     "RetryAfter": {
-        "description": "Seconds to wait before the next attempt.",
+        "description": "Seconds to wait before the next request.",
         "schema": {"type": "integer", "minimum": 1},
     },
     "RetryAfterIfItHelps": {
-        "description": "Seconds to wait; left out where waiting alone does not help.",
+        "description": "Seconds to wait. Left out if waiting does not help.",
         "schema": {"type": "integer", "minimum": 1},
     },
 }
@@ -69,7 +68,7 @@ OPTIONAL_HEADERS: Final = frozenset({"RetryAfterIfItHelps"})
 TAGS: Final = {
     "Tokens": "For service developers.",
     "Connections": "For platform engineers.",
-    "Broker": "What it knows, and how it is.",
+    "Broker": "The catalogue and the health of the broker.",
 }
 
 
@@ -78,7 +77,7 @@ class Undescribed(Exception):
 
 
 def document(examples: dict[str, Any], resolvers: Iterable[APIGatewayRestResolver] = RESOLVERS) -> Schema:
-    """The document of these functions' routes, with examples as `recording.record` brings them. Raises Undescribed."""
+    """The document of these functions' routes, with examples from `recording.record`. Raises Undescribed."""
     registered = {
         (route.method, route.openapi_path): route.func
         for resolver in resolvers
@@ -127,8 +126,7 @@ def document(examples: dict[str, Any], resolvers: Iterable[APIGatewayRestResolve
                     "type": "apiKey",
                     "in": "header",
                     "name": "Authorization",
-                    "description": "AWS Signature Version 4, service `execute-api`, made with the caller's AWS "
-                    "credentials.",
+                    "description": "AWS Signature Version 4, service `execute-api`, with the caller's AWS credentials.",
                     "x-amazon-apigateway-authtype": "awsSigv4",
                 }
             },
@@ -160,15 +158,15 @@ def _operation(operation: Operation, handler: Any, examples: dict[str, Any]) -> 
                 }
             },
         }
-    for status, schema in operation.answers.items():
-        answer = _answer(status, schema, recorded[str(status)], etag=operation.etag)
-        described["responses"][str(status)] = _joined(answer, errors.pop(str(status), None))
+    for status, schema in operation.responses.items():
+        response = _response(status, schema, recorded[str(status)], etag=operation.etag)
+        described["responses"][str(status)] = _joined(response, errors.pop(str(status), None))
     described["responses"] |= errors
     described["responses"] = dict(sorted(described["responses"].items()))
     return described
 
 
-def _answer(status: int, schema: str, examples: dict[str, Any], *, etag: bool) -> Schema:
+def _response(status: int, schema: str, examples: dict[str, Any], *, etag: bool) -> Schema:
     kind = "application/json" if status < 400 else "application/problem+json"
     headers = dict(EVERYWHERE) | ({"ETag": {"$ref": "#/components/headers/ETag"}} if etag else {})
     return {
@@ -184,7 +182,7 @@ def _answer(status: int, schema: str, examples: dict[str, Any], *, etag: bool) -
 
 
 def _joined(own: Schema, gateways: Schema | None) -> Schema:
-    """An answer of the route's own and API Gateway's with the same status, both problem+json."""
+    """Joins a response of the route and API Gateway's with the same status, both problem+json."""
     if gateways is None:
         return own
     (kind, content), theirs = next(iter(own["content"].items())), gateways["content"]
@@ -201,7 +199,7 @@ def _joined(own: Schema, gateways: Schema | None) -> Schema:
 
 
 def render() -> str:
-    """The text of docs/openapi.json."""
+    """The content of docs/openapi.json."""
     return as_text(document(json.loads(EXAMPLES.read_text())))
 
 

@@ -1,4 +1,4 @@
-"""Schemathesis against a running stack: what it may send, what it holds the answers to, and what it met."""
+"""Schemathesis against a running stack: what it sends, how responses are checked, and what came back."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from local.stack import Stack
 Schema = dict[str, Any]
 Names = tuple[str, str]
 
-# Longer than the longest wait of the broker (12 s for an acquisition): who is not answered by then hangs.
+# Longer than the broker's longest wait (12 s for an acquisition). A request without response by then hangs.
 LONGEST_S: Final = 20
-# The only answers of 5xx that are no fault of the broker.
+# The only 5xx responses that are not the broker's fault.
 OF_PROVIDERS: Final = (502, 503)
-# A connection whose secret is wrong, one whose provider fails, one without a secret, one that is switched off.
+# Connections with a wrong secret, with a failing provider, without a secret, and suspended.
 REFUSED: Final = ("unidy", "refused")
 FAILING: Final = ("oauth2", NAME)
 EMPTY: Final = ("unidy", "empty")
@@ -34,8 +34,8 @@ OFF: Final = ("unidy", "off")
 
 
 @dataclass
-class Met:
-    """What a run brought: how many requests, which answers, and every fault in words."""
+class FuzzResult:
+    """What a run found: number of requests, statuses, faults in words, bodies."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -44,9 +44,9 @@ class Met:
 
 
 class Ground:
-    """A stack with connections of every state, whose settings stay what they are whatever is put.
+    """A stack with connections in every state. A PUT to one of them always sends its own settings.
 
-    What has a secret gets only its own settings: the broker would dial any address that a random PUT names.
+    Otherwise the broker would connect to any address in random settings.
     """
 
     def __init__(self, stack: Stack, client: SignedClient) -> None:
@@ -61,19 +61,19 @@ class Ground:
         self._secret(REFUSED, {"client_id": "fake-unknown-client", "client_secret": "fake-unknown-secret"})
         self._stack.providers.simulator("oauth2").fail("status", status=503, times=None)
         for (provider, connection), settings in self.settings.items():
-            answer = client.call("PUT", f"/v1/connections/{provider}/{connection}", body=settings)
-            if answer.status not in (200, 201):
-                raise AssertionError(answer)
+            response = client.call("PUT", f"/v1/connections/{provider}/{connection}", body=settings)
+            if response.status not in (200, 201):
+                raise AssertionError(response)
 
     def _secret(self, names: Names, value: Mapping[str, str]) -> None:
         aws_client("secretsmanager", self._stack.endpoint_url).create_secret(
             Name="/".join((self._stack.resources.secret_prefix, *names)), SecretString=json.dumps(value)
         )
 
-    def fuzz(self, document: Schema, *, examples: int, seed: int, settings_whole: bool) -> Met:
-        """Sends up to `examples` requests an operation, beside the edges that the document itself tells of.
+    def fuzz(self, document: Schema, *, examples: int, seed: int, settings_whole: bool) -> FuzzResult:
+        """Sends up to `examples` requests per operation, and the edge cases of the document.
 
-        `settings_whole`: of a PUT's body too, whose edges alone are over a thousand.
+        `settings_whole`: also the edge cases of a PUT's body, which are more than a thousand.
         """
         config = _config(self._stack.url, examples, seed, settings_whole=settings_whole)
         schema = schemathesis.openapi.from_dict(document, config=config)
@@ -85,7 +85,7 @@ class Ground:
                 return strategies.just(path_parameters)
             return strategies.one_of(known, known, known, strategies.just(path_parameters))
 
-        # Of the hooks that see every request, of all phases, there are none for a single schema.
+        # Hooks for the requests of all phases exist only globally, not per schema.
         @schemathesis.hook
         def before_call(_: Any, case: Any, **__: Any) -> None:
             names = tuple((case.path_parameters or {}).get(name) for name in _NAMES)
@@ -93,10 +93,10 @@ class Ground:
                 case.body = self.settings[names]
 
         try:
-            met = Met()
+            result = FuzzResult()
             for event in from_schema(schema).execute():
-                _note(event, met)
-            return met
+                _note(event, result)
+            return result
         finally:
             unregister(before_call)
 
@@ -130,7 +130,7 @@ def _config(url: str, examples: int, seed: int, *, settings_whole: bool) -> Sche
                 {
                     "include-method": "PUT",
                     "phases": {"coverage": {"enabled": settings_whole}},
-                    # Its bodies are exchanged on the way (see before_call), so that bad ones may be good.
+                    # before_call replaces bodies, so a body meant to be invalid may be valid.
                     "checks": {"negative_data_rejection": disabled},
                 }
             ],
@@ -147,23 +147,25 @@ def _config(url: str, examples: int, seed: int, *, settings_whole: bool) -> Sche
     )
 
 
-def _note(event: events.EngineEvent, met: Met) -> None:
+def _note(event: events.EngineEvent, result: FuzzResult) -> None:
     if isinstance(event, events.NonFatalError):
-        met.faults.append(f"{event.label}: {event.value}")
+        result.faults.append(f"{event.label}: {event.value}")
     if isinstance(event, events.FatalError):
         raise event.exception
     if not isinstance(event, events.ScenarioFinished):
         return
     for interaction in event.recorder.interactions.values():
-        met.requests += 1
+        result.requests += 1
         if interaction.response is None:
-            met.faults.append(f"{interaction.request.method} {interaction.request.uri}: no answer")
+            result.faults.append(f"{interaction.request.method} {interaction.request.uri}: no response")
             continue
-        met.statuses[interaction.response.status_code] += 1
+        result.statuses[interaction.response.status_code] += 1
         if not ("/v1/tokens/" in interaction.request.uri and interaction.response.status_code == 200):
-            met.bodies.append((interaction.response.content or b"").decode())
+            result.bodies.append((interaction.response.content or b"").decode())
     for checks in event.recorder.checks.values():
         for check in checks:
             if check.failure_info is not None:
                 failure = check.failure_info.failure
-                met.faults.append(f"{check.name}: {failure.title}: {failure.message}\n{check.failure_info.code_sample}")
+                result.faults.append(
+                    f"{check.name}: {failure.title}: {failure.message}\n{check.failure_info.code_sample}"
+                )

@@ -1,4 +1,4 @@
-"""What the document says of each route: parameters, body, answers and the codes that it raises itself."""
+"""The descriptions of the routes: parameters, body, responses and error codes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAX_MIN_TTL_S: Final = 3600
 
 @dataclass(frozen=True)
 class Operation:
-    """A route's description. `answers`: status → schema. `codes`: its errors, but those that any route may raise."""
+    """A route's description. `responses`: status → schema. `codes`: its errors, except those of every route."""
 
     tag: str
     description: str
-    answers: dict[int, str]
+    responses: dict[int, str]
     codes: tuple[str, ...]
     parameters: tuple[str, ...] = ()
     body: str | None = None
@@ -40,52 +40,52 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "scope": _parameter(
         "scope",
         "query",
-        "Scope items separated by single spaces (%20). Left out: the connection's own scope.",
+        "Scope items separated by single spaces (%20). Default: the connection's own scope.",
         {**SCOPE, "minLength": 1},
     ),
     "purged_scope": _parameter(
         "scope",
         "query",
-        "The scope set whose token is dropped. Left out: all of the connection's tokens.",
+        "The scope set whose token is dropped. Default: all tokens of the connection.",
         {**SCOPE, "minLength": 1},
     ),
     "min_ttl": _parameter(
         "min_ttl",
         "query",
-        "Seconds that the token must still live. Where none such can be had, the longest there is, with the warning "
-        "`min_ttl_unmet`.",
+        "The least remaining lifetime in seconds. If no such token is available, the response has the longest one "
+        "available, with the warning `min_ttl_unmet`.",
         {"type": "integer", "minimum": 0, "maximum": MAX_MIN_TTL_S, "default": 30},
     ),
     "rejected": _parameter(
         "rejected",
         "query",
-        "The `token_id` of a token that the provider's API refused. If it is still the current one, it is replaced, at "
-        "a bounded rate.",
+        "The `token_id` of a token that the provider's API rejected. If it is still the current one, the broker "
+        "replaces it, at a limited rate.",
         TOKEN_ID_SCHEMA,
     ),
     "force": _parameter(
         "force",
         "query",
-        "Try the credentials even where that ends the live token.",
+        "Try the credentials even if that revokes the live token.",
         {"type": "boolean", "default": False},
     ),
     "limit": _parameter(
         "limit",
         "query",
-        "The most connections in one answer.",
+        "The most connections in one response.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
-    "cursor": _parameter("cursor", "query", "The `cursor` of the answer before.", {"type": "string"}),
+    "cursor": _parameter("cursor", "query", "The `cursor` of the previous response.", {"type": "string"}),
     "if_match": _parameter(
         "If-Match",
         "header",
-        "The ETag of the settings that may be replaced or deleted, or `*` for any that are there (RFC 9110).",
+        "The ETag of the settings to replace or delete, or `*` for any existing ones (RFC 9110).",
         {"type": "string"},
     ),
     "if_none_match": _parameter(
         "If-None-Match",
         "header",
-        "`*`: only if there are no settings yet. Not together with If-Match.",
+        "`*`: only if there are no settings yet. It cannot be combined with If-Match.",
         {"type": "string", "const": "*"},
     ),
 }
@@ -107,11 +107,11 @@ _ACQUIRING: Final = (
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/v1/tokens/{provider}/{connection}"): Operation(
         tag="Tokens",
-        description="From the instance's memory, the table or the provider, whichever has one. Send `headers` to the "
-        "provider's API, keep the token until `renew_at`, and ask again then. If the API refuses it, ask again with "
-        "`rejected`.",
+        description="The token comes from the instance's memory, the table or the provider. Send `headers` to the "
+        "provider's API. Keep the token until `renew_at`, then request it again. If the API rejects it, request it "
+        "again with `rejected`.",
         parameters=(*_ONE, "scope", "min_ttl", "rejected"),
-        answers={200: "Token"},
+        responses={200: "Token"},
         codes=(
             *_ACQUIRING,
             "caller_not_allowed",
@@ -122,34 +122,34 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("DELETE", "/v1/tokens/{provider}/{connection}"): Operation(
         tag="Tokens",
-        description="Every instance stops handing them out within 30 s. What could not be revoked is tried again until "
-        "it ends. The next GET gets a new one: suspend the connection first to stop that.",
+        description="Every instance stops returning them within 30 s. A failed revocation is repeated until the token "
+        "expires. The next GET gets a new token. To prevent that, suspend the connection first.",
         parameters=(*_ONE, "purged_scope"),
-        answers={200: "Purge"},
+        responses={200: "Purge"},
         codes=_KNOWN,
     ),
     ("GET", "/v1/connections"): Operation(
         tag="Connections",
-        description="Each with its state, its tokens' number and its last failure.",
+        description="Each with its state, its number of live tokens and its last failure.",
         parameters=("limit", "cursor"),
-        answers={200: "ConnectionList"},
+        responses={200: "ConnectionList"},
         codes=(*_ANY_ROUTE, *_OWN_SERVICES),
     ),
     ("GET", "/v1/connections/{provider}/{connection}"): Operation(
         tag="Connections",
-        description="Never a secret, never a token.",
+        description="The response holds no secret and no token.",
         parameters=_ONE,
-        answers={200: "Connection"},
+        responses={200: "Connection"},
         codes=_KNOWN,
         etag=True,
     ),
     ("PUT", "/v1/connections/{provider}/{connection}"): Operation(
         tag="Connections",
-        description="The settings are checked whole, and all their faults are named at once. They act within 30 s. The "
-        "credentials are a secret of their own, `{SecretPrefix}/{provider}/{connection}`, which this does not touch.",
+        description="The response to invalid settings names every fault. Changes apply within 30 s. The credentials "
+        "are in the secret `{SecretPrefix}/{provider}/{connection}`, which this does not change.",
         parameters=(*_ONE, "if_match", "if_none_match"),
         body="ConnectionSettings",
-        answers={200: "StoredConnection", 201: "StoredConnection"},
+        responses={200: "StoredConnection", 201: "StoredConnection"},
         codes=(*_ANY_ROUTE, "unknown_provider", "version_conflict", *_OWN_SERVICES),
         etag=True,
     ),
@@ -157,27 +157,27 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         tag="Connections",
         description="The tokens are dropped at once and revoked by the worker.",
         parameters=(*_ONE, "if_match"),
-        answers={200: "Deletion"},
+        responses={200: "Deletion"},
         codes=(*_KNOWN, "version_conflict"),
     ),
     ("POST", "/v1/connections/{provider}/{connection}/trial"): Operation(
         tag="Connections",
         description="Runs the grant once with the secret's pending version, else with its current one, and keeps no "
-        "token. A success with the current version ends the connection's rests. Once in 5 min.",
+        "token. A success with the current version ends the connection's cooldowns. Allowed once in 5 min.",
         parameters=(*_ONE, "force"),
-        answers={200: "Trial"},
+        responses={200: "Trial"},
         codes=(*_ACQUIRING, "would_revoke", "too_many_trials"),
     ),
     ("GET", "/v1/providers"): Operation(
         tag="Broker",
-        description="What to ask for when a connection is added.",
-        answers={200: "ProviderList"},
+        description="Credentials and settings that a connection to each provider needs.",
+        responses={200: "ProviderList"},
         codes=_ANY_ROUTE,
     ),
     ("GET", "/v1/health"): Operation(
         tag="Broker",
-        description="For monitors: 200, or 503.",
-        answers={200: "Health", 503: "HealthFailing"},
+        description="For monitors: 200 or 503.",
+        responses={200: "Health", 503: "HealthFailing"},
         codes=(*_ANY_ROUTE, *_OWN_SERVICES),
     ),
 }

@@ -1,6 +1,6 @@
-"""The errors of the interface as the document tells them: each code with its statuses and when it is met.
+"""The errors in the document: each code with its statuses and its meaning.
 
-Taken from the broker's tree of errors, its table of statuses, and the template's GatewayResponses.
+They come from the broker's error classes, its table of statuses, and the template's GatewayResponses.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from token_broker.oauth.responses import KNOWN_ERRORS
 Schema = dict[str, Any]
 
 INTERNAL_ERROR: Final = "internal_error"
-# Statuses that API Gateway gives only where a body was sent.
+# Statuses that API Gateway gives only to requests with a body.
 OF_BODIES: Final = frozenset({413, 415})
-# Where waiting helps, so that these always say for how long.
+# Waiting helps, so these responses always have Retry-After.
 WAITING: Final = frozenset({429, 503, 504})
-# 502 says it only where the provider may answer better by itself.
+# 502 has Retry-After only if the provider may recover by itself.
 SOMETIMES_WAITING: Final = frozenset({502})
 
-# What API Gateway itself says, and the one code that stands for every fault of our own.
+# Codes of API Gateway, and the code of unexpected errors.
 WHEN: Final = {
-    "access_denied": "API Gateway does not admit the request: signature, clock, or no `execute-api:Invoke` here.",
+    "access_denied": "API Gateway rejects the request: signature, clock, or no `execute-api:Invoke` on this path.",
     "throttled": "API Gateway's request rate or quota is used up.",
-    "gateway_timeout": "API Gateway had no answer in time.",
-    INTERNAL_ERROR: "Anything else. The broker's log has the cause, under the request's id.",
+    "gateway_timeout": "The broker did not respond in time.",
+    INTERNAL_ERROR: "An unexpected error. The broker's log has the cause under the request's id.",
 }
 
 
 def gateway_codes() -> dict[int, dict[str, Mapping[str, Any]]]:
-    """API Gateway's own answers: status → code → the body of the first response type that gives both."""
+    """API Gateway's own responses: status → code → the body of the first response type with both."""
     api = load_template()["Resources"]["TokenBrokerApi"]["Properties"]
     found: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for response in api["GatewayResponses"].values():
@@ -50,7 +50,7 @@ def own_statuses() -> dict[str, int]:
 
 
 def meanings() -> dict[str, str]:
-    """When each code is met, in a sentence. Raises LookupError for a code that nobody explains."""
+    """The meaning of each code, in a sentence. Raises LookupError for a code without one."""
     found = {error.code: _sentence(error) for error in http_problems.STATUS} | WHEN
     gateway = {code for codes in gateway_codes().values() for code in codes}
     if unexplained := gateway - set(found):
@@ -60,7 +60,7 @@ def meanings() -> dict[str, str]:
 
 def _sentence(error: type[BrokerError]) -> str:
     if not error.__doc__:
-        raise LookupError(f"{error.__name__} has no docstring to tell when it is met")
+        raise LookupError(f"{error.__name__} has no docstring that says what it means")
     return " ".join(error.__doc__.split())
 
 
@@ -76,15 +76,15 @@ def statuses() -> dict[str, list[int]]:
 
 
 def problem_schema() -> Schema:
-    """Every answer that is no success: RFC 9457 with our `code`."""
-    told = meanings()
+    """The schema of every error: RFC 9457 with our `code`."""
+    meaning = meanings()
     rows = [
-        f"| `{code}` | {', '.join(str(status) for status in known)} | {told[code]} |"
+        f"| `{code}` | {', '.join(str(status) for status in known)} | {meaning[code]} |"
         for code, known in statuses().items()
     ]
     return {
         "type": "object",
-        "description": "A problem (RFC 9457). `code` is stable; the texts are for people and name no secret.",
+        "description": "A problem (RFC 9457). `code` is stable. The texts are for people and hold no secret.",
         "required": ["type", "title", "status", "code", "detail"],
         "properties": {
             "type": {"const": "about:blank"},
@@ -92,18 +92,18 @@ def problem_schema() -> Schema:
             "status": {"type": "integer", "enum": sorted({s for known in statuses().values() for s in known})},
             "code": {
                 "enum": list(statuses()),
-                "description": "\n".join(["| code | status | when |", "|---|---|---|", *rows]),
+                "description": "\n".join(["| code | status | meaning |", "|---|---|---|", *rows]),
             },
             "detail": {"type": "string", "description": "What is wrong with this request, connection or provider."},
             "errors": {
                 "type": "array",
-                "description": "With `invalid_request`, and `connection_misconfigured` where stored settings do not "
-                "hold together: every fault, not only the first.",
+                "description": "With `invalid_request`, and with `connection_misconfigured` if stored settings are not "
+                "valid: every fault, not only the first.",
                 "items": {"$ref": "#/components/schemas/FieldFault"},
             },
             "provider_error": {
                 "enum": [*sorted(KNOWN_ERRORS), "unrecognised"],
-                "description": "The provider's own error code, from a fixed list; nothing else that it wrote.",
+                "description": "The provider's own error code, from a fixed list.",
             },
         },
     }
@@ -114,14 +114,16 @@ FIELD_FAULT: Final[Schema] = {
     "required": ["field", "reason"],
     "properties": {
         "field": {"type": "string", "description": "Parameter, header or field; empty for the body as a whole."},
-        "reason": {"type": "string", "description": "What is wrong with it, to be read after its name."},
+        "reason": {"type": "string", "description": "What is wrong with it. It reads as a sentence after the name."},
     },
 }
 
 
 def responses(codes: Iterable[str], headers: Mapping[str, Any], *, has_body: bool) -> dict[str, Schema]:
-    """The error answers of an operation that raises `codes`, those of API Gateway with them, by status."""
-    own, told, gateway = own_statuses(), meanings(), gateway_codes()
+    """The error responses of an operation that raises `codes`, with those of API Gateway, by status."""
+    own = own_statuses()
+    meaning = meanings()
+    gateway = gateway_codes()
     found: dict[int, set[str]] = defaultdict(set)
     for code in (*codes, INTERNAL_ERROR):
         found[own[code]].add(code)
@@ -130,7 +132,7 @@ def responses(codes: Iterable[str], headers: Mapping[str, Any], *, has_body: boo
             found[status] |= set(theirs)
     return {
         str(status): {
-            "description": "\n".join(f"- `{code}`: {told[code]}" for code in sorted(found[status])),
+            "description": "\n".join(f"- `{code}`: {meaning[code]}" for code in sorted(found[status])),
             "headers": dict(headers) | _retry_after(status),
             "content": {
                 "application/problem+json": {
@@ -160,12 +162,12 @@ def _retry_after(status: int) -> dict[str, Schema]:
 
 
 def example_name(code: str, status: int) -> str:
-    """Under which name a problem's example stands among the components."""
+    """The name of a problem's example in the components."""
     return code if own_statuses().get(code, status) == status else f"{code}_{status}"
 
 
 def gateway_examples() -> dict[str, Schema]:
-    """API Gateway's answers as the template has them."""
+    """API Gateway's responses from the template."""
     return {
         example_name(code, status): {"value": dict(body)}
         for status, codes in gateway_codes().items()

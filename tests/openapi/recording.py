@@ -1,4 +1,4 @@
-"""The document's examples: what the handlers really answer, with tokens, ids, times and addresses replaced."""
+"""The document's examples: real responses of the handlers, with tokens, ids, times and addresses replaced."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ NewWorld = Callable[[], World]
 # The example token of RFC 6749.
 TOKEN: Final = "2YotnFZFEjr1zCsicMWpAA"
 VERSION: Final = "6f1f2b86-5d39-4c6c-9b6f-2f4d2c1f9a11"
-ISSUED, RENEWED, ENDED = "2026-11-22T11:00:00Z", "2026-11-22T12:47:26Z", "2026-11-22T13:00:00Z"
+ISSUED_AT = "2026-11-22T11:00:00Z"
+RENEW_AT = "2026-11-22T12:47:26Z"
+EXPIRES_AT = "2026-11-22T13:00:00Z"
 FIXED: Final[dict[str, Any]] = {
     "access_token": TOKEN,
     "expires_in": 7199,
-    "expires_at": ENDED,
-    "next_expiry": ENDED,
-    "renew_at": RENEWED,
-    "last_renewal": ISSUED,
-    "at": ISSUED,
+    "expires_at": EXPIRES_AT,
+    "next_expiry": EXPIRES_AT,
+    "renew_at": RENEW_AT,
+    "last_renewal": ISSUED_AT,
+    "at": ISSUED_AT,
     "retry_at": "2026-11-22T11:15:00Z",
     "cursor": "QyN1bmlkeS9kZW1v",
     "days_left": 69.5,
@@ -42,7 +44,7 @@ SIMULATOR: Final = re.compile(r"http://127\.0\.0\.1:[0-9]+/([a-z0-9-]+)")
 
 @contextmanager
 def new_worlds() -> Iterator[NewWorld]:
-    """Stands for the fixtures where no test runs: an AWS endpoint, the simulators, and worlds over them."""
+    """Replaces the fixtures outside a test: an AWS endpoint, the simulators, and worlds over them."""
     with start_aws() as aws, start_providers() as providers, pytest.MonkeyPatch.context() as monkeypatch:
         stack = create_resources(aws.endpoint_url)
         clients = Clients(LocalSession(aws.endpoint_url))
@@ -51,7 +53,7 @@ def new_worlds() -> Iterator[NewWorld]:
 
 
 def fresh(deployed: Aws, clients: Clients, providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Empty tables, simulators as at their start, functions without memory."""
+    """A world with empty tables, reset simulators, and functions without memory."""
     for slug in PROVIDERS:
         providers.simulator(slug).reset()
     deployed.empty()
@@ -61,7 +63,7 @@ def fresh(deployed: Aws, clients: Clients, providers: ProvidersServer, monkeypat
 def record(new_world: NewWorld) -> dict[str, Any]:
     """`problems`: code → body. `operations`: handler → status → name → body, and `request` for those with a body."""
     return {
-        "problems": {case.code: plain(case.meet(new_world()).body) for case in CASES},
+        "problems": {case.code: plain(case.cause(new_world()).body) for case in CASES},
         "operations": {
             "get_token": {"200": _tokens(new_world())},
             "delete_token": {"200": _purges(new_world())},
@@ -70,14 +72,14 @@ def record(new_world: NewWorld) -> dict[str, Any]:
             "show_connection": {"200": {"connection": _connection(new_world())}},
             "put_connection": _puts(new_world()),
             "delete_connection": {"200": {"deletion": _deletion(new_world())}},
-            "list_providers": {"200": {"catalogue": _answer(new_world(), "GET", "/v1/providers")}},
+            "list_providers": {"200": {"catalogue": _response(new_world(), "GET", "/v1/providers")}},
             "check_health": _health(new_world()),
         },
     }
 
 
 def plain(value: Any, name: str = "") -> Any:
-    """A body of an answer that says the same whenever it is recorded, and carries no token."""
+    """The body with everything replaced that differs from run to run, and without a token."""
     if value is None:
         return None
     if name in FIXED:
@@ -99,14 +101,14 @@ def _without(headers: dict[str, str], token: str) -> dict[str, str]:
     return {name: text.replace(token, TOKEN) for name, text in headers.items()}
 
 
-def _answer(world: World, method: str, path: str, status: int = 200, **request: Any) -> Any:
+def _response(world: World, method: str, path: str, status: int = 200, **request: Any) -> Any:
     return _body(world.api.call(method, path, **request), status)
 
 
-def _body(answer: BrokerResponse, status: int = 200) -> Any:
-    if answer.status != status:
-        raise AssertionError(answer)
-    return plain(answer.body)
+def _body(response: BrokerResponse, status: int = 200) -> Any:
+    if response.status != status:
+        raise AssertionError(response)
+    return plain(response.body)
 
 
 def _tokens(world: World) -> dict[str, Any]:
@@ -117,28 +119,28 @@ def _purges(world: World) -> dict[str, Any]:
     for slug in ("unidy", "unicommerce"):
         world.api.token(world.connect(slug))
     return {
-        "revoked": _answer(world, "DELETE", "/v1/tokens/unidy/demo"),
-        "not_revoked": _answer(world, "DELETE", "/v1/tokens/unicommerce/demo"),
+        "revoked": _response(world, "DELETE", "/v1/tokens/unidy/demo"),
+        "not_revoked": _response(world, "DELETE", "/v1/tokens/unicommerce/demo"),
     }
 
 
 def _trial(world: World) -> Any:
-    return _answer(world, "POST", f"/v1/connections/{world.connect('unidy')}/trial")
+    return _response(world, "POST", f"/v1/connections/{world.connect('unidy')}/trial")
 
 
 def _page(world: World) -> Any:
     world.api.token(world.connect("unidy"))
     world.simulator("oauth2").fail("status", status=400, body={"error": "invalid_client"})
     world.api.token(world.connect("oauth2"))
-    found = _answer(world, "GET", "/v1/connections")
-    # The table has no order of its own.
+    found = _response(world, "GET", "/v1/connections")
+    # The table returns items in no particular order.
     return found | {"connections": sorted(found["connections"], key=lambda item: str(item["provider"]))}
 
 
 def _connection(world: World) -> Any:
     name = world.connect("ucommerce", credentials_expire_at="2027-01-31T00:00:00Z")
     world.api.token(name)
-    return _answer(world, "GET", f"/v1/connections/{name}")
+    return _response(world, "GET", f"/v1/connections/{name}")
 
 
 def _puts(world: World) -> dict[str, Any]:
@@ -153,10 +155,10 @@ def _puts(world: World) -> dict[str, Any]:
 def _deletion(world: World) -> Any:
     name = world.connect("unidy")
     world.api.token(name)
-    return _answer(world, "DELETE", f"/v1/connections/{name}")
+    return _response(world, "DELETE", f"/v1/connections/{name}")
 
 
 def _health(world: World) -> dict[str, Any]:
-    well = _answer(world, "GET", "/v1/health")
+    well = _response(world, "GET", "/v1/health")
     world.functions.restart(TOKEN_TABLE="no-such-table")
-    return {"200": {"well": well}, "503": {"failing": _answer(world, "GET", "/v1/health", 503)}}
+    return {"200": {"well": well}, "503": {"failing": _response(world, "GET", "/v1/health", 503)}}

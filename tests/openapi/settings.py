@@ -69,12 +69,12 @@ KINDS: Final[dict[str, Schema]] = {
 
 
 def schemas() -> dict[str, Schema]:
-    """`ConnectionSettings` and one schema per provider. Raises KeyError for a setting that nobody described."""
+    """`ConnectionSettings` and one schema per provider. Raises KeyError for a setting without a schema."""
     own = {schema_name(provider): _of(provider) for provider in load_catalogue().values()}
     return {
         "ConnectionSettings": {
-            "description": "The settings of a connection; which of these counts is told by the path's `provider`.",
-            # Not oneOf: the provider is no part of the body, and some bodies would suit two providers.
+            "description": "The settings of a connection. The path's `provider` decides which schema applies.",
+            # Not oneOf: the body does not name the provider, and some bodies are valid for two providers.
             "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in own],
         },
         **own,
@@ -116,12 +116,12 @@ def _own(spec: SettingSpec) -> Schema:
 
 
 def _described(schema: Schema, description: str, default: Any) -> Schema:
-    told = " ".join([description, schema["description"]]) if "description" in schema else description
-    return {**schema, "description": told, **({} if default is None else {"default": default})}
+    text = " ".join([description, schema["description"]]) if "description" in schema else description
+    return {**schema, "description": text, **({} if default is None else {"default": default})}
 
 
 def _or_null(schema: Schema) -> Schema:
-    """null is as good as leaving an optional setting out."""
+    """An optional setting may be null, which is the same as leaving it out."""
     with_null = {**schema, "type": [schema["type"], "null"]}
     if "enum" in schema:
         with_null["enum"] = [*schema["enum"], None]

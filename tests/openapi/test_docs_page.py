@@ -32,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def docs(stack: Stack) -> Iterator[str]:
-    """The stack's gateway, signatures verified, with the page beside it."""
+    """The stack's gateway with the page. Signatures are verified."""
     with closing(Front(listen(0), stack.gateway(stack.pools), pages(LOCAL, stack.providers_url))) as front:
         yield front.url
 

@@ -1,4 +1,4 @@
-"""docs/openapi.json is valid OpenAPI 3.1, is what the routes make, and leaves nothing out."""
+"""docs/openapi.json is valid OpenAPI 3.1, up to date with the routes, and complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from token_broker.http import problems as http_problems
 EXAMPLES: dict[str, Any] = {"operations": {}, "problems": {}}
 
 
-def test_the_document_is_the_one_that_the_routes_make() -> None:
+def test_the_document_is_up_to_date() -> None:
     assert DOCUMENT.read_text() == render(), "make openapi writes it anew"
 
 
@@ -28,33 +28,33 @@ def test_it_is_valid_openapi(checked_in: Schema) -> None:
     validate(checked_in, cls=OpenAPIV31SpecValidator)
 
 
-def test_its_routes_are_the_templates(checked_in: Schema) -> None:
+def test_its_routes_are_those_of_the_template(checked_in: Schema) -> None:
     template = {(route.method, route.path) for route in routes_of(translate(load_template(), region=REGION))}
-    told = {(method.upper(), path) for path, methods in checked_in["paths"].items() for method in methods}
-    assert told == template
+    documented = {(method.upper(), path) for path, methods in checked_in["paths"].items() for method in methods}
+    assert documented == template
 
 
-def test_a_route_that_nobody_described_stops_it() -> None:
+def test_a_route_without_description_is_an_error() -> None:
     resolver = http_problems.new_resolver()
 
     @resolver.get("/v1/surprise")
     def surprise() -> None:
-        """Nobody expects it."""
+        """Has no description."""
 
     with pytest.raises(Undescribed, match="surprise"):
         document(EXAMPLES, (*RESOLVERS, resolver))
 
 
-def test_a_description_without_a_route_stops_it() -> None:
+def test_a_description_without_a_route_is_an_error() -> None:
     with pytest.raises(Undescribed, match="/v1/health"):
         document(EXAMPLES, RESOLVERS[:1])
 
 
 def test_every_code_is_raised_by_some_operation_and_explained(checked_in: Schema) -> None:
-    told = {code for operation in OPERATIONS.values() for code in operation.codes} | {problems.INTERNAL_ERROR}
-    assert told == {error.code for error in http_problems.STATUS} | {problems.INTERNAL_ERROR}
+    documented = {code for operation in OPERATIONS.values() for code in operation.codes} | {problems.INTERNAL_ERROR}
+    assert documented == {error.code for error in http_problems.STATUS} | {problems.INTERNAL_ERROR}
     schema = checked_in["components"]["schemas"]["Problem"]["properties"]["code"]
-    assert {"access_denied", "throttled", "gateway_timeout"} | told == set(schema["enum"])
+    assert {"access_denied", "throttled", "gateway_timeout"} | documented == set(schema["enum"])
     assert all(f"| `{code}` |" in schema["description"] for code in schema["enum"])
 
 
@@ -70,9 +70,9 @@ def test_every_field_is_described(checked_in: Schema) -> None:
     bare = [
         f"{name}.{field}"
         for name, schema in checked_in["components"]["schemas"].items()
-        for field, told in schema.get("properties", {}).items()
-        if not any(key in told for key in ("description", "$ref", "const", "anyOf", "enum"))
-        and told.get("type") != "boolean"
+        for field, described in schema.get("properties", {}).items()
+        if not any(key in described for key in ("description", "$ref", "const", "anyOf", "enum"))
+        and described.get("type") != "boolean"
     ]
     assert bare == []
 
@@ -95,7 +95,7 @@ def test_every_field_is_described(checked_in: Schema) -> None:
         ("ucommerce", lambda body: body | {"redirect_uri": "https://x.example.com/#top"}, False),
     ],
 )
-def test_the_settings_of_a_provider_are_told_as_the_broker_checks_them(
+def test_the_schema_of_settings_agrees_with_the_brokers_check(
     documented: Documented, checked_in: Schema, slug: str, change: Callable[[Schema], Schema], *, is_valid: bool
 ) -> None:
     put = checked_in["paths"]["/v1/connections/{provider}/{connection}"]["put"]
@@ -105,15 +105,15 @@ def test_the_settings_of_a_provider_are_told_as_the_broker_checks_them(
 
 
 def test_every_example_is_valid(documented: Documented, checked_in: Schema) -> None:
-    seen = 0
+    checked = 0
     for content in _contents(checked_in):
         for example in content["examples"].values():
             found = example
             if "$ref" in example:
                 found = checked_in["components"]["examples"][example["$ref"].rpartition("/")[2]]
             assert documented.schema_faults(content["schema"], found["value"]) == []
-            seen += 1
-    assert seen > len(OPERATIONS)
+            checked += 1
+    assert checked > len(OPERATIONS)
 
 
 def _contents(value: Any) -> list[Schema]:

@@ -1,4 +1,4 @@
-"""What AWS services do with the template's roles, which no code of ours calls. All else is called by a function."""
+"""Actions that AWS services need in the template's roles. Functions call all other granted actions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Need:
-    """Actions that a service needs on a resource, and what for."""
+    """Actions that a service needs on a resource, and why."""
 
     service: str
     actions: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The functions as the integration tests have them."""
+"""The fixtures of the integration tests."""
 
 from __future__ import annotations
 

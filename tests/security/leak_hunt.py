@@ -1,10 +1,9 @@
-"""The leak hunt: while a test runs, what must stay secret is collected, and all that is written; then one is looked for
-in the other.
+"""The leak hunt: collects the secrets of a test and everything that is written, and searches for leaks.
 
-Secrets are the simulated providers' credentials, tokens, refresh tokens and codes, and what Secrets Manager was given.
-Written is what leaves the processes: log records of every logger at DEBUG, standard output and error, metrics with
-them, answers, exceptions with their causes and stacks, every request to DynamoDB, SQS and KMS (so each state of a table
-item and each message, not only the last), and the logs of functions that run as processes.
+Secrets are the simulated providers' credentials, tokens, refresh tokens and codes, and the values put into Secrets
+Manager. Searched is everything that leaves the processes: log records of every logger at DEBUG, standard output and
+error with the metrics, responses, exceptions with causes and stacks, every request to DynamoDB, SQS and KMS (so every
+state of an item and every message), and the logs of functions that run as processes.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.responses import UnusableResponse
 from token_broker.ports import SealBroken
 
-# The AWS of the tests runs in this process and is no part of what is tested.
+# The AWS endpoint of the tests runs in this process. Its logs are not ours.
 NOT_OURS: Final = ("moto", "werkzeug", "responses", "samtranslator")
-# Names, not secrets: they stand in logs of other systems and in some errors.
+# Names, not secrets: logs of other systems and some errors may hold them.
 PUBLIC_FIELDS: Final = frozenset({"client_id", "username", "name"})
 TOKEN_FIELDS: Final = ("access_token", "accessToken", "refresh_token")
 KNOWN: Final = frozenset(
@@ -57,7 +56,7 @@ class Written(Protocol):
 
 
 class Tee:
-    """A stream that keeps what it passes on."""
+    """A stream that passes text on and keeps it."""
 
     def __init__(self, stream: Written, kept: list[str]) -> None:
         self._stream = stream
@@ -72,7 +71,7 @@ class Tee:
 
 
 class Records(logging.Handler):
-    """All log records, whatever their level, with every field and the text of every exception."""
+    """Collects all log records of any level, with every field and the text of every exception."""
 
     def __init__(self, kept: list[str]) -> None:
         super().__init__(logging.NOTSET)
@@ -88,7 +87,7 @@ class Records(logging.Handler):
 
 
 class Hunt:
-    """What is secret in one test, and what was written during it."""
+    """The secrets of one test, and what was written during it."""
 
     def __init__(self) -> None:
         self.secrets: set[str] = set(KNOWN)
@@ -96,12 +95,12 @@ class Hunt:
         self.raised: list[BaseException] = []
 
     def secret(self, value: object) -> None:
-        """One more canary."""
+        """Adds a secret."""
         if isinstance(value, str) and len(value) >= SHORTEST:
             self.secrets.add(value)
 
     def credentials(self, text: str) -> None:
-        """The text of a secret: its fields, or all of it where it has none."""
+        """Adds the fields of a secret's value, or the whole text if it is not an object."""
         try:
             fields = json.loads(text)
         except ValueError:
@@ -114,17 +113,17 @@ class Hunt:
     def note(self, place: str, text: str) -> None:
         self.written.setdefault(place, []).append(text)
 
-    def answered(self, result: Any) -> None:
-        """What a function returned. The one place of a token is the body of a hand-out; nothing else belongs there."""
+    def returned(self, result: Any) -> None:
+        """Notes what a function returned. Only the body of a token response may hold the token, so that is left out."""
         if isinstance(result, Mapping) and "statusCode" in result:
             body = json.loads(result["body"])
             if result["statusCode"] == 200 and isinstance(body, dict) and "access_token" in body:
                 body = {name: value for name, value in body.items() if name not in ("access_token", "headers")}
             result = {**result, "body": body}
-        self.note("answers", json.dumps(result, default=repr, ensure_ascii=False))
+        self.note("responses", json.dumps(result, default=repr, ensure_ascii=False))
 
-    def asked_of_aws(self, target: str, body: bytes) -> None:
-        """A request to AWS. KMS is told an encryption context, which CloudTrail writes down."""
+    def sent_to_aws(self, target: str, body: bytes) -> None:
+        """Notes a request to AWS. CloudTrail logs the encryption context that KMS gets."""
         service, _, operation = target.partition(".")
         text = body.decode("utf-8", "replace")
         if service == "secretsmanager":
@@ -133,14 +132,14 @@ class Hunt:
             self.note(f"requests to {service}", f"{operation} {text}")
 
     def found(self) -> list[tuple[str, str]]:
-        """Which secret (its first characters) stands where. Empty where nothing leaked."""
+        """Each leaked secret (its first characters) and where it was found. Empty if nothing leaked."""
         places = {place: list(texts) for place, texts in self.written.items()}
         for error in self.raised:
             places.setdefault("exceptions", []).append("".join([*traceback.format_exception(error), repr(vars(error))]))
         return leaks(self.secrets, {place: "\n".join(texts).encode() for place, texts in places.items()})
 
     def clear(self) -> None:
-        """What was written so far was looked through: on to the next example of a property."""
+        """Forgets what was written, before the next example of a property."""
         for texts in self.written.values():
             texts.clear()
         self.raised.clear()
@@ -148,7 +147,7 @@ class Hunt:
 
 @contextmanager
 def hunting() -> Iterator[Hunt]:
-    """A hunt for as long as the context lasts. Who holds it looks at what it found."""
+    """Runs a hunt until the context ends. The caller checks `found`."""
     hunt, root = Hunt(), logging.getLogger()
     ours = [found for found in vars(observability).values() if isinstance(found, Logger)]
     records = Records(hunt.written.setdefault("log records", []))
@@ -179,7 +178,7 @@ def hunting() -> Iterator[Hunt]:
 
 @contextmanager
 def listening_to_output(hunt: Hunt) -> Iterator[None]:
-    """Standard output and error, whoever captures them."""
+    """Notes standard output and error, even if pytest captures them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("stdout", "stderr"):
             patch.setattr(sys, name, Tee(getattr(sys, name), hunt.written.setdefault(name, [])))
@@ -190,11 +189,11 @@ def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
     reply, redirect, put = Simulator.token_reply, Ucommerce._redirect, FakeSecretStore.put
 
     def token_reply(self: Simulator, *arguments: Any) -> Any:
-        answer = reply(self, *arguments)
-        document = json.loads(answer.body)
+        response = reply(self, *arguments)
+        document = json.loads(response.body)
         for name in TOKEN_FIELDS:
             hunt.secret(document.get(name))
-        return answer
+        return response
 
     def redirected(self: Ucommerce, uri: str, query: str, outcome: str) -> Any:
         for code in parse_qs(query.replace("+", "%2B")).get("code", []):
@@ -219,7 +218,7 @@ def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
             except Exception as error:
                 hunt.raised.append(error)
                 raise
-            hunt.answered(result)
+            hunt.returned(result)
             return result
 
         return invoked
@@ -241,12 +240,12 @@ def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
 
 
 def _listen_to_aws(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
-    answer = aws.OneAtATime.__call__
+    response = aws.OneAtATime.__call__
 
     def answered(self: aws.OneAtATime, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        hunt.asked_of_aws(environ.get("HTTP_X_AMZ_TARGET", ""), body)
-        return answer(self, {**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+        hunt.sent_to_aws(environ.get("HTTP_X_AMZ_TARGET", ""), body)
+        return response(self, {**environ, "wsgi.input": io.BytesIO(body)}, start_response)
 
     patch.setattr(aws.OneAtATime, "__call__", answered)
 
@@ -261,7 +260,7 @@ def _listen_to_errors(hunt: Hunt, patch: pytest.MonkeyPatch, kind: type[BaseExce
     patch.setattr(kind, "__init__", made)
 
 
-# How far the log of each process was read: processes outlive the test that started them.
+# How much of each process's log was read. Processes run on after the test that started them.
 _READ: dict[Path, int] = {}
 
 

@@ -1,4 +1,4 @@
-"""Looks for secrets in what was written, in each form in which one could stand there."""
+"""Searches texts for secrets in every form in which they could be written."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-# Below this a text stands in any log by chance: tests do not use such secrets where a leak is looked for.
+# Shorter texts can be in a log by chance. Tests of leaks do not use such secrets.
 SHORTEST: Final = 12
 
 
 @lru_cache(maxsize=256)
 def forms(secret: str) -> frozenset[bytes]:
-    """The texts that give a secret away: plain, quoted for URL, form, JSON or repr, in hex, in base64 at any offset.
+    """The forms of a secret: plain, quoted for URL, form, JSON or repr, in hex, in base64 at any offset.
 
-    The last stands for Basic authentication too, where the secret follows a name.
+    The last finds Basic authentication too, where the secret follows a name.
     """
     found: set[bytes] = set()
     for charset in ("utf-8", "iso-8859-1"):
@@ -25,11 +25,11 @@ def forms(secret: str) -> frozenset[bytes]:
         quoted = {quote(raw, safe=""), quote(raw), quote_plus(raw)}
         twice = {quote(text, safe=safe) for text in quoted for safe in ("", "/")}
         found |= {raw.hex().encode()} | {text.encode() for text in twice | {text.lower() for text in quoted | twice}}
-        # RFC 6749 section 2.3.1 quotes before it encodes.
+        # RFC 6749 section 2.3.1: quoted, then encoded.
         for plain in (raw, *(text.encode() for text in quoted)):
             found.add(plain)
             for offset in range(3):
-                # The first and last characters of base64 depend on what stands beside the secret.
+                # The first and last characters of base64 depend on the bytes beside the secret.
                 encoded = base64.b64encode(b"\0" * offset + plain)[(0, 2, 3)[offset] : -4]
                 found |= {encoded, encoded.replace(b"+", b"-").replace(b"/", b"_")}
     for text in (json.dumps(secret)[1:-1], repr(secret)[1:-1], json.dumps(json.dumps(secret))[3:-3]):
@@ -39,7 +39,7 @@ def forms(secret: str) -> frozenset[bytes]:
 
 
 def leaks(secrets: Iterable[str], places: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    """Which secret (its first characters) stands in which place."""
+    """Each leaked secret (its first characters) and the place where it was found."""
     return sorted(
         (secret[:6], place)
         for secret in secrets

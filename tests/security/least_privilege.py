@@ -1,7 +1,7 @@
-"""What each function calls, at the botocore layer, held against what its role in template.yaml grants.
+"""Compares the AWS calls of each function, at the botocore layer, with the grants of its role in template.yaml.
 
 A grant is an action on a resource by its logical id (`TokenTable`, `TokenTable/index/due`, `secret:${SecretPrefix}/*`),
-under conditions. A key's policy counts for the roles that it names.
+under conditions. A key's policy grants to the roles that it names.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import pytest
 from local.resources import Document, LocalStack, load_template, translate
 from tests.integration.handlers.functions import Functions
 
-# Two calls of the API that IAM knows by one action.
+# Two API calls with one IAM action.
 ACTIONS: Final = {"sqs:SendMessageBatch": "sqs:SendMessage"}
-# What SAM appends to a function's name for its alias.
+# SAM appends this to a function's logical id for its alias.
 ALIAS: Final = "Aliaslive"
 SECRETS: Final = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:"
 
 
-# Resources by logical id, each with the condition keys that AWS would see.
+# Resources by logical id, each with the condition keys of the call.
 Touched = list[tuple[str, dict[str, tuple[str, ...]]]]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function on one resource. `facts`: the condition keys that AWS would see, each with its values."""
+    """One call of a function on one resource. `facts`: the values of its condition keys."""
 
     function: str
     action: str
@@ -42,7 +42,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Grant:
-    """A statement's right to one action. `conditions`: by operator and condition key, the values."""
+    """A statement's grant of one action. `conditions`: values by operator and condition key."""
 
     action: str
     resource: str
@@ -51,7 +51,7 @@ class Grant:
 
 
 class CallLog:
-    """The calls that functions made, by what they were given; judged once the stack's names are known."""
+    """Records the calls of functions with their parameters. They are resolved when the stack's names are known."""
 
     def __init__(self) -> None:
         self._noted: list[tuple[str, str, str, dict[str, Any]]] = []
@@ -60,7 +60,7 @@ class CallLog:
         self._noted.append((function, service, operation, params))
 
     def calls(self, stack: LocalStack) -> list[Call]:
-        """Each call on each resource. A resource that is not the stack's is named `?` and what it is."""
+        """Each call on each resource. A resource outside the stack is named `?` and its own name."""
         return [
             Call(function, ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}"), resource, facts, operation)
             for function, service, operation, params in self._noted
@@ -74,11 +74,11 @@ _RUNNING: list[str] = []
 
 @contextmanager
 def recording() -> Iterator[CallLog]:
-    """The calls of functions for as long as the context lasts. Contexts may nest; each hears all."""
+    """Records the calls of functions until the context ends. Contexts may nest; each records all calls."""
     log, invoke = CallLog(), Functions.invoke
 
     def invoked(self: Functions, function: str, event: Any) -> Any:
-        # One event at a time, but calls may come from threads that a function starts.
+        # Functions run one at a time, but may call from several threads.
         _RUNNING.append(function)
         try:
             return invoke(self, function, event)
@@ -95,7 +95,7 @@ def recording() -> Iterator[CallLog]:
 
 
 def note_call(params: dict[str, Any], model: Any, **_: Any) -> None:
-    """botocore's event provide-client-params: a client's method was called. Calls outside a function are a test's."""
+    """Handles botocore's event provide-client-params. Calls outside a function are the test's own and are ignored."""
     if _RUNNING:
         for log in _LOGS:
             log.note(_RUNNING[-1], model.service_model.service_name, model.name, dict(params))
@@ -133,7 +133,7 @@ _RESOURCES: Final[Mapping[str, Callable[[LocalStack, dict[str, Any]], Touched]]]
 
 
 class Roles:
-    """The rights of template.yaml's roles, by function and by role."""
+    """The grants of template.yaml's roles, by function and by role."""
 
     def __init__(self, document: Document) -> None:
         resources = document["Resources"]
@@ -168,7 +168,7 @@ class Roles:
         return cls(translate(load_template(), region="eu-west-1"))
 
     def permits(self, call: Call, stack: LocalStack) -> bool:
-        """Whether the function's role allows a call, as IAM would see it."""
+        """Whether the function's role allows a call, as IAM decides."""
         matching = [
             grant
             for grant in self.by_role[self.of_function[call.function]]
@@ -199,7 +199,7 @@ def _roles_in(principal: Any) -> list[str]:
 
 
 def _resource_name(resource: Any) -> str:
-    """The logical id or parameter that a statement's resource names, or the tail of the ARN that it builds."""
+    """The logical id or parameter in a statement's resource, or the end of the ARN that it builds."""
     match resource:
         case str():
             return resource
@@ -220,7 +220,7 @@ def _filled(value: Any, stack: LocalStack) -> str:
 
 
 def _holds(operator: str, found: Sequence[str] | None, wanted: Sequence[str]) -> bool:
-    """IAM's condition operators, as far as the template uses them. A key that is not there is no match."""
+    """IAM's condition operators that the template uses. A missing key does not match."""
     match operator:
         case "StringEquals":
             return found is not None and any(value in wanted for value in found)

@@ -1,4 +1,4 @@
-"""The real handlers over stores, vault, queue, network and clock in memory: thousands of events in seconds."""
+"""The real handlers over stores, queue, network and clock in memory: thousands of events in seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.fakes import World
 from tests.integration.handlers.functions import BrokerResponse, Context
 from token_broker import bootstrap
 
-README: Final = Path(__file__).parents[2] / "README.md"
+ERRORS: Final = Path(__file__).parents[2] / "docs" / "errors.md"
 HANDLERS: Final = {
     "GetTokenFunction": "get_token.app",
     "ManageConnectionsFunction": "manage_connections.app",
@@ -38,9 +38,9 @@ def routes() -> tuple[Route, ...]:
 
 @lru_cache(maxsize=1)
 def documented() -> Mapping[str, frozenset[int]]:
-    """The codes of README's table of errors, each with its statuses."""
+    """The codes in the table of docs/errors.md, each with its statuses."""
     found: dict[str, set[int]] = {}
-    for line in README.read_text(encoding="utf-8").splitlines():
+    for line in ERRORS.read_text(encoding="utf-8").splitlines():
         if row := re.fullmatch(r"\| ((?:`\w+`(?:, )?)+) \| ([0-9]{3}) \|.*", line):
             for code in re.findall(r"`(\w+)`", row[1]):
                 found.setdefault(code, set()).add(int(row[2]))
@@ -48,7 +48,7 @@ def documented() -> Mapping[str, frozenset[int]]:
 
 
 class Playground:
-    """One environment of each function over a world. `restart` forgets what they remember."""
+    """One environment of each function over a world. `restart` empties their memory."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -64,25 +64,25 @@ class Playground:
         return handler(event, Context(function))
 
     def send(self, route: Route, event: Mapping[str, Any]) -> BrokerResponse:
-        """What a caller is answered, after a look that it is what the interface promises."""
+        """Sends a request, and checks that the response is a documented one."""
         before = self.world.clock()
-        answer = BrokerResponse.of(self.invoke(route.function, event))
-        # 28 s has the function, of which two are kept for the answer.
-        assert (self.world.clock() - before).total_seconds() <= 26, answer
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["pragma"] == "no-cache"
-        if answer.status < 400:
-            assert answer.headers["content-type"] == "application/json"
-        elif answer.body.get("status") != "failing":  # health's own word
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.status == answer.body["status"]
-            assert answer.status in documented().get(answer.body["code"], ()), answer
-        return answer
+        response = BrokerResponse.of(self.invoke(route.function, event))
+        # The function has 28 s. 2 s are reserved for the response.
+        assert (self.world.clock() - before).total_seconds() <= 26, response
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["pragma"] == "no-cache"
+        if response.status < 400:
+            assert response.headers["content-type"] == "application/json"
+        elif response.body.get("status") != "failing":  # the health route's own status
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.status == response.body["status"]
+            assert response.status in documented().get(response.body["code"], ()), response
+        return response
 
 
 @contextmanager
 def playground(world: World, **overrides: Any) -> Iterator[Playground]:
-    """Handlers over this world, for as long as the context lasts. `overrides`: parts of the broker of one's own."""
+    """Handlers over this world until the context ends. `overrides`: replaces fields of the broker's context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boto3.session.Session", lambda: None)
         patch.setattr(bootstrap, "build_broker", lambda *_: world.instance(sleep=world.clock.sleep, **overrides))
@@ -103,7 +103,7 @@ def event(
     is_base64: bool = False,
     identity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """API Gateway's proxy event of a request. `path`: as it was sent, if not the one that the names make up."""
+    """API Gateway's proxy event of a request. `path`: the sent path, by default the one that the names make up."""
     plain = route.path
     for name, value in names.items():
         plain = plain.replace("{" + name + "}", value)
@@ -131,11 +131,11 @@ def event(
     }
 
 
-def text_of(answer: BrokerResponse) -> bytes:
-    """All of an answer."""
-    return (json.dumps(answer.headers) + answer.text + json.dumps(answer.body, ensure_ascii=False)).encode()
+def text_of(response: BrokerResponse) -> bytes:
+    """A whole response as bytes."""
+    return (json.dumps(response.headers) + response.text + json.dumps(response.body, ensure_ascii=False)).encode()
 
 
 def rarely(odd: st.SearchStrategy[Any], usual: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Any]:
-    """Mostly the usual (default: nothing), so that a request odd in one way is sound in the others and gets far."""
+    """Mostly the usual value (default: None). So a request with one odd value is usually valid otherwise."""
     return st.integers(0, 3).flatmap(lambda drawn: odd if drawn == 3 else usual if usual is not None else st.none())

@@ -1,4 +1,4 @@
-"""Who is let in: every kind of principal, on every path to a token. The list itself: tests/unit/test_callers.py."""
+"""Which principals may get a token, on every path to one. tests/unit/test_callers.py tests the lists themselves."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ def ask(place: Playground, user_arn: str | None, **query: list[str]) -> BrokerRe
 @pytest.mark.parametrize(
     ("entry", "user_arn", "admitted"),
     [
-        # As IAM Identity Center names its roles: with a path, which the ARN of a session has lost.
+        # IAM Identity Center's roles have a path, which the ARN of a session lacks.
         (SSO_PATH, f"{STS}/{SSO}/alice@example.com", True),
         (f"{ROLE}/AWSReservedSSO_ReadOnly_*", f"{STS}/{SSO}/alice@example.com", True),
         (SSO_PATH, f"{STS}/AWSReservedSSO_Admin_0123456789abcdef/alice@example.com", False),
-        # What a session is called says nothing: whoever assumes a role chooses it.
+        # The session name proves nothing: whoever assumes a role chooses it.
         (f"{ROLE}/shop", f"{STS}/shop/anything", True),
         (f"{ROLE}/shop", f"{STS}/other/shop", False),
         (f"{ROLE}/shop", f"{STS}/other/role/shop", False),
         (f"{ROLE}/shop", f"{STS}/other/x:role/shop", False),
         (f"{ROLE}/shop", f"arn:aws:sts::{ACCOUNT}:federated-user/role/shop", False),
         (f"{ROLE}/shop", f"arn:aws:sts::{ACCOUNT}:federated-user/shop", False),
-        # Another account, with every name alike.
+        # Another account with the same names.
         (f"{ROLE}/shop", "arn:aws:sts::210987654321:assumed-role/shop/s", False),
         (f"{ROLE}/*", "arn:aws:sts::210987654321:assumed-role/shop/s", False),
         ("arn:aws:iam::210987654321:role/shop", "arn:aws:sts::210987654321:assumed-role/shop/s", True),
         (f"arn:aws:iam::{ACCOUNT}:user/dept/bob", f"arn:aws:iam::{ACCOUNT}:user/dept/bob", True),
         (f"arn:aws:iam::{ACCOUNT}:user/bob", f"{STS}/bob/s", False),
         ("*", f"{STS}/anybody/s", True),
-        # Nobody verified is nobody, whatever the list says.
+        # A request without a verified principal is denied, whatever the list says.
         ("*", None, False),
         ("*", "", False),
     ],
 )
-def test_a_principal_is_admitted_by_its_own_entry_alone(entry: str, user_arn: str | None, admitted: bool) -> None:
+def test_a_principal_is_allowed_only_by_its_own_entry(entry: str, user_arn: str | None, admitted: bool) -> None:
     world = World()
     world.connection("oauth2", allowed_callers=[entry])
     with playground(world) as place:
-        answer = ask(place, user_arn)
-    assert (answer.status, answer.code) == ((200, None) if admitted else (403, "caller_not_allowed"))
+        response = ask(place, user_arn)
+    assert (response.status, response.code) == ((200, None) if admitted else (403, "caller_not_allowed"))
     assert len(world.provider) == admitted
 
 
 @pytest.mark.parametrize("lists", [{"denied_callers": [f"{ROLE}/team/bad*"]}, {"allowed_callers": [f"{ROLE}/shop"]}])
-def test_who_is_not_admitted_gets_nothing_on_any_path(lists: dict[str, list[str]]) -> None:
-    """Cold, from memory, from the table, reported, from memory while the tables fail, resting, and renewed."""
+def test_a_caller_that_is_not_allowed_gets_no_token_on_any_path(lists: dict[str, list[str]]) -> None:
+    """First token, memory, table, report, memory while the tables fail, cooldown, renewal."""
     world, bad, good = World(), f"{STS}/bad-one/s", f"{STS}/shop/s"
     settings: dict[str, Any] = {"allowed_callers": ["*"], **lists}
     world.connection("oauth2", **settings)
 
     def refused(place: Playground, **query: list[str]) -> bool:
-        answer = ask(place, bad, **query)
-        assert "access_token" not in answer.body
-        return answer.code == "caller_not_allowed"
+        response = ask(place, bad, **query)
+        assert "access_token" not in response.body
+        return response.code == "caller_not_allowed"
 
     with playground(world) as place:
         assert refused(place)
@@ -94,7 +94,7 @@ def test_who_is_not_admitted_gets_nothing_on_any_path(lists: dict[str, list[str]
         assert refused(place)
 
 
-def test_a_denial_acts_on_memory_within_thirty_seconds() -> None:
+def test_a_denial_applies_to_cached_tokens_within_thirty_seconds() -> None:
     world, user_arn = World(), f"{STS}/shop/s"
     world.connection("oauth2", allowed_callers=["*"])
     with playground(world) as place:

@@ -1,7 +1,7 @@
-"""No event, setting, secret, provider's answer or catalogue file makes another answer than a documented one.
+"""Every event, setting, secret, provider response and catalogue file leads to a documented response.
 
-Events of every route and function go to the real handlers, over a world in memory. An `internal_error` is a failure
-here: README promises that no input makes one. Time is virtual, so a wait that does not end would show as a long one.
+The real handlers get events of every route and function, over a world in memory. An `internal_error` fails the test:
+no input may cause one. Time is virtual, so an endless wait shows as a long one.
 """
 
 from __future__ import annotations
@@ -94,22 +94,22 @@ def fresh_world(**settings_of_all: Any) -> World:
     return world
 
 
-def judge(hunt: Hunt, answer: BrokerResponse) -> None:
-    """Nothing of ours failed, and nothing leaked."""
-    assert answer.code != "internal_error", answer
-    hunt.answered({"statusCode": answer.status, "headers": answer.headers, "body": answer.text})
+def judge(hunt: Hunt, response: BrokerResponse) -> None:
+    """Checks that there was no internal error and no leak."""
+    assert response.code != "internal_error", response
+    hunt.returned({"statusCode": response.status, "headers": response.headers, "body": response.text})
     assert hunt.found() == []
     hunt.clear()
 
 
-def test_the_table_of_errors_is_read() -> None:
+def test_the_table_of_errors_can_be_read() -> None:
     assert documented()["invalid_request"] == {400}
     assert len(documented()) >= 20
 
 
 @QUICK
 @given(data=st.data())
-def test_a_request_is_answered_as_documented(hunt: Hunt, data: st.DataObject) -> None:
+def test_every_request_gets_a_documented_response(hunt: Hunt, data: st.DataObject) -> None:
     with playground(fresh_world()) as place:
         for _ in range(data.draw(st.integers(1, 4), "requests")):
             route = data.draw(st.sampled_from([GET, *ROUTES]), "route")
@@ -170,20 +170,17 @@ GET = next(route for route in ROUTES if route.path.startswith("/v1/tokens") and 
 @given(slug=st.sampled_from(SLUGS), changes=SETTINGS)
 @example(slug="oauth2", changes={"params": {"a": "\ud800"}})
 @example(slug="unidy", changes={"allowed_callers": ["arn:aws:iam::123456789012:role/" + "*" * 60]})
-def test_settings_are_stored_or_refused_and_what_is_stored_is_served(
-    hunt: Hunt, slug: str, changes: dict[str, Any]
-) -> None:
-    """What a PUT takes, every other route can go on with. What somebody wrote into the table by hand is
-    misconfigured."""
+def test_settings_are_rejected_or_stored_and_stored_ones_work(hunt: Hunt, slug: str, changes: dict[str, Any]) -> None:
+    """Every other route works with settings that PUT accepted. Settings written by hand are misconfigured."""
     world = fresh_world()
     with playground(world) as place:
         names = {"provider": slug, "connection": "main"}
         whole = {**world.connections.get(ConnectionName(slug, "main")).settings, **changes}  # type: ignore[union-attr]  # it is there
-        answer = place.send(PUT, event(PUT, names, body=json.dumps(whole)))
-        judge(hunt, answer)
-        assert answer.status in (200, 400)
-        if answer.status == 400:
-            assert answer.body["errors"]
+        response = place.send(PUT, event(PUT, names, body=json.dumps(whole)))
+        judge(hunt, response)
+        assert response.status in (200, 400)
+        if response.status == 400:
+            assert response.body["errors"]
             world.settings(ConnectionName(slug, "main"), **whole)
         for route in ROUTES:
             if route.method != "PUT":
@@ -193,14 +190,14 @@ def test_settings_are_stored_or_refused_and_what_is_stored_is_served(
 
 @QUICK
 @given(slug=st.sampled_from(SLUGS), secret=JSON.map(json.dumps) | st.text(max_size=60), field=st.text(max_size=9))
-def test_a_secret_is_used_or_named_as_what_is_wrong(hunt: Hunt, slug: str, secret: str, field: str) -> None:
+def test_a_secret_works_or_is_reported_as_misconfigured(hunt: Hunt, slug: str, secret: str, field: str) -> None:
     for text in (secret, json.dumps({**CREDENTIALS, "client_secret": field, "password": field})):
         world = fresh_world()
         world.secrets.put(ConnectionName(slug, "main"), text)
         with playground(world) as place:
-            answer = place.send(GET, event(GET, {"provider": slug, "connection": "main"}))
-            judge_but_drawn(hunt, answer)
-            assert answer.status == 200 or answer.code == "connection_misconfigured", answer
+            response = place.send(GET, event(GET, {"provider": slug, "connection": "main"}))
+            judge_but_drawn(hunt, response)
+            assert response.status == 200 or response.code == "connection_misconfigured", response
 
 
 FIELDS = st.sampled_from(
@@ -237,13 +234,13 @@ STATUSES = st.sampled_from([200, 201, 204, 302, 307, 400, 401, 403, 404, 408, 42
 
 @QUICK
 @given(slug=st.sampled_from(SLUGS), data=st.data())
-def test_a_providers_answer_becomes_a_token_or_a_documented_error(hunt: Hunt, slug: str, data: st.DataObject) -> None:
-    """Whatever comes back, at any step, in the past and now: a caller is told, the worker gets on, a purge works."""
+def test_a_providers_response_becomes_a_token_or_a_documented_error(hunt: Hunt, slug: str, data: st.DataObject) -> None:
+    """Any response at any step: callers get a documented response, the worker continues, a purge works."""
     world = fresh_world()
     scripted = st.tuples(STATUSES, BODIES, ANSWER_HEADERS) | st.sampled_from(["time-out", "unreachable"])
     good = {"connect": world.connect.to, "token": world.provider.to, "revoke": world.revoker.to}
 
-    def answer(step: str) -> Any:
+    def response(step: str) -> Any:
         def send(request: Any, network: Any, timeout: Any) -> Any:
             drawn = data.draw(st.just("good") | scripted, step)
             if drawn == "good":
@@ -257,14 +254,14 @@ def test_a_providers_answer_becomes_a_token_or_a_documented_error(hunt: Hunt, sl
 
         return send
 
-    world.connect.to, world.provider.to, world.revoker.to = answer("connect"), answer("token"), answer("revoke")
+    world.connect.to, world.provider.to, world.revoker.to = response("connect"), response("token"), response("revoke")
     names = {"provider": slug, "connection": "main"}
     with playground(world) as place:
         for _ in range(2):
             for route in ROUTES:
                 if route in (GET, TRIAL):
                     judge_but_drawn(hunt, place.send(route, event(route, names)))
-            work_off(place)
+            run_sweep_and_worker(place)
             place.restart()
             world.clock.advance(data.draw(st.sampled_from([3, 61, 950, 3700]), "time passes"))
         for route in ROUTES:
@@ -272,13 +269,13 @@ def test_a_providers_answer_becomes_a_token_or_a_documented_error(hunt: Hunt, sl
                 judge_but_drawn(hunt, place.send(route, event(route, names)))
 
 
-def judge_but_drawn(hunt: Hunt, answer: BrokerResponse) -> None:
-    """As `judge`; a token or password that was drawn can be a word that stands in any answer."""
+def judge_but_drawn(hunt: Hunt, response: BrokerResponse) -> None:
+    """As `judge`. Drawn tokens and passwords are not searched for, because they may be common words."""
     hunt.secrets -= {secret for secret in hunt.secrets if secret not in (CANARY, TOKEN)}
-    judge(hunt, answer)
+    judge(hunt, response)
 
 
-def work_off(place: Playground) -> None:
+def run_sweep_and_worker(place: Playground) -> None:
     place.invoke("SweepDueFunction", {"time": place.world.clock().isoformat()})
     for message in place.world.queue.take():
         body = write_message(message)
@@ -293,8 +290,8 @@ SCOPE_IDS = st.text("0123456789abcdef", min_size=64, max_size=64)
 @given(body=st.text(max_size=60) | JSON.map(json.dumps) | st.fixed_dictionaries(
     {"version": st.just(1) | JSON, "provider": NAME, "connection": NAME, "scope_id": TEXT | SCOPE_IDS}
 ).map(json.dumps))  # fmt: skip
-def test_a_message_is_done_or_comes_back(hunt: Hunt, body: str) -> None:
-    """It never fails the function: that would bring back the messages beside it."""
+def test_a_message_succeeds_or_returns_to_the_queue(hunt: Hunt, body: str) -> None:
+    """It never fails the function, which would return the other messages of the batch too."""
     with playground(fresh_world()) as place:
         result = place.invoke("RenewTokenFunction", {"Records": [{"messageId": "m-1", "body": body}]})
     assert result["batchItemFailures"] in ([], [{"itemIdentifier": "m-1"}])
@@ -325,21 +322,23 @@ DETAILS = st.dictionaries(
 
 
 @QUICK
-@given(heard=st.fixed_dictionaries({}, optional={"detail": DETAILS | JSON}))
-@example(heard={"detail": {"requestParameters": {"versionStages": [{"a": 1}], "secretId": "token-broker/unidy/main"}}})
-def test_an_event_of_a_secret_is_heard_or_passed_over(hunt: Hunt, heard: dict[str, Any]) -> None:
+@given(received=st.fixed_dictionaries({}, optional={"detail": DETAILS | JSON}))
+@example(
+    received={"detail": {"requestParameters": {"versionStages": [{"a": 1}], "secretId": "token-broker/unidy/main"}}}
+)
+def test_an_event_of_a_secret_is_used_or_ignored(hunt: Hunt, received: dict[str, Any]) -> None:
     with playground(fresh_world()) as place:
-        result = place.invoke("SecretChangedFunction", heard)
+        result = place.invoke("SecretChangedFunction", received)
     assert set(result) == {"connections", "keys"}
     assert hunt.found() == []
     hunt.clear()
 
 
 @QUICK
-@given(told=st.fixed_dictionaries({}, optional={"time": JSON | st.datetimes().map(str) | st.text(max_size=30)}))
-def test_a_scheduled_event_is_swept(hunt: Hunt, told: dict[str, Any]) -> None:
+@given(scheduled=st.fixed_dictionaries({}, optional={"time": JSON | st.datetimes().map(str) | st.text(max_size=30)}))
+def test_a_scheduled_event_is_swept(hunt: Hunt, scheduled: dict[str, Any]) -> None:
     with playground(fresh_world()) as place:
-        assert place.invoke("SweepDueFunction", told)["deferred"] == 0
+        assert place.invoke("SweepDueFunction", scheduled)["deferred"] == 0
     assert hunt.found() == []
     hunt.clear()
 
@@ -372,7 +371,7 @@ PLACES = sorted(
         max_size=3,
     ),
 )
-def test_a_catalogue_file_is_refused_with_its_fields_or_makes_a_provider_that_works(
+def test_a_catalogue_file_is_rejected_with_its_faults_or_gives_a_working_provider(
     hunt: Hunt, slug: str, changes: dict[tuple[str, ...], Any]
 ) -> None:
     file = json.loads(json.dumps(FILES[slug]))

@@ -1,4 +1,4 @@
-"""The leak hunt finds what leaks, wherever and in whatever form, and nothing else."""
+"""The leak hunt finds leaks of every form and in every place, and reports nothing else."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_leak_in_the_output_is_found(
 @pytest.mark.parametrize("after", ["", ":", "::", ":::"])
 @pytest.mark.parametrize("written", [SECRET, quote(SECRET, safe=""), quote_plus(SECRET)])
 def test_base64_is_found_at_every_alignment(written: str, offset: int, after: str) -> None:
-    """As in a Basic header, with and without RFC 6749's percent-encoding."""
+    """The secret is in a Basic header, with and without RFC 6749's percent-encoding."""
     encoded = base64.b64encode(("i" * offset + written + after).encode())
     assert leaks([SECRET], {"log": b'{"header": "Basic ' + encoded + b'"}'}) == [(SECRET[:6], "log")]
 
@@ -92,7 +92,7 @@ def test_a_leak_in_a_field_of_an_exception_is_found(hunt: Hunt) -> None:
     assert hunt.found() == [(SECRET[:6], "exceptions")]
 
 
-def test_a_logged_exception_is_looked_through(hunt: Hunt) -> None:
+def test_a_leak_in_a_logged_exception_is_found(hunt: Hunt) -> None:
     try:
         raise ValueError(SECRET)
     except ValueError:
@@ -101,7 +101,9 @@ def test_a_logged_exception_is_looked_through(hunt: Hunt) -> None:
 
 
 @pytest.mark.parametrize("value", [{"B": SECRET.encode()}, {"S": json.dumps([SECRET])}, {"M": {"a": {"S": SECRET}}}])
-def test_a_leak_in_a_table_is_found_though_the_item_is_gone(world: World, hunt: Hunt, value: dict[str, Any]) -> None:
+def test_a_leak_in_a_table_is_found_even_if_the_item_was_deleted(
+    world: World, hunt: Hunt, value: dict[str, Any]
+) -> None:
     key = {"pk": {"S": "C#unidy/demo"}, "sk": {"S": "T#1"}}
     table = world.stack.token_table
     world.aws.dynamodb.put_item(TableName=table, Item={**key, "planted": value})
@@ -114,17 +116,17 @@ def test_a_leak_in_a_message_is_found(world: World, hunt: Hunt) -> None:
     assert hunt.found() == [(SECRET[:6], "requests to AmazonSQS")]
 
 
-def test_a_leak_in_the_context_of_an_encryption_is_found(session: boto3.session.Session, hunt: Hunt) -> None:
+def test_a_leak_in_an_encryption_context_is_found(session: boto3.session.Session, hunt: Hunt) -> None:
     client = session.client("kms")
     key_id = client.create_key()["KeyMetadata"]["KeyId"]
     client.generate_data_key(KeyId=key_id, KeySpec="AES_256", EncryptionContext={"token": SECRET})
     assert hunt.found() == [(SECRET[:6], "requests to TrentService")]
 
 
-def test_a_leak_in_an_answer_is_found(world: World, hunt: Hunt) -> None:
+def test_a_leak_in_a_response_is_found(world: World, hunt: Hunt) -> None:
     name = world.connect("oauth2", params={"audience": SECRET})
     assert world.api.call("GET", f"/v1/connections/{name}").status == 200
-    assert {place for _, place in hunt.found()} == {"answers", "requests to DynamoDB_20120810"}
+    assert {place for _, place in hunt.found()} == {"responses", "requests to DynamoDB_20120810"}
 
 
 def test_a_leak_in_the_log_of_a_process_is_found(hunt: Hunt, tmp_path: Path) -> None:
@@ -132,17 +134,17 @@ def test_a_leak_in_the_log_of_a_process_is_found(hunt: Hunt, tmp_path: Path) -> 
     function = Function("Printing", "printing.lambda_handler", {}, code=[tmp_path])
     with hunting() as inner, EnvironmentPool(function, log=tmp_path / "printing.log") as pool:
         pool.invoke({"secret": SECRET})
-    assert {place for _, place in inner.found()} == {"log of printing", "answers"}
-    assert {place for _, place in hunt.found()} == {"answers"}
+    assert {place for _, place in inner.found()} == {"log of printing", "responses"}
+    assert {place for _, place in hunt.found()} == {"responses"}
 
 
 @pytest.mark.parametrize("provider", ["ucommerce", "unicommerce", "unidy"])
-def test_what_a_provider_issued_and_a_secret_holds_is_looked_for(world: World, hunt: Hunt, provider: str) -> None:
+def test_issued_tokens_and_stored_credentials_are_searched_for(world: World, hunt: Hunt, provider: str) -> None:
     password = "fake-other-password"
     account = {**DEFAULT_ACCOUNTS[provider]["secret"], "note": password}
     token = world.api.token(world.connect(provider, secret=account)).body["access_token"]
     assert {token, password} < hunt.secrets
-    kinds = {"ucommerce": 4, "unicommerce": 2, "unidy": 2}  # a code and a refresh token besides
+    kinds = {"ucommerce": 4, "unicommerce": 2, "unidy": 2}  # also a code and a refresh token
     assert len(hunt.secrets - KNOWN) >= kinds[provider]
     assert hunt.found() == []
     for secret in hunt.secrets - KNOWN:
@@ -150,14 +152,16 @@ def test_what_a_provider_issued_and_a_secret_holds_is_looked_for(world: World, h
     assert {place for _, place in hunt.found()} == {"planted"}
 
 
-def test_the_token_of_a_hand_out_belongs_into_its_body_alone(world: World, hunt: Hunt) -> None:
-    answer = world.api.token(world.connect("unidy"))
+def test_only_the_body_of_a_token_response_may_hold_the_token(world: World, hunt: Hunt) -> None:
+    response = world.api.token(world.connect("unidy"))
     assert hunt.found() == []
-    hunt.answered({"statusCode": 200, "multiValueHeaders": {"X": [answer.body["access_token"]]}, "body": answer.text})
-    hunt.answered({"statusCode": 502, "multiValueHeaders": {}, "body": answer.text})
-    assert [place for _, place in hunt.found()] == ["answers"]
+    hunt.returned(
+        {"statusCode": 200, "multiValueHeaders": {"X": [response.body["access_token"]]}, "body": response.text}
+    )
+    hunt.returned({"statusCode": 502, "multiValueHeaders": {}, "body": response.text})
+    assert [place for _, place in hunt.found()] == ["responses"]
 
 
-def test_what_is_no_leak_is_not_found(hunt: Hunt) -> None:
+def test_texts_without_secrets_are_not_reported(hunt: Hunt) -> None:
     logging.getLogger("anybody").info("token_id 9f86d081884c7d65 of client fake-partner-3oyGaZLxkppqDi5V3k")
     assert hunt.found() == []

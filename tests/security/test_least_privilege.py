@@ -1,6 +1,6 @@
-"""What a function's role grants is what the function calls, and what AWS itself calls with that role: no less, no more.
+"""A function's role grants exactly what the function calls, and what AWS itself calls with that role.
 
-That nothing is missing, every integration test checks as well: see tests/integration/conftest.py.
+Every integration test also checks that no grant is missing: see tests/integration/conftest.py.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from tests.integration.handlers.functions import Functions
 from tests.integration.handlers.world import World
 from tests.security.aws_needs import INTERFACES, NEEDS
 from tests.security.least_privilege import Call, Roles, recording
-from token_broker.adapters.sqs import write_message
-from token_broker.ports import RenewalMessage
 
 GET, RENEW, MANAGE = "GetTokenFunction", "RenewTokenFunction", "ManageConnectionsFunction"
 SWEEP, CHANGED = "SweepDueFunction", "SecretChangedFunction"
 OVERDUE = {"due_at": -timedelta(minutes=5), "renew_at": -timedelta(minutes=5)}
 
 
-def work_off(world: World) -> None:
-    """The sweep, and the worker on what it queued."""
+def run_sweep_and_worker(world: World) -> None:
+    """Runs the sweep, then the worker on what it queued."""
     world.sweep()
     for message in world.aws.messages():
         world.work(message)
 
 
-def hand_out_and_renew(world: World) -> None:
-    """Cold, from the table, overdue, reported, renewed; a login and a refresh among them."""
+def get_and_renew(world: World) -> None:
+    """First token, report, table, overdue, renewal; with a login and a refresh among them."""
     for provider in ("unidy", "ucommerce", "unicommerce", "commerce-layer"):
         name = world.connect(provider)
         first = world.api.token(name)
@@ -46,11 +44,11 @@ def hand_out_and_renew(world: World) -> None:
         world.functions.restart()
         assert world.api.token(name).body["source"] == "table"
         world.aws.change_token_item(name, **OVERDUE)
-        work_off(world)
+        run_sweep_and_worker(world)
 
 
 def fail(world: World) -> None:
-    """Each kind of failure writes something down; the worker meets it too, and looks whether the secret is new."""
+    """Every kind of failure, for callers and the worker, then a changed secret."""
     faults: list[tuple[str, dict[str, Any]]] = [
         ("unicommerce", {"kind": "status", "status": 503}),
         ("unicommerce", {"kind": "status", "status": 401, "body": {"status": "INVALID_CREDENTIALS"}}),
@@ -65,25 +63,25 @@ def fail(world: World) -> None:
         for past in (OVERDUE, {**OVERDUE, "expires_at": -timedelta(minutes=1)}):
             world.aws.change_token_item(name, **past)
             world.simulator(provider).fail(**fault)
-            work_off(world)
+            run_sweep_and_worker(world)
             world.functions.restart()
             world.api.token(name)
             world.simulator(provider).clear_faults()
         world.aws.secrets.put_secret_value(SecretId=world.aws.secret_id(name), SecretString="{}")
-        hear_of_secret(world, name)
-        work_off(world)
+        send_secret_event(world, name)
+        run_sweep_and_worker(world)
 
 
 def scope_sets(world: World) -> None:
-    """Who asks for more than the connection's own is counted, by a caller and by the worker."""
+    """Scope sets are counted, for a caller and for the worker."""
     name = world.connect("oauth2", issue_revokes_previous=True)
     assert world.api.token(name).status == 200
     world.aws.change_token_item(name, **OVERDUE, expires_at=-timedelta(minutes=1))
-    work_off(world)
+    run_sweep_and_worker(world)
 
 
-def wait_for_another(world: World) -> None:
-    """The worker meets a lease and sends the message back."""
+def leased_key(world: World) -> None:
+    """The worker finds a lease and queues the message again."""
     name = world.connect("unidy")
     assert world.api.token(name).status == 200
     world.aws.change_token_item(name, **OVERDUE, lease_until=timedelta(seconds=15))
@@ -94,10 +92,7 @@ def wait_for_another(world: World) -> None:
         UpdateExpression="SET lease_owner = :other",
         ExpressionAttributeValues={":other": {"S": "another instance"}},
     )
-    body = write_message(RenewalMessage(item["pk"]["S"], item["sk"]["S"]))
-    assert world.work({"MessageId": "m", "ReceiptHandle": "r", "Body": body, "MD5OfBody": "0"}) == {
-        "batchItemFailures": []
-    }
+    assert world.work(world.aws.renewal_message(item)) == {"batchItemFailures": []}
 
 
 def try_credentials(world: World) -> None:
@@ -111,14 +106,14 @@ def try_credentials(world: World) -> None:
 
 
 def purge(world: World) -> None:
-    """Revoked at once, and by the worker, under settings that are there and that are gone."""
+    """Tokens are revoked at once and by the worker, with existing and with deleted settings."""
     for deletes in ("tokens", "connections"):
         name = world.connect("unidy", name=f"purged-{deletes}")
         assert world.api.token(name).status == 200
         world.simulator("unidy").fail("status", on="revoke", status=503)
         assert world.api.call("DELETE", f"/v1/{deletes}/{name}").status == 200
         world.aws.change_token_item(name, due_at=-timedelta(minutes=1))
-        work_off(world)
+        run_sweep_and_worker(world)
     name = world.connect("unidy", name="purged")
     assert world.api.token(name).status == 200
     assert world.api.call("DELETE", f"/v1/tokens/{name}").body["revoked"]
@@ -135,17 +130,17 @@ def manage(world: World) -> None:
     assert world.api.call("DELETE", f"/v1/connections/{name}").status == 200
 
 
-def hear_of_secret(world: World, name: str) -> None:
+def send_secret_event(world: World, name: str) -> None:
     arn = f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{world.aws.secret_id(name)}-AbCdEf"
     event = secret_event("PutSecretValue", arn, datetime.now(UTC))
     world.functions.invoke(world.stack.secret_changed_function, event)
 
 
 PATHS: Sequence[Callable[[World], None]] = (
-    hand_out_and_renew,
+    get_and_renew,
     fail,
     scope_sets,
-    wait_for_another,
+    leased_key,
     try_credentials,
     purge,
     manage,
@@ -158,7 +153,7 @@ def roles() -> Roles:
 
 
 def drive(world: World) -> list[Call]:
-    """All that the functions call on all their paths."""
+    """All calls of the functions on all paths."""
     with recording() as log:
         for path in PATHS:
             world.aws.empty()
@@ -167,7 +162,7 @@ def drive(world: World) -> list[Call]:
     return log.calls(world.stack)
 
 
-def test_what_is_granted_is_what_is_called(world: World, roles: Roles) -> None:
+def test_exactly_what_is_called_is_granted(world: World, roles: Roles) -> None:
     calls = drive(world)
     used: dict[str, set[tuple[str, str]]] = {role: set() for role in roles.by_role}
     for call in calls:
@@ -183,18 +178,18 @@ def test_what_is_granted_is_what_is_called(world: World, roles: Roles) -> None:
         role: sorted(found) for role, found in granted.items()
     }
     assert [call for call in calls if not roles.permits(call, world.stack)] == []
-    # What Lambda needs for interfaces the function's code does not get.
+    # Lambda needs the interface actions. They are denied to the function's code.
     for function in (GET, RENEW):
         own = {"lambda:SourceFunctionArn": ("arn:aws:lambda:eu-west-1:123456789012:function:any",)}
         assert not [a for a in INTERFACES.actions if roles.permits(Call(function, a, "*", own), world.stack)]
-    # Else a call was added on a path that is not driven here.
+    # If this fails, a new call is on a path that this module does not run.
     assert {call.operation.lower() for call in calls} == calls_in_the_adapters()
 
 
 def calls_in_the_adapters() -> set[str]:
-    """The methods of clients that the source calls, without underscores. The Encryption SDK calls KMS itself."""
+    """The client methods that the source calls, without underscores. The Encryption SDK calls KMS itself."""
     found = {"decrypt", "generatedatakey"}
-    for path in Path(str(token_broker.adapters.__file__)).parent.glob("*.py"):
+    for path in Path(str(token_broker.adapters.__file__)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = node.func.value
@@ -215,7 +210,7 @@ def test_manage_connections_can_neither_read_a_secret_nor_open_a_token(roles: Ro
     assert not services & {"kms", "secretsmanager", "iam", "sts", "lambda", "ssm"}
 
 
-def test_no_action_has_a_wildcard_and_only_what_knows_no_resource_has_none(roles: Roles) -> None:
+def test_no_action_has_a_wildcard_and_only_actions_without_resources_have_none(roles: Roles) -> None:
     grants = [grant for grants in roles.by_role.values() for grant in grants]
     assert len(grants) > 30
     assert [grant for grant in grants if "*" in grant.action] == []
@@ -226,10 +221,10 @@ def test_no_action_has_a_wildcard_and_only_what_knows_no_resource_has_none(roles
 
 @pytest.mark.parametrize("function", [GET, RENEW])
 @pytest.mark.parametrize("action", ["kms:Decrypt", "kms:GenerateDataKey"])
-def test_the_sealing_key_opens_only_what_is_sealed_for_a_token_key(
+def test_the_sealing_key_opens_only_values_of_token_keys(
     roles: Roles, stack: LocalStack, function: str, action: str
 ) -> None:
-    """Every pair of the context that a value is sealed under is in the key's policy."""
+    """The key's policy has a condition for every pair of the encryption context."""
     good = {"table": stack.token_table, "key": "unidy/demo " + "0" * 64, "purpose": "access_token"}
 
     def permitted(**changes: str | None) -> bool:
@@ -247,7 +242,7 @@ def test_the_sealing_key_opens_only_what_is_sealed_for_a_token_key(
 
 
 @pytest.mark.parametrize(("function", "stages"), [(GET, {"AWSCURRENT", "AWSPENDING"}), (RENEW, {"AWSCURRENT"})])
-def test_only_the_stages_of_a_secret_that_are_used_can_be_read(
+def test_only_the_used_stages_of_a_secret_can_be_read(
     roles: Roles, stack: LocalStack, function: str, stages: set[str]
 ) -> None:
     readable = {
@@ -273,8 +268,8 @@ def test_secrets_outside_the_prefix_cannot_be_read(roles: Roles, stack: LocalSta
         assert not roles.permits(Call(function, "secretsmanager:GetSecretValue", f"secret:{name}", facts), stack)
 
 
-def test_a_call_that_is_not_granted_is_seen(world: World, roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The judge itself: a function that does one thing more than its role allows."""
+def test_a_call_that_is_not_granted_is_reported(world: World, roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests this check itself, with a function that makes one call too many."""
     invoke = Functions.invoke
 
     def reads_a_secret(self: Functions, function: str, event: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Where a provider's address leads: names that are rebound or oddly spelt, old TLS, certificates of other connections.
+"""Addresses of providers: rebound names, unusual spellings, old TLS, certificates of other connections.
 
-Single addresses, redirects, caps and deadlines: tests/integration/test_sender.py, test_sender_tls.py.
+See tests/integration/test_provider_http.py and test_provider_http_tls.py for addresses, redirects, sizes and deadlines.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ TIME = timedelta(seconds=5)
 LOOPBACK = "127.0.0.1"
 
 
-def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
-    """Names resolve to these addresses, one list per look-up, the last for good. The names that were looked up."""
+def resolving(monkeypatch: pytest.MonkeyPatch, *responses: list[str]) -> list[str]:
+    """Makes names resolve to these addresses, one list per lookup, then the last. Returns the names looked up."""
     looked_up: list[str] = []
-    left = list(answers)
+    left = list(responses)
 
     def look_up(host: str, port: int, **_: Any) -> Any:
         looked_up.append(host)
@@ -55,7 +55,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]
 
 
 def dialling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that are dialled; nobody listens at any."""
+    """Records the addresses that are connected to. Nothing listens there."""
     dialled: list[str] = []
 
     def connect(_sock: socket.socket, address: Any) -> None:
@@ -73,13 +73,13 @@ def refused(url: str, network: NetworkOptions | None = None, *, loopback: bool =
 
 
 class TestNames:
-    def test_a_name_is_looked_up_once_so_that_it_cannot_be_rebound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_is_looked_up_once_so_rebinding_has_no_effect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked_up = resolving(monkeypatch, ["1.1.1.1"], ["169.254.169.254"])
         dialled = dialling(monkeypatch)
         refused("https://vendor.example/token")
         assert (looked_up, dialled) == (["vendor.example"], ["1.1.1.1"])
 
-    def test_the_next_exchange_checks_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_next_exchange_checks_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         resolving(monkeypatch, ["1.1.1.1"], ["169.254.169.254"])
         dialled = dialling(monkeypatch)
         refused("https://vendor.example/token")
@@ -88,16 +88,14 @@ class TestNames:
         assert error.private_address
         assert dialled == ["1.1.1.1"]
 
-    def test_where_one_address_does_not_answer_the_next_checked_one_is_dialled(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_after_a_failed_address_the_next_checked_one_is_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked_up = resolving(monkeypatch, ["1.1.1.1", "1.0.0.1"], ["169.254.169.254"])
         dialled = dialling(monkeypatch)
         refused("https://vendor.example/token")
         assert (looked_up, dialled) == (["vendor.example"], ["1.1.1.1", "1.0.0.1"])
 
     @pytest.mark.parametrize("host", ["vendor.example.", "vendor.example", "VENDOR.example"])
-    def test_a_trailing_dot_or_another_case_is_checked_alike(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_trailing_dot_or_another_case_is_checked_too(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
         resolving(monkeypatch, ["10.0.0.1"])
         dialled = dialling(monkeypatch)
         error = refused(f"https://{host}/token")
@@ -114,8 +112,8 @@ class TestNames:
             *("[fe80::1%251]", "[64:ff9b::7f00:1]", "169.254.169.254", "169.254.169.254.", "0xa9fea9fe"),
         ],
     )
-    def test_no_spelling_of_an_inner_address_is_dialled(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With the system's own resolver, which reads numbers in every notation."""
+    def test_no_spelling_of_a_private_address_is_connected_to(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Uses the system's own resolver, which accepts numbers in every notation."""
         dialled = dialling(monkeypatch)
         assert isinstance(refused(f"https://{host}/token", NetworkOptions(private=True)), Unreachable)
         assert dialled == []
@@ -123,19 +121,19 @@ class TestNames:
 
 class TestPrivateNetworks:
     @pytest.mark.parametrize(("setting", "switch"), [(True, True), (True, False), (False, True), (False, False)])
-    def test_a_private_address_takes_the_setting_and_the_deployments_switch(self, setting: bool, switch: bool) -> None:
-        world, seen = World(), []
+    def test_a_private_address_needs_the_setting_and_the_deployments_option(self, setting: bool, switch: bool) -> None:
+        world, private_options = World(), []
 
         def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
-            seen.append(network.private)
+            private_options.append(network.private)
             return world.provider(request, network, timeout)
 
         name = world.connection("oauth2", private_network=setting)
-        world.ask(world.instance(send=send, deployment=Deployment(private_networks=switch)), name)
-        assert seen == [setting and switch]
+        world.get_token(world.instance(send=send, deployment=Deployment(private_networks=switch)), name)
+        assert private_options == [setting and switch]
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"])  # noqa: S104
-    def test_the_machine_itself_and_its_metadata_are_never_private_networks(
+    def test_loopback_and_metadata_addresses_are_never_allowed(
         self, address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         resolving(monkeypatch, [address])
@@ -144,7 +142,7 @@ class TestPrivateNetworks:
         assert dialled == []
 
     @pytest.mark.parametrize(("private", "dials"), [(True, ["10.1.2.3"]), (False, [])])
-    def test_a_private_address_is_dialled_where_it_is_allowed(
+    def test_an_allowed_private_address_is_connected_to(
         self, private: bool, dials: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         resolving(monkeypatch, ["10.1.2.3"])
@@ -154,7 +152,7 @@ class TestPrivateNetworks:
 
 
 class Vendor:
-    """A certificate of one name, and what a server with it was called by its clients (SNI)."""
+    """A certificate of one name, and the names by which clients called its server (SNI)."""
 
     def __init__(self, directory: Path, name: str = "vendor.example") -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -198,7 +196,7 @@ class Vendor:
 
 class _Quiet(LoopbackServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is what the tests want."""
+        """Silent: clients close the connection, as the tests expect."""
 
 
 def ok(handler: BaseHTTPRequestHandler) -> None:
@@ -210,16 +208,16 @@ def ok(handler: BaseHTTPRequestHandler) -> None:
 
 @contextmanager
 def serving(
-    context: ssl.SSLContext | None, answer: Callable[[BaseHTTPRequestHandler], None] = ok
+    context: ssl.SSLContext | None, response: Callable[[BaseHTTPRequestHandler], None] = ok
 ) -> Iterator[tuple[int, list[str]]]:
-    """A server on loopback; its port, and the Host headers that it was sent."""
+    """Runs a server on loopback. Yields its port and the Host headers that it received."""
     hosts: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             hosts.append(self.headers["Host"])
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            answer(self)
+            response(self)
 
         def log_message(self, *_: Any) -> None:
             """No access log."""
@@ -243,10 +241,8 @@ def send(url: str, network: NetworkOptions) -> HttpResponse:
 
 
 class TestTls:
-    def test_the_checked_address_is_dialled_under_the_name_of_the_url(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Name and certificate are the URL's though an address is dialled; a trailing dot is no part of either."""
+    def test_name_and_certificate_are_those_of_the_url(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The connection is made to an address, but TLS uses the URL's name, without a trailing dot."""
         vendor = Vendor(tmp_path)
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, hosts):
@@ -256,7 +252,7 @@ class TestTls:
         assert hosts[0] == f"vendor.example:{port}"
 
     def test_the_case_of_the_scheme_changes_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """RFC 3986 section 3.1. Settings admit it, so the connection's own authority must count there too."""
+        """RFC 3986 section 3.1. Settings accept any case, so ca_bundle must apply there too."""
         vendor = Vendor(tmp_path)
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, _):
@@ -266,7 +262,7 @@ class TestTls:
         assert isinstance(error, Unreachable)
         assert error.bad_certificate
 
-    def test_the_certificate_of_another_name_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_certificate_of_another_name_is_rejected(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         vendor = Vendor(tmp_path)
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, hosts):
@@ -275,8 +271,10 @@ class TestTls:
         assert error.bad_certificate
         assert hosts == []
 
-    def test_what_one_connection_trusts_no_other_does(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Same host, one after the other, in every order: no connection, session or context of TLS is shared."""
+    def test_a_ca_bundle_applies_only_to_its_own_connection(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two connections to the same host, in both orders: they share no connection, session or TLS context."""
         vendor, other = Vendor(tmp_path / "a"), Vendor(tmp_path / "b")
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, _):
@@ -289,20 +287,20 @@ class TestTls:
                     assert error.bad_certificate
 
     @pytest.mark.parametrize(("newest", "accepted"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
-    def test_tls_1_2_is_the_least(
+    def test_tls_older_than_1_2_is_rejected(
         self, newest: str, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         vendor = Vendor(tmp_path)
         context = vendor.context()
         lenient = ssl.create_default_context(cadata=vendor.pem)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # naming an old version is what this test is about
+            warnings.simplefilter("ignore", DeprecationWarning)  # this test needs an old version
             for found in (context, lenient):
                 found.set_ciphers("ALL:@SECLEVEL=0")
                 found.minimum_version = ssl.TLSVersion.TLSv1
             context.maximum_version = ssl.TLSVersion[newest]
         with serving(context) as (port, hosts):
-            # The server does speak it, to whoever is content with that.
+            # The server does accept the old version from another client.
             with (
                 socket.create_connection((LOOPBACK, port)) as plain,
                 lenient.wrap_socket(plain, server_hostname=vendor.name) as sock,
@@ -320,7 +318,7 @@ class TestTls:
 
 
 class TestAnswers:
-    def test_headers_without_end_are_no_answer(self) -> None:
+    def test_endless_headers_are_an_unknown_outcome(self) -> None:
         def endless(handler: BaseHTTPRequestHandler) -> None:
             handler.send_response(200)
             for number in range(2000):
@@ -331,7 +329,7 @@ class TestAnswers:
             error = refused(f"http://{LOOPBACK}:{port}/token", loopback=True)
         assert isinstance(error, OutcomeUnknown)
 
-    def test_a_body_that_unpacks_to_more_than_the_cap_is_no_answer(self) -> None:
+    def test_a_body_that_decompresses_to_too_much_is_an_unknown_outcome(self) -> None:
 
         packed = gzip.compress(b"x" * (16 * 1024 * 1024))
 

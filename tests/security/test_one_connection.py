@@ -1,9 +1,8 @@
-"""A caller allowed for one connection can by no request get a token of another, learn a secret's value, or make the
-broker call an address that the connection's settings do not name.
+"""A caller of one connection gets no token of another, no secret, and no request to an address outside the settings.
 
-Two connections whose providers, credentials, tokens and hosts differ; the other one's token is in the table and in
-memory. Each request is drawn from all that could confuse the two. IAM, which lets a caller onto few paths, is assumed
-to let everything through but a PUT: who edits settings says who may have tokens, and where they come from.
+There are two connections with different providers, credentials, tokens and hosts. The other one's token is in the table
+and in memory. Requests are drawn from values that could confuse the two. IAM limits a caller to few paths; here it is
+assumed to allow everything except PUT, because whoever edits settings decides who may get tokens and from where.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ PUT = next(route for route in ROUTES if route.method == "PUT")
 
 @dataclass
 class Account:
-    """A connection as its provider knows it. `who`: mine or theirs."""
+    """A connection's account at its provider. `who`: mine or theirs."""
 
     who: str
     name: ConnectionName
@@ -71,7 +70,7 @@ class Account:
 
 
 class Providers:
-    """All hosts. Who asks is told by the credentials, code or token in the request; what is wrong is kept."""
+    """All provider hosts. Credentials, code or token of a request show its account. `wrong`: wrong requests."""
 
     def __init__(self, accounts: list[Account]) -> None:
         self.accounts = accounts
@@ -96,10 +95,10 @@ class Providers:
         if request.url.endswith("/revoke"):
             return HttpResponse(200, {}, b"{}")
         token = self._new(account, "token")
-        answer = {"access_token": token, "accessToken": token, "status": "SUCCESS", "expires_in": 3600}
+        response = {"access_token": token, "accessToken": token, "status": "SUCCESS", "expires_in": 3600}
         if account.name.provider == "ucommerce":
-            answer["refresh_token"] = self._new(account, "refresh")
-        return HttpResponse(200, {"content-type": "application/json"}, json.dumps(answer).encode())
+            response["refresh_token"] = self._new(account, "refresh")
+        return HttpResponse(200, {"content-type": "application/json"}, json.dumps(response).encode())
 
     def _is_of(self, account: Account, sent: bytes) -> bool:
         own = {*account.secret.values(), *self.issued[account.who]}
@@ -117,7 +116,7 @@ def account_of(who: str, provider: str, connection: str) -> Account:
 
 
 def connect(world: World, account: Account, **changes: Any) -> None:
-    """The account's connection, and what its settings name as addresses."""
+    """Stores the account's connection, and notes the addresses in its settings."""
     host, provider = f"https://{account.who}.example", account.name.provider
     named: dict[str, Any] = {"api_base_url": f"{host}/api", "allowed_callers": [account.role], **changes}
     if provider in ("oauth2", "unified-services"):
@@ -140,7 +139,7 @@ def connect(world: World, account: Account, **changes: Any) -> None:
 
 @st.composite
 def requests(draw: st.DrawFn, mine: Account, theirs: Account) -> tuple[Any, dict[str, Any]]:
-    """A route of the API and an event that mixes the two connections wherever an event names anything."""
+    """A route, and an event that mixes names of the two connections in every field."""
     route = draw(st.sampled_from([TOKENS, TOKENS, *(route for route in ROUTES if route.method != "PUT")]))
     wanted = draw(st.sampled_from([mine, theirs]))
     other = theirs if wanted is mine else mine
@@ -172,7 +171,7 @@ def requests(draw: st.DrawFn, mine: Account, theirs: Account) -> tuple[Any, dict
             max_size=3,
         )
     )
-    # What the caller cannot choose is its role's ARN; a session's name it can, and AWS reports other fields beside.
+    # A caller cannot choose its role's ARN, but it can choose the session name. AWS reports further fields.
     session = draw(st.sampled_from(["session", "theirs-caller", "role/theirs-caller", "x:role/theirs-caller"]))
     identity = {
         "userArn": f"{SESSIONS}/{mine.who}-caller/{session}",
@@ -188,11 +187,11 @@ def requests(draw: st.DrawFn, mine: Account, theirs: Account) -> tuple[Any, dict
     return route, event(route, names, path=raw, query=query, headers=headers, body=body, identity=identity)
 
 
-def look(answer: BrokerResponse, providers: Providers, mine: Account, theirs: Account) -> None:
-    """No secret of anybody, nothing of the other's, and of one's own at most the access token."""
+def check(response: BrokerResponse, providers: Providers, mine: Account, theirs: Account) -> None:
+    """Checks that the response holds no secret and nothing of the other account."""
     everybodys = mine.secrets | theirs.secrets | providers.issued["theirs"]
     own = {value for value in providers.issued["mine"] if "-token-" not in value}
-    assert leaks(everybodys | own, {"answer": text_of(answer)}) == []
+    assert leaks(everybodys | own, {"answer": text_of(response)}) == []
     assert providers.wrong == []
 
 
@@ -202,7 +201,7 @@ def look(answer: BrokerResponse, providers: Providers, mine: Account, theirs: Ac
     kinds=st.tuples(st.sampled_from(sorted(SCOPES)), st.sampled_from(sorted(SCOPES))),
     same_name=st.booleans(),
 )
-def test_nothing_of_another_connection_is_to_be_had(
+def test_no_request_gets_anything_of_another_connection(
     data: st.DataObject, kinds: tuple[str, str], same_name: bool
 ) -> None:
     world = World()
@@ -214,21 +213,21 @@ def test_nothing_of_another_connection_is_to_be_had(
         scope = SCOPES[account.name.provider]
         connect(world, account, scope=scope.format(who=account.who) if scope else None)
     with playground(world) as place:
-        # Theirs is in the table, and in the memory of this very instance.
+        # The other token is in the table and in the memory of this instance.
         warm = event(TOKENS, names_of(theirs), identity={"userArn": theirs.session})
         assert place.send(TOKENS, warm).status == 200
         for _ in range(data.draw(st.integers(1, 6), "how many")):
             route, sent = data.draw(requests(mine, theirs), "request")
-            look(place.send(route, sent), providers, mine, theirs)
+            check(place.send(route, sent), providers, mine, theirs)
             if data.draw(st.booleans()):
                 place.restart()
             world.clock.advance(data.draw(st.sampled_from([0, 1, 31, 3500, 4000])))
         denied = event(TOKENS, names_of(theirs), identity={"userArn": mine.session})
         assert place.send(TOKENS, denied).code in ("caller_not_allowed", "unknown_connection")
         allowed = event(TOKENS, names_of(mine), identity={"userArn": mine.session})
-        answer = place.send(TOKENS, allowed)
-        if answer.status == 200:
-            assert answer.body["access_token"] in providers.issued["mine"]
+        response = place.send(TOKENS, allowed)
+        if response.status == 200:
+            assert response.body["access_token"] in providers.issued["mine"]
 
 
 def names_of(account: Account) -> dict[str, str]:
@@ -256,12 +255,10 @@ URLS = st.builds(
         st.sampled_from(["audience", "resource", "token_url", "url", "redirect"]), st.just("https://theirs.example/")
     ),
 )
-def test_only_addresses_that_the_settings_name_are_called(
-    token_url: str, revocation_url: str, params: dict[str, str]
-) -> None:
-    """Whoever may edit one connection: what is dialled is what was put, letter by letter, and with its own credentials.
+def test_only_addresses_in_the_settings_are_called(token_url: str, revocation_url: str, params: dict[str, str]) -> None:
+    """The broker calls exactly the stored URLs, with the connection's own credentials, whatever was put.
 
-    Where a name leads to is checked when it is dialled: tests/security/test_network_edges.py.
+    tests/security/test_network_edges.py tests what names resolve to.
     """
     world = World()
     mine, theirs = account_of("mine", "oauth2", "main"), account_of("theirs", "oauth2", "other")
@@ -272,18 +269,18 @@ def test_only_addresses_that_the_settings_name_are_called(
     whole = {"token_url": token_url, "revocation_url": revocation_url, "params": params, "allowed_callers": [mine.role]}
     with playground(world) as place:
         put = event(PUT, names_of(mine), body=json.dumps(whole), identity={"userArn": mine.session})
-        answer = place.send(PUT, put)
-        if answer.status == 201:
+        response = place.send(PUT, put)
+        if response.status == 201:
             mine.urls |= {token_url, revocation_url}
             assert all(url.lower().startswith("https://") and "@" not in url for url in mine.urls)
         for route in (TOKENS, *(route for route in ROUTES if route != PUT)):
             sent = event(route, names_of(mine), identity={"userArn": mine.session})
-            look(place.send(route, sent), providers, mine, theirs)
-        assert bool(providers.issued["mine"]) is (answer.status == 201)
+            check(place.send(route, sent), providers, mine, theirs)
+        assert bool(providers.issued["mine"]) is (response.status == 201)
 
 
-def test_a_request_to_another_address_would_be_seen() -> None:
-    """The judge itself, in both ways in which a request can be wrong."""
+def test_a_request_to_another_address_is_reported() -> None:
+    """Tests this check itself, for both kinds of wrong requests."""
     mine, theirs = account_of("mine", "oauth2", "main"), account_of("theirs", "oauth2", "other")
     providers = Providers([mine, theirs])
     body = mine.secret["client_secret"].encode()

@@ -1,6 +1,6 @@
-"""A sealed value that does not belong where it stands is not opened: it is counted, and a new token takes its place.
+"""A sealed value in the wrong place is not opened. It is counted, and a new token replaces it.
 
-The sealer by itself: tests/integration/test_sealing.py.
+tests/integration/test_kms.py tests the sealer itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Item = dict[str, Any]
 
 
 def values(world: World, name: str, **changes: Any) -> Item:
-    """The connection's only key as stored, after changes to single attributes."""
+    """Stores changed attributes in the item of the connection's only key."""
     (item,) = world.aws.token_items(name)
     if changes:
         world.aws.dynamodb.put_item(TableName=world.stack.token_table, Item={**item, **changes})
@@ -25,7 +25,7 @@ def values(world: World, name: str, **changes: Any) -> Item:
 
 
 def moved(world: World, name: str) -> None:
-    """Somebody who may write the table gives a connection the token of another."""
+    """A writer of the table gives a connection the token of another."""
     other = world.connect("ucommerce", name="other")
     assert world.api.token(other).status == 200
     values(world, name, token=values(world, other)["token"])
@@ -43,7 +43,7 @@ def tampered(world: World, name: str) -> None:
 
 
 def under_another_key(world: World, _name: str) -> None:
-    """As when the sealing key is replaced by a new one."""
+    """Seals the token under another key, as if the sealing key had been replaced."""
     world.functions.restart(SEALING_KEY_ARN=world.aws.kms.create_key()["KeyMetadata"]["Arn"])
 
 
@@ -51,7 +51,7 @@ BROKEN = [moved, swapped, tampered, under_another_key]
 
 
 @pytest.mark.parametrize("break_it", BROKEN)
-def test_a_value_that_does_not_belong_is_counted_and_replaced(
+def test_a_value_in_the_wrong_place_is_counted_and_replaced(
     world: World, break_it: Callable[[World, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = world.connect("ucommerce")
@@ -69,17 +69,17 @@ def test_a_value_that_does_not_belong_is_counted_and_replaced(
     assert world.api.token(name).body["access_token"] == second.body["access_token"]
 
 
-def is_served(world: World, answer: BrokerResponse, *, source: str) -> bool:
-    """A token that the provider takes, and whose it is."""
-    assert (answer.status, answer.body["source"]) == (200, source)
-    return bool(world.resource(answer).status_code == 200)
+def is_served(world: World, response: BrokerResponse, *, source: str) -> bool:
+    """Checks that the provider accepts the token and that it is the right account's."""
+    assert (response.status, response.body["source"]) == (200, source)
+    return bool(world.resource(response).status_code == 200)
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "DisabledException", "KMSInvalidStateException"])
-def test_kms_denied_is_no_broken_seal(
+def test_a_denial_of_kms_is_not_a_broken_seal(
     world: World, code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a wrong policy would have every token of the account asked for anew."""
+    """Otherwise a wrong policy would cause a new request for every token."""
     name = world.connect("unidy")
     assert world.api.token(name).status == 200
     client = world.functions._clients.client("kms")
@@ -89,16 +89,16 @@ def test_kms_denied_is_no_broken_seal(
 
     monkeypatch.setattr(client, "decrypt", denied)
     world.functions.restart()
-    answer = world.api.token(name)
-    assert (answer.status, answer.code) == (503, "broker_unavailable")
-    assert "names the caller" not in answer.text
+    response = world.api.token(name)
+    assert (response.status, response.code) == (503, "broker_unavailable")
+    assert "names the caller" not in response.text
     assert '"BrokenSeals"' not in capsys.readouterr().out
     assert world.report("unidy")["token_requests"] == 1
     monkeypatch.undo()
 
 
-def test_a_rotated_key_opens_what_it_sealed_before(world: World) -> None:
-    """KMS keeps the old material: nothing is asked for anew. See SECURITY.md."""
+def test_a_rotated_key_opens_older_values(world: World) -> None:
+    """KMS keeps the old key material, so no new token is needed. See SECURITY.md."""
     name = world.connect("unidy")
     first = world.api.token(name)
     world.aws.kms.rotate_key_on_demand(KeyId=world.stack.sealing_key_arn)
@@ -108,6 +108,6 @@ def test_a_rotated_key_opens_what_it_sealed_before(world: World) -> None:
     assert second.body["access_token"] == first.body["access_token"]
 
 
-def test_the_sealing_key_rotates_by_itself(world: World) -> None:
+def test_the_sealing_key_rotates_automatically(world: World) -> None:
     status = world.aws.kms.get_key_rotation_status(KeyId=world.stack.sealing_key_arn)
     assert status["KeyRotationEnabled"] is True

@@ -29,7 +29,7 @@ def session() -> boto3.Session:
 
 @pytest.fixture(scope="session")
 def endpoint_url() -> Iterator[str]:
-    """A process of its own: moto keeps what it holds per process, whatever server asks for it."""
+    """An AWS endpoint in its own process, because moto has one state per process."""
     server = AwsProcess(listen(0))
     try:
         server.wait_until_ready()

@@ -1,4 +1,4 @@
-"""What the template says once its parameters are known: CloudFormation's functions, as far as the tests need them."""
+"""Resolves CloudFormation's functions for given parameters, as far as the tests need them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NOTHING: Final = object()
 
 
 class Resolver:
-    """Resolves values of one translated template under one set of parameters; the others have their defaults.
+    """Resolves values of one translated template with some parameters set. Other parameters have their defaults.
 
-    A resource's Ref is its logical id, and an attribute `Id.Attribute`, unless `attributes` knows better.
+    A resource's Ref is its logical id, and an attribute is `Id.Attribute`, unless `attributes` has a value.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The API of the template: its routes, who may call them, and what API Gateway itself answers."""
+"""The API of the template: its routes, who may call them, and API Gateway's own responses."""
 
 import json
 
@@ -19,7 +19,7 @@ ROUTES = {
     ("GET", "/v1/providers", MANAGE),
     ("GET", "/v1/health", MANAGE),
 }
-# Every response type that API Gateway has, with the status and the code that a caller is to see.
+# Every response type of API Gateway, with the status and code for callers.
 RESPONSES = {
     "ACCESS_DENIED": (403, "access_denied"),
     "API_CONFIGURATION_ERROR": (500, "internal_error"),
@@ -56,7 +56,7 @@ def test_every_route_goes_to_its_function(translated: Document) -> None:
     assert len(routes) == len(ROUTES)
 
 
-def test_every_route_needs_a_signature_and_runs_with_the_api_s_rights(translated: Document) -> None:
+def test_every_route_needs_a_signature_and_runs_with_the_api_s_permissions(translated: Document) -> None:
     for path, methods in api(translated)["paths"].items():
         for method, operation in methods.items():
             assert operation["security"] == [{"AWS_IAM": []}], f"{method} {path}"
@@ -78,7 +78,7 @@ def test_every_response_type_is_a_problem(translated: Document) -> None:
 
 
 @pytest.mark.parametrize("kind", RESPONSES)
-def test_an_answer_of_api_gateway_is_a_problem_with_a_stable_code(translated: Document, kind: str) -> None:
+def test_a_response_of_api_gateway_is_a_problem_with_a_stable_code(translated: Document, kind: str) -> None:
     response = gateway_responses_of(translated)[kind]
     problem = json.loads(response.body)
     assert (response.status, problem["code"]) == RESPONSES[kind]
@@ -93,6 +93,6 @@ def test_an_answer_of_api_gateway_is_a_problem_with_a_stable_code(translated: Do
     assert ("Retry-After" in response.headers) == (response.status in {429, 503, 504})
 
 
-def test_no_answer_repeats_the_request(translated: Document) -> None:
-    # $context.error.message holds the caller's canonical request, its session token included.
+def test_no_response_repeats_the_request(translated: Document) -> None:
+    # $context.error.message holds the caller's canonical request with its session token.
     assert not [kind for kind, response in gateway_responses_of(translated).items() if "$context" in response.body]

@@ -1,7 +1,7 @@
-"""Every resource type of the template that moto can create, created from it and looked at as deployed.
+"""Creates every resource type of the template that moto supports, and checks what was deployed.
 
-What moto's CloudFormation does not know but its services do (alarms, queue policies, the schedule) is made by their
-APIs, whose models check each property. What neither knows is listed, so that nothing is passed over in silence.
+Resources that only moto's services support (alarms, queue policies, the schedule) are created through their APIs, whose
+models check each property. Types that moto does not support are listed, so that none is forgotten.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ CREATED = {
     *("AWS::Lambda::Version", "AWS::Logs::LogGroup", "AWS::SQS::Queue"),
 }
 BY_API = {"AWS::CloudWatch::Alarm", "AWS::SQS::QueuePolicy", "AWS::Scheduler::Schedule"}
-# moto's API Gateway reads no document of SAM's, and without an API there is nobody to permit; it has no aliases in
-# CloudFormation, and nothing of CodeDeploy. The conditional ones are a domain's and the region's.
+# moto's API Gateway cannot read SAM's document, and without an API there is nothing to permit. moto has no aliases in
+# CloudFormation and no CodeDeploy. The conditional types are those of a domain and of the region.
 NEITHER = {
     *("AWS::ApiGateway::RestApi", "AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage", "AWS::Lambda::Permission"),
     *("AWS::Lambda::Alias", "AWS::Lambda::EventInvokeConfig"),
@@ -54,7 +54,7 @@ def client(endpoint_url: str) -> Client:
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    """The translated template; an alias, which moto lacks, stands for its function."""
+    """The translated template. References to an alias, which moto lacks, go to the function."""
     text = json.dumps(translate(load_template(), region=REGION, parameters=PARAMETERS))
     found: Document = json.loads(re.sub(r'"Ref": "(\w+)Aliaslive"', r'"Fn::GetAtt": ["\1", "Arn"]', text))
     return found
@@ -62,7 +62,7 @@ def document() -> Document:
 
 @pytest.fixture(scope="module")
 def created(client: Client, document: Document) -> dict[str, str]:
-    """Physical ids by logical id, of all that was created."""
+    """The physical ids of all created resources, by logical id."""
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("empty.py", "")
@@ -93,7 +93,7 @@ def created(client: Client, document: Document) -> dict[str, str]:
 
 
 def _complete(client: Client, document: Document, created: dict[str, str]) -> None:
-    """What moto's CloudFormation leaves out of a resource, set by the calls that CloudFormation makes for it."""
+    """Sets what moto's CloudFormation leaves out, with the calls that CloudFormation makes."""
     dynamodb, logs = client("dynamodb"), client("logs")
     for name, table in of_type(document, "AWS::DynamoDB::Table", created).items():
         expiry, recovery = (table.pop(key, None) for key in ("TimeToLiveSpecification", RECOVERY))
@@ -107,13 +107,13 @@ def _complete(client: Client, document: Document, created: dict[str, str]) -> No
         if recovery:
             dynamodb.update_continuous_backups(TableName=created[name], **{RECOVERY: recovery})
     for group in of_type(document, "AWS::Logs::LogGroup", created).values():
-        # moto takes a log's key with its making alone.
+        # moto accepts a log group's key only at creation.
         logs.delete_log_group(logGroupName=group["LogGroupName"])
         logs.create_log_group(logGroupName=group["LogGroupName"], kmsKeyId=group["KmsKeyId"])
         logs.put_retention_policy(logGroupName=group["LogGroupName"], retentionInDays=int(group["RetentionInDays"]))
 
 
-def test_no_type_is_passed_over() -> None:
+def test_no_type_is_forgotten() -> None:
     gradual = translate(load_template(), region=REGION, parameters={"Deployment": "Canary10Percent5Minutes"})
     types = {resource["Type"] for resource in gradual["Resources"].values()}
     assert types == CREATED | BY_API | NEITHER
@@ -216,7 +216,7 @@ def test_the_rule_and_the_dashboard(client: Client, created: dict[str, str]) -> 
 
 
 def of_type(document: Document, kind: str, created: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """The resolved properties of a type, what was created under its physical id."""
+    """The resolved properties of a type's resources, with the physical ids of created ones."""
     key_arn = f"arn:aws:kms:{REGION}:123456789012:key/{created['DataKey']}"
     names = {
         f"{queue}.QueueName": created[queue].rpartition("/")[2] for queue in ("RenewalQueue", "RenewalDeadLetterQueue")

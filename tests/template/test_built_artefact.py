@@ -1,4 +1,4 @@
-"""What `make build` left in .aws-sam/build runs under the runtime's own Python, from the built layers alone."""
+"""The result of `make build` in .aws-sam/build runs with the runtime's Python, from the built layers only."""
 
 import importlib.util
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.built
 ROOT = TEMPLATE.parent
 BUILD = ROOT / ".aws-sam" / "build"
 LAYERS = ["VendorLayer", "BrokerLayer"]
-# What Lambda's runtime brings: boto3 and what it needs. urllib3 comes from the vendor layer, which /opt puts first.
+# Packages of Lambda's runtime: boto3 and its dependencies. urllib3 comes from the vendor layer: /opt is first.
 RUNTIME_PACKAGES = ["boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six"]
 HANDLERS = {
     "GetTokenFunction": "get_token",
@@ -47,7 +47,7 @@ def python() -> str:
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with boto3 and what it needs, and nothing else of this environment."""
+    """A directory with only boto3 and its dependencies."""
     directory = tmp_path_factory.mktemp("runtime")
     for name in RUNTIME_PACKAGES:
         spec = importlib.util.find_spec(name)
@@ -60,7 +60,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("function", HANDLERS)
-def test_a_handler_imports_from_the_built_layers_alone(
+def test_a_handler_imports_only_from_the_built_layers(
     translated: Document, python: str, runtime: Path, function: str
 ) -> None:
     assert translated["Resources"][function]["Properties"]["Handler"] == f"{HANDLERS[function]}.app.lambda_handler"
@@ -84,7 +84,7 @@ def test_a_handler_imports_from_the_built_layers_alone(
 
 
 @pytest.mark.parametrize("part", [*LAYERS, "ClientLayer", *HANDLERS])
-def test_every_module_is_compiled_for_the_runtime_and_not_checked_against_its_source(part: str) -> None:
+def test_every_module_is_compiled_for_the_runtime_without_source_checks(part: str) -> None:
     sources = sorted((BUILD / part).rglob("*.py"))
     assert sources
     for source in sources:
@@ -101,10 +101,10 @@ def test_the_layers_stay_small() -> None:
     assert size <= 45 * 1024 * 1024
 
 
-def test_the_vendor_layer_leaves_out_what_the_runtime_brings() -> None:
+def test_the_vendor_layer_has_no_package_of_the_runtime() -> None:
     vendored = {path.name for path in (BUILD / "VendorLayer" / "python").iterdir()}
     assert not vendored & {"boto3", "botocore", "s3transfer"}
 
 
-def test_the_client_layer_carries_the_client_alone() -> None:
+def test_the_client_layer_has_only_the_client() -> None:
     assert [path.name for path in (BUILD / "ClientLayer" / "python").iterdir()] == ["token_broker_client"]

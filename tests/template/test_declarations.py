@@ -1,4 +1,4 @@
-"""What the template promises of functions, tables, queues, keys, schedule and rule."""
+"""The template's functions, tables, queues, keys, schedule and rule."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ def properties(document: Document, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("verb", FUNCTIONS)
-def test_a_function_has_a_role_of_its_own_a_log_and_tracing(translated: Document, verb: str) -> None:
+def test_a_function_has_its_own_role_a_log_and_tracing(translated: Document, verb: str) -> None:
     function = properties(translated, f"{verb}Function")
     assert function["Runtime"] == "python3.13"
     assert function["Role"] == {"Fn::GetAtt": [f"{verb}Role", "Arn"]}
     log = "AuditLogGroup" if verb in API_FUNCTIONS else f"{verb}LogGroup"
     assert function["LoggingConfig"] == {"LogGroup": {"Ref": log}}
     assert function["TracingConfig"] == {"Mode": "Active"}
-    # Lambda writes with the function's role, which reaches that one log.
+    # Lambda writes the log with the function's role, which allows only that log.
     (policy,) = properties(translated, f"{verb}Role")["Policies"]
     logs = [
         statement for statement in policy["PolicyDocument"]["Statement"] if "logs:PutLogEvents" in statement["Action"]
@@ -32,13 +32,13 @@ def test_a_function_has_a_role_of_its_own_a_log_and_tracing(translated: Document
     assert [statement["Resource"] for statement in logs] == [{"Fn::GetAtt": [log, "Arn"]}]
 
 
-def test_those_are_all_functions(translated: Document) -> None:
+def test_there_are_no_other_functions(translated: Document) -> None:
     functions = {name for name, value in translated["Resources"].items() if value["Type"] == "AWS::Lambda::Function"}
     assert functions == {f"{verb}Function" for verb in FUNCTIONS}
 
 
 @pytest.mark.parametrize("verb", FUNCTIONS)
-def test_no_function_is_given_a_local_setting(translated: Document, verb: str) -> None:
+def test_no_function_has_a_setting_of_the_local_stack(translated: Document, verb: str) -> None:
     variables = properties(translated, f"{verb}Function")["Environment"]["Variables"]
     assert not LOCAL_SETTINGS & variables.keys()
 
@@ -49,7 +49,7 @@ def test_every_parameter_is_described_and_bounded(template: Document) -> None:
         assert {"AllowedValues", "AllowedPattern", "MaxValue"} & parameter.keys(), name
 
 
-def test_private_networks_are_closed_unless_opened(template: Document) -> None:
+def test_private_networks_are_not_allowed_by_default(template: Document) -> None:
     assert template["Parameters"]["AllowPrivateNetworks"]["Default"] == "false"
 
 
@@ -57,16 +57,16 @@ def test_every_output_is_described(template: Document) -> None:
     assert all(output["Description"] for output in template["Outputs"].values())
 
 
-def test_the_connection_table_can_be_brought_back(template: Document) -> None:
+def test_the_connection_table_can_be_restored(template: Document) -> None:
     table = template["Resources"]["ConnectionTable"]
     assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
     assert table["Properties"]["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    # A table that outlives its key cannot be read.
+    # Without its key the table cannot be read.
     assert template["Resources"]["DataKey"]["DeletionPolicy"] == "Retain"
 
 
-def test_the_token_table_forgets_and_is_found_by_due_time(template: Document) -> None:
+def test_the_token_table_has_a_ttl_and_the_due_index(template: Document) -> None:
     table = properties(template, "TokenTable")
     assert "PointInTimeRecoverySpecification" not in table  # a restore would bring revoked tokens back
     assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
@@ -97,7 +97,7 @@ def test_keys_rotate(template: Document, key: str) -> None:
     assert properties(template, key)["EnableKeyRotation"] is True
 
 
-def test_a_message_is_not_handed_out_again_while_it_is_worked_on(template: Document) -> None:
+def test_a_message_is_not_delivered_again_while_it_is_processed(template: Document) -> None:
     queue = properties(template, "RenewalQueue")
     assert queue["VisibilityTimeout"] > properties(template, "RenewTokenFunction")["Timeout"]
     assert queue["RedrivePolicy"] == {
@@ -106,7 +106,7 @@ def test_a_message_is_not_handed_out_again_while_it_is_worked_on(template: Docum
     }
 
 
-def test_renewals_come_one_by_one_and_bounded(translated: Document) -> None:
+def test_renewals_have_batches_of_one_and_limited_concurrency(translated: Document) -> None:
     (mapping,) = (
         value["Properties"]
         for value in translated["Resources"].values()
@@ -127,7 +127,7 @@ def test_the_sweep_runs_each_minute_and_is_not_repeated(translated: Document) ->
     assert asynchronous["MaximumEventAgeInSeconds"] == 60
 
 
-def test_every_change_of_a_secret_is_told(translated: Document) -> None:
+def test_every_change_of_a_secret_invokes_the_function(translated: Document) -> None:
     pattern = properties(translated, "SecretChangedRule")["EventPattern"]
     assert pattern["source"] == ["aws.secretsmanager"]
     assert set(pattern["detail-type"]) == {"AWS API Call via CloudTrail", "AWS Service Event via CloudTrail"}

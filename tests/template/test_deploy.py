@@ -1,4 +1,4 @@
-"""`make deploy`: sam is given the environment's parameters and a digest of all that a version freezes."""
+"""`make deploy`: sam gets the environment's parameters and a digest of everything that a version freezes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from local.resources import Document
 
 from .intrinsics import Resolver
 
-# Stands for sam: one argument a line.
+# Replaces sam. Prints one argument per line.
 SAM = '#!/bin/sh\nprintf "%s\\n" "$@"\n'
 ENVIRONMENTS = ["dev", "prod"]
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What the script ended with, what sam was given, and what a person was told."""
+    """The script's exit status, sam's arguments, and the printed text."""
 
     code: int
     arguments: list[str]
@@ -39,7 +39,7 @@ class Deployed:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of what the script reads, built."""
+    """A built copy of the files that the script reads."""
     (tmp_path / ".ci").mkdir()
     for script in ("deploy", "digest"):
         shutil.copy(ROOT / ".ci" / script, tmp_path / ".ci" / script)
@@ -72,9 +72,7 @@ def overrides(environment: str) -> list[str]:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_sam_is_given_the_environments_parameters_and_the_digest(
-    deploy: Callable[..., Deployed], environment: str
-) -> None:
+def test_sam_gets_the_environments_parameters_and_the_digest(deploy: Callable[..., Deployed], environment: str) -> None:
     done = deploy(environment, "--no-execute-changeset")
     assert done.code == 0
     assert done.arguments[:3] == ["deploy", "--config-env", environment]
@@ -87,7 +85,7 @@ def test_the_same_build_has_the_same_digest(deploy: Callable[..., Deployed]) -> 
 
 
 @pytest.mark.parametrize("changed", ["function", "layer", "template", "parameters"])
-def test_whatever_a_version_freezes_changes_the_digest(
+def test_everything_that_a_version_freezes_changes_the_digest(
     project: Path, deploy: Callable[..., Deployed], changed: str
 ) -> None:
     before = deploy("dev").digest
@@ -102,7 +100,7 @@ def test_whatever_a_version_freezes_changes_the_digest(
 
 
 @pytest.mark.parametrize("arguments", [(), ("staging",), ("default",)])
-def test_an_unknown_environment_is_told_the_known_ones(
+def test_an_unknown_environment_gets_a_list_of_the_known_ones(
     deploy: Callable[..., Deployed], arguments: tuple[str, ...]
 ) -> None:
     done = deploy(*arguments)
@@ -110,7 +108,7 @@ def test_an_unknown_environment_is_told_the_known_ones(
     assert "dev|prod" in done.told
 
 
-def test_nothing_is_deployed_that_was_not_built(project: Path, deploy: Callable[..., Deployed]) -> None:
+def test_nothing_is_deployed_without_a_build(project: Path, deploy: Callable[..., Deployed]) -> None:
     (project / ".aws-sam/build/template.yaml").unlink()
     done = deploy("dev")
     assert (done.code, done.arguments) == (1, [])
@@ -118,7 +116,7 @@ def test_nothing_is_deployed_that_was_not_built(project: Path, deploy: Callable[
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_an_environment_s_parameters_are_the_template_s_and_allowed(
+def test_an_environment_s_parameters_are_valid_for_the_template(
     translated: Document, deploy: Callable[..., Deployed], environment: str
 ) -> None:
     given = dict(override.split("=", 1) for override in overrides(environment))

@@ -1,4 +1,4 @@
-"""How a deployment reaches callers: versions, the alias, gradual deployments, and what parameters set of a function."""
+"""How a deployment goes live: versions, alias, gradual deployments, and functions' parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ API_FUNCTIONS = {"GetTokenFunction", "ManageConnectionsFunction"}
 
 
 def with_parameters(**parameters: str) -> dict[str, Document]:
-    """The resources under these parameters, of which SAM is told too."""
+    """The resources with these parameters, which SAM gets too."""
     document = translate(load_template(), region="eu-west-1", parameters=parameters)
     return Resolver(document, parameters).resources()
 
@@ -27,7 +27,7 @@ def of_type(resources: dict[str, Document], kind: str) -> dict[str, dict[str, An
 
 @pytest.mark.parametrize("verb", FUNCTIONS)
 def test_a_new_digest_alone_makes_a_new_version_of_every_function(verb: str) -> None:
-    # A changed layer or parameter changes nothing that SAM looks at: without this the old code stays live.
+    # SAM does not notice a changed layer or parameter. Without the digest the old code would stay live.
     versions = []
     for digest in ("a" * 64, "a" * 64, "b" * 64):
         resources = with_parameters(CodeDigest=digest)
@@ -60,13 +60,13 @@ def test_everything_calls_the_alias(translated: Document) -> None:
     assert invoke["Resource"] == "SweepDueFunction.Arn:live"
 
 
-def test_no_deployment_is_gradual_unless_asked_for(translated: Document) -> None:
+def test_no_deployment_is_gradual_by_default(translated: Document) -> None:
     resources = Resolver(translated).resources()
     assert not of_type(resources, "AWS::CodeDeploy::DeploymentGroup")
     assert "DeploymentRole" not in resources
 
 
-def test_every_gradual_way_is_known_to_sam(template: Document) -> None:
+def test_sam_knows_every_deployment_preference(template: Document) -> None:
     ways = template["Parameters"]["Deployment"]["AllowedValues"]
     assert template["Mappings"]["Deployments"] == {
         way: {"IsGradual": "false" if way == "AllAtOnce" else "true"} for way in ways
@@ -88,14 +88,14 @@ def test_a_gradual_deployment_goes_back_when_an_alarm_rings() -> None:
     for verb in FUNCTIONS:
         update = resources[f"{verb}FunctionAliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
         assert update["DeploymentGroupName"] == f"{verb}FunctionDeploymentGroup"
-    # SAM would make a role with a managed policy that reaches every function of the account.
+    # SAM's own role would have a managed policy for every function of the account.
     assert [name for name in of_type(resources, "AWS::IAM::Role") if "CodeDeploy" in name] == []
     statements = resources["DeploymentRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
     shifted = {statement["Resource"] for statement in statements if "lambda:UpdateAlias" in statement["Action"]}
     assert shifted == {f"{verb}Function.Arn" for verb in FUNCTIONS}
 
 
-def test_a_snapshot_is_taken_of_the_api_s_functions_alone_and_only_if_asked_for() -> None:
+def test_only_the_api_s_functions_have_snapshots_and_only_on_request() -> None:
     for asked in ("None", "PublishedVersions"):
         functions = of_type(with_parameters(SnapStart=asked), "AWS::Lambda::Function")
         snapped = {name: function["SnapStart"] for name, function in functions.items() if "SnapStart" in function}
@@ -111,7 +111,7 @@ def test_functions_and_compiled_layer_are_of_one_architecture(architecture: str)
     assert resources[vendor]["Properties"]["CompatibleArchitectures"] == [architecture]
 
 
-def test_concurrency_is_reserved_where_asked_for() -> None:
+def test_concurrency_is_reserved_on_request() -> None:
     parameters = {f"{verb}Concurrency": "7" for verb in ("GetToken", "ManageConnections", "RenewToken")}
     for given, reserved in (
         ({}, {}),
@@ -126,7 +126,7 @@ def test_concurrency_is_reserved_where_asked_for() -> None:
         assert found == reserved
 
 
-def test_an_access_log_has_its_role_before_there_is_a_stage() -> None:
+def test_the_role_of_the_access_log_is_created_before_the_stage() -> None:
     resources = with_parameters(SetApiGatewayAccount="true")
     (tag,) = resources["AccessLogGroup"]["Properties"]["Tags"]
     assert tag["Value"] == "ApiGatewayAccount"

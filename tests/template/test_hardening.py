@@ -1,4 +1,4 @@
-"""What keeps others out and data in: resource policy, encryption in transit, protection from deletion, bounds, logs."""
+"""Resource policy, encryption in transit, protection from deletion, permissions boundary, logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVERYTHING = {
 
 
 def resolved(parameters: dict[str, str] | None = None) -> dict[str, Document]:
-    """The stack's resources under these parameters. SAM is told of them too, as CloudFormation tells it."""
+    """The stack's resources with these parameters, which SAM gets too, as from CloudFormation."""
     document = translate(load_template(), region="eu-west-1", parameters=parameters)
     return Resolver(document, parameters).resources()
 
@@ -85,14 +85,14 @@ OTHERS_FETCH = invoke(
         ),
     ],
 )
-def test_the_resource_policy_lets_other_accounts_in_and_keeps_everybody_else_out(
+def test_the_resource_policy_allows_named_accounts_and_denies_everybody_else(
     parameters: dict[str, str], more: list[Document]
 ) -> None:
     assert policy(**parameters) == [TLS_ONLY, *more]
 
 
-def test_nobody_of_this_account_is_let_in_by_the_resource_policy() -> None:
-    # Under AWS_IAM an Allow here would do without one in the caller's own policy.
+def test_the_resource_policy_allows_nobody_of_this_account() -> None:
+    # With AWS_IAM an Allow here would be enough without one in the caller's own policy.
     for statement in policy(AllowedAccountIds=f"{OTHER},{PSEUDO['AWS::AccountId']}"):
         if statement["Effect"] == "Allow":
             assert statement["Condition"] == {"StringNotEquals": {"aws:PrincipalAccount": PSEUDO["AWS::AccountId"]}}
@@ -100,7 +100,7 @@ def test_nobody_of_this_account_is_let_in_by_the_resource_policy() -> None:
 
 
 def test_a_changed_parameter_reaches_the_resource_policy(template: Document) -> None:
-    # API Gateway applies a policy with the next deployment, and SAM makes one only of a changed document.
+    # API Gateway applies a policy with the next deployment. SAM deploys only a changed document.
     assert template["Resources"]["TokenBrokerApi"]["Properties"]["AlwaysDeploy"] is True
 
 
@@ -134,7 +134,7 @@ def test_the_api_s_endpoint_is_a_parameter(kind: str) -> None:
         ),
     ],
 )
-def test_parameters_that_do_not_go_together_stop_the_deployment(
+def test_parameters_that_contradict_each_other_stop_the_deployment(
     translated: Document, parameters: dict[str, str], broken: list[str]
 ) -> None:
     resolver = Resolver(translated, parameters)
@@ -148,7 +148,7 @@ def test_parameters_that_do_not_go_together_stop_the_deployment(
 
 
 @pytest.mark.parametrize("queue", ["RenewalQueue", "RenewalDeadLetterQueue"])
-def test_a_queue_answers_over_tls_alone(translated: Document, queue: str) -> None:
+def test_a_queue_accepts_only_tls(translated: Document, queue: str) -> None:
     found = Resolver(translated).resources()[f"{queue}Policy"]["Properties"]
     assert found["Queues"] == [queue]
     (statement,) = found["PolicyDocument"]["Statement"]
@@ -167,7 +167,7 @@ def test_every_queue_has_such_a_policy(translated: Document) -> None:
     assert policies == {f"{queue}Policy" for queue in queues}
 
 
-def test_data_outlives_the_stack(template: Document) -> None:
+def test_data_is_retained_when_the_stack_is_deleted(template: Document) -> None:
     for name in ("ConnectionTable", "DataKey", "AuditLogGroup", "ApiGatewayAccount", "ApiGatewayLogRole"):
         resource = template["Resources"][name]
         assert (name, resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (name, "Retain", "Retain")
@@ -177,14 +177,14 @@ def test_data_outlives_the_stack(template: Document) -> None:
     assert template["Parameters"]["DeletionProtection"]["Default"] == "true"
 
 
-def test_a_role_is_bounded_where_the_account_asks_for_it() -> None:
+def test_every_role_has_the_permissions_boundary_if_one_is_set() -> None:
     for parameters, boundary in (({}, None), (EVERYTHING, BOUNDARY)):
         roles = {n: r["Properties"] for n, r in resolved(parameters).items() if r["Type"] == "AWS::IAM::Role"}
         assert roles.keys() >= {f"{verb}Role" for verb in ROLES}
         assert {role.get("PermissionsBoundary") for role in roles.values()} == {boundary}
 
 
-def test_requests_are_throttled_and_answers_are_not_cached(translated: Document) -> None:
+def test_requests_are_throttled_and_responses_are_not_cached(translated: Document) -> None:
     stage = Resolver(translated, {"ThrottleRate": "50", "ThrottleBurst": "60"}).resources()["TokenBrokerApiapiStage"]
     (settings,) = stage["Properties"]["MethodSettings"]
     assert settings["HttpMethod"] == "*"
@@ -194,11 +194,11 @@ def test_requests_are_throttled_and_answers_are_not_cached(translated: Document)
     assert not stage["Properties"].get("CacheClusterEnabled")
 
 
-def test_the_access_log_is_json_that_tells_no_path_query_or_signature(translated: Document) -> None:
+def test_the_access_log_is_json_without_path_query_or_signature(translated: Document) -> None:
     log = Resolver(translated).resources()["TokenBrokerApiapiStage"]["Properties"]["AccessLogSetting"]
     assert log["DestinationArn"] == "arn:aws:logs:eu-west-1:123456789012:log-group:AccessLogGroup"
     told = set(json.loads(log["Format"]).values())
-    # Those alone: $context.path has the names as sent, requestOverride and error.message the caller's signed request.
+    # Only these: $context.path has the names as sent; requestOverride and error.message have the signed request.
     assert told == {
         "$context.error.responseType",
         "$context.httpMethod",
@@ -225,13 +225,13 @@ def test_every_log_is_kept_for_a_stated_time_under_the_data_key(translated: Docu
         kept = "AuditRetentionDays" if name == "AuditLogGroup" else "LogRetentionDays"
         assert group["RetentionInDays"] == {"Ref": kept}
         assert group["KmsKeyId"] == {"Fn::GetAtt": ["DataKey", "Arn"]}
-    # The key lets CloudWatch Logs encrypt groups under this path alone.
+    # The key allows CloudWatch Logs to encrypt only groups under this path.
     names = [Resolver(translated)(group["LogGroupName"]) for group in groups.values()]
     assert all(re.fullmatch(r"/token-broker/\w+", name) for name in names)
     assert translated["Parameters"]["AuditRetentionDays"]["Default"] == 400
 
 
-def test_secrets_under_keys_of_their_own_are_opened_through_secrets_manager_alone() -> None:
+def test_secrets_under_customer_keys_are_decrypted_only_through_secrets_manager() -> None:
     assert "SecretKeysPolicy" not in resolved({})
     found = resolved(EVERYTHING)["SecretKeysPolicy"]["Properties"]
     assert found["Roles"] == ["GetTokenRole", "RenewTokenRole"]
@@ -249,7 +249,7 @@ def test_secrets_under_keys_of_their_own_are_opened_through_secrets_manager_alon
     }
 
 
-def test_a_fixed_egress_address_is_for_those_who_call_providers() -> None:
+def test_only_functions_that_call_providers_are_in_the_subnets() -> None:
     functions = {n: r["Properties"] for n, r in resolved(EVERYTHING).items() if r["Type"] == "AWS::Lambda::Function"}
     inside = {name for name, function in functions.items() if "VpcConfig" in function}
     assert inside == {"GetTokenFunction", "RenewTokenFunction"}
@@ -259,11 +259,11 @@ def test_a_fixed_egress_address_is_for_those_who_call_providers() -> None:
     allow, deny = resolved(EVERYTHING)["NetworkPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (allow["Effect"], deny["Effect"]) == ("Allow", "Deny")
     assert allow["Action"] == deny["Action"]
-    # The key is in the calls of a function's code alone.
+    # Only calls of a function's code have this condition key.
     assert deny["Condition"] == {"Null": {"lambda:SourceFunctionArn": "false"}}
 
 
-def test_a_domain_of_its_own_has_no_base_path() -> None:
+def test_a_custom_domain_has_no_base_path() -> None:
     assert not [name for name in resolved({}) if name.startswith("CustomDomain")]
     found = resolved(EVERYTHING)
     assert "BasePath" not in found["CustomDomainMapping"]["Properties"]
@@ -273,8 +273,8 @@ def test_a_domain_of_its_own_has_no_base_path() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, EVERYTHING])
-def test_there_is_an_order_in_which_everything_can_be_created(parameters: dict[str, str]) -> None:
-    # cfn-lint looks at the template before SAM has taken the API apart, so it cannot tell.
+def test_the_resources_have_an_order_of_creation(parameters: dict[str, str]) -> None:
+    # cfn-lint checks the template before SAM expands the API, so it cannot check this.
     document = translate(load_template(), region="eu-west-1", parameters=parameters)
     waiting = {
         name: {found for found in references(resource) if found in document["Resources"]} - {name}

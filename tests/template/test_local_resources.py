@@ -1,4 +1,4 @@
-"""create_resources makes in a local endpoint what the template declares, and tells the functions of it."""
+"""create_resources creates the template's resources in a local endpoint and returns the functions' variables."""
 
 import boto3
 import pytest
@@ -16,7 +16,7 @@ ACQUIRERS = EVERYWHERE | {
 }
 
 
-def test_each_function_is_told_what_it_uses(stack: LocalStack) -> None:
+def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None:
     assert {function: set(environment) for function, environment in stack.environments.items()} == {
         "GetTokenFunction": ACQUIRERS,
         "RenewTokenFunction": ACQUIRERS,
@@ -57,7 +57,7 @@ def test_the_token_table_has_its_keys_and_index(stack: LocalStack, endpoint_url:
     assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["due"]
 
 
-def test_the_queue_takes_messages_and_redrives(stack: LocalStack, endpoint_url: str, session: boto3.Session) -> None:
+def test_the_queue_accepts_and_redrives_messages(stack: LocalStack, endpoint_url: str, session: boto3.Session) -> None:
     sqs = session.client("sqs", endpoint_url=endpoint_url)
     attributes = sqs.get_queue_attributes(QueueUrl=stack.renewal_queue_url, AttributeNames=["All"])["Attributes"]
     assert attributes["VisibilityTimeout"] == "90"
@@ -83,8 +83,8 @@ def test_parameters_reach_the_functions(endpoint_url: str) -> None:
     assert stack.memory["SweepDueFunction"] == 512
 
 
-def test_what_the_endpoint_passes_over_is_told(endpoint_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # moto reports success over a type that its CloudFormation does not know.
+def test_a_type_that_the_endpoint_ignores_is_reported(endpoint_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # moto reports success for a type that its CloudFormation does not support.
     template = load_template()
     template["Resources"]["Forgotten"] = {"Type": "AWS::Scheduler::ScheduleGroup"}
     monkeypatch.setattr(resources, "load_template", lambda: template)

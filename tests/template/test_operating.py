@@ -1,4 +1,4 @@
-"""What a person at night goes by: each alarm has a runbook entry, dashboard and outputs say what they promise."""
+"""For people on call: each alarm has a runbook entry, and dashboard and outputs are correct."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .intrinsics import Resolver
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:"
 CODE = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "layers" / "broker").rglob("*.py")]
-# An alarm's metrics are held by tests/integration/test_alarms.py; here are the dashboard's.
+# tests/integration/test_alarms.py tests the metrics of alarms. These are the dashboard's.
 OWN_METRIC = re.compile(r"(?:SUM|MIN|MAX)\((\w+)\) FROM SCHEMA\(\"TokenBroker/token-broker\"")
 
 
@@ -28,7 +28,7 @@ def alarms(translated: Document, **parameters: str) -> dict[str, dict[str, Any]]
 
 
 def runbook() -> dict[str, tuple[str, str]]:
-    """Entry by alarm: the heading that it stands under, and its text."""
+    """The runbook's entries by alarm: chapter and text."""
     entries: dict[str, tuple[str, str]] = {}
     for chapter in re.split(r"^## ", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[
         1:
@@ -45,22 +45,22 @@ def test_every_alarm_has_a_runbook_entry_and_names_it(translated: Document) -> N
     assert entries.keys() == alarms(translated).keys()
     for name, alarm in alarms(translated).items():
         assert alarm["AlarmDescription"].endswith(f"docs/runbook.md, {name}.")
-        for part in ("Look: ", "Do: ", "Ends: "):
+        for part in ("Look:", "Do:", "Ends:"):
             assert f"\n{part}" in entries[name][1], f"{name}: {part}"
 
 
-def test_an_alarm_goes_to_the_topic_that_its_runbook_entry_stands_under(translated: Document) -> None:
+def test_an_alarm_goes_to_the_topic_of_its_runbook_chapter(translated: Document) -> None:
     found = alarms(translated, PageTopicArn=f"{TOPIC}page", NotifyTopicArn=f"{TOPIC}notify")
     for name, (chapter, _) in runbook().items():
         topic = f"{TOPIC}page" if "PageTopicArn" in chapter else f"{TOPIC}notify"
         assert found[name]["AlarmActions"] == found[name]["OKActions"] == [topic], name
 
 
-def test_without_topics_alarms_tell_nobody(translated: Document) -> None:
+def test_without_topics_alarms_have_no_actions(translated: Document) -> None:
     assert not [name for name, alarm in alarms(translated).items() if "AlarmActions" in alarm or "OKActions" in alarm]
 
 
-def test_every_alarm_says_what_missing_data_means(translated: Document) -> None:
+def test_every_alarm_defines_missing_data(translated: Document) -> None:
     found = {name: alarm["TreatMissingData"] for name, alarm in alarms(translated).items()}
     assert {name for name, treated in found.items() if treated == "breaching"} == {"SweepNotRunningAlarm"}
     assert {name for name, treated in found.items() if treated == "ignore"} == {"CredentialsExpiringAlarm"}
@@ -73,7 +73,7 @@ def dashboard(translated: Document) -> dict[str, Any]:
     return body
 
 
-def test_the_dashboard_shows_what_is_asked_for_at_night(dashboard: dict[str, Any]) -> None:
+def test_the_dashboard_shows_what_people_on_call_need(dashboard: dict[str, Any]) -> None:
     shown = json.dumps(dashboard)
     for part in (
         "TokensReturned",
@@ -87,7 +87,7 @@ def test_the_dashboard_shows_what_is_asked_for_at_night(dashboard: dict[str, Any
     assert "credentials_expire" in shown
 
 
-def test_what_the_dashboard_shows_is_emitted(dashboard: dict[str, Any]) -> None:
+def test_the_dashboards_metrics_are_written(dashboard: dict[str, Any]) -> None:
     emitted = set()
     for path in CODE:
         text = path.read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_what_the_dashboard_shows_is_emitted(dashboard: dict[str, Any]) -> None:
     assert shown <= emitted
 
 
-def test_no_two_widgets_lie_on_each_other(dashboard: dict[str, Any]) -> None:
+def test_no_two_widgets_overlap(dashboard: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
     for widget in dashboard["widgets"]:
         cells = {
@@ -132,5 +132,5 @@ def test_the_output_for_callers_is_a_policy_of_one_connection(translated: Docume
         ({"DomainName": "tokens.example.com"}, "https://tokens.example.com"),
     ],
 )
-def test_the_output_for_the_url_is_the_one_to_call(translated: Document, parameters: dict[str, str], url: str) -> None:
+def test_the_output_of_the_url_is_the_base_url(translated: Document, parameters: dict[str, str], url: str) -> None:
     assert Resolver(translated, parameters)(translated["Outputs"]["ApiUrl"]["Value"]) == url

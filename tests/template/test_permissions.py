@@ -1,6 +1,6 @@
-"""Each statement is narrow and says why, and the keys open for nobody else.
+"""Each statement is narrow and says why, and nobody else may use the keys.
 
-That roles grant what is called and no more: tests/security/test_least_privilege.py.
+tests/security/test_least_privilege.py checks that roles grant exactly what is called.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_only_tracing_has_no_resource_of_its_own(translated: Document) -> None:
 
 
 def test_every_statement_says_why() -> None:
-    # A parser keeps no comments, so this reads the text. Trust policies, right under "Statement:", need none.
+    # A parser drops comments, so this reads the text. Trust policies, directly under "Statement:", need no comment.
     before = ""
     for line in map(str.strip, TEMPLATE.read_text(encoding="utf-8").splitlines()):
         if line.startswith(("- Sid:", "- Effect:", "- &")) and before != "Statement:":
@@ -89,7 +89,7 @@ def test_manage_connections_can_neither_read_secrets_nor_open_tokens(translated:
     assert "SEALING_KEY_ARN" not in function["Environment"]["Variables"]
 
 
-def test_the_data_key_serves_named_services_of_this_account_alone(translated: Document) -> None:
+def test_only_named_services_of_this_account_may_use_the_data_key(translated: Document) -> None:
     for name, statement in key_statements(translated):
         if name == "DataKey" and statement["Principal"] == {"AWS": "*"}:
             condition = statement["Condition"]["StringEquals"]

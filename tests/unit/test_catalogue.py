@@ -90,7 +90,7 @@ def test_every_setting_is_explained(slug: str) -> None:
 
 # ------------------------------------------------------------------ broken files
 def faults(**changes: Any) -> set[str]:
-    """The fields at fault in a file that is whole but for `changes` (None takes a field away)."""
+    """The fields at fault in a valid file after `changes`. None removes a field."""
     data = {name: value for name, value in {**WHOLE, **changes}.items() if value is not None}
     try:
         parse_provider("example", data, grants=GRANTS, file="example.toml")

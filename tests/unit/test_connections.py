@@ -208,7 +208,8 @@ def test_a_token_url_is_used_as_it_was_written() -> None:
 
 def test_http_is_allowed_on_the_local_stack_only() -> None:
     settings = {"allowed_callers": ["*"], "token_url": "http://127.0.0.1:4600/x/token"}
-    name, provider = ConnectionName("unified-services", "main"), CATALOGUE["unified-services"]
+    name = ConnectionName("unified-services", "main")
+    provider = CATALOGUE["unified-services"]
     assert parse_connection(name, provider, settings, insecure_urls=True).endpoints.token == settings["token_url"]
     with pytest.raises(InvalidRequest):
         parse_connection(name, provider, settings)

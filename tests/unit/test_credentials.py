@@ -88,7 +88,8 @@ def test_a_sales_channel_can_request_a_market(scope: str) -> None:
 
 @pytest.mark.parametrize("scope", ["", "stock_location:id:b", "store:id:market"])
 def test_a_sales_channel_must_request_a_market(scope: str) -> None:
-    name, provider = ConnectionName("commerce-layer", "main"), CATALOGUE["commerce-layer"]
+    name = ConnectionName("commerce-layer", "main")
+    provider = CATALOGUE["commerce-layer"]
     with pytest.raises(ConnectionMisconfigured, match="market:"):
         check_scope_without_secret(name, provider, parsed("commerce-layer", '{"client_id": "c"}'), scope)
     check_scope_without_secret(name, provider, parsed("commerce-layer", json.dumps(CLIENT)), scope)

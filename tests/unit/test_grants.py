@@ -123,7 +123,8 @@ def test_no_field_is_sent_that_nobody_requested(slug: str) -> None:
 def test_there_is_exactly_one_client_authentication(slug: str, auth: str) -> None:
     request = first(grant_for(slug, client_auth=auth))
     sent = fields_of(request)
-    in_header, in_body = "Authorization" in request.headers, "client_secret" in sent
+    in_header = "Authorization" in request.headers
+    in_body = "client_secret" in sent
     assert (in_header, in_body) == (auth.startswith("basic"), auth in ("form", "json"))
     assert ("client_id" in sent) is not in_header
     if auth in ("form", "json"):

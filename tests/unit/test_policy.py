@@ -239,7 +239,8 @@ def test_after_the_cooldown_a_caller_asks_again(found: Failure) -> None:
 
 
 def test_the_longer_of_two_cooldowns_counts() -> None:
-    short, long = failure(cooldown=5), refused(cooldown=900)
+    short = failure(cooldown=5)
+    long = refused(cooldown=900)
     assert decided(record(failure=short, health=ConnectionHealth(failure=long))) == Deny(long, long.retry_at)
     assert decided(record(failure=long, health=ConnectionHealth(failure=short))) == Deny(long, long.retry_at)
 

@@ -25,8 +25,8 @@ from token_broker.core.records import Lease, Token, TokenRecord
 
 MOMENTS = st.integers(-7200, 7200).map(lambda count: NOW + seconds(count))
 FAILURES: st.SearchStrategy[Failure | None] = st.none() | st.builds(
-    lambda make, ago, rests, secret, settings: make(
-        ago=ago, cooldown=rests, secret_version=secret, settings_digest=settings
+    lambda make, ago, cooldown, secret, settings: make(
+        ago=ago, cooldown=cooldown, secret_version=secret, settings_digest=settings
     ),
     st.sampled_from([failure, refused]),
     st.integers(0, 90_000),

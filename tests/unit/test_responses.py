@@ -23,7 +23,8 @@ from token_broker.oauth.responses import (
     retry_after,
 )
 
-STANDARD, LOGIN = CATALOGUE["oauth2"], CATALOGUE["unicommerce"]
+STANDARD = CATALOGUE["oauth2"]
+LOGIN = CATALOGUE["unicommerce"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),

@@ -13,8 +13,8 @@
     ├── AcquisitionInProgress   another instance is asking the provider
     └── BrokerUnavailable       our own DynamoDB, KMS, Secrets Manager or SQS
 
-The HTTP status of each stands in one table at the edge (`token_broker.http.requests`). An error's text is shown to callers: it
-names connections, fields and codes, never a value.
+The HTTP status of each is in one table in `token_broker.http.problems`. Callers see an error's text. It names
+connections, fields and codes, never a value.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class TooManyTrials(RequestError):
 
 
 class ProviderError(BrokerError):
-    """The token endpoint did not give a token. `in_a_row`: how often by now, 0 where it was not even asked."""
+    """The token endpoint gave no token. `consecutive_failures`: how often in a row; 0 if it was not asked."""
 
     def __init__(
         self,

@@ -77,7 +77,7 @@ def gauge(metric: str, value: float, **dimensions: str) -> None:
 
 
 def measure_deadlines(name: ConnectionName, deadlines: Iterable[Deadline], now: datetime) -> None:
-    """Days left as metrics by provider. Within 14 days of their expiry, credentials are logged with their connection."""
+    """Days left as metrics by provider. Credentials that expire within 14 days are logged with their connection."""
     for deadline in deadlines:
         days = deadline.days_left(now)
         gauge(METRICS_OF_DEADLINES[deadline.what], days, provider=name.provider)

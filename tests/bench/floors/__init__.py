@@ -1,4 +1,4 @@
-"""What the broker is held against: handlers that do the least. They know nothing of the broker's code.
+"""The floors that the broker is compared with: minimal handlers without the broker's code.
 
-Each module is loaded as a Lambda function by itself, with this directory as its code.
+Each module is loaded as its own Lambda function, with this directory as its code.
 """

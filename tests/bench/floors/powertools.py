@@ -1,8 +1,8 @@
-"""Three handlers on the resolver that the broker uses, each with one log line (who asked for what) and one metric.
+"""Three handlers with the broker's resolver, each with one log line (caller and connection) and one metric.
 
-`nothing` answers at once. `reading` makes the two calls that a token from the table cannot do without. `fetching` is a
-broker without a table: it reads the secret and asks the provider, each time. The third-party imports are those of a
-hand-out from the table. What to read is told by the variable FLOOR (JSON), beside the template's own variables.
+`nothing` responds at once. `reading` makes the two calls that a token from the table needs. `fetching` is a broker
+without a table: it reads the secret and asks the provider each time. The third-party imports are those of a token
+request from the table. The variable FLOOR (JSON) says what to read.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ nothing_app, reading_app, fetching_app = APIGatewayRestResolver(), APIGatewayRes
 
 
 @nothing_app.get(ROUTE)
-def answer_at_once(provider: str, connection: str) -> Response[str]:
+def respond_at_once(provider: str, connection: str) -> Response[str]:
     """An empty object."""
-    return _answer(nothing_app, provider, connection, {})
+    return _response(nothing_app, provider, connection, {})
 
 
 @reading_app.get(ROUTE)
 def read(provider: str, connection: str) -> Response[str]:
-    """One BatchGetItem of settings, token and guard, and one Decrypt: how many items, and how long the key."""
+    """One BatchGetItem of settings, token and health, and one Decrypt. Returns item count and key length."""
     wanted = _wanted()
-    answer = client("dynamodb").batch_get_item(RequestItems=wanted["items"])
+    response = client("dynamodb").batch_get_item(RequestItems=wanted["items"])
     opened = client("kms").decrypt(
         CiphertextBlob=base64.b64decode(wanted["sealed"]), EncryptionContext=wanted["context"], KeyId=wanted["key"]
     )
-    found = sum(len(items) for items in answer["Responses"].values())
-    return _answer(reading_app, provider, connection, {"items": found, "key_bytes": len(opened["Plaintext"])})
+    found = sum(len(items) for items in response["Responses"].values())
+    return _response(reading_app, provider, connection, {"items": found, "key_bytes": len(opened["Plaintext"])})
 
 
 @fetching_app.get(ROUTE)
@@ -54,35 +54,35 @@ def fetch(provider: str, connection: str) -> Response[str]:
 
     wanted = _wanted()
     secret = json.loads(client("secretsmanager").get_secret_value(SecretId=wanted["secret"])["SecretString"])
-    asked = {"grant_type": "client_credentials", "scope": wanted["scope"], **secret}
+    fields = {"grant_type": "client_credentials", "scope": wanted["scope"], **secret}
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.post(wanted["token_url"], json=asked, timeout=8)
-    answer.raise_for_status()
-    return _answer(fetching_app, provider, connection, answer.json())
+        response = session.post(wanted["token_url"], json=fields, timeout=8)
+    response.raise_for_status()
+    return _response(fetching_app, provider, connection, response.json())
 
 
 @logger.inject_lambda_context(clear_state=True)
 def nothing(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its proxy answer out."""
+    """API Gateway's proxy event in, its proxy response out."""
     return nothing_app.resolve(event, context)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def reading(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its proxy answer out."""
+    """API Gateway's proxy event in, its proxy response out."""
     return reading_app.resolve(event, context)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def fetching(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """API Gateway's proxy event in, its proxy answer out."""
+    """API Gateway's proxy event in, its proxy response out."""
     return fetching_app.resolve(event, context)
 
 
 @lru_cache
 def client(service: Any) -> Any:
-    """One client of each service, with the broker's time-outs and attempts."""
+    """One client of each service, with the broker's time-outs and retries."""
     return boto3.client(service, config=CONFIG)
 
 
@@ -92,7 +92,7 @@ def _wanted() -> dict[str, Any]:
     return wanted
 
 
-def _answer(app: APIGatewayRestResolver, provider: str, connection: str, body: dict[str, Any]) -> Response[str]:
+def _response(app: APIGatewayRestResolver, provider: str, connection: str, body: dict[str, Any]) -> Response[str]:
     request = app.current_event.request_context
     logger.info(
         "answered",

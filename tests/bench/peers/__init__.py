@@ -1,6 +1,6 @@
-"""Beside what people use: libraries and proxies at the broker's own simulated token endpoint, in one run.
+"""Compares the broker with libraries and proxies, at the same simulated token endpoint, in one run.
 
-`python -m tests.bench.peers` measures each of `peers.PEERS`, prints the table and writes build/peers.json. How many
-token requests 200 cold callers cause, what a caller gets and the provider bears when the provider fails, and what a
-token costs that is there already. The callers run in processes of their own: `worker`.
+`python -m tests.bench.peers` measures each of `peers.PEERS`, prints the table and writes build/peers.json: the token
+requests of 200 cold callers, the requests and results while the provider fails, and the time for an existing token. The
+callers run in their own processes: `worker`.
 """

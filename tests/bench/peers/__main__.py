@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def write(rows: Sequence[Row], course: Course, output: Path) -> None:
-    """The rows with the course, the machine and the time, as JSON."""
+    """Writes rows, course, machine and time as JSON."""
     document = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -66,13 +66,13 @@ def write(rows: Sequence[Row], course: Course, output: Path) -> None:
 
 
 def page(rows: Sequence[Row], course: Course) -> str:
-    """The document."""
+    """The text of docs/peers.md."""
     measured_at = datetime.now(UTC).isoformat(timespec="minutes")
     return f"{HEAD.format(measured_at=measured_at, environments=ENVIRONMENTS, **machine())}\n{markdown(rows, course)}\n"
 
 
 def markdown(rows: Sequence[Row], course: Course) -> str:
-    """The table and the remarks, as documentation takes them."""
+    """The table and the remarks, as Markdown."""
     conditions = (
         f"The provider answers cold callers after {course.latency_s} s. Between the asks of a failing one is no pause, "
         "where its remarks name none. The seconds after a count are the slowest ask."

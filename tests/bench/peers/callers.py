@@ -1,8 +1,8 @@
-"""How each peer is asked for a token: as its own documentation has it for client credentials.
+"""How each peer gets a token, as its own documentation shows it for client credentials.
 
-A caller is made once per process and shared by its threads, as each documentation has one object per application. It
-is a function that returns the token, or raises what the peer raises. Each imports its library itself: only one of
-them is needed, and this module is read where none is installed.
+A caller is made once per process and shared by its threads, because the documentations use one object per application.
+It is a function that returns the token, or raises the peer's error. Each imports its library itself, because only one
+is needed and this module is also read where none is installed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 Ask = Callable[[], str]
-# An API that is never called: some libraries hand out a token only on a request. Google's client looks up where a
-# service account may be used, on the network, unless the API is a regional one.
+# An API that is never called. Some libraries return a token only on a request. For an API that is not regional,
+# Google's client would look up over the network where a service account may be used.
 API: Final = "https://api.europe-west1.rep.googleapis.com/"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to ask, and as whom. Empty where a peer has no use for it."""
+    """The token endpoint and the client. Fields that a peer does not need are empty."""
 
     token_url: str = ""
     client_id: str = ""
@@ -37,11 +37,11 @@ class Target:
 
 
 class NoToken(Exception):
-    """The peer said so by its answer, not by an exception of its own."""
+    """The peer returned an error response and raised no exception of its own."""
 
 
 def authlib(target: Target) -> Ask:
-    """Authlib's session for requests. Its session renews a token that it has, and has to be told to fetch the first."""
+    """Authlib's session for requests. Its session renews a token, but the first must be fetched explicitly."""
     from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
 
     session: Any = OAuth2Session(
@@ -62,8 +62,8 @@ def authlib(target: Target) -> Ask:
 
 
 def requests_oauthlib(target: Target) -> Ask:
-    """requests-oauthlib's backend application flow: a token that has expired is told by an exception, then fetched."""
-    # Its switch for endpoints without TLS, which is read at each request.
+    """requests-oauthlib's backend application flow: an exception reports an expired token, then it is fetched."""
+    # The library reads this variable for endpoints without TLS at each request.
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
     from oauthlib.oauth2 import BackendApplicationClient, TokenExpiredError  # type: ignore[import-untyped]
     from requests.auth import HTTPBasicAuth
@@ -87,7 +87,7 @@ def requests_oauthlib(target: Target) -> Ask:
 
 
 def httpx_auth(target: Target) -> Ask:
-    """httpx-auth's client credentials: the token is on the request that httpx is about to send."""
+    """httpx-auth's client credentials: the token is on the request before httpx sends it."""
     import httpx
     from httpx_auth import OAuth2ClientCredentials  # type: ignore[import-not-found]
 
@@ -120,10 +120,10 @@ def google_auth(target: Target) -> Ask:
 
 
 def msal(target: Target) -> Ask:
-    """MSAL's confidential client at an OIDC authority. It takes https alone, so its transport is given: `http_client`.
+    """MSAL's confidential client at an OIDC server. It accepts only https, so it has its own transport: `http_client`.
 
-    The transport answers the authority's metadata itself, sends what goes to the token endpoint there by plain HTTP,
-    and tries as often as MSAL's own (max_retries=1).
+    The transport returns the authority's metadata itself, sends token requests by plain HTTP, and retries as MSAL's own
+    does (max_retries=1).
     """
     import json
 
@@ -185,7 +185,7 @@ def http(target: Target) -> Ask:
 
 
 def through_envoy(target: Target) -> Ask:
-    """The API behind Envoy, which puts the token on the request; the caller never sees it."""
+    """The API behind Envoy, which adds the token to the request. The caller does not get it."""
     send = _sender(target.api_url)
 
     def ask() -> str:
@@ -212,7 +212,7 @@ def broker_client(target: Target) -> Ask:
 
 
 def broker_http(target: Target) -> Ask:
-    """The broker's HTTP interface, a signed request for each token; a kept connection per thread."""
+    """The broker's HTTP interface, a signed request for each token, with a kept connection per thread."""
     from local.client import SignedClient
 
     kept = threading.local()
@@ -250,7 +250,7 @@ def _without_scheme(authorization: str) -> str:
 
 
 def _sender(url: str) -> Callable[[str, str, Mapping[str, str]], tuple[int, bytes]]:
-    """Sends (method, body, headers) to the URL over this thread's connection; status and body of the answer."""
+    """Sends (method, body, headers) to the URL over this thread's connection. Returns status and body."""
     parts, kept = urlsplit(url), threading.local()
 
     def send(method: str, body: str, headers: Mapping[str, str]) -> tuple[int, bytes]:

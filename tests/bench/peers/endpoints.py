@@ -1,7 +1,7 @@
-"""Token endpoints at the simulated OAuth 2.0 server, one for each thing that is measured, so that its count is its own.
+"""Token endpoints at the simulated OAuth 2.0 server, one for each measurement, so that each has its own count.
 
-They take client credentials as the simulator does, and for google-auth, which has no such grant, the assertion of a
-service account (RFC 7523 section 2.1).
+They accept client credentials as the simulator does, and the assertion of a service account (RFC 7523 section 2.1) for
+google-auth, which has no client credentials grant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLIENT_ID: Final = "fake-peer"
 SECRET: Final = {"client_id": CLIENT_ID, "client_secret": "fake-secret-of-a-peer"}
 SCOPE: Final = "api.read"
 RETRY_AFTER_S: Final = 30
-# In the shape of RFC 6749 section 5.2, which names no error for the first two: what a well-behaved server says.
+# In the shape of RFC 6749 section 5.2. It names no error for the first two; these are usual ones.
 FAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "500": {"status": 500, "body": {"error": "server_error", "error_description": "something went wrong"}},
     "429": {
@@ -42,7 +42,7 @@ FAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 class Endpoint(OAuth2):
-    """The simulated server with one account more: a client with a secret, and a service account with a key."""
+    """The simulated server with another account: a client with a secret, and a service account with a key."""
 
     def __init__(self, public_key: rsa.RSAPublicKey) -> None:
         super().__init__(time_scale=1.0, now=time.time)
@@ -51,16 +51,16 @@ class Endpoint(OAuth2):
 
     @property
     def token_requests(self) -> int:
-        """How many have arrived, whatever became of them."""
+        """How many token requests have arrived, failed ones included."""
         count: int = self.report()["token_requests"]
         return count
 
-    def answer_after(self, seconds: float) -> None:
-        """Every token request takes as long from now on."""
+    def respond_after(self, seconds: float) -> None:
+        """Every token request takes this long from now on."""
         self.fail("delay", times=None, seconds=seconds)
 
     def always(self, failure: str) -> None:
-        """Plays one of `FAULTS` at each token request from now on."""
+        """Every token request gets one of `FAULTS` from now on."""
         self.fail("status", times=None, **FAULTS[failure])
 
     def token(self, request: Request) -> Reply:
@@ -76,7 +76,7 @@ class Endpoint(OAuth2):
         return self.token_reply(token, document)
 
     def _claims(self, assertion: str) -> dict[str, Any]:
-        """What an RS256 JWT of the account's key says. Refused: anything else."""
+        """The claims of an RS256 JWT signed with the account's key. Anything else is refused."""
         signed, _, signature = assertion.rpartition(".")
         try:
             self._public_key.verify(_decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -87,7 +87,7 @@ class Endpoint(OAuth2):
 
 
 class Endpoints:
-    """Adds endpoints to the running simulators, each under a path of its own. Thread-safe."""
+    """Adds endpoints to the running simulators, each under its own path. Thread-safe."""
 
     def __init__(self, providers: ProvidersServer) -> None:
         self._providers = providers
@@ -95,15 +95,15 @@ class Endpoints:
 
     @property
     def private_key(self) -> str:
-        """The service account's, as PEM."""
+        """The service account's private key, as PEM."""
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
 
     def new(self, name: str) -> tuple[Endpoint, str]:
-        """An endpoint that nobody has called, and its root: `/token` and `/api/resource` are below it."""
+        """A new endpoint and its root URL: `/token` and `/api/resource` are below it."""
         endpoint = Endpoint(self._key.public_key())
-        # The server looks its simulators up here, by the first part of the path.
+        # The server finds its simulators here, by the first part of the path.
         self._providers._simulators[name] = endpoint
         return endpoint, f"{self._providers.url}/{name}"
 

@@ -1,4 +1,4 @@
-"""The course: each peer's callers, in processes of their own, at token endpoints of their own."""
+"""The measurement: each peer's callers in their own processes, at their own token endpoints."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tests.bench.peers.callers import Target
 from tests.bench.peers.endpoints import CLIENT_ID, SCOPE, SECRET, Endpoint, Endpoints
 from tests.bench.peers.peers import Peer
 from tests.bench.peers.proxies import VENV, Proxy
-from tests.bench.peers.result import FAILURES, Answer, Asked, Hit, Row, combined
+from tests.bench.peers.result import FAILURES, Answer, CallResults, Hit, Row, combined
 from tests.bench.peers.worker import Task
 
 Progress = Callable[[str], None]
 OWN_PYTHON: Final = sys.executable
 PEERS_PYTHON: Final = str(VENV / "bin" / "python")
-AT_ONCE: Final = 6  # failing callers: most of their time is a wait
+AT_ONCE: Final = 6  # failing callers wait most of the time
 
 
 @dataclass(frozen=True)
 class Course:
-    """How much is measured. `latency_s`: what a token request takes at the provider while callers are cold."""
+    """The sizes of the measurement. `latency_s`: the provider's latency for cold callers."""
 
     callers: int = 200
     processes: int = 8
@@ -47,7 +47,7 @@ class Course:
 
 
 def measure(stack: Stack, peers: Sequence[Peer], course: Course, progress: Progress) -> list[Row]:
-    """A row for each peer. The failing callers of all go first, several at once; what is timed is measured alone."""
+    """A row for each peer. All failing callers run first, several at once. Timed measurements run alone."""
     bench = _Bench(stack, course)
     runs = [(peer, failure) for failure in FAILURES for peer in peers]
     progress(f"asked {course.asks} times in a row while the provider fails: {len(peers)} peers")
@@ -65,14 +65,14 @@ def measure(stack: Stack, peers: Sequence[Peer], course: Course, progress: Progr
                 bench.cold(peer, processes=1),
                 bench.cold(peer, processes=course.processes),
                 {failure: failed[peer, failure] for failure in FAILURES},
-                bench.hit(peer) if peer.hands_out else None,
+                bench.hit(peer) if peer.returns_token else None,
             )
         )
     return rows
 
 
 def version_of(peer: Peer) -> str:
-    """The package's, as it is installed; of the broker, the client's."""
+    """The installed version of the peer's package; for the broker, the client's."""
     if peer.distribution is None:
         project = tomllib.loads((ROOT / "layers" / "client" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         return str(project["version"])
@@ -87,19 +87,19 @@ class _Bench:
         self._course = course
         self._endpoints = Endpoints(stack.providers)
 
-    def cold(self, peer: Peer, *, processes: int) -> Asked:
-        """All callers ask at the same moment, spread over the processes."""
+    def cold(self, peer: Peer, *, processes: int) -> CallResults:
+        """All callers request a token at the same moment, spread over the processes."""
         endpoint, results = self._run(
             peer,
             f"cold-{processes}",
-            lambda endpoint: endpoint.answer_after(self._course.latency_s),
+            lambda endpoint: endpoint.respond_after(self._course.latency_s),
             lambda target: Task(peer.caller, target, "cold", self._course.callers // processes),
             processes,
         )
         return combined([asked(result) for result in results], endpoint.token_requests)
 
-    def failing(self, peer: Peer, failure: str) -> Asked:
-        """One caller asks again and again while the provider fails."""
+    def failing(self, peer: Peer, failure: str) -> CallResults:
+        """One caller requests a token repeatedly while the provider fails."""
         course = self._course
         endpoint, results = self._run(
             peer,
@@ -125,7 +125,7 @@ class _Bench:
         task: Callable[[Target], Task],
         processes: int = 1,
     ) -> tuple[Endpoint, list[dict[str, Any]]]:
-        """The task in each process, at one token endpoint that nobody has called before; that endpoint, the results."""
+        """Runs the task in each process at one new token endpoint. Returns the endpoint and the results."""
         path = f"{peer.caller.replace('_', '-')}-{name}"
         endpoint, root = self._endpoints.new(path)
         prepare(endpoint)
@@ -155,7 +155,7 @@ class _Bench:
         )
 
     def _connect(self, connection: str, root: str) -> None:
-        """A connection of the broker that has no token yet. Raises StartFailed."""
+        """A connection of the broker without a token. Raises StartFailed."""
         secrets = aws_client("secretsmanager", self._stack.endpoint_url)
         secrets.create_secret(
             Name=f"{self._stack.resources.secret_prefix}/oauth2/{connection}", SecretString=json.dumps(SECRET)
@@ -175,14 +175,14 @@ class _Bench:
 
 
 def python_of(peer: Peer) -> str:
-    """The interpreter that has the peer's package."""
+    """The interpreter with the peer's package."""
     return PEERS_PYTHON if peer.distribution else OWN_PYTHON
 
 
 def run(tasks: Sequence[Task], python: str, proxies: Sequence[Proxy] = ()) -> list[dict[str, Any]]:
-    """Runs each task in a process of its own, all from the same moment on; their results. Raises StartFailed.
+    """Runs each task in its own process, all from the same moment. Returns their results. Raises StartFailed.
 
-    The proxies are started last: where one fetches a token before it is asked, that has not happened long ago.
+    The proxies are started last, because some fetch a token in advance, which should be recent.
     """
     with ExitStack() as endings:
         processes = []
@@ -190,7 +190,7 @@ def run(tasks: Sequence[Task], python: str, proxies: Sequence[Proxy] = ()) -> li
             process = subprocess.Popen(
                 [python, "-m", "tests.bench.peers.worker"],
                 cwd=ROOT,
-                # Nothing of this shell: no proxy, no AWS configuration, no credentials.
+                # Nothing of this shell's environment: no proxy, no AWS configuration, no credentials.
                 env={
                     "PATH": os.environ.get("PATH", os.defpath),
                     "PYTHONPATH": str(ROOT / "layers" / "client"),
@@ -228,5 +228,5 @@ def _hear(process: subprocess.Popen[bytes]) -> bytes:
     return line
 
 
-def asked(result: dict[str, Any]) -> Asked:
-    return Asked(**{**result, "answers": tuple(Answer(**answer) for answer in result["answers"])})
+def asked(result: dict[str, Any]) -> CallResults:
+    return CallResults(**{**result, "answers": tuple(Answer(**answer) for answer in result["answers"])})

@@ -1,4 +1,4 @@
-"""The peers: what each is, how it is used here, and where its documentation says so."""
+"""The peers: what each is, how it is used here, and a link to its documentation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.bench.peers.proxies import Proxy, envoy, nginx
 
 @dataclass(frozen=True)
 class Peer:
-    """`distribution`: the package of .venv/peers that it comes from; None for the broker itself.
+    """A peer. `distribution`: its package in .venv/peers; None for the broker itself.
 
-    `proxy` stands between callers and provider: one for all processes, or one for each (`sidecar`), as it is meant.
+    `proxy`: runs between callers and provider, one for all processes or one for each (`sidecar`), as intended.
     """
 
     name: str
@@ -22,11 +22,11 @@ class Peer:
     caller: str
     used_as: str
     documentation: str
-    proxy: Callable[[str, Path], Proxy] | None = None  # of an endpoint's root, with a directory of its own
+    proxy: Callable[[str, Path], Proxy] | None = None  # gets an endpoint's root and its own directory
     sidecar: bool = False
-    over_http: bool = False  # a token that is there still costs a request on loopback
-    hands_out: bool = True  # the caller holds the token
-    pause_s: float = 0.0  # between asks while the provider fails: for one that fetches without being asked
+    over_http: bool = False  # even an existing token costs a request on loopback
+    returns_token: bool = True  # the caller gets the token
+    pause_s: float = 0.0  # pause between requests while the provider fails, for a peer that fetches by itself
 
 
 PEERS: Final = (
@@ -103,7 +103,7 @@ PEERS: Final = (
         proxy=envoy,
         sidecar=True,
         over_http=True,
-        hands_out=False,
+        returns_token=False,
         pause_s=1.0,
     ),
 )

@@ -1,4 +1,4 @@
-"""nginx and Envoy as processes of their own on loopback, their servers out of packages in .venv/peers."""
+"""nginx and Envoy as processes on loopback. The servers come from packages in .venv/peers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.bench.peers.endpoints import SCOPE, SECRET
 VENV: Final = ROOT / ".venv" / "peers"
 START_S: Final = 15.0
 
-# ngx_http_proxy_module: the lock lets one request of a key through; POST and "no-store" are not cached unless told to.
-# The time is the file's and not the token's: `expires_in` is in the body, which nginx does not read.
+# ngx_http_proxy_module: the lock lets one request per key through. POST and "no-store" are cached only if configured.
+# The cache time is configured here: nginx does not read `expires_in` from the body.
 NGINX: Final = """
 daemon off;
 master_process off;
@@ -54,7 +54,7 @@ http {{
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that is not started yet. `root`: where it will have what the token endpoint has below its own root."""
+    """A proxy to start. `root`: its URL for what the token endpoint has below its own root."""
 
     root: str
     command: tuple[str, ...]
@@ -62,7 +62,7 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The process, from when it listens until the end of the block. Raises StartFailed."""
+        """Runs the process until the block ends. It listens at the start of the block. Raises StartFailed."""
         process = subprocess.Popen(
             self.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
@@ -82,7 +82,7 @@ class Proxy:
 
 
 def nginx(root: str, directory: Path) -> Proxy:
-    """A caching proxy before the token endpoint (nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_cache)."""
+    """A caching proxy for the token endpoint (nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_cache)."""
     port, parts, file = _free_port(), urlsplit(root), directory / "nginx.conf"
     text = NGINX.format(directory=directory, address=LOOPBACK, port=port, upstream=parts.netloc)
     file.write_text(text, encoding="utf-8")
@@ -91,7 +91,7 @@ def nginx(root: str, directory: Path) -> Proxy:
 
 
 def envoy(root: str, directory: Path) -> Proxy:
-    """A sidecar that puts the token on requests to the API (Envoy's credential injector, its OAuth2 extension)."""
+    """A sidecar that adds the token to requests to the API (Envoy's credential injector, its OAuth2 extension)."""
     port, file = _free_port(), directory / "envoy.json"
     file.write_text(json.dumps(_envoy(root, port)), encoding="utf-8")
     options = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "off")
@@ -100,7 +100,7 @@ def envoy(root: str, directory: Path) -> Proxy:
 
 
 def _envoy(root: str, port: int) -> Mapping[str, Any]:
-    """As the filter's documentation has it, the secret in the file itself."""
+    """The configuration from the filter's documentation, with the secret in the file."""
     injector = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
         "credential": {

@@ -1,4 +1,4 @@
-"""Beside what people use: what the table and the JSON say, by hand-made rows and by callers that need no package."""
+"""The comparison with peers: table and JSON of given rows, and measurements with callers that need no package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.bench.peers.endpoints import ASSERTION_GRANT, CLIENT_ID, FAULTS, SCOP
 from tests.bench.peers.measuring import OWN_PYTHON, Course, asked, run
 from tests.bench.peers.peers import PEERS
 from tests.bench.peers.proxies import envoy, nginx
-from tests.bench.peers.result import FAILURES, TOKEN, Answer, Asked, Hit, Row, combined, remarks, table
+from tests.bench.peers.result import FAILURES, TOKEN, Answer, CallResults, Hit, Row, combined, remarks, table
 from tests.bench.peers.worker import Task
 
 REFUSED = "own's Refused: no"
@@ -33,7 +33,7 @@ def endpoints() -> Iterator[Endpoints]:
         yield Endpoints(providers)
 
 
-def row(*, cold: Asked, failing: Asked, hit: Hit | None = None) -> Row:
+def row(*, cold: CallResults, failing: CallResults, hit: Hit | None = None) -> Row:
     return Row("Own", "1.2", "asked", "its page", cold, cold, dict.fromkeys(FAILURES, failing), hit)
 
 
@@ -41,11 +41,11 @@ def target(root: str) -> Target:
     return Target(token_url=f"{root}/token", client_id=CLIENT_ID, client_secret=SECRET["client_secret"], scope=SCOPE)
 
 
-# ------------------------------------------------------------------ what is written
+# ------------------------------------------------------------------ table and JSON
 
 
 def test_the_json_has_every_field(tmp_path: Path) -> None:
-    asks = Asked(1, (Answer(TOKEN, 2),), 0.01)
+    asks = CallResults(1, (Answer(TOKEN, 2),), 0.01)
     write([row(cold=asks, failing=asks, hit=Hit.of([1000, 3000]))], Course(), tmp_path / "build" / "peers.json")
     document = json.loads((tmp_path / "build" / "peers.json").read_text())
     assert set(document) == {"measured_at", "machine", "course", "peers"}
@@ -60,8 +60,8 @@ def test_the_json_has_every_field(tmp_path: Path) -> None:
 
 
 def test_a_row_of_the_table_has_a_cell_for_each_column() -> None:
-    cold = Asked(200, (Answer(TOKEN, 199), Answer(REFUSED, 1)), 0.26)
-    failing = Asked(30, (Answer(REFUSED, 10),), 3.17)
+    cold = CallResults(200, (Answer(TOKEN, 199), Answer(REFUSED, 1)), 0.26)
+    failing = CallResults(30, (Answer(REFUSED, 10),), 3.17)
     head, rule, line = table([row(cold=cold, failing=failing)], callers=200, processes=8, asks=10).splitlines()
     assert head.count("|") == rule.count("|") == line.count("|")
     assert line == (
@@ -69,19 +69,19 @@ def test_a_row_of_the_table_has_a_cell_for_each_column() -> None:
     )
 
 
-def test_a_caller_that_lost_patience_is_told() -> None:
-    cold, failing = Asked(1, (Answer(TOKEN, 200),), 0.3), Asked(4, (Answer(REFUSED, 2),), 30.0)
+def test_a_caller_that_gave_up_is_mentioned() -> None:
+    cold, failing = CallResults(1, (Answer(TOKEN, 200),), 0.3), CallResults(4, (Answer(REFUSED, 2),), 30.0)
     assert "| 4 (of 2 asks, 30.0 s) |" in table([row(cold=cold, failing=failing)], callers=200, processes=8, asks=10)
 
 
 def test_remarks_follow_from_the_figures() -> None:
-    quiet = row(cold=Asked(1, (Answer(TOKEN, 200),), 0.3), failing=Asked(1, (Answer(REFUSED, 10),), 0.1))
+    quiet = row(cold=CallResults(1, (Answer(TOKEN, 200),), 0.3), failing=CallResults(1, (Answer(REFUSED, 10),), 0.1))
     assert remarks(quiet) == [
         f"{title}: 10 asks, 1 request; the caller got 10 × {REFUSED}" for title in FAILURES.values()
     ]
     loud = row(
-        cold=Asked(150, (Answer(TOKEN, 199), Answer(REFUSED, 1)), 0.3),
-        failing=Asked(10, (Answer(REFUSED, 10),), 1.0),
+        cold=CallResults(150, (Answer(TOKEN, 199), Answer(REFUSED, 1)), 0.3),
+        failing=CallResults(10, (Answer(REFUSED, 10),), 1.0),
         hit=Hit(token_requests=6, asks=5, median_us=1.0, p99_us=2.0),
     )
     said = "\n".join(remarks(loud))
@@ -92,18 +92,18 @@ def test_remarks_follow_from_the_figures() -> None:
 
 
 def test_the_text_names_the_conditions_and_the_page() -> None:
-    asks = Asked(1, (Answer(TOKEN, 2),), 0.01)
+    asks = CallResults(1, (Answer(TOKEN, 2),), 0.01)
     text = markdown([row(cold=asks, failing=asks)], Course(latency_s=0.25))
     assert "answers cold callers after 0.25 s" in text
     assert "**Own**: asked (its page)." in text
 
 
-def test_processes_add_up() -> None:
-    parts = [Asked(0, (Answer(TOKEN, 24), Answer(REFUSED, 1)), 0.2), Asked(0, (Answer(TOKEN, 25),), 0.4)]
-    assert combined(parts, 8) == Asked(8, (Answer(TOKEN, 49), Answer(REFUSED, 1)), 0.4)
+def test_the_results_of_processes_are_added() -> None:
+    parts = [CallResults(0, (Answer(TOKEN, 24), Answer(REFUSED, 1)), 0.2), CallResults(0, (Answer(TOKEN, 25),), 0.4)]
+    assert combined(parts, 8) == CallResults(8, (Answer(TOKEN, 49), Answer(REFUSED, 1)), 0.4)
 
 
-def test_nothing_measured_is_no_hit() -> None:
+def test_a_hit_needs_measurements() -> None:
     with pytest.raises(ValueError, match="nothing was measured"):
         Hit.of([])
 
@@ -114,11 +114,11 @@ def test_each_peer_has_a_caller_and_each_caller_a_peer() -> None:
     assert len({peer.name for peer in PEERS}) == len(PEERS)
 
 
-# ------------------------------------------------------------------ what is measured
+# ------------------------------------------------------------------ measurements
 
 
 def test_callers_of_two_processes_are_counted_at_the_provider(endpoints: Endpoints) -> None:
-    """The caller that keeps nothing: each of its asks is a request."""
+    """The caller without a cache: each of its calls is a token request."""
     endpoint, root = endpoints.new("cold")
     results = run([Task("http", target(root), "cold", 3)] * 2, OWN_PYTHON)
     found = combined([asked(result) for result in results], endpoint.token_requests)
@@ -126,7 +126,7 @@ def test_callers_of_two_processes_are_counted_at_the_provider(endpoints: Endpoin
 
 
 @pytest.mark.parametrize(("failure", "status"), [("500", 500), ("429", 429), ("invalid_client", 401)])
-def test_a_failing_caller_tells_what_it_got(endpoints: Endpoints, failure: str, status: int) -> None:
+def test_a_failing_caller_reports_what_it_got(endpoints: Endpoints, failure: str, status: int) -> None:
     endpoint, root = endpoints.new(failure)
     endpoint.always(failure)
     (result,) = run([Task("http", target(root), "failing", 2)], OWN_PYTHON)
@@ -134,20 +134,20 @@ def test_a_failing_caller_tells_what_it_got(endpoints: Endpoints, failure: str, 
     assert endpoint.token_requests == 2
 
 
-def test_a_caller_without_patience_asks_once(endpoints: Endpoints) -> None:
+def test_a_caller_without_patience_calls_once(endpoints: Endpoints) -> None:
     _, root = endpoints.new("impatient")
     (result,) = run([Task("http", target(root), "failing", 5, patience_s=0.0)], OWN_PYTHON)
     assert asked(result).asks == 1
 
 
-def test_a_token_that_is_there_is_timed(endpoints: Endpoints) -> None:
+def test_an_existing_token_is_timed(endpoints: Endpoints) -> None:
     endpoint, root = endpoints.new("hit")
     (result,) = run([Task("http", target(root), "hit", 3)], OWN_PYTHON)
     assert 0 < result["median_us"] <= result["p99_us"]
     assert (result["asks"], endpoint.token_requests) == (3, 4)
 
 
-def test_callers_that_cannot_start_are_told(endpoints: Endpoints, capfd: pytest.CaptureFixture[str]) -> None:
+def test_callers_that_cannot_start_are_reported(endpoints: Endpoints, capfd: pytest.CaptureFixture[str]) -> None:
     _, root = endpoints.new("nobody")
     with pytest.raises(StartFailed, match="ended early"):
         run([Task("nobody", target(root), "cold", 1)], OWN_PYTHON)
@@ -182,7 +182,7 @@ def test_the_service_account_gets_a_token_for_its_assertion(endpoints: Endpoints
     assert document["access_token"]
 
 
-def test_an_assertion_of_another_or_of_old_is_refused(endpoints: Endpoints) -> None:
+def test_an_assertion_of_another_account_or_an_expired_one_is_refused(endpoints: Endpoints) -> None:
     endpoint, root = endpoints.new("refused-assertion")
     soon, key = int(time.time()) + 60, endpoints.private_key
     with start_providers() as others:
@@ -203,7 +203,7 @@ def test_an_assertion_of_another_or_of_old_is_refused(endpoints: Endpoints) -> N
     assert endpoint.report()["issued"] == 0
 
 
-def test_a_proxy_stands_at_the_endpoints_path(tmp_path: Path) -> None:
+def test_a_proxy_has_the_endpoints_path(tmp_path: Path) -> None:
     for make in (nginx, envoy):
         proxy = make("http://127.0.0.1:4600/hit", tmp_path)
         assert proxy.root == f"http://127.0.0.1:{proxy.port}/hit"

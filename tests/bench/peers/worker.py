@@ -1,7 +1,7 @@
-"""A process of callers: `python -m tests.bench.peers.worker`, in whichever environment has the peer.
+"""A process of callers: `python -m tests.bench.peers.worker`, in the environment with the peer.
 
-Standard input brings two lines, the task as JSON and, once this process has said "ready", "go". Standard output then
-gets the result as one line of JSON. So that processes start to ask at the same moment, imports and set-up done.
+The first line of standard input is the task as JSON. After imports and set-up the process prints "ready" and waits for
+the line "go", so that all processes start at the same moment. Then it prints the result as one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tests.bench.peers.callers import CALLERS, Ask, NoToken, Target
-from tests.bench.peers.result import TOKEN, Answer, Asked, Hit
+from tests.bench.peers.result import TOKEN, Answer, CallResults, Hit
 
 LONGEST_MESSAGE: Final = 90
 
 
 @dataclass(frozen=True)
 class Task:
-    """`kind`: cold (`count` threads ask once, at the same moment), failing (one asks `count` times) or hit (likewise).
+    """`kind`: cold (`count` threads call once, together), failing (one calls `count` times) or hit (as failing).
 
-    `patience_s`: when a failing caller has spent as much, it does not ask again. `pause_s`: before it asks again.
+    `patience_s`: a failing caller gives up after this time. `pause_s`: its pause between calls.
     """
 
     caller: str
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def cold(ask: Ask, task: Task) -> dict[str, Any]:
-    """As `Asked`, its token requests left to the provider to count."""
+    """As `CallResults`, without token requests, which the provider counts."""
     barrier = threading.Barrier(task.count)
 
     def call(_: int) -> tuple[str, float]:
@@ -64,7 +64,7 @@ def cold(ask: Ask, task: Task) -> dict[str, Any]:
 
 
 def failing(ask: Ask, task: Task) -> dict[str, Any]:
-    """As `Asked`, of one caller that asks again and again."""
+    """As `CallResults`, of one caller that calls repeatedly."""
     outcomes = [_outcome(ask, task)]
     while len(outcomes) < task.count and sum(seconds for _, seconds in outcomes) < task.patience_s:
         time.sleep(task.pause_s)
@@ -73,7 +73,7 @@ def failing(ask: Ask, task: Task) -> dict[str, Any]:
 
 
 def hit(ask: Ask, task: Task) -> dict[str, Any]:
-    """As `Hit`, its token requests left to the provider to count; the first ask brings the token, and is not timed."""
+    """As `Hit`, without token requests. The first call gets the token and is not timed."""
     ask()
     taken = []
     for _ in range(task.count):
@@ -87,18 +87,18 @@ KINDS: dict[str, Callable[[Ask, Task], dict[str, Any]]] = {"cold": cold, "failin
 
 
 def _outcome(ask: Ask, task: Task) -> tuple[str, float]:
-    """What the caller got, in words, and after how many seconds."""
+    """What the caller got, in words, and the seconds that it took."""
     started = time.perf_counter()
     try:
         ask()
         what = TOKEN
-    except Exception as error:  # noqa: BLE001  # whatever a library raises is what is asked here
+    except Exception as error:  # noqa: BLE001  # any error of a library is a result here
         what = _in_words(error, task.target)
     return what, time.perf_counter() - started
 
 
 def _in_words(error: Exception, target: Target) -> str:
-    """The exception's package, name and message, without the address, which is another one in each run."""
+    """The exception's package, name and message, without the address, which differs from run to run."""
     message = " ".join(str(error).split())
     if isinstance(error, NoToken):
         return message
@@ -110,9 +110,9 @@ def _in_words(error: Exception, target: Target) -> str:
     return f"{name}: {message}" if message else name
 
 
-def _asked(outcomes: list[tuple[str, float]]) -> Asked:
+def _asked(outcomes: list[tuple[str, float]]) -> CallResults:
     answers = tuple(Answer(what, times) for what, times in Counter(what for what, _ in outcomes).items())
-    return Asked(0, answers, round(max(seconds for _, seconds in outcomes), 3))
+    return CallResults(0, answers, round(max(seconds for _, seconds in outcomes), 3))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class Base(RuleBasedStateMachine):
         if not operation.ended:
             return
         place = self.running_at.pop(operation)
-        if operation.dead:
+        if operation.killed:
             self.instances[place] = self.world.fresh_instance()
             self.known[place] = defaultdict(int)
             return
@@ -141,7 +141,8 @@ class Base(RuleBasedStateMachine):
 
     def new_secret(self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT") -> None:
         self.secrets += 1
-        secret, client = f"secret-{self.secrets}", self.client(name)
+        secret = f"secret-{self.secrets}"
+        client = self.client(name)
         names = ("username", "password") if self.case.traits.login else ("client_id", "client_secret")
         self.world.secrets.put(name, dict(zip(names, (client, secret), strict=True)), stage=stage)
         if is_right:

@@ -42,7 +42,8 @@ class Budgets:
     def _check(self, used: list[tuple[datetime, bool]], at: datetime, limit: int) -> None:
         if sum(1 for other, _ in used if abs(at - other) < MINUTE) > limit:
             self._breaks("P4: more requests in a sliding minute than the provider's published limit")
-        share, calendar_minute = limit // 2, at.replace(second=0, microsecond=0)
+        share = limit // 2
+        calendar_minute = at.replace(second=0, microsecond=0)
         in_minute = [
             is_renewal for other, is_renewal in used if other.replace(second=0, microsecond=0) == calendar_minute
         ]

@@ -88,7 +88,8 @@ class Callers(Base):
         response = self.held[which % len(self.held)]
         if honest and self.server.good(response.access_token):
             return
-        name, token_id = response.connection.name, response.token.token_id
+        name = response.connection.name
+        token_id = response.token.token_id
         scope = self.server.issued[token_id].scope or None
         self.start("report", lambda broker: self.world.get_token(broker, name, scope=scope, rejected=token_id), hops)
 

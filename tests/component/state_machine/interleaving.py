@@ -7,7 +7,7 @@ from hypothesis.stateful import precondition, rule
 
 from tests.component.state_machine.base import HOPS, LEASE_EXPIRED_S, MAX_OPERATIONS, SOME_HOPS, WHICH, Base
 
-FAULTS = st.sampled_from(["fail", "lose_answer", "send_twice", "send_again_later"])
+FAULTS = st.sampled_from(["fail", "lose_response", "send_twice", "send_again_later"])
 
 
 class Interleaving(Base):

@@ -26,7 +26,8 @@ MIN_SPACING = timedelta(seconds=30)
 def judge(machine: Base, operation: Operation, known_seq: int) -> None:
     """Adds to the machine's broken promises. `known_seq`: when the instance had last read the connection before."""
     breaks = machine.promises.breaks
-    error, trace = operation.error, operation.trace
+    error = operation.error
+    trace = operation.trace
     if error is not None and not isinstance(error, BrokerError):
         breaks(f"{operation.kind} ended with {error!r}")
     if operation.kind in ("renew", "sweep") and error is not None and not isinstance(error, BrokerUnavailable):
@@ -63,7 +64,8 @@ def _was_paused(machine: Base, operation: Operation, tolerance_s: float = 0) -> 
 # ---------------------------------------------------------------------- tokens
 def _judge_response(machine: Base, operation: Operation, response: TokenResponse) -> None:
     breaks = machine.promises.breaks
-    now, token = machine.world.clock(), response.token
+    now = machine.world.clock()
+    token = response.token
     issued = machine.server.issued[token.token_id]
     if token.expires_at <= now or issued.expires_at <= now:
         breaks(f"P2: an expired token from {response.source}")
@@ -100,12 +102,14 @@ def _judge_lifetime(machine: Base, operation: Operation, response: TokenResponse
     if operation.min_ttl_s is None or response.token.remaining(response.now) >= timedelta(seconds=operation.min_ttl_s):
         return
     breaks = machine.promises.breaks
-    token, trace = response.token, operation.trace
+    token = response.token
+    trace = operation.trace
     # A slow port call makes a token shorter than it was when it was decided on.
     was_paused = _was_paused(machine, operation)
     if "min_ttl_unmet" not in response.warnings and not was_paused:
         breaks(f"P2: a token shorter than min_ttl from {response.source}, without a warning")
-    record, server = trace.record, machine.server
+    record = trace.record
+    server = machine.server
     if response.source != "table" or record is None or trace.met or record.failures() or record.lease:
         return
     reissue_window = timedelta(seconds=server.traits.reissue_window_s or 0)
@@ -119,7 +123,8 @@ def _judge_lifetime(machine: Base, operation: Operation, response: TokenResponse
 
 def _judge_settings(machine: Base, operation: Operation, response: TokenResponse, known_seq: int) -> None:
     """New settings apply within 30 s, and at once in an instance that has read them."""
-    breaks, name = machine.promises.breaks, response.connection.name
+    breaks = machine.promises.breaks
+    name = response.connection.name
     if response.connection.suspended:
         breaks(f"P9: a token of a suspended connection from {response.source}")
     end = machine.promises.history.end_of(name, response.connection.version)
@@ -136,7 +141,8 @@ def _judge_settings(machine: Base, operation: Operation, response: TokenResponse
 def _judge_error(machine: Base, operation: Operation) -> None:
     """A caller gets an error only if there is no valid token and there is a reason why none could be acquired."""
     breaks = machine.promises.breaks
-    error, trace = operation.error, operation.trace
+    error = operation.error
+    trace = operation.trace
     if isinstance(error, BrokerUnavailable) or trace.record is None or trace.faulted or machine.world.faults.down:
         return
     word = type(error).__name__
@@ -169,7 +175,9 @@ def _has_reason(machine: Base, operation: Operation, record: TokenRecord) -> boo
 # ---------------------------------------------------------------------- purges
 def _judge_purge(machine: Base, operation: Operation, purge: PurgeResult) -> None:
     """A DELETE names every token that is still valid, and calls no valid token revoked."""
-    breaks, now, issued = machine.promises.breaks, machine.world.clock(), machine.server.issued
+    breaks = machine.promises.breaks
+    now = machine.world.clock()
+    issued = machine.server.issued
     named = {*purge.revoked, *(item.token_id for item in purge.not_revoked)}
     for token_id, expires_at in operation.trace.dropped.items():
         if token_id not in named and expires_at > now and issued[token_id].good(now) and not operation.trace.faulted:

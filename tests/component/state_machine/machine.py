@@ -35,7 +35,8 @@ class BrokerMachine(Callers, Interleaving, Owners, Weather):
 
         It cannot if it is unreadable, if its revocation was refused, or if the settings named another host since.
         """
-        issue, now = self.server.issued[token_id], self.world.clock()
+        issue = self.server.issued[token_id]
+        now = self.world.clock()
         if not (self.case.revocable and issue.good(now) and self.promises.to_revoke[token_id] > now):
             return False
         name = next(name for name in self.names if self.client(name) == issue.client)

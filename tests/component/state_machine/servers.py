@@ -191,7 +191,8 @@ class Server:
         return self.stage.clock() - made_at > CODE_TIME
 
     def _issue(self, received: Received) -> HttpResponse:
-        now, scope = self.stage.clock(), received.fields.get("scope", "")
+        now = self.stage.clock()
+        scope = received.fields.get("scope", "")
         issue = self._reissued(received, scope)
         if issue is None:
             if self.traits.revokes_previous:
@@ -237,13 +238,16 @@ def _json(status: int, body: dict[str, Any]) -> HttpResponse:
 
 
 def _parsed(request: HttpRequest) -> Received:
-    host, query, body = urlsplit(request.url).netloc, dict(request.query), (request.body or b"").decode()
+    host = urlsplit(request.url).netloc
+    query = dict(request.query)
+    body = (request.body or b"").decode()
     fields = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     if request.url.endswith("/connect"):
         return Received(host, "connect", query["client_id"], "", query)
     if request.url.endswith("/authToken"):
         return Received(host, "login", query["username"], query["password"], query)
-    client, secret = fields.get("client_id", ""), fields.get("client_secret", "")
+    client = fields.get("client_id", "")
+    secret = fields.get("client_secret", "")
     header = request.headers.get("Authorization", "")
     if header:
         pair = base64.b64decode(header.removeprefix("Basic ")).decode()

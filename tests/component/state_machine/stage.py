@@ -71,7 +71,7 @@ class Operation:
         self.result: Any = None
         self.error: BaseException | None = None
         self.stops_at: str | None = "start"
-        self.dead = False
+        self.killed = False
         self.cut = False
         self.hops: int | None = 0
         self._action = action
@@ -95,7 +95,7 @@ class Operation:
 
     def stop(self, point: str) -> None:
         """For the operation's own thread: pauses unless it may go on."""
-        if self.dead:
+        if self.killed:
             raise Killed
         self.calls += 1
         if self.calls > MOST_CALLS:
@@ -108,13 +108,13 @@ class Operation:
         self.stops_at = point
         self._paused.release()
         self._turn.acquire()
-        if self.dead:
+        if self.killed:
             raise Killed
 
     def _live(self) -> None:
         self._turn.acquire()
         try:
-            if not self.dead:
+            if not self.killed:
                 self.result = self._action()
         except BaseException as error:  # noqa: BLE001  # the machine checks every error
             self.error = error
@@ -152,7 +152,7 @@ class Stage:
             self.waiting.remove(operation)
 
     def kill(self, operation: Operation) -> None:
-        operation.dead = True
+        operation.killed = True
         self.go_on(operation, None)
 
     def stop(self, point: str) -> None:

@@ -34,14 +34,14 @@ def test_fifty_callers_who_report_every_token_get_few_new_ones(stage: Stage, slu
         for caller in range(CALLERS if second == 0 else 3):
             get = stage.token if caller == 0 else stage.token_again
             count = stage.requests(slug).token
-            answer = get(name, rejected=held)
+            response = get(name, rejected=held)
             if stage.requests(slug).token > count:
                 forced_at.append(second)
-            if answer.status == 200:
-                held = answer.body["token_id"]
+            if response.status == 200:
+                held = response.body["token_id"]
             else:
-                assert_problem(answer, 429, "too_many_rejections")
-                assert 1 <= int(answer.headers["retry-after"]) <= 900
+                assert_problem(response, 429, "too_many_rejections")
+                assert 1 <= int(response.headers["retry-after"]) <= 900
             assert usable(stage.token_again(name)), "an honest caller got no token"
     # 30 s, 60 s, 120 s and 240 s apart, however many callers report.
     assert forced_at == [0, 30, 90, 210, 450]
@@ -86,8 +86,8 @@ def test_a_min_ttl_over_the_lifetime_causes_no_request(stage: Stage, slug: str) 
     stage.token(name)
     for _ in range(10):
         stage.clock.advance(31)
-        answer = stage.token(name, min_ttl="3600")
-        assert (answer.status, answer.body["warnings"]) == (200, ["min_ttl_unmet"])
+        response = stage.token(name, min_ttl="3600")
+        assert (response.status, response.body["warnings"]) == (200, ["min_ttl_unmet"])
     assert stage.requests(slug).token == 1
 
 
@@ -96,11 +96,11 @@ def test_a_budget_is_half_the_published_limit_of_a_minute_and_counted_per_endpoi
     """Commerce Layer allows 30 a minute and address. The broker uses 15 of them, for all connections together."""
     slug = "commerce-layer"
     names = [stage.connect(slug, name=f"shop-{index}") for index in range(18)]
-    answers = [stage.token(name) for name in names]
-    assert [answer.status for answer in answers] == [200] * 15 + [503] * 3
-    for answer in answers[15:]:
-        assert_problem(answer, 503, "provider_rate_limited")
-        assert answer.headers["retry-after"] == "60"
+    responses = [stage.token(name) for name in names]
+    assert [response.status for response in responses] == [200] * 15 + [503] * 3
+    for response in responses[15:]:
+        assert_problem(response, 503, "provider_rate_limited")
+        assert response.headers["retry-after"] == "60"
     report = stage.simulator(slug).report()
     assert (report["token_requests"], report["rate_limited"]) == (15, 0)
     # A used-up budget is not a failure.
@@ -114,8 +114,8 @@ def test_a_budget_is_half_the_published_limit_of_a_minute_and_counted_per_endpoi
 def test_renewals_leave_callers_a_third_of_the_budget(stage: Stage) -> None:
     slug = "commerce-layer"
     names = [stage.connect(slug, name=f"shop-{index}") for index in range(12)]
-    answers = [stage.token(name) for name in names]
-    stage.advance_near_expiry(answers[0])
+    responses = [stage.token(name) for name in names]
+    stage.advance_near_expiry(responses[0])
     stage.clock.advance(to=stage.clock().replace(second=0) + timedelta(minutes=1))
     before = stage.requests(slug).token
     for name in names:

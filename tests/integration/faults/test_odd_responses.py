@@ -23,15 +23,15 @@ def test_an_unusual_response_gives_a_good_token(stage: Stage, odd: OddResponse, 
     stage.simulator(slug).configure(**odd.options)
     odd.fault(stage, slug)
     name = stage.connect(slug)
-    answer = stage.token(name)
-    assert answer.status == 200, answer
-    assert moment(answer.body["expires_at"]) == stage.clock() + timedelta(seconds=odd.lifetimes_s[slug])
-    assert answer.body["expires_in"] == odd.lifetimes_s[slug]
-    assert answer.body["expires_assumed"] is (slug in odd.assumed)
-    assert answer.body["warnings"] == odd.expected_warnings(slug)
+    response = stage.token(name)
+    assert response.status == 200, response
+    assert moment(response.body["expires_at"]) == stage.clock() + timedelta(seconds=odd.lifetimes_s[slug])
+    assert response.body["expires_in"] == odd.lifetimes_s[slug]
+    assert response.body["expires_assumed"] is (slug in odd.assumed)
+    assert response.body["warnings"] == odd.expected_warnings(slug)
     # The next caller, at another instance, gets the same token without a request to the provider.
     again = stage.token(name)
-    assert (again.body["token_id"], again.body["warnings"]) == (answer.body["token_id"], answer.body["warnings"])
+    assert (again.body["token_id"], again.body["warnings"]) == (response.body["token_id"], response.body["warnings"])
     assert stage.requests(slug).token == 1
     assert stage.state(name).body["state"] == "ok"
 
@@ -51,10 +51,10 @@ def test_tokens_that_live_one_second_cause_no_tight_loop(stage: Stage, slug: str
             by_sweep.append(stage.requests(slug).sent - before)
         for query in ({}, {"min_ttl": "3600"}, {}):
             before = stage.requests(slug).sent
-            answer = stage.token_again(name, **query)
+            response = stage.token_again(name, **query)
             per_call.append(stage.requests(slug).sent - before)
             # The budget of Commerce Layer's endpoint may be used up.
-            assert (answer.status, answer.code) in {(200, None), (503, "provider_rate_limited")}
+            assert (response.status, response.code) in {(200, None), (503, "provider_rate_limited")}
         stage.clock.advance(6)
     # An acquisition at Ucommerce takes at most two requests: connect and code, or one refresh.
     assert max(per_call) <= (2 if slug == "ucommerce" else 1)
@@ -66,25 +66,25 @@ def test_many_callers_of_a_token_that_lives_one_second_cause_one_request(stage: 
     stage.simulator(slug).configure(set_fields={"expires_in": 1})
     name = stage.connect(slug)
     for query in ({}, {"min_ttl": "3600"}) * 10:
-        answer = stage.token(name, **query)
-        assert (answer.status, answer.body["warnings"]) == (200, ["min_ttl_unmet"])
+        response = stage.token(name, **query)
+        assert (response.status, response.body["warnings"]) == (200, ["min_ttl_unmet"])
     assert stage.requests(slug).token == 1
 
 
 def test_a_token_for_every_scope_that_was_not_requested_is_not_accepted(stage: Stage) -> None:
     stage.simulator("commerce-layer").configure(set_fields={"scope": "market:all"})
     name = stage.connect("commerce-layer", scope="market:id:abc")
-    answer = stage.token(name)
-    assert_problem(answer, 502, "provider_invalid_response")
-    assert "every scope" in answer.body["detail"]
+    response = stage.token(name)
+    assert_problem(response, 502, "provider_invalid_response")
+    assert "every scope" in response.body["detail"]
 
 
 def test_a_token_that_has_expired_when_it_is_issued_is_not_accepted(stage: Stage) -> None:
     """A JWT with an exp in the past, in a response without expires_in."""
     stage.simulator("ucommerce").configure(jwt_lifetime_s=-60, omit_fields=("expires_in",))
-    answer = stage.token(stage.connect("ucommerce"))
-    assert_problem(answer, 502, "provider_invalid_response")
-    assert "expired" in answer.body["detail"]
+    response = stage.token(stage.connect("ucommerce"))
+    assert_problem(response, 502, "provider_invalid_response")
+    assert "expired" in response.body["detail"]
 
 
 def test_the_same_token_again_causes_a_warning_and_no_loop(stage: Stage) -> None:
@@ -126,6 +126,6 @@ class Endless:
 def test_the_body_of_a_redirect_has_the_same_size_limit(stage: Stage) -> None:
     """64 KiB, plus what the sockets buffer. Without a limit the server could send far more in time."""
     with contextlib.closing(Endless()) as server:
-        answer = stage.token(stage.connect("unidy", base_url=server.url))
-    assert (answer.status, answer.code) in {(503, "provider_unavailable"), (502, "provider_invalid_response")}
+        response = stage.token(stage.connect("unidy", base_url=server.url))
+    assert (response.status, response.code) in {(503, "provider_unavailable"), (502, "provider_invalid_response")}
     assert server.sent < ENDLESS // 2

@@ -148,11 +148,11 @@ def aws_faults(own_clients: Clients, stage: Stage, monkeypatch: pytest.MonkeyPat
 pytestmark = pytest.mark.parametrize("stage", [MOTO], indirect=True)
 
 
-def assert_broker_unavailable(answer: BrokerResponse) -> None:
-    assert_problem(answer, 503, "broker_unavailable")
-    assert 1 <= int(answer.headers["retry-after"]) <= 60
-    assert AWS_TEXT not in answer.text
-    assert set(answer.body) == {"type", "title", "status", "code", "detail"}
+def assert_broker_unavailable(response: BrokerResponse) -> None:
+    assert_problem(response, 503, "broker_unavailable")
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+    assert AWS_TEXT not in response.text
+    assert set(response.body) == {"type", "title", "status", "code", "detail"}
 
 
 def assert_nothing_leaks(stage: Stage, slug: str, texts: list[str]) -> None:
@@ -187,12 +187,12 @@ def test_any_call_of_an_acquisition_may_fail(
         name = stage.connect(slug, name=f"at-{number}")
         before = stage.requests(slug).token
         aws_faults.fail(FAILURES[kinds[number % len(kinds)]], at=number)
-        answer = stage.token(name)
-        texts.append(answer.text if answer.status != 200 else "")
+        response = stage.token(name)
+        texts.append(response.text if response.status != 200 else "")
         asked = stage.requests(slug).token - before
         assert asked <= 1, call
-        if answer.status != 200:
-            assert_broker_unavailable(answer)
+        if response.status != 200:
+            assert_broker_unavailable(response)
         aws_faults.heal()
         if (again := stage.token(name)).status != 200:
             # The lease could not be ended. It expires.
@@ -219,12 +219,12 @@ def test_the_response_to_any_write_may_be_lost(stage: Stage, aws_faults: AwsFaul
         name = stage.connect(slug, name=f"at-{number}")
         before = stage.requests(slug).token
         aws_faults.lose(at=number, responses=responses)
-        answer = stage.token(name)
+        response = stage.token(name)
         if responses == 1:
-            assert answer.status == 200, (number, answer)
+            assert response.status == 200, (number, response)
         aws_faults.heal()
-        if answer.status != 200:
-            assert_broker_unavailable(answer)
+        if response.status != 200:
+            assert_broker_unavailable(response)
             stage.clock.advance(LEASE_OVER_S)
         again = stage.token(name)
         assert again.status == 200
@@ -240,12 +240,12 @@ def test_the_first_token_waits_for_our_own_service(
 ) -> None:
     name = stage.connect("unidy")
     aws_faults.fail(FAILURES[kind], service=service)
-    answer = stage.token(name)
-    assert_broker_unavailable(answer)
-    assert SERVICES[service] in answer.body["detail"]
+    response = stage.token(name)
+    assert_broker_unavailable(response)
+    assert SERVICES[service] in response.body["detail"]
     output = capsys.readouterr()
     assert AWS_TEXT not in output.out + output.err
-    assert_nothing_leaks(stage, "unidy", [answer.text, output.out, output.err])
+    assert_nothing_leaks(stage, "unidy", [response.text, output.out, output.err])
     asked = stage.requests("unidy").token
     aws_faults.heal()
     stage.clock.advance(LEASE_OVER_S)
@@ -260,9 +260,9 @@ def test_memory_serves_for_five_minutes_while_dynamodb_fails(stage: Stage, aws_f
     aws_faults.fail(FAILURES[kind], service="dynamodb")
     for _ in range(9):
         stage.clock.advance(33)
-        answer = stage.token_again(name)
-        assert (answer.status, answer.body["source"]) == (200, "memory")
-        assert answer.body["token_id"] == first.body["token_id"]
+        response = stage.token_again(name)
+        assert (response.status, response.body["source"]) == (200, "memory")
+        assert response.body["token_id"] == first.body["token_id"]
     stage.clock.advance(4)
     assert_broker_unavailable(stage.token_again(name))
     aws_faults.heal()
@@ -278,8 +278,8 @@ def test_memory_does_not_serve_an_expired_token_while_a_service_fails(
     stage.token(name)
     aws_faults.fail(FAILURES["away"], service=service)
     stage.clock.advance(300)
-    answer = stage.token_again(name)
-    assert_broker_unavailable(answer)
+    response = stage.token_again(name)
+    assert_broker_unavailable(response)
     assert stage.requests("ucommerce").token <= 2
 
 
@@ -292,8 +292,8 @@ def test_a_valid_token_is_served_while_its_renewal_has_no_service(
     stage.advance_near_expiry(first, remaining=timedelta(seconds=20))
     assert stage.token_again(name, min_ttl="0").status == 200
     aws_faults.fail(FAILURES["broken"], service=service)
-    answer = stage.token_again(name, min_ttl="0")
-    assert (answer.status, answer.body["token_id"]) == (200, first.body["token_id"])
+    response = stage.token_again(name, min_ttl="0")
+    assert (response.status, response.body["token_id"]) == (200, first.body["token_id"])
 
 
 @pytest.mark.parametrize("kind", FAILURES)

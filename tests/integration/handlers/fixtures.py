@@ -1,4 +1,4 @@
-"""The fixtures of all tests that call functions: fresh functions, empty tables, simulators as at their start."""
+"""Fixtures of all tests that call functions: fresh functions, empty tables, simulators in their initial state."""
 
 from __future__ import annotations
 

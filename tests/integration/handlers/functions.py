@@ -1,4 +1,4 @@
-"""The real functions, called in process as Lambda calls them: real events in, an environment for each."""
+"""Calls the real functions in this process as Lambda does: with real events, each in its own environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Query = Mapping[str, str] | Sequence[tuple[str, str]] | str
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler is told of its invocation."""
+    """Lambda's context of an invocation."""
 
     function_name: str
     remaining_ms: int = LAMBDA_TIMEOUT_MS
@@ -41,7 +41,7 @@ class Context:
 
 @dataclass(frozen=True)
 class BrokerResponse:
-    """A proxy response, read: header names in lower case, the body as JSON."""
+    """The broker's response, read from a proxy response: header names in lower case, the body as JSON."""
 
     status: int
     headers: dict[str, str]
@@ -62,21 +62,21 @@ class BrokerResponse:
 
 
 class Clients:
-    """Stands for a boto3 session and makes each client once."""
+    """Replaces a boto3 session and creates each client once."""
 
     def __init__(self, session: boto3.session.Session) -> None:
         self._session: Any = session
         self._made: dict[str, Any] = {}
 
     def client(self, service_name: str, **arguments: Any) -> Any:
-        """As the functions ask for it: by name and config."""
+        """A client by name and config, as the functions request it."""
         if service_name not in self._made:
             self._made[service_name] = self._session.client(service_name, **arguments)
         return self._made[service_name]
 
 
 class Functions:
-    """Invokes functions by their logical id. The environment is fresh after a change of function, and on `restart`."""
+    """Invokes functions by their logical id. A change of function and `restart` give a fresh environment."""
 
     def __init__(
         self, stack: LocalStack, clients: Clients, variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
@@ -97,7 +97,7 @@ class Functions:
         return handler(event, Context(function, **self.context))
 
     def restart(self, **variables: str) -> None:
-        """The next invocation meets an environment without memory, with these variables changed for good."""
+        """The next invocation runs in a fresh environment. These variables stay changed."""
         self._variables |= variables
         self._running = None
 
@@ -107,7 +107,7 @@ class Functions:
                 self._monkeypatch.delenv(name, raising=False)
         for name, value in {**self.stack.environments[function], **self._variables}.items():
             self._monkeypatch.setenv(name, value)
-        # Making four clients takes longer than most tests, and they keep nothing that a test could meet in the next.
+        # Creating four clients takes longer than most tests. They keep no state between tests.
         self._monkeypatch.setattr("boto3.session.Session", lambda: self._clients)
         bootstrap.broker.cache_clear()
         bootstrap.settings.cache_clear()
@@ -115,7 +115,7 @@ class Functions:
 
 
 class Api:
-    """The HTTP interface, without HTTP: requests become API Gateway's proxy events for the function of their route."""
+    """The HTTP API without HTTP: a request becomes API Gateway's proxy event for the function of its route."""
 
     def __init__(self, functions: Functions) -> None:
         self.functions = functions
@@ -130,7 +130,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         caller: Caller = LOCAL,
     ) -> tuple[str, Event]:
-        """The function of a request's route, and the event. A body that is no text goes as JSON."""
+        """The function of a request's route, and the event. A body that is not text is sent as JSON."""
         received = Message()
         for name, value in {"Host": "api.local", **(headers or {})}.items():
             received[name] = value
@@ -138,7 +138,7 @@ class Api:
         encoded = query if isinstance(query, str) else urlencode(query, quote_via=quote)
         request = ReceivedRequest(method, path, encoded, received, text.encode())
         for route in self.functions.stack.routes:
-            parameters = Route(route.method, route.path, _Nothing()).match(method, path)
+            parameters = Route(route.method, route.path, _NoFunction()).match(method, path)
             if parameters is not None:
                 event = api_gateway_event(
                     request,
@@ -153,22 +153,22 @@ class Api:
         raise LookupError(f"{method} {path} is no route of the template")
 
     def call(self, method: str, path: str, query: Query = (), **request: Any) -> BrokerResponse:
-        """One request and its answer."""
+        """Sends one request."""
         function, event = self.event(method, path, query, **request)
         return BrokerResponse.of(self.functions.invoke(function, event))
 
     def token(self, name: str, **query: str) -> BrokerResponse:
-        """GET /v1/tokens/{name}, `name` being provider/connection."""
+        """GET /v1/tokens/{name}. `name`: provider/connection."""
         return self.call("GET", f"/v1/tokens/{name}", query)
 
     def put(self, name: str, settings: Any, **headers: str) -> BrokerResponse:
-        """PUT /v1/connections/{name}; header names with _ for -."""
+        """PUT /v1/connections/{name}. `headers`: with _ instead of - in their names."""
         named = {header.replace("_", "-"): value for header, value in headers.items()}
         return self.call("PUT", f"/v1/connections/{name}", body=settings, headers=named)
 
 
-class _Nothing:
-    """A route's function where only its path matters."""
+class _NoFunction:
+    """Stands for a route's function if only the path matters."""
 
     def invoke(self, event: Any) -> Any:
         raise AssertionError(event)

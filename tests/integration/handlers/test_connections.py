@@ -18,17 +18,17 @@ PATH = "/v1/connections/unidy/demo"
 
 
 def listed(world: World, **query: str) -> list[dict[str, Any]]:
-    answer = world.api.call("GET", "/v1/connections", query)
-    assert answer.status == 200
-    found: list[dict[str, Any]] = answer.body["connections"]
+    response = world.api.call("GET", "/v1/connections", query)
+    assert response.status == 200
+    found: list[dict[str, Any]] = response.body["connections"]
     return found
 
 
-def assert_success(answer: BrokerResponse, status: int = 200) -> None:
-    assert answer.status == status, answer
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["pragma"] == "no-cache"
+def assert_success(response: BrokerResponse, status: int = 200) -> None:
+    assert response.status == status, response
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["pragma"] == "no-cache"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -52,9 +52,9 @@ def test_put_creates_and_then_replaces_and_get_shows_what_was_put(world: World, 
 def test_a_connection_made_by_put_serves_a_token(world: World) -> None:
     assert world.api.put("unidy/demo", world.settings("unidy")).status == 201
     world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
-    answer = world.api.token("unidy/demo")
-    assert answer.status == 200
-    assert world.resource(answer).status_code == 200
+    response = world.api.token("unidy/demo")
+    assert response.status == 200
+    assert world.resource(response).status_code == 200
 
 
 def test_the_state_of_each_token_is_shown_and_never_the_token(world: World) -> None:
@@ -82,7 +82,7 @@ def test_a_failure_is_shown_with_its_code_and_times(world: World) -> None:
     assert token["failure"]["at"] < token["failure"]["retry_at"]
 
 
-def test_the_list_tells_the_state_of_every_connection(world: World) -> None:
+def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
     world.connect("unidy", name="fine")
     given = world.api.token("unidy/fine")
     world.connect("unidy", name="failing", secret={"client_id": "x", "client_secret": "y"})
@@ -110,22 +110,22 @@ def test_the_list_tells_the_state_of_every_connection(world: World) -> None:
     assert found["incomplete"]["last_failure"]["code"] == "connection_misconfigured"
 
 
-def test_the_list_goes_on_from_its_cursor(world: World) -> None:
+def test_the_list_continues_from_its_cursor(world: World) -> None:
     names = {world.connect("unidy", name=f"demo-{number}") for number in range(5)}
-    seen: list[str] = []
+    listed: list[str] = []
     query: dict[str, str] = {"limit": "2"}
     for _ in range(3):
-        answer = world.api.call("GET", "/v1/connections", query)
-        assert_success(answer)
-        assert set(answer.body) == {"connections", "cursor"}
-        seen += [f"{item['provider']}/{item['connection']}" for item in answer.body["connections"]]
-        query = {"limit": "2", "cursor": answer.body["cursor"]}
-    assert answer.body["cursor"] is None
-    assert len(seen) == 5
-    assert set(seen) == names
+        response = world.api.call("GET", "/v1/connections", query)
+        assert_success(response)
+        assert set(response.body) == {"connections", "cursor"}
+        listed += [f"{item['provider']}/{item['connection']}" for item in response.body["connections"]]
+        query = {"limit": "2", "cursor": response.body["cursor"]}
+    assert response.body["cursor"] is None
+    assert len(listed) == 5
+    assert set(listed) == names
 
 
-def test_a_version_guards_against_what_somebody_else_changed(world: World) -> None:
+def test_a_version_protects_against_a_concurrent_change(world: World) -> None:
     settings = world.settings("unidy")
     created = world.api.put("unidy/demo", settings, If_None_Match="*")
     assert created.status == 201
@@ -138,8 +138,8 @@ def test_a_version_guards_against_what_somebody_else_changed(world: World) -> No
     assert world.api.put("unidy/demo", settings, If_Match="*").status == 200
 
 
-def test_any_version_is_not_no_version(world: World) -> None:
-    """RFC 9110 section 13.1.1: If-Match: * does not hold where there is nothing yet."""
+def test_if_match_star_needs_existing_settings(world: World) -> None:
+    """RFC 9110 section 13.1.1: If-Match: * is false if there are no settings yet."""
     assert_problem(world.api.put("unidy/demo", world.settings("unidy"), If_Match="*"), 412, "version_conflict")
     assert listed(world) == []
 
@@ -149,7 +149,7 @@ def test_if_none_match_can_only_be_a_star(world: World, header: str) -> None:
     assert fields(world.api.put("unidy/demo", world.settings("unidy"), If_None_Match=header)) == ["If-None-Match"]
 
 
-def test_settings_for_a_provider_that_does_not_exist_are_refused(world: World) -> None:
+def test_settings_for_an_unknown_provider_are_rejected(world: World) -> None:
     assert_problem(world.api.put("acme/demo", world.settings("unidy")), 404, "unknown_provider")
     assert_problem(world.api.call("GET", "/v1/connections/acme/demo"), 404, "unknown_provider")
     assert_problem(world.api.call("GET", PATH), 404, "unknown_connection")
@@ -159,28 +159,28 @@ def test_settings_for_a_provider_that_does_not_exist_are_refused(world: World) -
 def test_delete_drops_the_tokens_and_keeps_the_secret(world: World) -> None:
     name = world.connect("unidy")
     token_id = world.api.token(name).body["token_id"]
-    answer = world.api.call("DELETE", PATH)
-    assert_success(answer)
-    assert (answer.body["dropped"], answer.body["revoked"]) == (1, [])
-    (left,) = answer.body["not_revoked"]
+    response = world.api.call("DELETE", PATH)
+    assert_success(response)
+    assert (response.body["dropped"], response.body["revoked"]) == (1, [])
+    (left,) = response.body["not_revoked"]
     assert (left["token_id"], left["reason"]) == (token_id, "queued")
-    assert answer.body["secret"] == "kept"
+    assert response.body["secret"] == "kept"
     assert world.aws.secrets.get_secret_value(SecretId=world.aws.secret_id(name))["SecretString"]
     assert_problem(world.api.token(name), 404, "unknown_connection")
-    # The function that deletes cannot open a token: the worker revokes it.
+    # The function that deletes cannot open tokens, so the worker revokes them.
     (message,) = world.aws.messages()
     assert world.work(message) == {"batchItemFailures": []}
     assert world.report("unidy")["live_tokens"] == []
 
 
-def test_a_connection_whose_settings_no_longer_hold_can_be_deleted(world: World) -> None:
-    """They may have been edited by hand, or come from a version of the broker that knew other settings."""
+def test_a_connection_with_invalid_settings_can_be_deleted(world: World) -> None:
+    """The settings may have been edited by hand, or come from another version of the broker."""
     world.connect("unidy", base_url="nowhere")
     assert_success(world.api.call("DELETE", PATH))
     assert listed(world) == []
 
 
-def test_a_connection_to_keep_warm_is_asked_for_before_anybody_asks(world: World) -> None:
+def test_a_connection_with_keep_warm_always_gets_a_token_before_a_caller_asks(world: World) -> None:
     assert world.api.put("unidy/demo", world.settings("unidy", keep_warm="always")).status == 201
     world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
     assert world.sweep()["queued"] == 1
@@ -190,8 +190,8 @@ def test_a_connection_to_keep_warm_is_asked_for_before_anybody_asks(world: World
     assert world.report("unidy")["token_requests"] == 1
 
 
-def test_a_token_endpoint_that_changed_takes_the_other_ones_token_away(world: World) -> None:
-    """A token of another endpoint belongs to another account or system."""
+def test_a_changed_token_endpoint_drops_the_token_of_the_old_one(world: World) -> None:
+    """The old token belongs to another account or system."""
     name = world.connect("oauth2")
     first = world.api.token(name)
     other = world.settings("oauth2", token_url=f"http://localhost:{world.providers.port}/oauth2/token")
@@ -201,10 +201,10 @@ def test_a_token_endpoint_that_changed_takes_the_other_ones_token_away(world: Wo
     assert second.body["token_id"] != first.body["token_id"]
 
 
-def test_the_catalogue_tells_what_a_connection_of_each_provider_needs(world: World) -> None:
-    answer = world.api.call("GET", "/v1/providers")
-    assert_success(answer)
-    found = {item["slug"]: item for item in answer.body["providers"]}
+def test_the_catalogue_shows_what_a_connection_of_each_provider_needs(world: World) -> None:
+    response = world.api.call("GET", "/v1/providers")
+    assert_success(response)
+    found = {item["slug"]: item for item in response.body["providers"]}
     assert set(found) == set(PROVIDERS)
     for slug, item in found.items():
         assert set(item) == {"slug", "title", "grant", "credentials", "settings", "documentation"}
@@ -219,23 +219,23 @@ def test_the_catalogue_tells_what_a_connection_of_each_provider_needs(world: Wor
     assert found["unidy"]["grant"] == "client_credentials"
 
 
-def test_health_is_ok_while_the_tables_answer(world: World) -> None:
-    answer = world.api.call("GET", "/v1/health")
-    assert_success(answer)
-    assert set(answer.body) == {"status", "version", "checks"}
-    assert answer.body["status"] == "ok"
-    assert set(answer.body["checks"].values()) == {"ok"}
+def test_health_is_ok_while_the_tables_work(world: World) -> None:
+    response = world.api.call("GET", "/v1/health")
+    assert_success(response)
+    assert set(response.body) == {"status", "version", "checks"}
+    assert response.body["status"] == "ok"
+    assert set(response.body["checks"].values()) == {"ok"}
 
 
-def test_health_names_the_table_that_does_not_answer(world: World) -> None:
+def test_health_names_the_table_that_fails(world: World) -> None:
     world.functions.restart(TOKEN_TABLE="no-such-table")
-    answer = world.api.call("GET", "/v1/health")
-    assert answer.status == 503
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.body["code"] == "broker_unavailable"
-    assert answer.body["checks"] == {"connections": "ok", "tokens": "failing"}
-    assert int(answer.headers["retry-after"]) > 0
+    response = world.api.call("GET", "/v1/health")
+    assert response.status == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.body["code"] == "broker_unavailable"
+    assert response.body["checks"] == {"connections": "ok", "tokens": "failing"}
+    assert int(response.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize("path", ["/v1/connections", PATH, "/v1/providers", "/v1/health"])
@@ -247,7 +247,7 @@ def test_a_reading_route_leaves_no_warning_in_the_log(world: World, path: str) -
     assert [str(warning.message) for warning in caught] == []
 
 
-def test_a_changed_setting_that_the_provider_is_asked_with_makes_the_tokens_due(world: World) -> None:
+def test_a_changed_setting_that_in_digest_makes_the_tokens_due(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     assert world.api.put(name, world.settings("unidy", lifetime_s=600)).status == 200

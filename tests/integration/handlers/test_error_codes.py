@@ -1,4 +1,4 @@
-"""Every error code of the interface that is ours, produced once through a handler."""
+"""Every error code of the broker, caused once through a handler."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .world import World
 
 @dataclass(frozen=True)
 class Case:
-    """A code, its status, how to meet it, and what its answer says beyond the shape that all have."""
+    """A code, its status, how to cause it, and what else the response must hold."""
 
     code: str
     status: int
-    meet: Callable[[World], BrokerResponse]
+    cause: Callable[[World], BrokerResponse]
     retry_after: range | None = None
     detail: str = ""
     provider_error: str | None = None
@@ -117,7 +117,7 @@ def acquisition_in_progress(world: World) -> BrokerResponse:
     pk, sk = token_key(key)
     item = {"pk": {"S": pk}, "sk": {"S": sk}, "scope": {"S": key.scope}, "format": {"N": "1"}, **lease}
     world.aws.dynamodb.put_item(TableName=world.stack.token_table, Item=item)
-    # Of the invocation's time 2 s are kept for the answer: a tenth of a second is left to wait in.
+    # 2 s of the invocation's time are reserved for the response, so a tenth of a second is left for waiting.
     world.functions.context["remaining_ms"] = 2100
     return world.api.token(name)
 
@@ -129,7 +129,7 @@ def broker_unavailable(world: World) -> BrokerResponse:
 
 
 def internal_error(world: World) -> BrokerResponse:
-    """By a token's item that no version of the broker writes."""
+    """The item of a token lacks an attribute, which no version of the broker writes."""
     name = world.connect("unidy")
     assert world.api.token(name).status == 200
     (item,) = world.aws.token_items(name)
@@ -167,13 +167,13 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.code)
 def test_the_code_comes_with_its_status_and_shape(world: World, case: Case) -> None:
-    answer = case.meet(world)
-    assert_problem(answer, case.status, case.code)
-    assert case.detail in answer.body["detail"]
+    response = case.cause(world)
+    assert_problem(response, case.status, case.code)
+    assert case.detail in response.body["detail"]
     if case.retry_after is not None:
-        assert int(answer.headers["retry-after"]) in case.retry_after
-    assert answer.body.get("provider_error") == case.provider_error
-    assert ("errors" in answer.body) is (case.code == "invalid_request")
+        assert int(response.headers["retry-after"]) in case.retry_after
+    assert response.body.get("provider_error") == case.provider_error
+    assert ("errors" in response.body) is (case.code == "invalid_request")
 
 
 def test_every_leaf_of_the_errors_is_in_the_table() -> None:
@@ -195,8 +195,8 @@ def test_all_faults_of_settings_are_named_at_once(world: World) -> None:
 
 def test_all_faults_of_a_query_are_named_at_once(world: World) -> None:
     query = {"scope": "", "min_ttl": "-1", "rejected": "XYZ", "colour": "red"}
-    answer = world.api.call("GET", f"/v1/tokens/{world.connect('unidy')}", query)
-    assert fields(answer) == ["colour", "min_ttl", "rejected", "scope"]
+    response = world.api.call("GET", f"/v1/tokens/{world.connect('unidy')}", query)
+    assert fields(response) == ["colour", "min_ttl", "rejected", "scope"]
 
 
 @pytest.mark.parametrize(
@@ -211,27 +211,27 @@ def test_all_faults_of_a_query_are_named_at_once(world: World) -> None:
 def test_a_secret_that_is_not_complete_is_named_without_its_values(
     world: World, secret: str | dict[str, object], named: str
 ) -> None:
-    answer = world.api.token(world.connect("unidy", secret=secret))
-    assert_problem(answer, 409, "connection_misconfigured")
-    assert named in answer.body["detail"]
-    assert "fake" not in answer.text
+    response = world.api.token(world.connect("unidy", secret=secret))
+    assert_problem(response, 409, "connection_misconfigured")
+    assert named in response.body["detail"]
+    assert "fake" not in response.text
 
 
-def test_a_secret_that_is_missing_is_named_and_helps_as_soon_as_it_is_there(world: World) -> None:
+def test_a_missing_secret_is_named_and_works_as_soon_as_it_exists(world: World) -> None:
     assert world.api.put("unidy/demo", world.settings("unidy")).status == 201
     assert_problem(world.api.token("unidy/demo"), 409, "connection_misconfigured")
     world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
     assert world.api.token("unidy/demo").status == 200
 
 
-def test_a_provider_error_that_is_not_on_the_list_is_not_repeated(world: World) -> None:
+def test_an_unknown_error_of_a_provider_is_not_shown(world: World) -> None:
     body = {"error": "tenant_4711_blocked", "error_description": "call Bob"}
     world.simulator("unidy").fail("status", status=403, body=body)
-    answer = world.api.token(world.connect("unidy"))
-    assert_problem(answer, 502, "provider_refused")
-    assert answer.body["provider_error"] == "unrecognised"
-    assert "4711" not in answer.text
-    assert "Bob" not in answer.text
+    response = world.api.token(world.connect("unidy"))
+    assert_problem(response, 502, "provider_refused")
+    assert response.body["provider_error"] == "unrecognised"
+    assert "4711" not in response.text
+    assert "Bob" not in response.text
 
 
 def test_a_refusal_is_not_repeated_at_the_provider(world: World) -> None:
@@ -242,25 +242,25 @@ def test_a_refusal_is_not_repeated_at_the_provider(world: World) -> None:
     assert world.report("unidy")["token_requests"] == 1
 
 
-def test_the_limit_of_scope_sets_holds_for_who_asks_again(world: World) -> None:
-    """The first refusal leaves the key's item behind, which must not pass for a key that is counted already."""
+def test_the_limit_of_scope_sets_holds_for_a_second_request(world: World) -> None:
+    """The first error leaves the key's item. It must not count as a key with a token."""
     too_many_scope_sets(world)
     again = world.api.token("oauth2/demo", scope="api.write")
     assert_problem(again, 409, "too_many_scope_sets")
     assert world.report("oauth2")["token_requests"] == 1
 
 
-def test_an_internal_error_tells_its_cause_to_the_log_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    answer = internal_error(world)
-    assert "KeyError" not in answer.text
-    assert "expiry_disputed" not in answer.text
+def test_the_cause_of_an_internal_error_is_only_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    response = internal_error(world)
+    assert "KeyError" not in response.text
+    assert "expiry_disputed" not in response.text
     (line,) = [record for record in caplog.records if record.message == "internal_error"]
-    told = vars(line)
-    assert told["error"] == "KeyError"
-    assert any(place.startswith("items.py:") for place in told["raised_at"])
+    fields_of_line = vars(line)
+    assert fields_of_line["error"] == "KeyError"
+    assert any(place.startswith("items.py:") for place in fields_of_line["raised_at"])
 
 
-def test_a_scope_that_the_provider_refuses_rests_for_its_own_key_alone(world: World) -> None:
+def test_a_refused_scope_has_a_cooldown_only_for_its_own_key(world: World) -> None:
     name = world.connect("oauth2", allowed_scopes=["api.read", "api.none"])
     refused = world.api.token(name, scope="api.none")
     assert_problem(refused, 502, "provider_refused")
@@ -268,8 +268,8 @@ def test_a_scope_that_the_provider_refuses_rests_for_its_own_key_alone(world: Wo
     assert world.api.token(name).status == 200
 
 
-def test_wrong_credentials_rest_for_every_scope_of_the_connection(world: World) -> None:
+def test_wrong_credentials_have_a_cooldown_for_every_scope_of_the_connection(world: World) -> None:
     provider_refused(world)
-    answer = world.api.token("unidy/demo", scope="users:write")
-    assert_problem(answer, 502, "provider_refused")
+    response = world.api.token("unidy/demo", scope="users:write")
+    assert_problem(response, 502, "provider_refused")
     assert world.report("unidy")["token_requests"] == 1

@@ -37,32 +37,30 @@ LIFETIME_S = {
 }
 
 
-def assert_never_stored(answer: BrokerResponse) -> None:
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["pragma"] == "no-cache"
+def assert_never_stored(response: BrokerResponse) -> None:
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["pragma"] == "no-cache"
 
 
-def assert_works(world: World, answer: BrokerResponse) -> None:
-    """The provider's protected resource takes the headers, and knows the token by its fingerprint."""
-    assert answer.status == 200, answer
-    body = answer.body
+def assert_works(world: World, response: BrokerResponse) -> None:
+    """The provider's protected resource accepts the headers, and reports the token with the same fingerprint."""
+    assert response.status == 200, response
+    body = response.body
     assert body["token_id"] == hashlib.sha256(body["access_token"].encode()).hexdigest()[:16]
-    accepted = world.resource(answer)
+    accepted = world.resource(response)
     assert accepted.status_code == 200
     assert accepted.json()["token_id"] == body["token_id"]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_every_provider_gives_a_token_that_its_api_accepts_with_all_that_is_known_of_it(
-    world: World, provider: str
-) -> None:
+def test_every_provider_gives_a_token_that_its_api_accepts(world: World, provider: str) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
-    answer = world.api.token(world.connect(provider))
-    assert_works(world, answer)
+    response = world.api.token(world.connect(provider))
+    assert_works(world, response)
     assert world.report(provider)["token_requests"] == 1
-    assert_never_stored(answer)
-    assert answer.headers["content-type"] == "application/json"
-    body = answer.body
+    assert_never_stored(response)
+    assert response.headers["content-type"] == "application/json"
+    body = response.body
     assert list(body) == FIELDS
     is_login = provider == "unicommerce"
     assert body["token_type"] == ("N_A" if is_login else "Bearer")
@@ -74,7 +72,7 @@ def test_every_provider_gives_a_token_that_its_api_accepts_with_all_that_is_know
     assert (body["provider"], body["connection"]) == (provider, "demo")
     assert body["api_base_url"] == f"{world.providers.url}/{provider}"
     assert body["source"] == "provider"
-    # Commerce Layer's market:all is no other scope than the one asked for: none was.
+    # No scope was requested, so Commerce Layer's market:all does not differ from it.
     assert body["warnings"] == []
     assert TIMESTAMP.fullmatch(body["expires_at"])
     assert TIMESTAMP.fullmatch(body["renew_at"])
@@ -89,14 +87,14 @@ def test_a_second_request_is_served_from_memory_and_a_new_instance_from_the_tabl
     second = world.api.token(name)
     world.functions.restart()
     third = world.api.token(name)
-    assert [answer.body["source"] for answer in (first, second, third)] == ["provider", "memory", "table"]
-    assert len({answer.body["access_token"] for answer in (first, second, third)}) == 1
+    assert [response.body["source"] for response in (first, second, third)] == ["provider", "memory", "table"]
+    assert len({response.body["access_token"] for response in (first, second, third)}) == 1
     assert world.report(provider)["token_requests"] == 1
 
 
 @pytest.mark.parametrize("client_auth", ["basic", "basic-raw", "form", "json", "none"])
 @pytest.mark.parametrize("encoding", ["form", "json"])
-def test_a_standard_server_is_reached_with_every_client_authentication_and_encoding(
+def test_a_standard_server_works_with_every_client_authentication_and_encoding(
     world: World, client_auth: str, encoding: str
 ) -> None:
     sent_encoding = client_auth if client_auth in ("form", "json") else encoding
@@ -104,20 +102,20 @@ def test_a_standard_server_is_reached_with_every_client_authentication_and_encod
     account: dict[str, Any] = PUBLIC_CLIENT_ACCOUNT if client_auth == "none" else DEFAULT_ACCOUNTS["oauth2"]
     secret = account["secret"]
     if client_auth == "basic-raw":
-        # Raw, the pair ends at its first colon: RFC 7617 allows none in the id, and any in the secret.
+        # In a raw pair the first colon ends the id: RFC 7617 allows colons only in the secret.
         assert ":" not in secret["client_id"]
     name = world.connect("oauth2", name="plain", secret=secret, client_auth=client_auth, encoding=encoding)
     assert_works(world, world.api.token(name))
     assert world.report("oauth2")["refused"] == 0
 
 
-def test_extra_parameters_reach_a_standard_server(world: World) -> None:
+def test_extra_parameters_are_sent_to_a_standard_server(world: World) -> None:
     world.simulator("oauth2").configure(required_params={"audience": "https://api.example", "resource": "urn:x"})
     name = world.connect("oauth2", params={"audience": "https://api.example", "resource": "urn:x"})
     assert_works(world, world.api.token(name))
 
 
-def test_unified_services_can_be_told_to_percent_encode(world: World) -> None:
+def test_unified_services_can_be_set_to_percent_encode(world: World) -> None:
     world.simulator("unified-services").configure(basic_encoding="percent")
     assert_works(world, world.api.token(world.connect("unified-services", client_auth="basic")))
 
@@ -126,25 +124,25 @@ def test_unicommerce_can_log_in_by_post(world: World) -> None:
     assert_works(world, world.api.token(world.connect("unicommerce", method="POST")))
 
 
-def test_a_sales_channel_of_commerce_layer_has_no_secret_and_names_its_market(world: World) -> None:
+def test_a_sales_channel_of_commerce_layer_needs_no_secret_but_a_market(world: World) -> None:
     name = world.connect(
         "commerce-layer", name="storefront", secret=SALES_CHANNEL_ACCOUNT["secret"], scope="market:id:xYZkjABcde"
     )
-    answer = world.api.token(name)
-    assert_works(world, answer)
-    assert answer.body["scope"] == "market:id:xYZkjABcde"
-    assert answer.body["warnings"] == []
+    response = world.api.token(name)
+    assert_works(world, response)
+    assert response.body["scope"] == "market:id:xYZkjABcde"
+    assert response.body["warnings"] == []
 
 
-def test_a_sales_channel_without_a_market_is_told_before_the_vendor_is_asked(world: World) -> None:
+def test_a_sales_channel_without_a_market_is_rejected_before_a_token_request(world: World) -> None:
     name = world.connect("commerce-layer", name="storefront", secret=SALES_CHANNEL_ACCOUNT["secret"])
-    answer = world.api.token(name)
-    assert (answer.status, answer.code) == (409, "connection_misconfigured")
-    assert "market:" in answer.body["detail"]
+    response = world.api.token(name)
+    assert (response.status, response.code) == (409, "connection_misconfigured")
+    assert "market:" in response.body["detail"]
     assert world.report("commerce-layer")["token_requests"] == 0
 
 
-def test_an_asked_scope_is_a_key_of_its_own_whatever_its_order(world: World) -> None:
+def test_a_requested_scope_has_its_own_key_whatever_its_order(world: World) -> None:
     name = world.connect("unidy")
     both = world.api.token(name, scope="users:write users:read")
     again = world.api.token(name, scope="users:read users:write users:read")
@@ -155,11 +153,11 @@ def test_an_asked_scope_is_a_key_of_its_own_whatever_its_order(world: World) -> 
     assert world.report("unidy")["token_requests"] == 2
 
 
-def test_min_ttl_that_cannot_be_met_is_warned_of(world: World) -> None:
+def test_a_min_ttl_that_cannot_be_met_gives_a_warning(world: World) -> None:
     name = world.connect("ucommerce")
-    answer = world.api.token(name, min_ttl="3600")
-    assert answer.status == 200
-    assert "min_ttl_unmet" in answer.body["warnings"]
+    response = world.api.token(name, min_ttl="3600")
+    assert response.status == 200
+    assert "min_ttl_unmet" in response.body["warnings"]
 
 
 def test_a_reported_token_is_replaced_once_and_only_while_it_is_the_current_one(world: World) -> None:
@@ -173,15 +171,15 @@ def test_a_reported_token_is_replaced_once_and_only_while_it_is_the_current_one(
     assert world.report("unidy")["token_requests"] == 2
 
 
-def test_a_provider_that_reissues_the_reported_token_is_warned_of(world: World) -> None:
+def test_a_provider_that_reissues_the_reported_token_gives_a_warning(world: World) -> None:
     name = world.connect("commerce-layer", scope="market:id:abc")
     old = world.api.token(name).body["token_id"]
-    answer = world.api.token(name, rejected=old)
-    assert (answer.status, answer.body["token_id"]) == (200, old)
-    assert "same_token_reissued" in answer.body["warnings"]
+    response = world.api.token(name, rejected=old)
+    assert (response.status, response.body["token_id"]) == (200, old)
+    assert "same_token_reissued" in response.body["warnings"]
 
 
-def test_a_failing_provider_takes_no_valid_token_away(world: World) -> None:
+def test_callers_keep_a_valid_token_while_the_provider_fails(world: World) -> None:
     name = world.connect("unidy")
     first = world.api.token(name)
     world.aws.change_token_item(
@@ -189,18 +187,18 @@ def test_a_failing_provider_takes_no_valid_token_away(world: World) -> None:
     )
     world.simulator("unidy").fail("status", status=503, times=None)
     world.functions.restart()
-    answer = world.api.token(name)
-    assert answer.status == 200
-    assert answer.body["token_id"] == first.body["token_id"]
-    assert answer.body["warnings"] == ["renewal_failing", "min_ttl_unmet"]
+    response = world.api.token(name)
+    assert response.status == 200
+    assert response.body["token_id"] == first.body["token_id"]
+    assert response.body["warnings"] == ["renewal_failing", "min_ttl_unmet"]
 
 
-def test_a_fragment_of_the_token_is_in_no_header_of_the_answer(world: World) -> None:
-    answer = world.api.token(world.connect("unidy"))
-    assert answer.body["access_token"] not in str(answer.headers)
+def test_no_header_of_the_response_holds_a_part_of_the_token(world: World) -> None:
+    response = world.api.token(world.connect("unidy"))
+    assert response.body["access_token"] not in str(response.headers)
 
 
-def test_settings_changed_by_another_instance_act_on_a_new_instance_at_once(world: World, api: Api) -> None:
+def test_a_new_instance_uses_changed_settings_at_once(world: World, api: Api) -> None:
     name = world.connect("unidy")
     api.token(name)
     assert api.put(name, world.settings("unidy", suspended=True)).status == 200

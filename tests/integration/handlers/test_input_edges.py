@@ -1,4 +1,4 @@
-"""Input that is not well-formed gets `invalid_request` that names the field, whatever API Gateway lets through."""
+"""Invalid input gets `invalid_request` with the name of the field, whatever API Gateway accepts."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ SETTINGS = "/v1/connections/unidy/demo"
         ("/v1/tokens/unidy/" + "d" * 64, ["connection"]),
     ],
 )
-def test_names_outside_the_pattern_are_refused(api: Api, path: str, named: list[str]) -> None:
+def test_names_that_do_not_match_the_pattern_are_rejected(api: Api, path: str, named: list[str]) -> None:
     assert fields(api.call("GET", path)) == named
 
 
 @pytest.mark.parametrize("path", ["/v1/tokens/unidy/demo/", "//v1/tokens/unidy/demo", "/v1/tokens//unidy/demo", "/x"])
-def test_a_raw_path_that_is_not_the_one_that_the_names_make_up_is_refused(world: World, path: str) -> None:
-    """IAM judged the raw path: the route that API Gateway chose does not count."""
+def test_a_path_that_is_not_canonical_is_rejected(world: World, path: str) -> None:
+    """IAM checked the raw path, so it must be the path that the names make up."""
     world.connect("unidy")
     function, event = world.api.event("GET", TOKENS)
-    answer = BrokerResponse.of(world.functions.invoke(function, {**event, "path": path}))
-    assert_problem(answer, 400, "invalid_request")
+    response = BrokerResponse.of(world.functions.invoke(function, {**event, "path": path}))
+    assert_problem(response, 400, "invalid_request")
     assert world.report("unidy")["token_requests"] == 0
 
 
-def test_a_path_whose_names_are_those_of_another_connection_is_refused(world: World) -> None:
+def test_a_path_of_another_connection_is_rejected(world: World) -> None:
     world.connect("unidy")
     function, event = world.api.event("GET", "/v1/tokens/unidy/other")
-    # The path parameters say demo: what counts is the string that IAM judged.
+    # The path parameters say demo, but IAM checked the path.
     event["pathParameters"] = {"provider": "unidy", "connection": "demo"}
-    answer = BrokerResponse.of(world.functions.invoke(function, event))
-    assert (answer.status, answer.code) in [(400, "invalid_request"), (404, "unknown_connection")]
+    response = BrokerResponse.of(world.functions.invoke(function, event))
+    assert (response.status, response.code) in [(400, "invalid_request"), (404, "unknown_connection")]
 
 
 @pytest.mark.parametrize(
@@ -83,24 +83,24 @@ def test_a_path_whose_names_are_those_of_another_connection_is_refused(world: Wo
         ("Scope=users:read", ["Scope"]),
     ],
 )
-def test_a_query_that_is_not_well_formed_names_the_parameter(world: World, query: str, named: list[str]) -> None:
+def test_an_invalid_query_is_rejected_with_the_parameters_name(world: World, query: str, named: list[str]) -> None:
     world.connect("unidy")
     assert fields(world.api.call("GET", TOKENS, query)) == named
     assert world.report("unidy")["token_requests"] == 0
 
 
 @pytest.mark.parametrize("query", ["min_ttl=0", "min_ttl=3600", "rejected=9f86d081884c7d65", "scope=users:read"])
-def test_the_ends_of_what_is_allowed_are_allowed(world: World, query: str) -> None:
+def test_the_limits_of_valid_values_are_valid(world: World, query: str) -> None:
     world.connect("unidy")
     assert world.api.call("GET", TOKENS, query).status == 200
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Signature", "x-amz-credential", "X-Amz-Security-Token", "X-Amz-Algorithm"])
-def test_a_signature_in_the_query_string_is_refused(world: World, name: str) -> None:
+def test_a_signature_in_the_query_string_is_rejected(world: World, name: str) -> None:
     world.connect("unidy")
-    answer = world.api.call("GET", TOKENS, {name: "an-invented-value"})
-    assert_problem(answer, 400, "invalid_request")
-    assert "an-invented-value" not in answer.text
+    response = world.api.call("GET", TOKENS, {name: "an-invented-value"})
+    assert_problem(response, 400, "invalid_request")
+    assert "an-invented-value" not in response.text
     assert world.report("unidy")["token_requests"] == 0
 
 
@@ -117,19 +117,19 @@ def test_a_signature_in_the_query_string_is_refused(world: World, name: str) -> 
         ("GET", "/v1/health"),
     ],
 )
-def test_every_route_refuses_parameters_that_it_does_not_know(world: World, method: str, path: str) -> None:
+def test_every_route_rejects_unknown_parameters(world: World, method: str, path: str) -> None:
     world.connect("unidy")
-    answer = world.api.call(method, path, {"colour": "red"}, body=world.settings("unidy"))
-    assert fields(answer) == ["colour"]
+    response = world.api.call(method, path, {"colour": "red"}, body=world.settings("unidy"))
+    assert fields(response) == ["colour"]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=", "limit=ten", "limit=%D9%A3", "limit=1&limit=2"])
-def test_a_limit_outside_1_to_100_is_refused(api: Api, query: str) -> None:
+def test_a_limit_outside_1_to_100_is_rejected(api: Api, query: str) -> None:
     assert fields(api.call("GET", "/v1/connections", query)) == ["limit"]
 
 
 @pytest.mark.parametrize("cursor", ["", "*", "%C3%A9", "QyM", "AAAA", "x" * 3000])
-def test_a_cursor_that_this_route_did_not_give_is_refused(api: Api, cursor: str) -> None:
+def test_an_unknown_cursor_is_rejected(api: Api, cursor: str) -> None:
     assert fields(api.call("GET", "/v1/connections", f"cursor={cursor}")) == ["cursor"]
 
 
@@ -144,12 +144,12 @@ def test_a_flag_is_true_or_false(world: World, query: str) -> None:
     [None, "{", "{'a': 1}", "\x00", "[" * 100_000, " " * (256 * 1024 + 1)],
     ids=["none", "cut", "python", "nul", "deep", "long"],
 )
-def test_a_body_that_is_no_json_is_refused(api: Api, body: str | None) -> None:
+def test_a_body_that_is_not_json_is_rejected(api: Api, body: str | None) -> None:
     assert fields(api.call("PUT", SETTINGS, body=body)) == ["body"]
 
 
 @pytest.mark.parametrize("body", ["[]", "7", "null", '"text"', "NaN"])
-def test_a_body_that_is_no_object_is_refused(api: Api, body: str) -> None:
+def test_a_body_that_is_not_an_object_is_rejected(api: Api, body: str) -> None:
     assert_problem(api.call("PUT", SETTINGS, body=body), 400, "invalid_request")
 
 
@@ -161,7 +161,7 @@ def test_a_body_may_come_in_base64(world: World) -> None:
 
 
 @pytest.mark.parametrize("body", ["{}", "a", "%%%%", "/////w=="])
-def test_a_body_that_is_no_base64_of_json_is_refused(world: World, body: str) -> None:
+def test_a_body_that_is_not_base64_of_json_is_rejected(world: World, body: str) -> None:
     function, event = world.api.event("PUT", SETTINGS)
     event |= {"body": body, "isBase64Encoded": True}
     assert fields(BrokerResponse.of(world.functions.invoke(function, event))) == ["body"]
@@ -190,7 +190,7 @@ def test_a_put_without_headers_is_no_error(world: World) -> None:
 
 
 @pytest.mark.parametrize("user_arn", [None, "", "arn:aws:iam::123456789012:root"])
-def test_a_caller_without_a_role_or_user_is_not_admitted(world: World, user_arn: str | None) -> None:
+def test_a_caller_without_role_or_user_is_not_allowed(world: World, user_arn: str | None) -> None:
     world.connect("unidy")
     function, event = world.api.event("GET", TOKENS)
     event["requestContext"]["identity"]["userArn"] = user_arn
@@ -198,18 +198,18 @@ def test_a_caller_without_a_role_or_user_is_not_admitted(world: World, user_arn:
 
 
 @pytest.mark.parametrize("header", ["X-Caller", "X-Forwarded-User", "X-Amzn-Identity"])
-def test_a_header_never_says_who_calls(world: World, header: str) -> None:
+def test_no_header_changes_the_caller(world: World, header: str) -> None:
     world.connect("unidy", allowed_callers=["arn:aws:iam::123456789012:role/someone-else"])
     headers = {header: "arn:aws:iam::123456789012:role/someone-else"}
     assert_problem(world.api.call("GET", TOKENS, headers=headers), 403, "caller_not_allowed")
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_text_that_no_encoding_can_send_is_refused_before_it_is_stored(world: World, text: str) -> None:
+def test_text_that_cannot_be_encoded_is_rejected_before_it_is_stored(world: World, text: str) -> None:
     settings = world.settings("oauth2", params={"audience": text})
     assert fields(world.api.put("oauth2/demo", settings)) == ["params"]
 
 
-def test_a_ca_bundle_that_holds_no_certificate_is_refused_before_it_is_stored(world: World) -> None:
+def test_a_ca_bundle_without_certificate_is_rejected_before_it_is_stored(world: World) -> None:
     bundle = "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
     assert fields(world.api.put("unidy/demo", world.settings("unidy", ca_bundle=bundle))) == ["ca_bundle"]

@@ -1,4 +1,4 @@
-"""DELETE /v1/tokens/{provider}/{connection}: the tokens are gone for callers first, then at the provider."""
+"""DELETE /v1/tokens/{provider}/{connection}: callers no longer get the tokens, then the provider revokes them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from .world import World
 
 
 def purge(world: World, name: str, **query: str) -> BrokerResponse:
-    answer = world.api.call("DELETE", f"/v1/tokens/{name}", query)
-    assert answer.headers["cache-control"] == "no-store"
-    return answer
+    response = world.api.call("DELETE", f"/v1/tokens/{name}", query)
+    assert response.headers["cache-control"] == "no-store"
+    return response
 
 
 @pytest.mark.parametrize("provider", ["unidy", "commerce-layer", "oauth2"])
-def test_a_purged_token_is_revoked_where_the_provider_can(world: World, provider: str) -> None:
+def test_a_purged_token_is_revoked_if_the_provider_supports_it(world: World, provider: str) -> None:
     given = world.api.token(world.connect(provider))
-    answer = purge(world, f"{provider}/demo")
-    assert answer.status == 200
-    assert answer.body == {"dropped": 1, "revoked": [given.body["token_id"]], "not_revoked": []}
+    response = purge(world, f"{provider}/demo")
+    assert response.status == 200
+    assert response.body == {"dropped": 1, "revoked": [given.body["token_id"]], "not_revoked": []}
     assert world.resource(given).status_code == 401
     assert world.report(provider)["live_tokens"] == []
 
 
 @pytest.mark.parametrize("provider", ["unified-services", "unicommerce", "ucommerce"])
-def test_what_a_provider_cannot_revoke_is_told_with_its_end(world: World, provider: str) -> None:
+def test_a_token_that_cannot_be_revoked_is_reported_with_its_expiry(world: World, provider: str) -> None:
     given = world.api.token(world.connect(provider))
-    answer = purge(world, f"{provider}/demo")
+    response = purge(world, f"{provider}/demo")
     left = {"token_id": given.body["token_id"], "reason": "not_supported", "expires_at": given.body["expires_at"]}
-    assert answer.body == {"dropped": 1, "revoked": [], "not_revoked": [left]}
+    assert response.body == {"dropped": 1, "revoked": [], "not_revoked": [left]}
 
 
-def test_the_next_request_issues_anew(world: World) -> None:
+def test_the_next_request_gets_a_new_token(world: World) -> None:
     name = world.connect("unidy")
     first = world.api.token(name)
     purge(world, name)
@@ -44,7 +44,7 @@ def test_the_next_request_issues_anew(world: World) -> None:
     assert second.body["token_id"] != first.body["token_id"]
 
 
-def test_another_instance_issues_anew_as_well(world: World) -> None:
+def test_another_instance_gets_a_new_token_too(world: World) -> None:
     name = world.connect("unidy")
     first = world.api.token(name)
     purge(world, name)
@@ -52,50 +52,50 @@ def test_another_instance_issues_anew_as_well(world: World) -> None:
     assert world.api.token(name).body["token_id"] != first.body["token_id"]
 
 
-def test_the_superseded_token_that_still_lives_is_revoked_too(world: World) -> None:
+def test_a_retired_token_is_revoked_too(world: World) -> None:
     name = world.connect("unidy")
     old = world.api.token(name)
     new = world.api.token(name, rejected=old.body["token_id"])
-    answer = purge(world, name)
-    assert answer.body["dropped"] == 1
-    assert set(answer.body["revoked"]) == {old.body["token_id"], new.body["token_id"]}
+    response = purge(world, name)
+    assert response.body["dropped"] == 1
+    assert set(response.body["revoked"]) == {old.body["token_id"], new.body["token_id"]}
     assert world.report("unidy")["live_tokens"] == []
 
 
-def test_a_scope_purges_its_own_token_alone(world: World) -> None:
+def test_a_scope_purges_only_its_own_token(world: World) -> None:
     name = world.connect("unidy")
     read, write = world.api.token(name), world.api.token(name, scope="users:write")
-    answer = purge(world, name, scope="users:write")
-    assert answer.body["revoked"] == [write.body["token_id"]]
+    response = purge(world, name, scope="users:write")
+    assert response.body["revoked"] == [write.body["token_id"]]
     assert world.resource(read).status_code == 200
 
 
-def test_without_a_scope_all_are_purged(world: World) -> None:
+def test_without_a_scope_all_tokens_are_purged(world: World) -> None:
     name = world.connect("unidy")
     given = [world.api.token(name), world.api.token(name, scope="users:write")]
-    answer = purge(world, name)
-    assert answer.body["dropped"] == 2
-    assert sorted(answer.body["revoked"]) == sorted(item.body["token_id"] for item in given)
+    response = purge(world, name)
+    assert response.body["dropped"] == 2
+    assert sorted(response.body["revoked"]) == sorted(item.body["token_id"] for item in given)
 
 
-def test_a_purge_works_with_the_secret_gone(world: World) -> None:
+def test_a_purge_works_without_the_secret(world: World) -> None:
     name = world.connect("unidy")
     given = world.api.token(name)
     world.aws.secrets.delete_secret(SecretId=world.aws.secret_id(name), ForceDeleteWithoutRecovery=True)
-    answer = purge(world, name)
-    assert answer.status == 200
-    (left,) = answer.body["not_revoked"]
+    response = purge(world, name)
+    assert response.status == 200
+    (left,) = response.body["not_revoked"]
     assert (left["token_id"], left["reason"]) == (given.body["token_id"], "credentials_missing")
     world.functions.restart()
     assert_problem(world.api.token(name), 409, "connection_misconfigured")
 
 
-def test_the_worker_goes_on_with_what_the_provider_did_not_take(world: World) -> None:
+def test_the_worker_retries_a_failed_revocation(world: World) -> None:
     name = world.connect("unidy")
     given = world.api.token(name)
     world.simulator("unidy").fail("status", on="revoke", status=503)
-    answer = purge(world, name)
-    assert [left["reason"] for left in answer.body["not_revoked"]] == ["provider_unavailable"]
+    response = purge(world, name)
+    assert [left["reason"] for left in response.body["not_revoked"]] == ["provider_unavailable"]
     assert world.resource(given).status_code == 200
     world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
     assert world.sweep()["queued"] == 1
@@ -104,7 +104,7 @@ def test_the_worker_goes_on_with_what_the_provider_did_not_take(world: World) ->
     assert world.resource(given).status_code == 401
 
 
-def test_the_worker_comes_back_to_what_the_provider_still_does_not_take(world: World) -> None:
+def test_the_worker_keeps_retrying_a_failed_revocation(world: World) -> None:
     name = world.connect("unidy")
     given = world.api.token(name)
     world.simulator("unidy").fail("status", on="revoke", status=503, times=2)
@@ -117,9 +117,9 @@ def test_the_worker_comes_back_to_what_the_provider_still_does_not_take(world: W
     assert world.resource(given).status_code == 401
 
 
-def test_a_purge_of_nothing_is_a_success(world: World) -> None:
-    answer = purge(world, world.connect("unidy"))
-    assert answer.body == {"dropped": 0, "revoked": [], "not_revoked": []}
+def test_a_purge_without_tokens_succeeds(world: World) -> None:
+    response = purge(world, world.connect("unidy"))
+    assert response.body == {"dropped": 0, "revoked": [], "not_revoked": []}
     assert_problem(purge(world, "unidy/elsewhere"), 404, "unknown_connection")
 
 
@@ -130,8 +130,8 @@ def test_a_suspended_connection_can_be_purged(world: World) -> None:
     assert purge(world, name).body["revoked"] == [given.body["token_id"]]
 
 
-def test_nobody_but_a_caller_issues_after_a_purge(world: World) -> None:
-    """The sweep that revokes what was left over is no caller: what was purged stays away until somebody asks."""
+def test_only_a_caller_causes_a_new_token_after_a_purge(world: World) -> None:
+    """The worker revokes what a purge left. It does not acquire a new token; that waits for a caller."""
     name = world.connect("unidy")
     world.api.token(name)
     purge(world, name)

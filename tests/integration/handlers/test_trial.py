@@ -1,4 +1,4 @@
-"""POST /v1/connections/{provider}/{connection}/trial: credentials are tried, no token is kept."""
+"""POST /v1/connections/{provider}/{connection}/trial: tries credentials and keeps no token."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def trial(world: World, name: str, **query: str) -> BrokerResponse:
     return world.api.call("POST", f"/v1/connections/{name}/trial", query)
 
 
-def let_another_be(world: World, name: str) -> None:
-    """As five minutes later."""
+def allow_next_trial(world: World, name: str) -> None:
+    """Forgets the last trial, as after five minutes."""
     world.aws.dynamodb.update_item(
         TableName=world.stack.token_table,
         Key={"pk": {"S": f"C#{name}"}, "sk": {"S": "HEALTH"}},
@@ -29,21 +29,21 @@ def let_another_be(world: World, name: str) -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_trial_tells_what_the_credentials_bring_and_keeps_nothing(world: World, provider: str) -> None:
+def test_a_trial_reports_the_token_and_keeps_nothing(world: World, provider: str) -> None:
     name = world.connect(provider)
-    answer = trial(world, name)
-    assert answer.status == 200
-    assert answer.headers["cache-control"] == "no-store"
-    assert {"expires_in", "scope", "token_id"} <= set(answer.body)
-    assert answer.body["expires_in"] > 200
-    assert len(answer.body["token_id"]) == 16
-    assert "access_token" not in answer.text
+    response = trial(world, name)
+    assert response.status == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert {"expires_in", "scope", "token_id"} <= set(response.body)
+    assert response.body["expires_in"] > 200
+    assert len(response.body["token_id"]) == 16
+    assert "access_token" not in response.text
     assert not any("token" in item for item in world.aws.token_items(name))
     can_revoke = provider in ("unidy", "commerce-layer", "oauth2")
     assert len(world.report(provider)["live_tokens"]) == (0 if can_revoke else 1)
 
 
-def test_a_trial_takes_the_pending_version_first(world: World) -> None:
+def test_a_trial_uses_the_pending_version_first(world: World) -> None:
     name = world.connect("unidy")
     assert world.api.token(name).status == 200
     world.aws.secrets.put_secret_value(
@@ -52,7 +52,7 @@ def test_a_trial_takes_the_pending_version_first(world: World) -> None:
         VersionStages=["AWSPENDING"],
     )
     assert_problem(trial(world, name), 502, "provider_refused")
-    # The current credentials are as good as before.
+    # The current credentials still work.
     world.functions.restart()
     first = world.api.token(name)
     assert first.status == 200
@@ -61,16 +61,16 @@ def test_a_trial_takes_the_pending_version_first(world: World) -> None:
     assert again.status == 200
 
 
-def test_a_success_with_the_current_version_ends_the_rests(world: World) -> None:
+def test_a_success_with_the_current_version_ends_the_cooldowns(world: World) -> None:
     name = world.connect("unidy", secret=WRONG)
     assert_problem(world.api.token(name), 502, "provider_refused")
-    # The partner was created at the vendor meanwhile: same secret, other answer.
+    # The client was created at the vendor meanwhile: the same secret now works.
     world.simulator("unidy").add_account({"name": "late", "secret": WRONG})
     assert trial(world, name).status == 200
     assert world.api.token(name).status == 200
 
 
-def test_a_success_with_the_pending_version_ends_no_rest(world: World) -> None:
+def test_a_success_with_the_pending_version_ends_no_cooldown(world: World) -> None:
     name = world.connect("unidy", secret=WRONG)
     assert_problem(world.api.token(name), 502, "provider_refused")
     good = DEFAULT_ACCOUNTS["unidy"]["secret"]
@@ -83,14 +83,14 @@ def test_a_success_with_the_pending_version_ends_no_rest(world: World) -> None:
     assert_problem(world.api.token(name), 502, "provider_refused")
 
 
-def test_a_refused_trial_tells_the_providers_code(world: World) -> None:
-    answer = trial(world, world.connect("unidy", secret=WRONG))
-    assert_problem(answer, 502, "provider_refused")
-    assert answer.body["provider_error"] == "invalid_client"
+def test_a_refused_trial_shows_the_providers_code(world: World) -> None:
+    response = trial(world, world.connect("unidy", secret=WRONG))
+    assert_problem(response, 502, "provider_refused")
+    assert response.body["provider_error"] == "invalid_client"
 
 
-def test_a_trial_that_finds_the_provider_down_does_not_end_a_refusals_rest(world: World) -> None:
-    """Repeating refused credentials after 2 s because a trial met an outage would hammer the account."""
+def test_a_trial_during_an_outage_does_not_end_the_cooldown_of_a_refusal(world: World) -> None:
+    """Otherwise the refused credentials would be sent again after 2 s."""
     name = world.connect("unidy", secret=WRONG)
     assert_problem(world.api.token(name), 502, "provider_refused")
     world.simulator("unidy").fail("status", status=503)
@@ -98,7 +98,7 @@ def test_a_trial_that_finds_the_provider_down_does_not_end_a_refusals_rest(world
     assert_problem(world.api.token(name), 502, "provider_refused")
 
 
-def test_a_trial_whose_scope_is_refused_does_not_condemn_the_other_scopes(world: World) -> None:
+def test_a_trial_with_a_refused_scope_does_not_affect_other_scopes(world: World) -> None:
     name = world.connect("oauth2", scope="api.none", allowed_scopes=["api.none", "api.read"])
     refused = trial(world, name)
     assert_problem(refused, 502, "provider_refused")
@@ -106,24 +106,24 @@ def test_a_trial_whose_scope_is_refused_does_not_condemn_the_other_scopes(world:
     assert world.api.token(name, scope="api.read").status == 200
 
 
-def test_a_trial_is_counted_against_a_lock_of_the_account_as_a_login(world: World) -> None:
-    """A login whose outcome nobody knows counts, whoever made it; two in a rest count as a refusal."""
+def test_a_trial_counts_as_a_login(world: World) -> None:
+    """An unresolved login counts, whether a trial or an acquisition sent it. Two of them count as a refusal."""
     name = world.connect("unicommerce")
     world.simulator("unicommerce").fail("reset", times=None)
     assert_problem(trial(world, name), 503, "provider_unavailable")
     (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "HEALTH"]
-    assert health.get("unresolved") == {"N": "1"}
+    assert health.get("unresolved_logins") == {"N": "1"}
 
 
-def test_a_live_token_is_not_revoked_by_a_trial_that_gets_it_again(world: World) -> None:
+def test_a_trial_that_gets_the_live_token_does_not_revoke_it(world: World) -> None:
     name = world.connect("commerce-layer")
     given = world.api.token(name)
-    answer = trial(world, name)
-    assert answer.body["token_id"] == given.body["token_id"]
+    response = trial(world, name)
+    assert response.body["token_id"] == given.body["token_id"]
     assert world.resource(given).status_code == 200
 
 
-def test_force_admits_what_would_revoke(world: World) -> None:
+def test_force_allows_a_trial_that_revokes_the_live_token(world: World) -> None:
     world.simulator("oauth2").configure(revoke_previous=True)
     name = world.connect("oauth2", issue_revokes_previous=True)
     given = world.api.token(name)
@@ -132,7 +132,7 @@ def test_force_admits_what_would_revoke(world: World) -> None:
     assert trial(world, name, force="true").status == 200
 
 
-def test_a_suspended_or_unknown_connection_is_not_tried(world: World) -> None:
+def test_a_suspended_or_unknown_connection_has_no_trial(world: World) -> None:
     assert_problem(trial(world, world.connect("unidy", suspended=True)), 409, "connection_suspended")
     assert_problem(trial(world, "unidy/elsewhere"), 404, "unknown_connection")
     assert_problem(trial(world, "acme/demo"), 404, "unknown_provider")
@@ -143,11 +143,11 @@ def test_a_trial_may_be_repeated_after_five_minutes(world: World) -> None:
     name = world.connect("unidy")
     assert trial(world, name).status == 200
     assert_problem(trial(world, name), 429, "too_many_trials")
-    let_another_be(world, name)
+    allow_next_trial(world, name)
     assert trial(world, name).status == 200
 
 
-def test_a_trial_leaves_no_key_behind_that_counts_or_comes_due(world: World) -> None:
+def test_a_trial_leaves_no_key_that_counts_or_is_due(world: World) -> None:
     name = world.connect("unidy")
     assert trial(world, name).status == 200
     assert all("due_at" not in item for item in world.aws.token_items(name))

@@ -1,4 +1,4 @@
-"""What stands around the functions in a test: the stack's data in moto, secrets, the simulated providers."""
+"""The surroundings of the functions in a test: the stack's data in moto, secrets, the simulated providers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from local.events import queue_event, schedule_event
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
 from local.resources import LocalStack
 from local.sigv4 import LOCAL
+from token_broker.adapters.dynamodb.keys import connection_of, scope_id_of
+from token_broker.adapters.sqs import write_message
+from token_broker.ports import RenewalMessage
 
 from .functions import Api, BrokerResponse, Functions
 
@@ -25,7 +28,7 @@ QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"
 
 
 class Aws:
-    """The data behind one endpoint, looked at and changed as an engineer with a console would."""
+    """The data behind one AWS endpoint. Tests read and change it directly."""
 
     def __init__(self, endpoint_url: str, stack: LocalStack) -> None:
         self.endpoint_url = endpoint_url
@@ -36,7 +39,7 @@ class Aws:
         self.kms = aws_client("kms", endpoint_url)
 
     def empty(self) -> None:
-        """Back to the state after the deployment. In moto's own memory: by requests it would take a third of a run."""
+        """Restores the state after deployment, directly in moto's memory. Requests would take a third of a test run."""
         dynamodb, secrets, sqs = (
             get_backend("dynamodb")[ACCOUNT_ID][REGION],
             get_backend("secretsmanager")[ACCOUNT_ID][REGION],
@@ -50,7 +53,7 @@ class Aws:
         queue.deleted_messages.clear()
 
     def queued_bodies(self) -> list[str]:
-        """The bodies of all messages of the renewal queue, delayed ones too, which nobody could receive yet."""
+        """The bodies of all messages in the renewal queue, delayed ones included."""
         queue = get_backend("sqs")[ACCOUNT_ID][REGION].queues[self.stack.renewal_queue_url.rpartition("/")[2]]
         return [message.body for message in queue._messages]
 
@@ -69,7 +72,7 @@ class Aws:
         ]
 
     def change_token_item(self, name: str, **moments: timedelta) -> None:
-        """Moves moments of a connection's only token key to now + the given time: what hours would have done."""
+        """Sets moments of a connection's only token key to now + the given time, as if hours had passed."""
         (item,) = self.token_items(name)
         now = datetime.now(UTC)
         self.dynamodb.update_item(
@@ -82,21 +85,29 @@ class Aws:
             },
         )
 
+    def renewal_message(self, item: Mapping[str, Any]) -> dict[str, str]:
+        """A message for the token key of a stored item, as SQS delivers it."""
+        name, scope_id = connection_of(item["pk"]["S"]), scope_id_of(item["sk"]["S"])
+        assert name is not None
+        assert scope_id is not None
+        body = write_message(RenewalMessage(name, scope_id))
+        return {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
+
     def secret_id(self, name: str) -> str:
         return f"{self.stack.secret_prefix}/{name}"
 
     def create_secret(self, name: str, value: Mapping[str, Any] | str) -> str:
-        """The secret of a connection; returns its ARN."""
+        """Creates the secret of a connection. Returns its ARN."""
         text = value if isinstance(value, str) else json.dumps(value)
         arn: str = self.secrets.create_secret(Name=self.secret_id(name), SecretString=text)["ARN"]
         return arn
 
     def messages(self) -> list[dict[str, Any]]:
-        """What waits in the renewal queue and may be received now; taken off the queue."""
-        answer = self.sqs.receive_message(
+        """Receives the messages in the renewal queue and deletes them from it."""
+        response = self.sqs.receive_message(
             QueueUrl=self.stack.renewal_queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
         )
-        received: list[dict[str, Any]] = answer.get("Messages", [])
+        received: list[dict[str, Any]] = response.get("Messages", [])
         for message in received:
             self.sqs.delete_message(QueueUrl=self.stack.renewal_queue_url, ReceiptHandle=message["ReceiptHandle"])
         return received
@@ -104,7 +115,7 @@ class Aws:
 
 @dataclass
 class World:
-    """Everything a test of the handlers needs, fresh for each."""
+    """Everything that a test of the handlers needs. Each test has a fresh one."""
 
     aws: Aws
     providers: ProvidersServer
@@ -119,14 +130,14 @@ class World:
         return self.aws.stack
 
     def settings(self, provider: str, **changes: Any) -> dict[str, Any]:
-        """Settings that suit a provider's simulator; None takes one away."""
+        """Valid settings for a provider's simulator. None removes one."""
         found = {"allowed_callers": [LOCAL.arn], **default_settings(provider, self.providers.url), **changes}
         return {name: value for name, value in found.items() if value is not None}
 
     def connect(
         self, provider: str, *, name: str = "demo", secret: Mapping[str, Any] | str | None = None, **changes: Any
     ) -> str:
-        """A connection as PUT leaves it (see test_connections), and its secret. Returns provider/name."""
+        """Stores a connection as PUT does (see test_connections), and its secret. Returns provider/name."""
         full = f"{provider}/{name}"
         item = {"format": {"N": "1"}, "version": {"S": "v1"}}
         settings = json.dumps(self.settings(provider, **changes))
@@ -144,19 +155,21 @@ class World:
         found: dict[str, Any] = self.simulator(provider).report()
         return found
 
-    def resource(self, answer: BrokerResponse) -> requests.Response:
-        """The provider's protected resource, asked with exactly the headers of a hand-out."""
+    def resource(self, response: BrokerResponse) -> requests.Response:
+        """Requests the provider's protected resource with exactly the headers of a token response."""
         with requests.Session() as session:
             session.trust_env = False
-            return session.get(answer.body["api_base_url"] + "/api/resource", headers=answer.body["headers"], timeout=5)
+            return session.get(
+                response.body["api_base_url"] + "/api/resource", headers=response.body["headers"], timeout=5
+            )
 
     def sweep(self, at: datetime | None = None) -> dict[str, int]:
-        """One run of the schedule."""
+        """Runs the sweep once."""
         event = schedule_event(self.stack.sweep_input, at or datetime.now(UTC))
         counts: dict[str, int] = self.functions.invoke(self.stack.sweep_function, event)
         return counts
 
     def work(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """The worker on one received message."""
+        """Runs the worker on one received message."""
         result: dict[str, Any] = self.functions.invoke(self.stack.renew_function, queue_event(message, QUEUE_ARN))
         return result

@@ -1,4 +1,4 @@
-"""Each race is run 10 times in each test run, and 200 times under SOAK=1 (`make soak`)."""
+"""Each race runs 10 times in a test run, and 200 times under SOAK=1 (`make soak`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def make_pool(stack: LocalStack, aws: AwsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakePool]:
-    """Makes pools of environments of a function; they end with the session at the latest."""
+    """Makes pools of environments of a function. They end with the session at the latest."""
     logs = tmp_path_factory.mktemp("races")
     with ExitStack() as pools:
 
@@ -69,7 +69,7 @@ def make_pool(stack: LocalStack, aws: AwsServer, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def pools(stack: LocalStack, make_pool: MakePool) -> dict[str, EnvironmentPool]:
-    """Each function's environments; one starts when it is first needed."""
+    """Each function's environments. One starts when it is first needed."""
     return {
         function_id: make_pool(function_id, size=INSTANCES if function_id == API_FUNCTION else 2)
         for function_id in stack.handlers
@@ -78,11 +78,12 @@ def pools(stack: LocalStack, make_pool: MakePool) -> dict[str, EnvironmentPool]:
 
 @pytest.fixture(scope="session")
 def make_broker(stack: LocalStack, clients: Clients) -> Callable[[], Broker]:
-    """Makes instances in this process, which may do all that the functions may."""
+    """Makes broker instances in this process, with the permissions of all functions."""
     environment = {name: value for variables in stack.environments.values() for name, value in variables.items()}
     settings = Settings.from_environment({**environment, "TOKEN_BROKER_LOCAL": "1"})
     for service in ("dynamodb", "secretsmanager", "kms", "sqs"):
-        clients.client(service, config=CLIENT_CONFIG)  # made here, because boto3 makes none in two threads at once
+        # Created here, because boto3 cannot create clients in two threads at once.
+        clients.client(service, config=CLIENT_CONFIG)
     return lambda: build_broker(settings, cast("boto3.session.Session", clients))
 
 
@@ -99,7 +100,7 @@ def ground(
     make_broker: Callable[[], Broker],
     race: Race,
 ) -> Ground:
-    """Where each race takes place twice: over threads, and over processes."""
+    """Runs each race twice: over threads, and over processes."""
     kind: str = request.param
     pools = request.getfixturevalue("pools") if kind == "processes" else {}
 

@@ -1,4 +1,4 @@
-"""Many instances of the broker at once: over threads in this process, or over environments that are processes."""
+"""Many instances of the broker at once: threads in this process, or environments as processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from token_broker.service.sweep import sweep
 T = TypeVar("T")
 INSTANCES: Final = 8
 REQUEST_TIME: Final = timedelta(seconds=26)
-ANSWER_S: Final = 60.0
+RESPONSE_S: Final = 60.0
 SWITCH_S: Final = 1e-4
 
 
@@ -45,7 +45,7 @@ class Got:
 
 
 class Fleet(Protocol):
-    """The broker's functions, each in several instances that share nothing but the tables."""
+    """The broker's functions, each in several instances that share only the tables."""
 
     kind: str
 
@@ -53,7 +53,7 @@ class Fleet(Protocol):
         """GET /v1/tokens/{name}."""
 
     def purge(self, name: str) -> Mapping[str, Any]:
-        """DELETE /v1/tokens/{name}: what was dropped and revoked."""
+        """DELETE /v1/tokens/{name}. Returns what was dropped and revoked."""
 
     def put(self, name: str, settings: Mapping[str, Any]) -> None:
         """PUT /v1/connections/{name}."""
@@ -62,17 +62,17 @@ class Fleet(Protocol):
         """DELETE /v1/connections/{name}."""
 
     def sweep(self) -> int:
-        """One run of the schedule: how many keys it queued."""
+        """Runs the sweep once. Returns how many keys it queued."""
 
     def renew(self, name: str, scope_id: str) -> None:
-        """The worker on one message."""
+        """Runs the worker on one message."""
 
     def secret_changed(self, name: str) -> None:
-        """The event of a changed secret."""
+        """Sends the event of a changed secret."""
 
 
 class Instances:
-    """Brokers of this process, one event at a time each, as environments have it. Threads take them in turn."""
+    """Brokers in this process. Each handles one event at a time, as an environment does. Threads share them."""
 
     kind = "threads"
 
@@ -100,9 +100,9 @@ class Instances:
             self._idle.put(broker)
 
     def get(self, name: str, rejected: str | None = None) -> Got:
-        ask = TokenRequest(Caller(LOCAL.arn), named(name), utc_now() + REQUEST_TIME, rejected=rejected)
+        request = TokenRequest(Caller(LOCAL.arn), named(name), utc_now() + REQUEST_TIME, rejected=rejected)
         try:
-            given = self._run(lambda broker: broker.get_token(ask))
+            given = self._run(lambda broker: broker.get_token(request))
         except BrokerError as error:
             return Got(error.code)
         return Got("", given.token.token_id, given.source, given.warnings, given.access_token)
@@ -138,10 +138,10 @@ class Processes:
         self._pools = pools
 
     def get(self, name: str, rejected: str | None = None) -> Got:
-        answer = self._call("GET", f"/v1/tokens/{name}", {"rejected": rejected} if rejected else {})
-        if answer.code is not None:
-            return Got(answer.code)
-        body = answer.body
+        response = self._call("GET", f"/v1/tokens/{name}", {"rejected": rejected} if rejected else {})
+        if response.code is not None:
+            return Got(response.code)
+        body = response.body
         return Got("", body["token_id"], body["source"], tuple(body["warnings"]), body["access_token"])
 
     def purge(self, name: str) -> Mapping[str, Any]:
@@ -175,38 +175,38 @@ class Processes:
         return BrokerResponse.of(self._pools[function].invoke(event))
 
     def _succeed(self, method: str, path: str, body: Any = None) -> BrokerResponse:
-        answer = self._call(method, path, body=body)
-        assert answer.code is None, answer.text
-        return answer
+        response = self._call(method, path, body=body)
+        assert response.code is None, response.text
+        return response
 
 
 class Race:
-    """Calls that start at one moment, each in a thread of its own; threads are switched far more often than usual."""
+    """Starts calls at the same moment, each in its own thread. Threads switch far more often than usual."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
 
     def together(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """What each call returned, in their order."""
+        """What each call returned, in the order of the calls."""
         start, interval = threading.Barrier(len(calls)), sys.getswitchinterval()
 
         def run(call: Callable[[], T]) -> T:
-            start.wait(ANSWER_S)
+            start.wait(RESPONSE_S)
             return call()
 
         sys.setswitchinterval(SWITCH_S)
         try:
             running = [self._threads.submit(run, call) for call in calls]
-            return [future.result(ANSWER_S) for future in running]
+            return [future.result(RESPONSE_S) for future in running]
         finally:
             sys.setswitchinterval(interval)
 
     def meanwhile(self, call: Callable[[], T]) -> Future[T]:
-        """A call under way; `.result(ANSWER_S)` waits for it."""
+        """Starts a call. `.result(RESPONSE_S)` waits for it."""
         return self._threads.submit(call)
 
 
 def named(name: str) -> ConnectionName:
-    """provider/connection as a name."""
+    """The ConnectionName of provider/connection."""
     provider, _, connection = name.partition("/")
     return ConnectionName(provider, connection)

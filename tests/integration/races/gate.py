@@ -1,4 +1,4 @@
-"""A gate before the AWS endpoint: holds single requests back, so that a race stands still at the step that matters."""
+"""A gate in front of the AWS endpoint. It holds single requests, so that a race stops at a chosen step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARRIVAL_S = 10.0
 
 
 class Held:
-    """One request that is to be held back: the next whose action and body match."""
+    """A request to hold: the next one whose action and body match."""
 
     def __init__(self, action: str, holding: str) -> None:
         self._action = action
@@ -26,21 +26,21 @@ class Held:
         return not self._arrived.is_set() and action.endswith(f".{self._action}") and self._holding in body
 
     def stop(self) -> None:
-        """Called in the request's thread."""
+        """Holds the request. Called in its thread."""
         self._arrived.set()
         self._go.wait(ARRIVAL_S)
 
     def wait(self) -> None:
-        """Until the request is here and stands still."""
+        """Waits until the request has arrived and is held."""
         assert self._arrived.wait(ARRIVAL_S), f"no {self._action} came"
 
     def let_go(self) -> None:
-        """The request goes on to AWS. Idempotent."""
+        """Lets the request go on to AWS. Idempotent."""
         self._go.set()
 
 
 class Gate:
-    """A WSGI application before another. Requests that nobody asked to hold pass at once."""
+    """A WSGI application in front of another. It holds only the requests that a test names."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -48,14 +48,14 @@ class Gate:
         self._wanted: list[Held] = []
 
     def hold(self, action: str, *, holding: str = "") -> Held:
-        """Holds the next request of this action (`UpdateItem`) whose body holds this text."""
+        """Holds the next request of this action (`UpdateItem`) whose body has this text."""
         held = Held(action, holding)
         with self._lock:
             self._wanted.append(held)
         return held
 
     def open(self) -> None:
-        """Lets everything go."""
+        """Lets all held requests go on."""
         with self._lock:
             wanted, self._wanted = self._wanted, []
         for held in wanted:
@@ -76,7 +76,7 @@ class Gate:
 
 @contextmanager
 def gate_before(server: AwsServer) -> Iterator[Gate]:
-    """A gate before a running endpoint, for as long as the context lasts."""
+    """Puts a gate in front of a running endpoint until the context ends."""
     application = server._server.app
     gate = Gate(application)
     server._server.app = gate

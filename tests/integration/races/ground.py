@@ -1,4 +1,4 @@
-"""Where a race takes place: a world, a fleet, and what must hold afterwards whoever won."""
+"""The place of a race: a world, a fleet, and reads of what must be true afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from tests.integration.handlers.world import PROVIDERS, World
 from token_broker.bootstrap import utc_now
-from token_broker.core.names import TokenKey
 from token_broker.core.records import TokenRecord
 from token_broker.service import Broker
 
@@ -22,7 +21,7 @@ HOUR: Final = timedelta(hours=1)
 
 @dataclass
 class Ground:
-    """One race after the other. `make`: one more instance, in this process."""
+    """Runs one race after the other. `make`: makes another broker instance in this process."""
 
     world: World
     race: Race
@@ -30,7 +29,7 @@ class Ground:
     rounds: int
     start_fleet: Callable[[], Fleet]
     fleet: Fleet = field(init=False)
-    reader: Broker = field(init=False)  # looks at the tables, and takes no part
+    reader: Broker = field(init=False)  # only reads the tables
     _kept: dict[tuple[str, int], str] = field(default_factory=dict)
     _counted: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -38,8 +37,7 @@ class Ground:
         self.reader = self.make()
 
     def __iter__(self) -> Iterator[Ground]:
-        """Rounds with instances without memory. Tables and simulators are as at their start, or as the last round left
-        a connection that is kept."""
+        """Rounds with fresh instances. Tables and simulators are reset unless a connection is kept."""
         for _ in range(self.rounds):
             if not self._kept:
                 self.world.aws.empty()
@@ -50,13 +48,13 @@ class Ground:
             yield self
 
     def connect(self, provider: str, **settings: Any) -> str:
-        """A connection that no instance has met before."""
+        """A connection that is new to every instance."""
         return self.world.connect(provider, name=f"race-{next(NUMBERS)}", **settings)
 
     def seeded(self, provider: str, slot: int = 0, *, keep: bool = True) -> tuple[str, Got]:
-        """A connection with a token, fetched by an instance that takes no part. Requests count from here on.
+        """A connection with a token, which the bystander got. Requests are counted from here.
 
-        Over threads, with `keep`, it is the one of the round before, which none of the new instances remembers.
+        Over threads, with `keep`, it is the connection of the previous round. The new instances have not cached it.
         """
         name = self._kept.get((provider, slot)) or self.connect(provider)
         if keep and self.fleet.kind == "threads":
@@ -68,21 +66,21 @@ class Ground:
 
     @property
     def bystander(self) -> Instances:
-        """An instance of its own, without memory."""
+        """A fresh instance outside the fleet."""
         return Instances(self.make, count=1)
 
     def record(self, name: str) -> TokenRecord:
-        """How a connection's only token key stands in the table."""
+        """The stored record of a connection's only token key."""
         (record,) = self.reader.context.tokens.records(named(name))
         return record
 
     def current(self, name: str) -> str:
-        """The fingerprint of the token in the table; '' where there is none."""
+        """The fingerprint of the token in the table; '' without one."""
         token = self.record(name).token
         return token.token_id if token is not None else ""
 
     def lease_end(self, name: str) -> datetime:
-        """Until when the one who asks the provider now may do so."""
+        """When the current lease expires."""
         lease = self.record(name).lease
         assert lease is not None
         return lease.until
@@ -91,24 +89,25 @@ class Ground:
         """The scope_id of a connection's only token key."""
         return self.record(name).key.scope_id
 
-    def let_end(self, name: str) -> None:
-        """The token's life is over."""
+    def expire_token(self, name: str) -> None:
+        """Lets the token expire."""
         self.world.aws.change_token_item(name, expires_at=-HOUR, renew_at=-HOUR, due_at=-HOUR)
 
-    def let_reports_rest(self, name: str) -> None:
-        """Earlier reports are long ago."""
+    def end_report_cooldown(self, name: str) -> None:
+        """Ends the cooldown after earlier reports."""
         self.world.aws.change_token_item(name, rejected_until=-HOUR)
 
-    def let_come_due(self, name: str) -> None:
-        """The token lives on, and its time to be renewed has come."""
+    def make_due(self, name: str) -> None:
+        """Makes the token due for renewal. It stays valid."""
         self.world.aws.change_token_item(
             name, issued_at=-HOUR, renew_at=-timedelta(minutes=1), due_at=-timedelta(minutes=1)
         )
 
     def queued(self) -> int:
-        """How many messages wait in the renewal queue, delayed ones too.
+        """How many messages are in the renewal queue, delayed ones included.
 
-        One whose delay ends meanwhile is counted twice or not at all: so until the same comes out twice.
+        A message whose delay ends between two reads may be counted twice or not at all, so this repeats until two
+        counts are equal.
         """
         count = self._messages()
         while count != (again := self._messages()):
@@ -116,38 +115,38 @@ class Ground:
         return count
 
     def _messages(self) -> int:
-        answer = self.world.aws.sqs.get_queue_attributes(
+        response = self.world.aws.sqs.get_queue_attributes(
             QueueUrl=self.world.stack.renewal_queue_url, AttributeNames=["All"]
         )
         counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
-        return sum(int(answer["Attributes"][count]) for count in counts)
+        return sum(int(response["Attributes"][count]) for count in counts)
 
     def count(self, name: str, counter: str) -> int:
-        """A counter of the connection's simulator, since the race began."""
+        """A counter of the connection's simulator since the race began."""
         provider = provider_of(name)
         counted: int = self.world.report(provider)[counter] - self._counted.get(provider, {}).get(counter, 0)
         return counted
 
     def live(self, name: str) -> set[str]:
-        """The tokens that live at the provider, by fingerprint."""
+        """The fingerprints of the tokens that are live at the provider."""
         return {token["token_id"] for token in self.world.report(provider_of(name))["live_tokens"]}
 
     def issued_at(self, name: str, token_id: str) -> datetime:
-        """When the provider issued a token that lives, by the clock of this machine."""
+        """When the provider issued a live token, by this machine's clock."""
         simulator = self.world.simulator(provider_of(name))
         (token,) = (token for token in simulator.tokens.live(simulator.now()) if token.token_id == token_id)
         return datetime.fromtimestamp(token.issued_at, UTC)
 
     def kept(self, name: str) -> set[str]:
-        """The tokens that the table knows of: the current one, and those that it will revoke or let end."""
+        """The fingerprints of the stored tokens: current and retired ones."""
         now, records = utc_now(), self.reader.context.tokens.records(named(name))
         tokens = {record.token.token_id for record in records if record.token is not None and record.token.alive(now)}
         return tokens | {item.token_id for record in records for item in record.retired}
 
-    def tokens_of(self, answers: list[Got]) -> set[str]:
-        """The tokens that callers got. Nobody got a problem."""
-        assert {got.code for got in answers} == {""}
-        return {got.token_id for got in answers}
+    def tokens_of(self, responses: list[Got]) -> set[str]:
+        """The fingerprints of the tokens that callers got. Checks that none got an error."""
+        assert {got.code for got in responses} == {""}
+        return {got.token_id for got in responses}
 
 
 def provider_of(name: str) -> str:

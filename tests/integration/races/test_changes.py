@@ -1,4 +1,4 @@
-"""Settings and secrets that change under an acquisition: what the old ones brought does not pass for the new ones'."""
+"""Settings and secrets that change during an acquisition: a token of the old ones is not used for the new ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from local.sigv4 import LOCAL
 from tests.integration.handlers.world import PROVIDERS
 from token_broker.bootstrap import utc_now
 
-from .fleet import ANSWER_S
+from .fleet import RESPONSE_S
 from .ground import Ground, provider_of
 
 
 @dataclass
-class Elsewhere:
-    """A second host with the same vendors, and every request that came there, as text."""
+class OtherHost:
+    """A second host with the same simulators. `received`: every request that arrived there, as text."""
 
     providers: ProvidersServer
-    heard: list[str]
+    received: list[str]
 
     def settings(self, provider: str) -> dict[str, Any]:
         return {"allowed_callers": [LOCAL.arn], **default_settings(provider, self.providers.url)}
@@ -35,78 +35,78 @@ class Elsewhere:
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
-    heard: list[str] = []
+def other_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherHost]:
+    received: list[str] = []
     with start_providers() as providers:
         for provider in PROVIDERS:
             simulator = providers.simulator(provider)
-            monkeypatch.setattr(simulator, "arrive", partial(_overheard, simulator.arrive, heard))
-        yield Elsewhere(providers, heard)
+            monkeypatch.setattr(simulator, "arrive", partial(_recording, simulator.arrive, received))
+        yield OtherHost(providers, received)
 
 
-def _overheard(arrive: Callable[[Any], Any], heard: list[str], request: Any) -> Any:
+def _recording(arrive: Callable[[Any], Any], received: list[str], request: Any) -> Any:
     headers = " ".join(f"{name}: {value}" for name, value in request.headers.items())
-    heard.append(f"{request.query} {headers} {request.body.decode()}")
+    received.append(f"{request.query} {headers} {request.body.decode()}")
     return arrive(request)
 
 
 def change_secret(ground: Ground, name: str) -> str:
-    """A new version of the secret, of the same credentials, and its event. Returns the version."""
+    """Puts a new version of the secret with the same credentials, and sends the event. Returns the version."""
     secrets, text = ground.world.aws.secrets, json.dumps(DEFAULT_ACCOUNTS[provider_of(name)]["secret"])
-    answer = secrets.put_secret_value(SecretId=ground.world.aws.secret_id(name), SecretString=text)
+    response = secrets.put_secret_value(SecretId=ground.world.aws.secret_id(name), SecretString=text)
     ground.fleet.secret_changed(name)
-    version: str = answer["VersionId"]
+    version: str = response["VersionId"]
     return version
 
 
-def test_whoever_asks_after_a_change_of_the_endpoint_gets_nothing_of_the_old_one(
-    ground: Ground, elsewhere: Elsewhere
+def test_after_a_change_of_the_endpoint_callers_get_no_token_of_the_old_one(
+    ground: Ground, other_host: OtherHost
 ) -> None:
     for round_ in ground:
         name, simulator = round_.connect("oauth2"), round_.world.simulator("oauth2")
         simulator.fail("hang")
         before = round_.race.meanwhile(partial(round_.fleet.get, name))
-        assert simulator.waits.until_held(1, ANSWER_S)
-        round_.fleet.put(name, elsewhere.settings("oauth2"))
+        assert simulator.waits.until_held(1, RESPONSE_S)
+        round_.fleet.put(name, other_host.settings("oauth2"))
         after = [round_.race.meanwhile(partial(round_.fleet.get, name)) for _ in range(4)]
         simulator.waits.release()
-        old = before.result(ANSWER_S)
-        assert round_.tokens_of([caller.result(ANSWER_S) for caller in after]) <= elsewhere.live("oauth2")
+        old = before.result(RESPONSE_S)
+        assert round_.tokens_of([caller.result(RESPONSE_S) for caller in after]) <= other_host.live("oauth2")
         assert round_.count(name, "token_requests") == 1
-        assert round_.current(name) in elsewhere.live("oauth2")
+        assert round_.current(name) in other_host.live("oauth2")
         round_.fleet.purge(name)
-        assert elsewhere.live("oauth2") == set()
+        assert other_host.live("oauth2") == set()
         assert old.access_token
-        assert not any(old.access_token in request for request in elsewhere.heard)
+        assert not any(old.access_token in request for request in other_host.received)
 
 
-def test_no_token_and_no_refresh_token_goes_to_another_host(ground: Ground, elsewhere: Elsewhere) -> None:
+def test_no_token_and_no_refresh_token_goes_to_another_host(ground: Ground, other_host: OtherHost) -> None:
     for round_ in ground:
         name, old = round_.seeded("ucommerce", keep=False)
         scope_id, simulator = round_.scope_id(name), round_.world.simulator("ucommerce")
-        round_.let_end(name)
-        change = partial(round_.fleet.put, name, elsewhere.settings("ucommerce"))
+        round_.expire_token(name)
+        change = partial(round_.fleet.put, name, other_host.settings("ucommerce"))
         callers: list[Callable[[], object]] = [partial(round_.fleet.get, name)] * 3
         callers += [change, partial(round_.fleet.renew, name, scope_id)]
         round_.race.together(callers)
         got = round_.bystander.get(name)
-        assert got.token_id in elsewhere.live("ucommerce")
+        assert got.token_id in other_host.live("ucommerce")
         secret = {old.access_token, *simulator._refresh_tokens, *simulator._codes}
-        assert not [request for request in elsewhere.heard if any(value in request for value in secret)]
-        for server in (round_.world.providers, elsewhere.providers):
+        assert not [request for request in other_host.received if any(value in request for value in secret)]
+        for server in (round_.world.providers, other_host.providers):
             report = server.simulator("ucommerce").report()
             assert (report["replayed_refresh_tokens"], report["replayed_codes"]) == (0, 0)
 
 
-def test_a_secret_that_changes_under_an_acquisition_leaves_its_key_due(ground: Ground) -> None:
+def test_a_secret_that_changes_during_an_acquisition_leaves_the_key_due(ground: Ground) -> None:
     for round_ in ground:
         name, simulator = round_.connect("unidy"), round_.world.simulator("unidy")
         simulator.fail("hang")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name))
-        assert simulator.waits.until_held(1, ANSWER_S)
+        assert simulator.waits.until_held(1, RESPONSE_S)
         version = change_secret(round_, name)
         simulator.waits.release()
-        old = caller.result(ANSWER_S)
+        old = caller.result(RESPONSE_S)
         record = round_.record(name)
         assert record.token is not None
         assert record.token.token_id == old.token_id
@@ -122,12 +122,12 @@ def test_a_secret_that_changes_under_an_acquisition_leaves_its_key_due(ground: G
         assert round_.count(name, "token_requests") == 2
 
 
-def test_whatever_a_change_of_the_secret_meets_its_key_is_renewed_or_due(ground: Ground) -> None:
+def test_after_a_change_of_the_secret_the_key_is_renewed_or_due(ground: Ground) -> None:
     for round_ in ground:
         name, old = round_.seeded("unidy")
         scope_id = round_.scope_id(name)
-        round_.let_come_due(name)
-        round_.let_reports_rest(name)
+        round_.make_due(name)
+        round_.end_report_cooldown(name)
         calls: list[Callable[[], object]] = [
             partial(round_.fleet.get, name, old.token_id),
             partial(round_.fleet.renew, name, scope_id),

@@ -1,4 +1,4 @@
-"""A sweep whose process is killed: the next one queues what it left, and each key is renewed once."""
+"""A sweep whose process is killed: the next one queues the remaining keys, and each key is renewed once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from token_broker.adapters.sqs import read_message
 from token_broker.service import Broker
 
 from .conftest import ROUNDS
-from .fleet import ANSWER_S, Processes, Race
+from .fleet import RESPONSE_S, Processes, Race
 from .gate import Gate
 from .ground import Ground
 
@@ -33,20 +33,21 @@ def test_a_killed_sweep_loses_no_key_and_none_is_renewed_twice(
     for ground in Ground(world, race, make_broker, ROUNDS, lambda: Processes(world, pools)):
         names = [ground.seeded("unidy", slot, keep=False)[0] for slot in range(KEYS)]
         for name in names:
-            ground.let_come_due(name)
+            ground.make_due(name)
         held = gate.hold(step)
         sweeping = ground.race.meanwhile(ground.fleet.sweep)
         held.wait()
         for pid in pools[world.stack.sweep_function].pids:
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(FunctionError):
-            sweeping.result(ANSWER_S)
+            sweeping.result(RESPONSE_S)
         gate.open()
         for name in names:
-            ground.let_come_due(name)  # the time of a claim has passed
+            ground.make_due(name)  # a claim has expired
         ground.fleet.sweep()
-        # What the killed one had out can arrive in a later round.
-        queued = [(name, scope_id) for name, scope_id in map(read_message, world.aws.queued_bodies()) if str(name) in names]
+        # A request of the killed process may arrive in a later round.
+        messages = [read_message(body) for body in world.aws.queued_bodies()]
+        queued = [(name, scope_id) for name, scope_id in messages if str(name) in names]
         assert {str(name) for name, _ in queued} == set(names)
         for queued_name, scope_id in queued:
             ground.fleet.renew(str(queued_name), scope_id)

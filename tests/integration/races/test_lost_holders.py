@@ -1,4 +1,4 @@
-"""Holders of a lease that are killed, or stopped past its end: another takes over, and a late one brings nothing in."""
+"""Lease holders that are killed or stopped: another takes over after the lease, and a late one changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from token_broker.core.records import CLOCK_TOLERANCE
 from token_broker.service import Broker
 
 from .conftest import API_FUNCTION, ROUNDS, SOAK, MakePool
-from .fleet import ANSWER_S, Got, Instances, Processes, Race
+from .fleet import RESPONSE_S, Got, Instances, Processes, Race
 from .gate import Gate
 from .ground import Ground
 
@@ -31,7 +31,7 @@ PATIENCE = 20
 
 @dataclass
 class Holders:
-    """Environments that are to be lost, each with a lease of its own, and others that are not."""
+    """Environments to kill or stop, each with its own lease, and others that take over."""
 
     ground: Ground
     pool: EnvironmentPool
@@ -39,15 +39,15 @@ class Holders:
     others: Processes
 
     def lead(self, names: list[str]) -> list[Future[Got]]:
-        """One caller per connection, each in an environment of its own."""
+        """Starts one caller per connection, each in its own environment."""
         return [self.ground.race.meanwhile(partial(self.doomed.get, name)) for name in names]
 
     def taken_over(self, names: list[str]) -> dict[str, str]:
-        """The token of each connection that callers get, two for each, who ask the others until one has taken over."""
+        """The token of each connection after another environment took over. Two callers for each ask until then."""
         asked = names * 2
-        answers = self.ground.race.together([partial(self._patiently, name) for name in asked])
-        found = {name: {got.token_id for at, got in zip(asked, answers, strict=True) if at == name} for name in names}
-        assert {got.code for got in answers} == {""}
+        responses = self.ground.race.together([partial(self._patiently, name) for name in asked])
+        found = {name: {got.token_id for at, got in zip(asked, responses, strict=True) if at == name} for name in names}
+        assert {got.code for got in responses} == {""}
         assert {len(tokens) for tokens in found.values()} == {1}
         return {name: tokens.pop() for name, tokens in found.items()}
 
@@ -60,7 +60,7 @@ class Holders:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Every doomed environment stands still meanwhile."""
+        """Stops the processes of the environments to lose until the context ends."""
         pids = self.pool.pids
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -74,7 +74,7 @@ class Holders:
 
 @pytest.fixture(scope="session")
 def lost_pools(make_pool: MakePool) -> tuple[EnvironmentPool, EnvironmentPool]:
-    """Environments with short leases: those that are to be lost, and the others."""
+    """Environments with short leases: those to lose, and the others."""
     doomed, others = (make_pool(API_FUNCTION, size=size, TOKEN_BROKER_LEASE_SCALE=LEASE_SCALE) for size in (HOLDERS, 2))
     return doomed, others
 
@@ -89,7 +89,7 @@ def holders(
     doomed, others = (Processes(world, {API_FUNCTION: pool}) for pool in lost_pools)
     ground = Ground(world, race, make_broker, ROUNDS_OF_HOLDERS, lambda: Instances(make_broker))
     holders = Holders(ground, lost_pools[0], doomed, others)
-    # What an environment imports at its first acquisition is not to count against the short deadlines.
+    # The imports of a first acquisition must not count against the short deadlines.
     for pool, fleet in zip(lost_pools, (doomed, others), strict=True):
         pool.prewarm()
         for _ in pool.pids:
@@ -98,22 +98,22 @@ def holders(
 
 
 @pytest.mark.parametrize("provider", ["unidy", "ucommerce"])
-def test_a_killed_holder_is_replaced_after_its_lease_by_one_other_request(holders: Holders, provider: str) -> None:
-    """A refresh token that it had marked is not sent again: whoever takes over starts the grant anew."""
+def test_a_killed_holder_is_replaced_by_one_other_request_after_its_lease(holders: Holders, provider: str) -> None:
+    """A refresh token that the holder marked is not sent again. The next holder starts the grant anew."""
     for ground in holders.ground:
         simulator = ground.world.simulator(provider)
         names = [ground.seeded(provider, slot, keep=False)[0] for slot in range(HOLDERS)]
         for name in names:
-            ground.let_end(name)
+            ground.expire_token(name)
         simulator.fail("hang", times=HOLDERS)
         callers = holders.lead(names)
-        assert simulator.waits.until_held(HOLDERS, ANSWER_S)
+        assert simulator.waits.until_held(HOLDERS, RESPONSE_S)
         ends = {name: ground.lease_end(name) for name in names}
         for pid in holders.pool.pids:
             os.kill(pid, signal.SIGKILL)
         for caller in callers:
             with pytest.raises(FunctionError):
-                caller.result(ANSWER_S)
+                caller.result(RESPONSE_S)
         winners = holders.taken_over(names)
         simulator.waits.drop()
         assert ground.count(names[0], "token_requests") == 2 * HOLDERS
@@ -123,12 +123,12 @@ def test_a_killed_holder_is_replaced_after_its_lease_by_one_other_request(holder
 
 
 @pytest.mark.parametrize("revocable", [True, False], ids=["revoked", "left-to-the-worker"])
-def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_ended(
+def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_revoked(
     holders: Holders, gate: Gate, revocable: bool
 ) -> None:
     for ground in holders.ground:
         names = [ground.connect("unidy") for _ in range(HOLDERS)]
-        # It has the provider's answer, and is about to seal it.
+        # The holder has the provider's response and is about to seal the token.
         seals = [gate.hold("GenerateDataKey") for _ in names]
         callers = holders.lead(names)
         for seal in seals:
@@ -138,7 +138,7 @@ def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_ended(
             winners = holders.taken_over(names)
             if not revocable:
                 ground.world.simulator("unidy").fail("status", on="revoke", status=503, times=HOLDERS)
-        late = [caller.result(ANSWER_S) for caller in callers]
+        late = [caller.result(RESPONSE_S) for caller in callers]
         assert [got.token_id for got in late] == [winners[name] for name in names]
         assert ground.count(names[0], "issued") == 2 * HOLDERS
         if not revocable:
@@ -153,18 +153,18 @@ def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_ended(
         assert ground.count(names[0], "token_requests") == 2 * HOLDERS
 
 
-def test_a_holder_stopped_while_it_asks_changes_nothing_for_callers_when_it_comes_back(holders: Holders) -> None:
-    """Its time is over when it wakes: what it learns is of no account beside the token that another brought since."""
+def test_a_holder_stopped_during_its_request_changes_nothing_when_it_continues(holders: Holders) -> None:
+    """Its lease has expired when it continues. Its result is ignored, because another holder has stored a token."""
     for ground in holders.ground:
         simulator = ground.world.simulator("unidy")
         names = [ground.connect("unidy") for _ in range(HOLDERS)]
         simulator.fail("hang", times=HOLDERS)
         callers = holders.lead(names)
-        assert simulator.waits.until_held(HOLDERS, ANSWER_S)
+        assert simulator.waits.until_held(HOLDERS, RESPONSE_S)
         with holders.stopped():
             winners = holders.taken_over(names)
             simulator.waits.drop()
-        late = [caller.result(ANSWER_S) for caller in callers]
+        late = [caller.result(RESPONSE_S) for caller in callers]
         assert {got.token_id for got in late} <= {"", *winners.values()}
         assert ground.count(names[0], "token_requests") == 2 * HOLDERS
         for name in names:

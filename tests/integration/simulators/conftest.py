@@ -1,4 +1,4 @@
-"""One server of simulated providers per module, fresh for each test, on a clock that only moves when told to."""
+"""One server of simulated providers per module, reset for each test, with a clock that tests move."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from local.providers import ProvidersServer, start_providers
 
-from .vendor_calls import SLUGS, Hands
+from .vendor_calls import SLUGS, HandClock
 
 
 @pytest.fixture(scope="module")
-def clock() -> Hands:
-    return Hands()
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture(scope="module")
-def server(clock: Hands) -> Iterator[ProvidersServer]:
+def server(clock: HandClock) -> Iterator[ProvidersServer]:
     with start_providers(clock=clock) as running:
         yield running
 

@@ -8,10 +8,12 @@ import requests
 
 from local.providers import SALES_CHANNEL_ACCOUNT, ProvidersServer
 
-from .vendor_calls import GRANT, MARKET, Hands, basic, call, claims, commerce, credentials, report, sent, steer
+from .vendor_calls import GRANT, MARKET, HandClock, basic, call, claims, commerce, credentials, report, sent, steer
 
 
-def test_commerce_layer_answers_integration_and_sales_channel(providers: ProvidersServer, clock: Hands) -> None:
+def test_commerce_layer_issues_tokens_to_integration_and_sales_channel(
+    providers: ProvidersServer, clock: HandClock
+) -> None:
     integration = commerce(providers).json()
     assert {**integration, "access_token": ""} == {
         "access_token": "",
@@ -29,11 +31,11 @@ def test_commerce_layer_answers_integration_and_sales_channel(providers: Provide
         assert claims(token)["exp"] == clock.now + document["expires_in"]
 
 
-def test_commerce_layer_refuses_in_its_own_shape(providers: ProvidersServer) -> None:
-    def error_of(answer: requests.Response) -> tuple[int, str, str]:
-        [error] = answer.json()["errors"]
-        assert error["status"] == answer.status_code
-        return answer.status_code, error["title"], error["code"]
+def test_commerce_layer_errors_have_its_own_shape(providers: ProvidersServer) -> None:
+    def error_of(response: requests.Response) -> tuple[int, str, str]:
+        [error] = response.json()["errors"]
+        assert error["status"] == response.status_code
+        return response.status_code, error["title"], error["code"]
 
     channel = {"client_id": SALES_CHANNEL_ACCOUNT["secret"]["client_id"], "client_secret": None}
     client_id, client_secret = credentials("commerce-layer")
@@ -57,7 +59,7 @@ def test_commerce_layer_refuses_in_its_own_shape(providers: ProvidersServer) -> 
 
 
 def test_commerce_layer_reissues_the_same_token_until_its_last_15_minutes(
-    providers: ProvidersServer, clock: Hands
+    providers: ProvidersServer, clock: HandClock
 ) -> None:
     first = commerce(providers).json()
     other_scope = commerce(providers, scope=MARKET).json()
@@ -68,12 +70,12 @@ def test_commerce_layer_reissues_the_same_token_until_its_last_15_minutes(
     new = commerce(providers).json()
     assert new["expires_in"] == 7200
     assert len({first["access_token"], other_scope["access_token"], new["access_token"]}) == 3
-    told = report(providers, "commerce-layer")
-    assert (told["issued"], told["reissued"]) == (3, 1)
-    assert [entry["outcome"] for entry in told["requests"]] == ["issued", "issued", "reissued", "issued"]
+    found = report(providers, "commerce-layer")
+    assert (found["issued"], found["reissued"]) == (3, 1)
+    assert [entry["outcome"] for entry in found["requests"]] == ["issued", "issued", "reissued", "issued"]
 
 
-def test_commerce_layer_admits_30_token_calls_in_any_minute(providers: ProvidersServer, clock: Hands) -> None:
+def test_commerce_layer_allows_30_token_requests_in_any_minute(providers: ProvidersServer, clock: HandClock) -> None:
     for _ in range(30):
         clock.now += 1
         assert commerce(providers).status_code == 200

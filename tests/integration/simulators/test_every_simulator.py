@@ -1,4 +1,4 @@
-"""What holds for every simulated provider: its resource, its counters, its accounts and its paths."""
+"""What all simulated providers have in common: resource, counters, accounts and paths."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer
 
-from .vendor_calls import GRANT, SLUGS, Hands, call, report, sent, steer, token_from
+from .vendor_calls import GRANT, SLUGS, HandClock, call, report, sent, steer, token_from
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_resource_accepts_a_live_token_only_and_only_the_vendors_way(
-    slug: str, providers: ProvidersServer, clock: Hands
+def test_the_resource_accepts_only_a_live_token_sent_the_vendors_way(
+    slug: str, providers: ProvidersServer, clock: HandClock
 ) -> None:
     token = token_from(providers, slug)
     path = f"/{slug}/api/resource"
@@ -32,7 +32,7 @@ def test_resource_accepts_a_live_token_only_and_only_the_vendors_way(
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_revocation_by_control_ends_a_token_early(slug: str, providers: ProvidersServer) -> None:
+def test_the_control_route_can_revoke_tokens(slug: str, providers: ProvidersServer) -> None:
     path = f"/{slug}/api/resource"
     token = token_from(providers, slug)
     [live] = report(providers, slug)["live_tokens"]
@@ -47,18 +47,18 @@ def test_revocation_by_control_ends_a_token_early(slug: str, providers: Provider
 @pytest.mark.parametrize("slug", SLUGS)
 def test_the_report_counts_and_holds_no_secret(slug: str, providers: ProvidersServer) -> None:
     token = token_from(providers, slug)
-    told = report(providers, slug)
-    assert (told["token_requests"], told["issued"], told["refused"]) == (1, 1, 0)
-    assert told["requests"][-1]["outcome"] == "issued"
-    assert told["requests"][-1]["operation"] == "token"
-    text = json.dumps(told, ensure_ascii=False)
+    found = report(providers, slug)
+    assert (found["token_requests"], found["issued"], found["refused"]) == (1, 1, 0)
+    assert found["requests"][-1]["outcome"] == "issued"
+    assert found["requests"][-1]["operation"] == "token"
+    text = json.dumps(found, ensure_ascii=False)
     secret = DEFAULT_ACCOUNTS[slug]["secret"]
     assert token not in text
     assert not [value for value in secret.values() if value in text or quote(value, safe="") in text]
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_rotated_secret_is_asked_for_while_the_token_lives_on(slug: str, providers: ProvidersServer) -> None:
+def test_after_a_rotation_the_new_secret_is_needed_and_tokens_stay_valid(slug: str, providers: ProvidersServer) -> None:
     token = token_from(providers, slug)
     field = "password" if slug == "unicommerce" else "client_secret"
     steer(providers, slug, rotate_secret={"secret": {field: "fake-new"}}, options={"reuse": False})

@@ -1,4 +1,4 @@
-"""Every fault that a simulator plays on command."""
+"""Every fault that a simulator can be set to."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from local.providers import ProvidersServer
 from .vendor_calls import call, connect, report, steer, unidy
 
 
-def test_status_fault_is_played_as_often_as_told(providers: ProvidersServer) -> None:
+def test_status_fault_happens_as_often_as_set(providers: ProvidersServer) -> None:
     fault = {"kind": "status", "status": 503, "body": "busy", "headers": {"Retry-After": "7"}, "times": 2}
     steer(providers, "unidy", faults=[fault])
-    answers = [unidy(providers) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [503, 503, 200]
-    assert (answers[0].text, answers[0].headers["Retry-After"]) == ("busy", "7")
-    told = report(providers, "unidy")
-    assert (told["token_requests"], told["issued"]) == (3, 1)
-    assert told["requests"][0]["outcome"] == "fault: status"
+    responses = [unidy(providers) for _ in range(3)]
+    assert [response.status_code for response in responses] == [503, 503, 200]
+    assert (responses[0].text, responses[0].headers["Retry-After"]) == ("busy", "7")
+    found = report(providers, "unidy")
+    assert (found["token_requests"], found["issued"]) == (3, 1)
+    assert found["requests"][0]["outcome"] == "fault: status"
 
 
-def test_fault_without_times_lasts_until_cleared_and_keeps_to_its_operation(providers: ProvidersServer) -> None:
+def test_fault_without_times_lasts_until_cleared_and_affects_only_its_operation(providers: ProvidersServer) -> None:
     steer(providers, "ucommerce", faults=[{"kind": "status", "on": "connect", "times": None}])
     assert [connect(providers).status_code for _ in range(3)] == [500, 500, 500]
     assert call(providers, "GET", "/ucommerce/api/resource").status_code == 401
@@ -33,35 +33,35 @@ def test_fault_without_times_lasts_until_cleared_and_keeps_to_its_operation(prov
 
 
 @pytest.mark.parametrize("on", ["revoke", "resource"])
-def test_faults_meet_the_other_operations_too(on: str, providers: ProvidersServer) -> None:
+def test_faults_affect_the_other_operations_too(on: str, providers: ProvidersServer) -> None:
     providers.simulator("unidy").fail("status", on=on, status=504)
     method, path = {"revoke": ("POST", "/unidy/oauth/revoke"), "resource": ("GET", "/unidy/api/resource")}[on]
     assert call(providers, method, path).status_code == 504
 
 
 @pytest.mark.parametrize("kind", ["body", "malformed"])
-def test_body_fault_says_200_with_any_body(kind: str, providers: ProvidersServer) -> None:
+def test_body_fault_responds_200_with_any_body(kind: str, providers: ProvidersServer) -> None:
     steer(providers, "unidy", faults=[{"kind": kind, "body": '{"access_token": '}, {"kind": kind, "body": {"a": 1}}])
     first, second = unidy(providers), unidy(providers)
     assert (first.status_code, first.text) == (200, '{"access_token": ')
     assert second.json() == {"a": 1}
 
 
-def test_redirect_fault_points_elsewhere(providers: ProvidersServer) -> None:
+def test_redirect_fault_redirects_to_another_host(providers: ProvidersServer) -> None:
     steer(providers, "unidy", faults=[{"kind": "redirect", "location": "https://elsewhere.example/"}])
-    answer = unidy(providers)
-    assert (answer.status_code, answer.headers["Location"]) == (302, "https://elsewhere.example/")
+    response = unidy(providers)
+    assert (response.status_code, response.headers["Location"]) == (302, "https://elsewhere.example/")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_delay_fault_answers_late(when: str, providers: ProvidersServer) -> None:
+def test_delay_fault_responds_late(when: str, providers: ProvidersServer) -> None:
     steer(providers, "unidy", faults=[{"kind": "delay", "seconds": 0.05, "when": when}])
     before = time.monotonic()
     assert unidy(providers).status_code == 200
     assert time.monotonic() - before >= 0.05
 
 
-def test_after_means_that_a_token_was_issued_whose_answer_is_lost(providers: ProvidersServer) -> None:
+def test_after_means_that_a_token_was_issued_and_the_response_is_lost(providers: ProvidersServer) -> None:
     for when, issued in (("before", 0), ("after", 1)):
         steer(providers, "unidy", faults=[{"kind": "reset", "when": when}])
         with pytest.raises(requests.ConnectionError):
@@ -69,13 +69,13 @@ def test_after_means_that_a_token_was_issued_whose_answer_is_lost(providers: Pro
         assert report(providers, "unidy")["issued"] == issued
 
 
-def test_reset_fault_is_a_reset_and_no_orderly_end(providers: ProvidersServer) -> None:
+def test_reset_fault_resets_the_connection(providers: ProvidersServer) -> None:
     providers.simulator("unidy").fail("reset")
     with pytest.raises(requests.ConnectionError, match="reset"):
         unidy(providers)
 
 
-def test_hang_fault_holds_the_request_and_no_other_until_released(providers: ProvidersServer) -> None:
+def test_hang_fault_holds_only_its_request_until_released(providers: ProvidersServer) -> None:
     steer(providers, "unidy", faults=[{"kind": "hang"}])
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(unidy, providers)

@@ -14,7 +14,7 @@ from .vendor_calls import GRANT, basic, call, claims, credentials, report, stand
 
 @pytest.mark.parametrize("encoding", ["form", "json"])
 @pytest.mark.parametrize("client_auth", ["basic", "basic-raw", "form", "json", "none"])
-def test_oauth2_accepts_the_client_authentication_it_is_told_to(
+def test_oauth2_accepts_the_client_authentication_that_is_set(
     client_auth: str, encoding: str, providers: ProvidersServer
 ) -> None:
     steer(providers, "oauth2", options={"client_auth": [client_auth], "encoding": encoding})
@@ -28,19 +28,21 @@ def test_oauth2_accepts_the_client_authentication_it_is_told_to(
         "json": {"json": {**GRANT, **in_body}},
         "none": {"data" if encoding == "form" else "json": {**GRANT, "client_id": client_id}},
     }
-    answers = {way: call(providers, "POST", "/oauth2/token", **sent_so) for way, sent_so in ways.items()}
-    assert [way for way, answer in answers.items() if answer.status_code == 200] == [client_auth]
-    assert {answer.json().get("error") for way, answer in answers.items() if way != client_auth} == {"invalid_client"}
+    responses = {way: call(providers, "POST", "/oauth2/token", **sent_so) for way, sent_so in ways.items()}
+    assert [way for way, response in responses.items() if response.status_code == 200] == [client_auth]
+    assert {response.json().get("error") for way, response in responses.items() if way != client_auth} == {
+        "invalid_client"
+    }
 
 
-def test_oauth2_lets_a_public_client_do_without_a_secret(providers: ProvidersServer) -> None:
+def test_oauth2_needs_no_secret_of_a_public_client(providers: ProvidersServer) -> None:
     public = {**GRANT, **PUBLIC_CLIENT_ACCOUNT["secret"]}
     assert call(providers, "POST", "/oauth2/token", data=public).status_code == 200
     confidential = {**GRANT, "client_id": credentials("oauth2")[0]}
     assert call(providers, "POST", "/oauth2/token", data=confidential).status_code == 401
 
 
-def test_oauth2_can_ask_for_parameters_and_keep_the_lifetime_to_itself(providers: ProvidersServer) -> None:
+def test_oauth2_can_require_parameters_and_leave_out_the_lifetime(providers: ProvidersServer) -> None:
     assert standard(providers, resource="https://api.example").json()["error"] == "invalid_target"
     wanted = {"audience": "orders", "resource": "https://api.example"}
     steer(providers, "oauth2", options={"required_params": wanted, "tell_expires_in": False, "jwt": True})
@@ -50,7 +52,7 @@ def test_oauth2_can_ask_for_parameters_and_keep_the_lifetime_to_itself(providers
     assert claims(document["access_token"])["scope"] == "api.read"
 
 
-def test_oauth2_revokes(providers: ProvidersServer) -> None:
+def test_oauth2_revokes_tokens(providers: ProvidersServer) -> None:
     token = standard(providers).json()["access_token"]
     headers = basic(*map(quote_plus, credentials("oauth2")))
     assert call(providers, "POST", "/oauth2/revoke", data={"token": token}).status_code == 401

@@ -1,4 +1,4 @@
-"""The control route, the clock, the time scale, and the life of the server."""
+"""The control route, the clock, the time scale, and starting and closing the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import requests
 
 from local.providers import ProvidersServer, default_settings, start_providers
 
-from .vendor_calls import SLUGS, Hands, call, claims, report, steer, unidy, unified
+from .vendor_calls import SLUGS, HandClock, call, claims, report, steer, unidy, unified
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,14 @@ from .vendor_calls import SLUGS, Hands, call, claims, report, steer, unidy, unif
         {"reset": False},
     ],
 )
-def test_control_refuses_what_it_does_not_know(command: Any, providers: ProvidersServer) -> None:
-    answer = call(providers, "POST", "/_control/unidy", json=command)
-    assert answer.status_code == 400
-    assert answer.json()["error"]
+def test_the_control_route_rejects_unknown_input(command: Any, providers: ProvidersServer) -> None:
+    response = call(providers, "POST", "/_control/unidy", json=command)
+    assert response.status_code == 400
+    assert response.json()["error"]
     assert report(providers, "unidy")["faults"] == []
 
 
-def test_control_knows_its_simulators_only(providers: ProvidersServer) -> None:
+def test_the_control_route_knows_only_its_simulators(providers: ProvidersServer) -> None:
     assert call(providers, "GET", "/_control").json() == {"simulators": SLUGS}
     assert call(providers, "GET", "/_control/nobody").status_code == 404
     assert call(providers, "POST", "/_control/unidy", data="{").status_code == 400
@@ -47,19 +47,19 @@ def test_control_knows_its_simulators_only(providers: ProvidersServer) -> None:
     assert call(providers, "GET", "/nobody/api/resource").status_code == 404
 
 
-def test_an_option_counts_unscaled_and_reset_forgets_it(providers: ProvidersServer) -> None:
+def test_an_option_is_not_scaled_and_reset_clears_it(providers: ProvidersServer) -> None:
     steer(providers, "unidy", options={"lifetime_s": 20})
     assert unidy(providers).json()["expires_in"] == 20
     steer(providers, "unidy", reset=True)
-    told = report(providers, "unidy")
-    assert (told["token_requests"], told["live_tokens"], told["options"]["lifetime_s"]) == (0, [], 7200)
+    found = report(providers, "unidy")
+    assert (found["token_requests"], found["live_tokens"], found["options"]["lifetime_s"]) == (0, [], 7200)
 
 
-def test_clock_skew_moves_the_vendors_own_times(providers: ProvidersServer, clock: Hands) -> None:
+def test_clock_skew_moves_the_vendors_own_times(providers: ProvidersServer, clock: HandClock) -> None:
     steer(providers, "unified-services", options={"clock_skew_s": 600})
-    answer = unified(providers)
-    assert claims(answer.json()["access_token"])["exp"] == clock.now + 600 + 3599
-    assert answer.json()["expires_in"] == 3599
+    response = unified(providers)
+    assert claims(response.json()["access_token"])["exp"] == clock.now + 600 + 3599
+    assert response.json()["expires_in"] == 3599
 
 
 def test_time_scale_shrinks_lifetimes_and_windows_together() -> None:
@@ -70,7 +70,7 @@ def test_time_scale_shrinks_lifetimes_and_windows_together() -> None:
         assert unidy(providers).json()["expires_in"] in {71, 72}
 
 
-def test_reset_drops_a_request_that_is_held_back(providers: ProvidersServer) -> None:
+def test_reset_drops_a_held_request(providers: ProvidersServer) -> None:
     simulator = providers.simulator("unidy")
     simulator.fail("hang")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -97,14 +97,14 @@ def test_close_ends_hanging_and_idle_connections_at_once() -> None:
 
 def test_a_crowd_of_callers_is_served_and_counted(providers: ProvidersServer) -> None:
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: unidy(providers), range(64)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json()["access_token"] for answer in answers}) == 64
+        responses = list(pool.map(lambda _: unidy(providers), range(64)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.json()["access_token"] for response in responses}) == 64
     assert report(providers, "unidy")["issued"] == 64
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_default_settings_lead_to_the_simulator(slug: str) -> None:
+def test_default_settings_point_to_the_simulator(slug: str) -> None:
     settings = default_settings(slug, "http://127.0.0.1:4600/")
     assert settings["api_base_url"] == f"http://127.0.0.1:4600/{slug}"
     urls = [value for name, value in settings.items() if name in {"token_url", "base_url", "revocation_url"}]

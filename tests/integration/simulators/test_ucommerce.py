@@ -13,7 +13,7 @@ from local.providers import ProvidersServer
 from .vendor_calls import (
     FORM,
     REDIRECT_URI,
-    Hands,
+    HandClock,
     basic,
     call,
     claims,
@@ -27,7 +27,7 @@ from .vendor_calls import (
 )
 
 
-def test_ucommerce_redirects_with_a_code_that_is_decoded_once(providers: ProvidersServer, clock: Hands) -> None:
+def test_ucommerce_redirects_with_a_code_that_is_decoded_once(providers: ProvidersServer, clock: HandClock) -> None:
     redirect = connect(providers)
     assert redirect.status_code == 302
     location = redirect.headers["Location"]
@@ -44,12 +44,12 @@ def test_ucommerce_redirects_with_a_code_that_is_decoded_once(providers: Provide
     "misread", [lambda code: code.replace("+", " "), unquote, lambda code: quote(code, safe="")], ids=["form", "2", "0"]
 )
 def test_ucommerce_refuses_a_code_decoded_as_form_or_twice_or_never(misread: Any, providers: ProvidersServer) -> None:
-    answer = redeem(providers, misread(code_of(connect(providers))))
-    assert (answer.status_code, answer.json()["errors"][0]["error"]) == (400, "invalid_grant")
+    response = redeem(providers, misread(code_of(connect(providers))))
+    assert (response.status_code, response.json()["errors"][0]["error"]) == (400, "invalid_grant")
 
 
 @pytest.mark.parametrize("status", [200, 400])
-def test_ucommerce_shows_a_page_where_it_does_not_redirect(status: int, providers: ProvidersServer) -> None:
+def test_ucommerce_shows_a_page_if_it_does_not_redirect(status: int, providers: ProvidersServer) -> None:
     steer(providers, "ucommerce", options={"connect_refusal_status": status})
     for wrong in ({"redirect_uri": "https://elsewhere.example/"}, {"client_id": "x"}, {"state": "x"}):
         page = connect(providers, **wrong)
@@ -57,12 +57,12 @@ def test_ucommerce_shows_a_page_where_it_does_not_redirect(status: int, provider
         assert page.headers["Content-Type"].startswith("text/html")
         assert "Location" not in page.headers
     assert connect(providers, response_type="token").headers["Location"].endswith("?error=unsupported_response_type")
-    told = report(providers, "ucommerce")
-    assert (told["connect_requests"], told["refused"]) == (4, 3)
+    found = report(providers, "ucommerce")
+    assert (found["connect_requests"], found["refused"]) == (4, 3)
 
 
-def test_ucommerce_codes_end_after_a_minute_and_belong_to_their_redirect_uri(
-    providers: ProvidersServer, clock: Hands
+def test_ucommerce_codes_expire_after_a_minute_and_belong_to_their_redirect_uri(
+    providers: ProvidersServer, clock: HandClock
 ) -> None:
     code = code_of(connect(providers))
     clock.now += 60
@@ -73,12 +73,12 @@ def test_ucommerce_codes_end_after_a_minute_and_belong_to_their_redirect_uri(
     assert redeem(providers, code_of(connect(providers))).status_code == 200
 
 
-def test_ucommerce_code_is_good_once_and_a_replay_revokes_what_came_of_it(providers: ProvidersServer) -> None:
+def test_ucommerce_accepts_a_code_once_and_a_replay_revokes_its_tokens(providers: ProvidersServer) -> None:
     code = code_of(connect(providers))
     document = redeem(providers, code).json()
     assert redeem(providers, code).json()["errors"][0]["error"] == "invalid_grant"
-    told = report(providers, "ucommerce")
-    assert (told["replayed_codes"], told["live_tokens"]) == (1, [])
+    found = report(providers, "ucommerce")
+    assert (found["replayed_codes"], found["live_tokens"]) == (1, [])
     assert refresh(providers, document["refresh_token"]).status_code == 400
 
 
@@ -91,14 +91,14 @@ def test_ucommerce_rotates_refresh_tokens_and_a_replay_revokes_the_family(provid
     assert len(report(providers, "ucommerce")["live_tokens"]) == 3
     replay = refresh(providers, first["refresh_token"])
     assert (replay.status_code, replay.json()["errors"][0]["error"]) == (400, "invalid_grant")
-    told = report(providers, "ucommerce")
-    assert (told["replayed_refresh_tokens"], len(told["live_tokens"])) == (1, 1)
+    found = report(providers, "ucommerce")
+    assert (found["replayed_refresh_tokens"], len(found["live_tokens"])) == (1, 1)
     assert refresh(providers, second["refresh_token"]).status_code == 400
     assert refresh(providers, bystander["refresh_token"]).status_code == 200
 
 
-def test_ucommerce_refresh_tokens_end_after_14_days_or_when_all_is_revoked(
-    providers: ProvidersServer, clock: Hands
+def test_ucommerce_refresh_tokens_expire_after_14_days_or_when_everything_is_revoked(
+    providers: ProvidersServer, clock: HandClock
 ) -> None:
     document = redeem(providers, code_of(connect(providers))).json()
     steer(providers, "ucommerce", revoke_all=True)
@@ -115,18 +115,18 @@ def test_ucommerce_can_keep_its_refresh_token(providers: ProvidersServer) -> Non
         assert "refresh_token" not in refresh(providers, kept).json()
 
 
-def test_ucommerce_wants_raw_latin_basic_and_a_real_form(providers: ProvidersServer) -> None:
+def test_ucommerce_needs_raw_latin_basic_and_a_form(providers: ProvidersServer) -> None:
     client_id, client_secret = credentials("ucommerce")
     path = "/ucommerce/api/v1/oauth/token"
     fields = {"grant_type": "authorization_code", "code": code_of(connect(providers)), "redirect_uri": REDIRECT_URI}
     right = basic(client_id, client_secret, charset="iso-8859-1")
     encoded = basic(quote_plus(client_id), quote_plus(client_secret))
     for wrong in (basic(client_id, client_secret), encoded, {}):
-        answer = call(providers, "POST", path, data=fields, headers=wrong)
-        assert (answer.status_code, answer.json()["errors"][0]["error"]) == (401, "invalid_client")
-    answer = call(providers, "POST", path, data=json.dumps(fields), headers={**right, **FORM})
-    assert set(answer.json()["errors"][0]) == {"error", "error-description"}
-    assert answer.json()["errors"][0]["error"] == "invalid_request"
+        response = call(providers, "POST", path, data=fields, headers=wrong)
+        assert (response.status_code, response.json()["errors"][0]["error"]) == (401, "invalid_client")
+    response = call(providers, "POST", path, data=json.dumps(fields), headers={**right, **FORM})
+    assert set(response.json()["errors"][0]) == {"error", "error-description"}
+    assert response.json()["errors"][0]["error"] == "invalid_request"
     assert call(providers, "POST", path, json=fields, headers=right).status_code == 400
     both = call(providers, "POST", path, data={**fields, "client_id": client_id}, headers=right)
     assert both.json()["errors"][0]["error"] == "invalid_request"

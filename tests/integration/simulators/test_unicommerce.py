@@ -1,4 +1,4 @@
-"""The simulated Unicommerce marketplace: what it accepts, refuses and answers."""
+"""The simulated Unicommerce marketplace: what it accepts and refuses, and its responses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_unicommerce_checks_headers_and_encoding(providers: ProvidersServer) -> 
     assert call(providers, "GET", path, json=secret, headers=LOGIN).status_code == 400
     assert call(providers, "POST", path, data=secret).status_code == 400
     assert call(providers, "PUT", path, json=secret).status_code == 405
-    # A '+' that is not percent-encoded is a space to whoever decodes a query.
+    # A '+' that is not percent-encoded is decoded as a space.
     raw_plus = "&".join(f"{name}={quote(value, safe='+')}" for name, value in secret.items())
     assert call(providers, "GET", f"{path}?{raw_plus}", headers=LOGIN).json()["status"] == "FAILED"
 
@@ -56,9 +56,9 @@ def test_unicommerce_locks_an_account_after_wrong_passwords(providers: Providers
     assert login(providers).json()["status"] == "SUCCESS"
 
 
-def test_unicommerce_token_tells_the_seller(providers: ProvidersServer) -> None:
+def test_unicommerce_token_names_the_seller(providers: ProvidersServer) -> None:
     secret = {"username": "fake.two@shop.example", "password": "fake-two"}
     steer(providers, "unicommerce", accounts=[{"name": "second", "secret": secret}])
     token = login(providers, **secret).json()["accessToken"]
-    answer = call(providers, "GET", "/unicommerce/api/resource", headers={"apiKey": token})
-    assert answer.json()["account"] == "second"
+    response = call(providers, "GET", "/unicommerce/api/resource", headers={"apiKey": token})
+    assert response.json()["account"] == "second"

@@ -1,4 +1,4 @@
-"""The simulated Unidy, and what any simulator takes over from Doorkeeper."""
+"""The simulated Unidy, and what all simulators take over from Doorkeeper."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import requests
 
 from local.providers import ProvidersServer
 
-from .vendor_calls import GRANT, Hands, basic, call, credentials, report, sent, steer, unidy
+from .vendor_calls import GRANT, HandClock, basic, call, credentials, report, sent, steer, unidy
 
 
-def test_unidy_grants_the_scope_asked_for_or_all(providers: ProvidersServer, clock: Hands) -> None:
+def test_unidy_grants_the_requested_scope_or_all(providers: ProvidersServer, clock: HandClock) -> None:
     document = unidy(providers, scope="users:read users:write").json()
     assert {**document, "access_token": ""} == {
         "access_token": "",
@@ -24,8 +24,8 @@ def test_unidy_grants_the_scope_asked_for_or_all(providers: ProvidersServer, clo
 
 
 def test_unidy_refuses_as_doorkeeper_does(providers: ProvidersServer) -> None:
-    def error_of(answer: requests.Response) -> tuple[int, str]:
-        return answer.status_code, answer.json()["error"]
+    def error_of(response: requests.Response) -> tuple[int, str]:
+        return response.status_code, response.json()["error"]
 
     client_id, client_secret = credentials("unidy")
     body = {**GRANT, "client_id": client_id, "client_secret": client_secret, "scope": "users:read"}
@@ -43,20 +43,20 @@ def test_unidy_refuses_as_doorkeeper_does(providers: ProvidersServer) -> None:
     assert error_of(unidy(providers, scope="users:delete")) == (401, "invalid_scope")
 
 
-def test_unidy_revokes_known_tokens_and_says_200_of_unknown_ones(providers: ProvidersServer) -> None:
+def test_unidy_revokes_known_tokens_and_responds_200_for_unknown_ones(providers: ProvidersServer) -> None:
     client_id, client_secret = credentials("unidy")
     client = {"client_id": client_id, "client_secret": client_secret}
     token = unidy(providers).json()["access_token"]
     for revoked in ("unknown", token, token):
-        answer = call(providers, "POST", "/unidy/oauth/revoke", data={**client, "token": revoked})
-        assert (answer.status_code, answer.json()) == (200, {})
+        response = call(providers, "POST", "/unidy/oauth/revoke", data={**client, "token": revoked})
+        assert (response.status_code, response.json()) == (200, {})
     assert call(providers, "GET", "/unidy/api/resource", headers=sent("unidy", token)).status_code == 401
-    told = report(providers, "unidy")
-    assert told["revocations"] == 3
-    assert told["requests"][1]["outcome"] == "nothing to revoke"
+    found = report(providers, "unidy")
+    assert found["revocations"] == 3
+    assert found["requests"][1]["outcome"] == "nothing to revoke"
 
 
-def test_unidy_can_reuse_tokens_or_revoke_the_one_before(providers: ProvidersServer, clock: Hands) -> None:
+def test_unidy_can_reuse_tokens_or_revoke_the_one_before(providers: ProvidersServer, clock: HandClock) -> None:
     steer(providers, "unidy", options={"reuse": True})
     first = unidy(providers).json()
     clock.now += 100
@@ -69,7 +69,7 @@ def test_unidy_can_reuse_tokens_or_revoke_the_one_before(providers: ProvidersSer
     assert len(report(providers, "unidy")["live_tokens"]) == 1
 
 
-def test_answers_can_leave_fields_out_and_bring_others(providers: ProvidersServer) -> None:
+def test_responses_can_leave_fields_out_and_add_others(providers: ProvidersServer) -> None:
     steer(providers, "unidy", options={"omit_fields": ["expires_in", "scope"], "set_fields": {"token_type": "mac"}})
     assert set(unidy(providers).json()) == {"access_token", "token_type", "created_at"}
     assert unidy(providers).json()["token_type"] == "mac"

@@ -1,4 +1,4 @@
-"""The simulated Unified Services: what it accepts, refuses and answers."""
+"""The simulated Unified Services: what it accepts and refuses, and its responses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import requests
 
 from local.providers import ProvidersServer
 
-from .vendor_calls import FORM, GRANT, Hands, basic, call, claims, credentials, report, steer, unified
+from .vendor_calls import FORM, GRANT, HandClock, basic, call, claims, credentials, report, steer, unified
 
 
-def test_unified_services_answers_as_its_page_shows(providers: ProvidersServer, clock: Hands) -> None:
-    answer = unified(providers, scope="api://unified/.default")
-    document = answer.json()
-    assert answer.headers["Cache-Control"] == "no-store"
+def test_unified_services_responds_as_its_page_shows(providers: ProvidersServer, clock: HandClock) -> None:
+    response = unified(providers, scope="api://unified/.default")
+    document = response.json()
+    assert response.headers["Cache-Control"] == "no-store"
     assert {**document, "access_token": ""} == {
         "token_type": "Bearer",
         "expires_in": 3599,
@@ -24,7 +24,7 @@ def test_unified_services_answers_as_its_page_shows(providers: ProvidersServer, 
     assert claims(document["access_token"])["exp"] == clock.now + 3599
 
 
-def test_unified_services_decodes_basic_raw_or_percent_encoded_as_told(providers: ProvidersServer) -> None:
+def test_unified_services_decodes_basic_raw_or_percent_encoded_as_set(providers: ProvidersServer) -> None:
     encoded = basic(*map(quote_plus, credentials("unified-services")))
     assert unified(providers).status_code == 200
     assert unified(providers, encoded).json()["error"] == "invalid_client"
@@ -38,8 +38,8 @@ def test_unified_services_refuses_what_is_not_on_its_page(providers: ProvidersSe
     authorization = basic(client_id, client_secret)
     path = "/unified-services/oauth2/v2.0/token"
 
-    def error_of(answer: requests.Response) -> tuple[int, str]:
-        return answer.status_code, answer.json()["error"]
+    def error_of(response: requests.Response) -> tuple[int, str]:
+        return response.status_code, response.json()["error"]
 
     assert error_of(unified(providers, {})) == (401, "invalid_client")
     assert error_of(unified(providers, {}, client_id=client_id, client_secret=client_secret)) == (401, "invalid_client")
@@ -58,7 +58,7 @@ def test_unified_services_refuses_what_is_not_on_its_page(providers: ProvidersSe
     assert report(providers, "unified-services")["refused"] == 12
 
 
-def test_unified_services_can_send_texts_and_wish_for_an_early_renewal(providers: ProvidersServer) -> None:
+def test_unified_services_can_send_numbers_as_text_and_ask_for_an_early_renewal(providers: ProvidersServer) -> None:
     steer(providers, "unified-services", options={"numbers_as_text": True, "refresh_in_s": 1800})
     document = unified(providers).json()
     assert (document["expires_in"], document["ext_expires_in"], document["refresh_in"]) == ("3599", "3599", "1800")

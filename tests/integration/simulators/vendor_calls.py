@@ -1,4 +1,4 @@
-"""What a well-behaved client of each vendor sends, and small readings of what comes back."""
+"""Requests of a well-behaved client of each vendor, and readers of the responses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ REDIRECT_URI = "https://broker.example/callback"
 SLUGS = sorted(DEFAULT_ACCOUNTS)
 
 
-class Hands:
-    """A clock that only moves when it is told to."""
+class HandClock:
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -75,7 +75,7 @@ def connect(providers: ProvidersServer, **changes: str) -> requests.Response:
 
 
 def code_of(redirect: requests.Response) -> str:
-    """As the page says: the query is URL-decoded once, and not as a form."""
+    """The code in a redirect. As the vendor's page says, the query is URL-decoded once, and not as a form."""
     return unquote(urlsplit(redirect.headers["Location"]).query.removeprefix("code="))
 
 
@@ -124,10 +124,10 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def report(providers: ProvidersServer, slug: str) -> dict[str, Any]:
-    told: dict[str, Any] = call(providers, "GET", f"/_control/{slug}").json()
-    return told
+    found: dict[str, Any] = call(providers, "GET", f"/_control/{slug}").json()
+    return found
 
 
 def steer(providers: ProvidersServer, slug: str, **commands: Any) -> None:
-    answer = call(providers, "POST", f"/_control/{slug}", json=commands)
-    assert answer.status_code == 200, answer.text
+    response = call(providers, "POST", f"/_control/{slug}", json=commands)
+    assert response.status_code == 200, response.text

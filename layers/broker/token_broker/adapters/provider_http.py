@@ -1,4 +1,4 @@
-"""Sends one request to a provider: always TLS, no redirects, no proxies, public addresses only, limited in size and time.
+"""Sends one request to a provider: TLS only, no redirects, no proxies, public addresses, limited in size and time.
 
 Each exchange opens its own connection. Token requests are minutes apart. If a kept connection failed, we could not tell
 whether the server had closed it earlier or had received the request, which spends a refresh token.

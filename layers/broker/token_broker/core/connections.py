@@ -29,31 +29,36 @@ OAUTH_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class CommonSetting:
-    """A setting that every connection can have. `affects_issuance`: it changes what the provider is asked."""
+    """A setting that every connection can have. `in_digest`: it changes what the provider is asked."""
 
     name: str
     help: str
     required: bool = False
     default: Any = None
-    affects_issuance: bool = False
+    in_digest: bool = False
 
 
 COMMON_SETTINGS = (
     CommonSetting("allowed_callers", "IAM role or user ARNs that may get tokens, or *.", required=True),
     CommonSetting("denied_callers", "ARNs that may not, even if allowed_callers lists them.", default=[]),
-    CommonSetting("scope", "Scope of a request without one.", affects_issuance=True),
+    CommonSetting("scope", "Scope of a request without one.", in_digest=True),
     CommonSetting("allowed_scopes", 'Scope items that callers may request. Default: the items of scope. ["*"]: any.'),
-    CommonSetting("lifetime_s", "Lifetime in seconds of a token without expires_in; the most for others.", affects_issuance=True),
+    CommonSetting("lifetime_s", "Lifetime in seconds without expires_in; the most for other tokens.", in_digest=True),
     CommonSetting("keep_warm", "Renew in advance: while used within 24 h, always, or never.", default="used"),
     CommonSetting("suspended", "true: callers get no tokens.", default=False),
     CommonSetting("credentials_expire_at", "When the credentials expire, e.g. 2027-01-31T00:00:00Z."),
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
-    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", affects_issuance=True),
-    CommonSetting("issue_revokes_previous", "Each new token revokes the one before.", default=False, affects_issuance=True),
-    CommonSetting("private_network", "Allow private addresses; needs the stack's AllowPrivateNetworks.", default=False, affects_issuance=True),
-    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", affects_issuance=True),
+    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", in_digest=True),
+    CommonSetting("issue_revokes_previous", "Each new token revokes the one before.", default=False, in_digest=True),
+    CommonSetting(
+        "private_network",
+        "Allow private addresses; needs the stack's AllowPrivateNetworks.",
+        default=False,
+        in_digest=True,
+    ),
+    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", in_digest=True),
 )  # fmt: skip
-_NOT_IN_DIGEST = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.affects_issuance)
+_NOT_IN_DIGEST = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.in_digest)
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -64,7 +69,7 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """How to connect to a connection's hosts: the CA certificates to trust (PEM, else the system's), private addresses."""
+    """How to connect to a connection's hosts. `ca_bundle`: certificates to trust (PEM) instead of the system's."""
 
     ca_bundle: str | None = None
     private: bool = False

@@ -29,7 +29,7 @@ class Fields:
         self.faults.append(FieldError(self.prefix + name, reason))
 
     def take(self, name: str, read: Callable[[Any], T], default: T, *, required: bool = False) -> T:
-        """The field `name` as `read` returns it; `read` raises ValueError with a reason. Absent and null give the default."""
+        """The field `name` as `read` returns it; `read` raises ValueError. Absent and null give the default."""
         self.known.add(name)
         value = self.data.get(name)
         if value is None:

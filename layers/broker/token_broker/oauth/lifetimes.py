@@ -13,7 +13,7 @@ DEFAULT_LIFETIME = timedelta(seconds=3600)
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a token expires. `assumed`: the provider gave no lifetime. `disputed`: its JWT says it has expired already."""
+    """When a token expires. `assumed`: the provider gave no lifetime. `disputed`: its JWT says it expired already."""
 
     expires_at: datetime
     assumed: bool
@@ -29,7 +29,8 @@ def expiry_of(
 ) -> Expiry:
     """When a token expires, counted from the moment before its request was sent.
 
-    The least of `expires_in`, the JWT's own `exp`, `cap` and 48 h. Where the provider gives neither: `default`. Raises UnusableResponse for a token that has expired already.
+    The least of `expires_in`, the JWT's own `exp`, `cap` and 48 h; `default` where the provider gives neither. Raises
+    UnusableResponse for a token that has expired already.
     """
     lifetimes = []
     if issued.expires_in:

@@ -88,7 +88,7 @@ def _error_candidates(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_token(response: HttpResponse, provider: Provider) -> IssuedToken:
-    """The token in a 2xx answer. Raises Unusable with a reason."""
+    """The token in a 2xx response. Raises UnusableResponse with a reason."""
     data = json_object(response)
     if data is None:
         raise UnusableResponse("the response is not a JSON object")

@@ -1,4 +1,4 @@
-"""`connections add` at a terminal and from a pipe, against each simulated provider."""
+"""`connections add` at a terminal and from a pipe, with each simulated provider."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ WRONG = "not-the-secret-of-anybody"
 
 
 def typed(cli: Cli, provider: str, **credentials: str) -> dict[str, str]:
-    """What a person types: the provider's own settings and scope, and the credentials."""
+    """The answers of a person: the provider's own settings and scope, and the credentials."""
     settings = cli.plain_settings(provider)
     named = {
         name: " ".join(value) if isinstance(value, list) else value
@@ -27,46 +27,47 @@ def typed(cli: Cli, provider: str, **credentials: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_connection_is_asked_for_tried_and_ready(cli: Cli, provider: str) -> None:
+def test_a_new_connection_is_tried_and_works(cli: Cli, provider: str) -> None:
     name = new_name()
     with cli.terminal("connections", "add", provider, name) as terminal:
-        assert terminal.answer(typed(cli, provider)) == 0, terminal.seen
-    assert f"{provider}/{name} is ready: its tokens live" in terminal.seen
-    assert cli.settings(provider, name)["allowed_callers"] == [LOCAL.arn], "Enter takes the caller's own role"
+        assert terminal.answer(typed(cli, provider)) == 0, terminal.output
+    assert f"{provider}/{name} is ready. A token is valid for" in terminal.output
+    assert cli.settings(provider, name)["allowed_callers"] == [LOCAL.arn], "Enter stands for the caller's own role"
     assert cli.value(provider, name) == DEFAULT_ACCOUNTS[provider]["secret"]
     assert set(cli.stages(provider, name) or ()) == {"AWSCURRENT", "AWSPREVIOUS"}
     assert cli.token(provider, name).status == 200
     for field in HIDDEN:
-        assert DEFAULT_ACCOUNTS[provider]["secret"].get(field, "-no secret-") not in terminal.seen
+        assert DEFAULT_ACCOUNTS[provider]["secret"].get(field, "-no secret-") not in terminal.output
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_wrong_secret_is_refused_and_nothing_remains(cli: Cli, provider: str) -> None:
+def test_after_a_refused_secret_nothing_remains(cli: Cli, provider: str) -> None:
     name = new_name()
     hidden = "password" if provider == "unicommerce" else "client_secret"
     with cli.terminal("connections", "add", provider, name) as terminal:
-        assert terminal.answer(typed(cli, provider, **{hidden: WRONG})) == 1, terminal.seen
-    assert "refused: The provider refused the credentials." in terminal.seen
-    assert "Nothing of it was kept." in terminal.seen
-    assert WRONG not in terminal.seen
+        assert terminal.answer(typed(cli, provider, **{hidden: WRONG})) == 1, terminal.output
+    assert "refused: The provider refused the credentials." in terminal.output
+    assert "Nothing was kept." in terminal.output
+    assert WRONG not in terminal.output
     assert cli.settings(provider, name) is None
     assert cli.stages(provider, name) is None
     refused = cli.running.providers.simulator(provider).report()["refused"]
-    assert refused == 1, "the provider was asked once, and said no"
+    assert refused == 1, "the provider got one request"
 
 
-def test_what_the_broker_finds_wrong_is_asked_for_again(cli: Cli) -> None:
-    name, right = new_name(), typed(cli, "unidy")
+def test_settings_that_the_broker_finds_faults_in_are_asked_for_again(cli: Cli) -> None:
+    name = new_name()
+    right = typed(cli, "unidy")
     with cli.terminal("connections", "add", "unidy", name) as terminal:
         answers = {**right, "base_url": ["no url", right["base_url"]], "setting": ["keep_warm=ever", "keep_warm=never"]}
         again = {**answers, "keep_warm": "never", "setting": "keep_warm=ever"}
-        assert terminal.answer(again) == 0, terminal.seen
-    assert "base_url has a character that does not belong into a URL" in terminal.seen
-    assert "keep_warm must be one of used, always, never" in terminal.seen
+        assert terminal.answer(again) == 0, terminal.output
+    assert "base_url has a character that does not belong into a URL" in terminal.output
+    assert "keep_warm must be one of used, always, never" in terminal.output
     assert cli.settings("unidy", name)["keep_warm"] == "never"
 
 
-def test_ctrl_c_takes_everything_back(cli: Cli) -> None:
+def test_ctrl_c_undoes_everything(cli: Cli) -> None:
     name = new_name()
     simulator = cli.running.providers.simulator("unidy")
     simulator.fail("hang", seconds=30)
@@ -83,17 +84,18 @@ def test_ctrl_c_takes_everything_back(cli: Cli) -> None:
         ):
             terminal.until(f"\n{prompt}")
             terminal.type(answers.get(prompt, ""))
-        assert simulator.waits.until_held(1, 60), terminal.seen
+        assert simulator.waits.until_held(1, 60), terminal.output
         assert cli.settings("unidy", name) is not None
         terminal.press(b"\x03")
         simulator.waits.release()
-        assert terminal.end() == 130, terminal.seen
+        assert terminal.end() == 130, terminal.output
     assert cli.settings("unidy", name) is None
     assert cli.stages("unidy", name) is None
 
 
 def test_from_a_file_and_a_pipe(cli: Cli, tmp_path: Path) -> None:
-    name, file = new_name(), tmp_path / "settings.toml"
+    name = new_name()
+    file = tmp_path / "settings.toml"
     settings = cli.plain_settings("unidy") | {"keep_warm": "never"}
     file.write_text("\n".join(f"{field} = {json.dumps(value)}" for field, value in settings.items()))
     secret = json.dumps(DEFAULT_ACCOUNTS["unidy"]["secret"])
@@ -103,8 +105,9 @@ def test_from_a_file_and_a_pipe(cli: Cli, tmp_path: Path) -> None:
     assert cli.settings("unidy", name) == settings
 
 
-def test_a_secret_that_was_there_before_stays_when_the_new_one_is_refused(cli: Cli, tmp_path: Path) -> None:
-    name, file = new_name(), tmp_path / "settings.json"
+def test_an_older_secret_stays_when_the_new_one_is_refused(cli: Cli, tmp_path: Path) -> None:
+    name = new_name()
+    file = tmp_path / "settings.json"
     file.write_text(json.dumps(cli.plain_settings("unidy")))
     kept = {"client_id": "of-before", "client_secret": "of-before-too", "note": "of another program"}
     cli.secrets.create_secret(Name=cli.secret_id("unidy", name), SecretString=json.dumps(kept))
@@ -117,7 +120,7 @@ def test_a_secret_that_was_there_before_stays_when_the_new_one_is_refused(cli: C
     assert cli.stages("unidy", name) == before
 
 
-def test_credentials_in_a_file_are_refused(cli: Cli, tmp_path: Path) -> None:
+def test_credentials_in_a_file_are_an_error(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('base_url = "https://id.example.com"\nclient_secret = "in-a-file"\n')
     added = cli("connections", "add", "unidy", new_name(), "--from-file", str(file), stdin="{}")
@@ -129,14 +132,12 @@ def test_credentials_in_a_file_are_refused(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stdin", "words"),
     [
-        ("", "holds no JSON object of credentials"),
+        ("", "has no JSON object of credentials"),
         ('{"client_id": "x"}', "client_secret is missing"),
         ('{"client_id": "x", "client_secret": "hush-hush", "other": "y"}', "unidy has no credential other"),
     ],
 )
-def test_a_pipe_with_something_else_is_told_what_belongs_there(
-    cli: Cli, tmp_path: Path, stdin: str, words: str
-) -> None:
+def test_other_input_from_a_pipe_is_an_error_with_an_example(cli: Cli, tmp_path: Path, stdin: str, words: str) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(cli.plain_settings("unidy")))
     name = new_name()
@@ -148,7 +149,7 @@ def test_a_pipe_with_something_else_is_told_what_belongs_there(
     assert cli.settings("unidy", name) is None
 
 
-def test_one_that_exists_is_not_touched(cli: Cli) -> None:
+def test_a_connection_that_exists_is_not_changed(cli: Cli) -> None:
     before = cli.settings("unidy", "demo")
     added = cli("connections", "add", "unidy", "demo", stdin="{}")
     assert added.code == 1

@@ -1,4 +1,4 @@
-"""What the handlers really answer is what the document says, and its examples are such answers."""
+"""Real responses of the handlers agree with the document, and its examples are such responses."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ Exchange = tuple[Event, BrokerResponse]
 
 @pytest.fixture
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
-    """Every request of the test and its answer."""
-    seen: list[Exchange] = []
+    """Every request of the test and its response."""
+    recorded: list[Exchange] = []
     invoke = Functions.invoke
 
     def watched(functions: Functions, function: str, event: Event) -> Any:
         result = invoke(functions, function, event)
-        seen.append((event, BrokerResponse.of(result)))
+        recorded.append((event, BrokerResponse.of(result)))
         return result
 
     monkeypatch.setattr(Functions, "invoke", watched)
-    return seen
+    return recorded
 
 
 def faults(documented: Documented, exchanges: list[Exchange]) -> list[str]:
-    # API Gateway adds its id to what a function answers.
+    # API Gateway adds its id to a function's response.
     return [
         fault
-        for event, answer in exchanges
+        for event, response in exchanges
         for fault in documented.faults(
             event["httpMethod"],
             event["resource"],
-            answer.status,
-            answer.headers | {"x-amzn-requestid": "1"},
-            answer.body,
+            response.status,
+            response.headers | {"x-amzn-requestid": "1"},
+            response.body,
         )
     ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.code)
-def test_an_error_is_documented_where_it_is_met(
+def test_every_error_is_documented_for_its_route(
     world: World, documented: Documented, exchanges: list[Exchange], case: Case
 ) -> None:
-    assert case.meet(world).code == case.code
+    assert case.cause(world).code == case.code
     assert faults(documented, exchanges) == []
 
 
-def test_the_examples_are_what_the_handlers_answer(
+def test_the_examples_are_real_responses(
     new_world: NewWorld, documented: Documented, exchanges: list[Exchange]
 ) -> None:
     assert record(new_world) == json.loads(EXAMPLES.read_text()), "make openapi writes them anew"
-    assert {answer.status for _, answer in exchanges} >= {200, 201, 503}
+    assert {response.status for _, response in exchanges} >= {200, 201, 503}
     assert faults(documented, exchanges) == []
 
 
@@ -75,7 +75,7 @@ def test_the_examples_are_what_the_handlers_answer(
         (200, {}, {"expires_in": "soon"}, "expires_in"),
     ],
 )
-def test_what_is_not_documented_is_seen(
+def test_an_undocumented_response_is_reported(
     documented: Documented, status: int, headers: dict[str, str], change: dict[str, Any], fault: str
 ) -> None:
     body = json.loads(EXAMPLES.read_text())["operations"]["get_token"]["200"]["unidy"]

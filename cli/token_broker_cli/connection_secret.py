@@ -1,4 +1,4 @@
-"""A connection's secret and its versions: one is current, another can be pending until it has been tried."""
+"""A connection's secret and its versions. One is current. Another can be pending until a trial."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ PENDING: Final = "AWSPENDING"
 
 
 @dataclass(frozen=True)
-class Version:
+class SecretVersion:
     """One version of a secret. The values have no repr."""
 
     version_id: str
@@ -22,44 +22,46 @@ class Version:
 
 
 class ConnectionSecret:
-    """The secret of one connection in Secrets Manager. Raises Problem and botocore's errors; none holds a value."""
+    """The secret of one connection in Secrets Manager. Raises Problem and botocore's errors. None holds a value."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client = client
         self.name = name
 
-    def current(self) -> Version | None:
-        """The version that is in use, None where there is no secret."""
+    def current(self) -> SecretVersion | None:
+        """The current version; None if there is no secret."""
         try:
-            answer = self._client.get_secret_value(SecretId=self.name, VersionStage=CURRENT)
+            response = self._client.get_secret_value(SecretId=self.name, VersionStage=CURRENT)
         except ClientError as error:
             if _code(error) == "ResourceNotFoundException":
                 return None
             if _code(error) == "InvalidRequestException":
-                todo = f"Bring it back first: aws secretsmanager restore-secret --secret-id {self.name}"
+                todo = f"Restore it first: aws secretsmanager restore-secret --secret-id {self.name}"
                 raise Problem(f"The secret {self.name} is being deleted.", todo) from None
             raise
         try:
-            values = json.loads(answer.get("SecretString", ""))
+            values = json.loads(response.get("SecretString", ""))
         except ValueError:
             values = None
         if not isinstance(values, dict):
-            todo = "Mend it by hand: it has to be an object such as {}, for the credentials are put into it."
-            raise Problem(f"The secret {self.name} holds no JSON object.", todo)
-        return Version(answer["VersionId"], values)
+            todo = "Correct it by hand. It must be an object such as {}, because the credentials are added to it."
+            raise Problem(f"The secret {self.name} is not a JSON object.", todo)
+        return SecretVersion(response["VersionId"], values)
 
     def pending(self) -> str | None:
-        """The version that is pending and not current, None where there is none."""
+        """The id of the version that is pending and not current; None if there is none."""
         stages = self._client.describe_secret(SecretId=self.name).get("VersionIdsToStages", {})
-        return next((version for version, held in stages.items() if PENDING in held and CURRENT not in held), None)
+        return next(
+            (version for version, labels in stages.items() if PENDING in labels and CURRENT not in labels), None
+        )
 
-    def create_empty(self) -> Version:
-        """A new secret without credentials: the first version of a secret is current, whatever one asks for."""
-        answer = self._client.create_secret(Name=self.name, SecretString="{}")
-        return Version(answer["VersionId"], {})
+    def create_empty(self) -> SecretVersion:
+        """Creates the secret without credentials: Secrets Manager always makes the first version current."""
+        response = self._client.create_secret(Name=self.name, SecretString="{}")
+        return SecretVersion(response["VersionId"], {})
 
     def stage(self, values: Mapping[str, Any], version_id: str) -> None:
-        """Stores a pending version under an id of the caller's (a UUID). What was pending before is so no longer."""
+        """Stores a pending version under the caller's id (a UUID). An earlier pending version loses its label."""
         self._client.put_secret_value(
             SecretId=self.name,
             ClientRequestToken=version_id,
@@ -68,11 +70,11 @@ class ConnectionSecret:
         )
 
     def promote(self, pending: str, *, instead_of: str) -> None:
-        """Makes the pending version current, if `instead_of` still is. Raises Problem where it is not.
+        """Makes the pending version current if `instead_of` still is. Else raises Problem.
 
-        Secrets Manager compares: it moves the label only from the version that it is said to be on.
+        Secrets Manager compares: it moves the label only if `instead_of` has it.
         """
-        changed = Problem(f"Somebody else changed the secret {self.name} meanwhile: theirs stays.", "Try it again.")
+        changed = Problem(f"Somebody else has changed the secret {self.name}. Their change stays.", "Try again.")
         if self.pending() != pending:
             raise changed
         try:
@@ -83,18 +85,18 @@ class ConnectionSecret:
             if _code(error) == "InvalidParameterException":
                 raise changed from None
             raise
-        self._take_label(pending)
+        self._remove_pending_label(pending)
 
     def unstage(self, version_id: str) -> None:
-        """Takes a pending version away: without a label Secrets Manager deletes it in time. Others' stay."""
+        """Removes the pending label from this version only. Secrets Manager deletes a version without labels."""
         if self.pending() == version_id:
-            self._take_label(version_id)
+            self._remove_pending_label(version_id)
 
     def delete(self) -> None:
-        """Deletes the secret at once, so that its name is free again."""
+        """Deletes the secret at once, so that its name can be used again."""
         self._client.delete_secret(SecretId=self.name, ForceDeleteWithoutRecovery=True)
 
-    def _take_label(self, version_id: str) -> None:
+    def _remove_pending_label(self, version_id: str) -> None:
         self._client.update_secret_version_stage(
             SecretId=self.name, VersionStage=PENDING, RemoveFromVersionId=version_id
         )

@@ -1,12 +1,12 @@
-"""`connections apply`: settings kept in git, compared with the broker's, and what differs put."""
+"""`connections apply`: compares the settings in a file with the broker's, and stores those that differ."""
 
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from token_broker_cli.files import read_connections
 from token_broker_cli.problems import Exit, Problem
+from token_broker_cli.settings_files import read_connections
 from token_broker_cli.target import Target
 
 Settings = Mapping[str, Any]
@@ -14,8 +14,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """What the file wants of one connection. `version`: of the settings that it was compared with, None: there are
-    none. `wanted` is what would be put."""
+    """What the file changes on one connection. `version`: of the stored settings; None if there are none."""
 
     provider: str
     name: str
@@ -35,17 +34,19 @@ class Change:
         """Each setting that differs, as `- before` and `+ after`."""
         lines = []
         for setting in sorted(set(self.before) | set(self.wanted)):
-            before, after = self.before.get(setting), self.wanted.get(setting)
-            if before != after:
-                lines += [f"    - {setting} = {before!r}"] if setting in self.before else []
-                lines += [f"    + {setting} = {after!r}"] if setting in self.wanted else []
+            if self.before.get(setting) == self.wanted.get(setting):
+                continue
+            if setting in self.before:
+                lines.append(f"    - {setting} = {self.before[setting]!r}")
+            if setting in self.wanted:
+                lines.append(f"    + {setting} = {self.wanted[setting]!r}")
         return lines
 
 
 def apply(target: Target, options: argparse.Namespace) -> Exit:
-    """Shows the difference and puts what differs, each only if nobody changed it meanwhile; --check puts nothing."""
+    """Shows the differences and stores them, each only if nobody else changed it. --check stores nothing."""
     wanted = read_connections(options.file)
-    with target.screen.working("Comparing"):
+    with target.screen.progress("Comparing"):
         _check_names(target, wanted)
         changes = [_change(target, *name, settings) for name, settings in sorted(wanted.items())]
         others = [
@@ -56,8 +57,8 @@ def apply(target: Target, options: argparse.Namespace) -> Exit:
     differing = [change for change in changes if change.kind != "same"]
     if not options.check:
         for change in differing:
-            _put(target, change)
-    _tell(target, changes, others, is_check=options.check)
+            _store(target, change)
+    _show(target, changes, others, is_check=options.check)
     return Exit.NO if options.check and differing else Exit.DONE
 
 
@@ -66,13 +67,15 @@ def _change(target: Target, provider: str, name: str, settings: Settings) -> Cha
     if found is None:
         return Change(provider, name, None, {}, settings)
     before = found["settings"]
-    # Who suspended a connection did so in an incident: a file that says nothing of it does not end that.
-    kept = {"suspended": before["suspended"]} if "suspended" in before and "suspended" not in settings else {}
-    return Change(provider, name, found["version"], before, {**settings, **kept})
+    wanted = dict(settings)
+    # A suspension is a measure in an incident. A file that does not mention it does not end it.
+    if "suspended" in before:
+        wanted.setdefault("suspended", before["suspended"])
+    return Change(provider, name, found["version"], before, wanted)
 
 
 def _check_names(target: Target, wanted: Mapping[tuple[str, str], Settings]) -> None:
-    """Raises Problem with every provider and setting that does not exist, and every one that is missing."""
+    """Raises Problem with every provider and setting that does not exist, and every missing setting."""
     known = {provider["slug"]: provider["settings"] for provider in target.api.providers()}
     faults = []
     for (slug, name), settings in wanted.items():
@@ -81,35 +84,38 @@ def _check_names(target: Target, wanted: Mapping[tuple[str, str], Settings]) -> 
             continue
         names = {spec["name"] for spec in known[slug]}
         required = {spec["name"] for spec in known[slug] if spec["required"]}
-        faults += [f"{slug}.{name}: {setting} is no setting" for setting in sorted(set(settings) - names)]
+        faults += [f"{slug}.{name}: there is no setting {setting}" for setting in sorted(set(settings) - names)]
         faults += [f"{slug}.{name}: {setting} is missing" for setting in sorted(required - set(settings))]
     if faults:
         todo = "`token-broker providers show NAME` lists a provider's settings."
         raise Problem("; ".join(faults) + ".", todo, code="invalid_request")
 
 
-def _put(target: Target, change: Change) -> None:
-    with target.screen.working(f"Putting {change.provider}/{change.name}"):
+def _store(target: Target, change: Change) -> None:
+    with target.screen.progress(f"Storing the settings of {change.provider}/{change.name}"):
         if change.version is None:
             target.api.create(change.provider, change.name, change.wanted)
         else:
             target.api.replace(change.provider, change.name, change.wanted, version=change.version)
 
 
-def _tell(target: Target, changes: list[Change], others: list[str], *, is_check: bool) -> None:
+def _show(target: Target, changes: list[Change], others: list[str], *, is_check: bool) -> None:
     lines = []
     for change in changes:
         lines += [f"{change.kind:8} {change.provider}/{change.name}", *change.lines]
     if others:
-        lines.append(f"Not in the file, left as they are: {', '.join(sorted(others))}")
+        lines.append(f"Not in the file, and left as they are: {', '.join(sorted(others))}")
     count = sum(change.kind != "same" for change in changes)
-    done = "would be put" if is_check else "put"
-    lines.append(f"{count} of {len(changes)} {done}." if count else "Nothing differs.")
-    lines += [
-        f"New ones need credentials: {target.line(f'connections rotate {change.provider} {change.name}')}"
-        for change in changes
-        if change.kind == "new" and not is_check
-    ]
+    if count == 0:
+        lines.append("Nothing differs.")
+    else:
+        lines.append(f"{count} of {len(changes)} {'would be stored' if is_check else 'stored'}.")
+    if not is_check:
+        lines += [
+            f"New, needs credentials: {target.command(f'connections rotate {change.provider} {change.name}')}"
+            for change in changes
+            if change.kind == "new"
+        ]
     shown = [
         {"provider": change.provider, "connection": change.name, "change": change.kind, "wanted": dict(change.wanted)}
         for change in changes

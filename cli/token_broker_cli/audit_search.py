@@ -1,0 +1,146 @@
+"""`token find`: is a leaked token one of ours, and who received it? Searches by the token's fingerprint."""
+
+import argparse
+import getpass
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from token_broker_cli import screen
+from token_broker_cli.problems import Exit, Problem
+from token_broker_cli.target import LOCAL_LOG, Target
+from token_broker_cli.wording import relative
+
+LOG_GROUP: Final = "AuditLogGroup"
+AUDIT_EVENT: Final = "token_returned"
+FINGERPRINT_DIGITS: Final = 16
+
+
+@dataclass
+class Recipient:
+    """A caller that received the token from a connection: how often, first and last."""
+
+    provider: str
+    connection: str
+    caller: str
+    first: str
+    last: str
+    times: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "provider": self.provider,
+            "connection": self.connection,
+            "caller": self.caller,
+            "times": self.times,
+            "first": self.first,
+            "last": self.last,
+        }
+
+
+def find(target: Target, options: argparse.Namespace) -> Exit:
+    """`token find`: looks for the token's fingerprint among the live tokens and in the audit log."""
+    token_id = _read_token_id(target)
+    with target.screen.progress("Searching the live tokens"):
+        live = [
+            {"provider": item["provider"], "connection": item["connection"], "expires_at": token["expires_at"]}
+            for item in target.api.all_details()
+            for token in item["tokens"]
+            if token["token_id"] == token_id
+        ]
+    with target.screen.progress(f"Searching {options.days} days of the audit log"):
+        recipients = _recipients(_audit_entries(target, options, token_id))
+    _show(target, token_id, live, recipients)
+    return Exit.DONE if live or recipients else Exit.NO
+
+
+def _read_token_id(target: Target) -> str:
+    if target.screen.interactive:
+        text = getpass.getpass("token (or its token_id; not shown): ").strip()
+    else:
+        text = sys.stdin.read().strip()
+    text = text.removeprefix("Bearer ").strip()
+    if not text:
+        raise Problem("No token was given.", "Paste it at the prompt, or pipe it in.", exit_code=Exit.USAGE)
+    if len(text) == FINGERPRINT_DIGITS and set(text) <= set("0123456789abcdef"):
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def _recipients(entries: Iterable[Mapping[str, Any]]) -> list[Recipient]:
+    """One per connection and caller, the most frequent first."""
+    found: dict[tuple[str, str, str], Recipient] = {}
+    for entry in entries:
+        key = str(entry.get("provider")), str(entry.get("connection")), str(entry.get("caller"))
+        at = str(entry.get("timestamp", ""))
+        recipient = found.setdefault(key, Recipient(*key, first=at, last=at))
+        recipient.times += 1
+        recipient.first = min(recipient.first, at)
+        recipient.last = max(recipient.last, at)
+    return sorted(found.values(), key=lambda recipient: recipient.times, reverse=True)
+
+
+def _audit_entries(target: Target, options: argparse.Namespace, token_id: str) -> Iterator[Mapping[str, Any]]:
+    """The audit log's entries of responses that returned this token."""
+    if options.log or target.is_local:
+        lines: Iterable[str] = _file_lines(options.log or LOCAL_LOG)
+    else:
+        lines = _cloudwatch_lines(target, options, token_id)
+    wanted = {"service": "audit", "message": AUDIT_EVENT, "token_id": token_id}
+    for line in lines:
+        if token_id not in line:
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and wanted.items() <= entry.items():
+            yield entry
+
+
+def _file_lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as log:
+            yield from log
+    except OSError as error:
+        todo = "Run this in the repository's root, or name get_token's log with --log FILE."
+        raise Problem(f"The log {path} cannot be read: {error.strerror}.", todo) from None
+
+
+def _cloudwatch_lines(target: Target, options: argparse.Namespace, token_id: str) -> Iterable[str]:
+    group = target.resources.get(LOG_GROUP)
+    if group is None:
+        raise Problem(f"The stack {target.stack} has no {LOG_GROUP}.", "Name the broker's stack with --stack.")
+    since = datetime.now(UTC) - timedelta(days=options.days)
+    pages = (
+        target.aws("logs")
+        .get_paginator("filter_log_events")
+        .paginate(logGroupName=group, filterPattern=f'"{token_id}"', startTime=int(since.timestamp() * 1000))
+    )
+    return (event["message"] for page in pages for event in page["events"])
+
+
+def _show(target: Target, token_id: str, live: list[dict[str, Any]], recipients: list[Recipient]) -> None:
+    shown = {"token_id": token_id, "live": live, "returned_to": [recipient.as_json() for recipient in recipients]}
+    if not live and not recipients:
+        target.screen.show(shown, f"{token_id} is not live here, and the log names no caller that received it.")
+        return
+    names = {(item["provider"], item["connection"]) for item in live}
+    names |= {(recipient.provider, recipient.connection) for recipient in recipients}
+    now = datetime.now(UTC)
+    lines = [f"{token_id} is ours: {', '.join(f'{provider}/{name}' for provider, name in sorted(names))}."]
+    lines += [f"It is live and expires {relative(item['expires_at'], now)}." for item in live]
+    if not live:
+        lines.append("It is not a current token. At the provider it may still be valid until it expires.")
+    rows = [(recipient.caller, str(recipient.times), recipient.first, recipient.last) for recipient in recipients]
+    target.screen.show(
+        shown,
+        *lines,
+        screen.table(("caller", "times", "first", "last"), rows) if rows else "The log does not say who received it.",
+        *(f"Revoke it: {target.command(f'revoke {provider} {name} --suspend')}" for provider, name in sorted(names)),
+    )

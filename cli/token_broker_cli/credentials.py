@@ -1,0 +1,195 @@
+"""Commands that try credentials: `connections add`, `connections rotate` and `connections check`.
+
+`add` and `rotate` store new credentials as the pending version of the secret. The broker tries them at the provider.
+They become current only if they work. If the command ends before that, it removes what it made.
+"""
+
+import argparse
+import threading
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from token_broker_cli.connection_secret import PENDING, ConnectionSecret, SecretVersion
+from token_broker_cli.problems import Exit, Problem, broker_error_text
+from token_broker_cli.prompts import Prompts, Spec, piped_credentials
+from token_broker_cli.providers import find_provider
+from token_broker_cli.settings_files import read_settings
+from token_broker_cli.target import Target
+from token_broker_cli.undo import Undo
+from token_broker_cli.wording import duration
+from token_broker_client.errors import BrokerRefused, InvalidRequest
+
+Json = dict[str, Any]
+
+
+def add(target: Target, options: argparse.Namespace) -> Exit:
+    """`connections add`: stores settings and credentials and tries them. Keeps everything or nothing."""
+    name = f"{options.provider}/{options.name}"
+    provider = find_provider(target, options.provider)
+    if target.api.find(options.provider, options.name):
+        todo = f"New credentials: {target.command(f'connections rotate {options.provider} {options.name}')}"
+        raise Problem(f"{name} exists already.", todo)
+    settings = _settings(target, provider, options)
+    if settings.get("suspended"):
+        todo = "Leave `suspended` out. Suspend the connection afterwards: token-broker connections suspend"
+        raise Problem("A suspended connection cannot have a trial.", todo, exit_code=Exit.USAGE)
+    secret = target.secret(options.provider, options.name)
+    before = secret.current()
+    credentials = _credentials(target, provider, before.values if before else {})
+    with Undo(target.screen) as undo:
+        _create(target, undo, provider, options.name, settings)
+        result = _try_and_promote(target, undo, secret, before, credentials, options, provider)
+    target.screen.show(
+        {"provider": options.provider, "connection": options.name, **result},
+        f"{name} is ready. A token is {_validity(result)}.",
+        f"Get one: {target.command(f'token {options.provider} {options.name}')}",
+    )
+    return Exit.DONE
+
+
+def rotate(target: Target, options: argparse.Namespace) -> Exit:
+    """`connections rotate`: replaces the credentials that were current when the command began."""
+    provider = find_provider(target, options.provider)
+    target.api.show(options.provider, options.name)
+    secret = target.secret(options.provider, options.name)
+    before = secret.current()
+    if before and not options.replace_pending and secret.pending():
+        what = f"A version of {secret.name} is pending. Is another rotation running?"
+        raise Problem(what, "If not, use --replace-pending.")
+    known = before.values if before else {}
+    credentials = _credentials(target, provider, known)
+    if before and all(known.get(field) == value for field, value in credentials.items()):
+        raise Problem("These are the current credentials.", "Get new ones from the provider.")
+    with Undo(target.screen) as undo:
+        result = _try_and_promote(target, undo, secret, before, credentials, options, provider)
+    lines = [f"{options.provider}/{options.name} uses the new credentials. The broker renews its tokens with them."]
+    if known:
+        lines.append("The old ones are kept as AWSPREVIOUS. End them at the provider once callers have new tokens.")
+    target.screen.show({"provider": options.provider, "connection": options.name, **result}, *lines)
+    return Exit.DONE
+
+
+def check(target: Target, options: argparse.Namespace) -> Exit:
+    """`connections check`: one trial. Keeps no token."""
+    provider = find_provider(target, options.provider)
+    result = _trial(target, options, provider["title"])
+    which = "pending" if result["stage"] == PENDING else "current"
+    text = f"The {which} credentials work. A token is {_validity(result)}."
+    target.screen.show({"provider": options.provider, "connection": options.name, **result}, text)
+    return Exit.DONE
+
+
+def _validity(result: Json) -> str:
+    scope = f", scope {result['scope']}" if result["scope"] else ""
+    return f"valid for {duration(result['expires_in'])}{scope}"
+
+
+def _settings(target: Target, provider: Spec, options: argparse.Namespace) -> Json:
+    if options.from_file:
+        return read_settings(options.from_file)
+    if not target.screen.interactive:
+        todo = "Give the settings with --from-file FILE, and pipe the credentials in as JSON."
+        raise Problem("There is no terminal to ask on.", todo, exit_code=Exit.USAGE)
+    target.screen.say(f"{provider['title']}: {provider['documentation']}")
+    arn = target.own_arn()
+    return Prompts(target.screen).connection_settings(provider, {"allowed_callers": arn} if arn else {})
+
+
+def _credentials(target: Target, provider: Spec, known: Mapping[str, Any]) -> dict[str, str]:
+    if not target.screen.interactive:
+        return piped_credentials(provider, known=known)
+    target.screen.say("\nCredentials. Secrets are not shown while you type or paste them.", "dim")
+    return Prompts(target.screen).credentials(provider["credentials"], known)
+
+
+def _create(target: Target, undo: Undo, provider: Spec, name: str, settings: Json) -> None:
+    """Stores the settings. Asks again for fields that the broker finds faults in."""
+    api = target.api
+    slug = provider["slug"]
+
+    def delete() -> None:
+        found = api.find(slug, name)
+        # After an error without a response, the settings may be stored or not. Somebody else's stay.
+        if found and found["settings"] == settings:
+            api.delete(slug, name, version=found["version"])
+
+    while True:
+        try:
+            with target.screen.progress("Storing the settings"):
+                api.create(slug, name, settings)
+        except InvalidRequest as error:
+            faults = error.problem.get("errors", ())
+            if not target.screen.interactive or not faults:
+                raise
+            Prompts(target.screen).correct(settings, provider, faults)
+        except BrokerRefused:
+            raise
+        except BaseException:
+            undo.add(f"The connection {slug}/{name}", delete)
+            raise
+        else:
+            undo.add(f"The connection {slug}/{name}", delete)
+            return
+
+
+def _try_and_promote(
+    target: Target,
+    undo: Undo,
+    secret: ConnectionSecret,
+    before: SecretVersion | None,
+    credentials: Mapping[str, str],
+    options: argparse.Namespace,
+    provider: Spec,
+) -> Json:
+    """Stores pending credentials, tries them, and makes them current instead of `before`. Returns the trial."""
+    if before is None:
+        before = secret.create_empty()
+        undo.add(f"The secret {secret.name}", secret.delete)
+    pending = str(uuid.uuid4())
+    undo.add(f"The pending version of {secret.name}", lambda: secret.unstage(pending))
+    # The secret's other fields may belong to other programs. They are kept.
+    secret.stage({**before.values, **credentials}, pending)
+    try:
+        result = _trial(target, options, provider["title"])
+    except BrokerRefused as error:
+        what = f"{_trial_failure(provider['title'], error)}: {broker_error_text(error)}"
+        raise Problem(what, _after_failed_trial(error, options), code=error.code) from None
+    if result["stage"] != PENDING:
+        what = "The broker tried the current version: somebody else has removed the pending one."
+        raise Problem(what, "Try again.")
+    with target.screen.progress("Making them current"):
+        secret.promote(pending, instead_of=before.version_id)
+    return {**result, "stage": "AWSCURRENT"}
+
+
+def _trial_failure(title: str, error: BrokerRefused) -> str:
+    if error.code == "provider_refused":
+        return f"{title} refused"
+    if error.code.startswith("provider_"):
+        return f"{title} gave no token"
+    return f"{title} was not asked"
+
+
+def _after_failed_trial(error: BrokerRefused, options: argparse.Namespace) -> str:
+    """What the command left behind, and what helps."""
+    left = "Nothing was kept." if options.run is add else "Nothing was changed: the old credentials stay current."
+    if error.code == "too_many_trials":
+        return f"{left} --wait waits and tries again."
+    if error.code == "would_revoke":
+        return f"{left} --force allows that. Callers then get a new token."
+    return f"{left} A connection can have one trial in five minutes. --wait waits for the next."
+
+
+def _trial(target: Target, options: argparse.Namespace, title: str) -> Json:
+    """The broker's trial. With --wait it is repeated once it is allowed."""
+    while True:
+        try:
+            with target.screen.progress(f"Trying the credentials at {title}"):
+                return target.api.trial(options.provider, options.name, force=options.force)
+        except BrokerRefused as error:
+            if error.code != "too_many_trials" or not options.wait or not error.retry_after:
+                raise
+            seconds = error.retry_after
+        with target.screen.progress(f"Waiting {duration(seconds)} for the next trial. Ctrl-C undoes everything"):
+            threading.Event().wait(seconds)

@@ -1,0 +1,186 @@
+"""`providers check`: the faults of a catalogue file, and a token from a simulated provider."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.process import ROOT
+from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings, start_providers
+from token_broker import catalogue
+from token_broker.service.context import TimeLimits
+from token_broker_cli.app import main
+
+from .terminal import Terminal
+
+SHIPPED = {file.stem: file for file in sorted(Path(catalogue.__file__).parent.glob("*.toml"))}
+FAULTY = """
+title = "Acme"
+documentation = "https://acme.example/docs"
+grant = "client_credential"
+credentials = ["client_id"]
+
+[request]
+url = "{host}/token"
+"""
+
+
+@pytest.fixture(scope="module")
+def providers() -> Iterator[ProvidersServer]:
+    with start_providers() as providers:
+        yield providers
+
+
+@pytest.mark.parametrize("slug", SHIPPED)
+def test_each_file_of_the_catalogue_is_valid(slug: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["providers", "check", str(SHIPPED[slug])]) == 0
+    assert f"{slug}.toml is valid" in capsys.readouterr().out
+
+
+def test_every_fault_is_named_with_its_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "acme.toml"
+    file.write_text(FAULTY)
+    assert main(["providers", "check", str(file)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {file} is not valid:",
+        "  grant: must be one of client_credentials, authorization_code, login",
+        "  request.url: uses {host}, which is not one of the settings",
+    ]
+
+
+def test_a_file_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["providers", "check", str(tmp_path / "acme.toml")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_without_the_brokers_code_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['token_broker'] = None; from token_broker_cli.app import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "providers", "check", "acme.toml"],
+        env={"PYTHONPATH": f"{ROOT / 'cli'}:{ROOT / 'layers' / 'client'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "pip install ./layers/broker" in done.stderr
+
+
+@dataclass(frozen=True)
+class Try:
+    """`providers check --try` against the simulated providers."""
+
+    providers: ProvidersServer
+    directory: Path
+    patch: pytest.MonkeyPatch
+
+    def __call__(self, slug: str, *options: str, **credentials: str) -> int:
+        """Settings from a file, credentials from a pipe. Returns the exit code."""
+        self.patch.setattr(sys, "stdin", io.StringIO(json.dumps({**DEFAULT_ACCOUNTS[slug]["secret"], **credentials})))
+        settings = self.settings_file(default_settings(slug, self.providers.url))
+        return main([*self.command(slug), "--settings", str(settings), *options])
+
+    def command(self, slug: str) -> list[str]:
+        return ["providers", "check", str(SHIPPED[slug]), "--try", "--local"]
+
+    def settings_file(self, settings: dict[str, Any]) -> Path:
+        file = self.directory / "settings.json"
+        file.write_text(json.dumps(settings))
+        return file
+
+
+@pytest.fixture
+def try_provider(providers: ProvidersServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Try:
+    return Try(providers, tmp_path, monkeypatch)
+
+
+class TestTry:
+    @pytest.mark.parametrize("slug", DEFAULT_ACCOUNTS)
+    def test_a_token_is_described_and_not_kept(
+        self, try_provider: Try, capsys: pytest.CaptureFixture[str], slug: str
+    ) -> None:
+        simulator = try_provider.providers.simulator(slug)
+        simulator.reset()
+        assert try_provider(slug) == 0
+        out = capsys.readouterr().out
+        assert "Got a token:" in out
+        assert "Nothing was stored." in out
+        report = simulator.report()
+        assert report["issued"] == 1
+        was_revoked = "It was revoked." in out
+        assert len(report["live_tokens"]) == (0 if was_revoked else 1)
+
+    def test_json_has_the_token_id_and_not_the_token(
+        self, try_provider: Try, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        simulator = try_provider.providers.simulator("unified-services")
+        simulator.reset()
+        assert try_provider("unified-services", "--json") == 0
+        token = json.loads(capsys.readouterr().out)["token"]
+        assert [live["token_id"] for live in simulator.report()["live_tokens"]] in ([token["token_id"]], [])
+        assert set(token) == {
+            "token_id",
+            "characters",
+            "expires_in",
+            "expires_assumed",
+            "scope",
+            "has_refresh_token",
+            "revocation",
+        }
+
+    def test_refused_credentials_are_explained_and_not_repeated(
+        self, try_provider: Try, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert try_provider("unidy", client_secret="hush-hush") == 1
+        printed = capsys.readouterr()
+        assert "The provider refused the credentials. The provider's error code: invalid_client." in printed.err
+        assert "hush-hush" not in printed.out + printed.err
+
+    def test_a_failure_names_its_rule(self, try_provider: Try, capsys: pytest.CaptureFixture[str]) -> None:
+        try_provider("unidy", client_secret="wrong")
+        assert "failure rule client_refused (provider_refused)" in capsys.readouterr().err
+
+    def test_credentials_that_are_missing_are_named(
+        self, try_provider: Try, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert try_provider("unidy", client_secret="") == 1
+        assert "lacks client_secret" in capsys.readouterr().err
+
+    def test_settings_that_are_not_valid_are_named(self, try_provider: Try, capsys: pytest.CaptureFixture[str]) -> None:
+        try_provider.patch.setattr(sys, "stdin", io.StringIO("{}"))
+        settings = try_provider.settings_file({"base_url": "no url", "scop": "users:read"})
+        assert main([*try_provider.command("unidy"), "--settings", str(settings)]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.partition(":")[0] for line in lines[1:]] == ["  base_url", "  scope", "  scop"]
+
+    def test_at_a_terminal_it_asks_for_settings_and_credentials(self, try_provider: Try) -> None:
+        settings = default_settings("unidy", try_provider.providers.url)
+        secret = DEFAULT_ACCOUNTS["unidy"]["secret"]
+        try_provider.providers.simulator("unidy").reset()
+        with Terminal(try_provider.command("unidy"), {"PATH": "/usr/bin:/bin"}) as terminal:
+            answers = {"base_url": settings["base_url"], "scope": settings["scope"], **secret}
+            assert terminal.answer(answers) == 0, terminal.output
+        assert "Got a token:" in terminal.output
+        assert secret["client_secret"] not in terminal.output
+
+    def test_a_provider_that_does_not_respond_is_given_up(
+        self, try_provider: Try, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The exchange has the broker's own time limit."""
+        simulator = try_provider.providers.simulator("unidy")
+        simulator.reset()
+        simulator.fail("hang", seconds=30)
+        try_provider.patch.setattr("token_broker_cli.provider_check.LIMITS", TimeLimits().scaled(0.05))
+        try:
+            assert try_provider("unidy") == 1
+        finally:
+            simulator.waits.release()
+        assert "failure rule no_complete_response (provider_unavailable)" in capsys.readouterr().err

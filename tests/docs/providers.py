@@ -1,0 +1,98 @@
+"""Fills docs/providers.md: what each provider needs and does, from the files of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from tests.docs.setting_values import value_of
+from tests.docs.tables import code, default_of, duration, table
+from token_broker.catalogue import load_catalogue
+from token_broker.core.providers import Provider, SettingSpec
+from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
+
+GRANTS: Final[Mapping[str, str]] = {
+    "client_credentials": "client credentials (RFC 6749 section 4.4)",
+    "authorization_code": "authorization code without a browser (RFC 6749 section 4.1), then refresh tokens",
+    "login": "the vendor's own login with username and password",
+}
+
+
+def values() -> Mapping[str, str]:
+    """What the template's names stand for."""
+    return {
+        "providers": "\n\n".join(_section(provider) for provider in load_catalogue().values()),
+        "max_lifetime": duration(MAX_LIFETIME.total_seconds()),
+    }
+
+
+def _section(provider: Provider) -> str:
+    own_settings = table(("own setting", "meaning", "what may be written", "default"), map(_row, provider.settings))
+    parts = [
+        f"## {provider.slug}",
+        f"{provider.title}. [Documentation]({provider.documentation}).",
+        table(("", ""), _facts(provider)),
+        own_settings,
+    ]
+    return "\n\n".join(parts)
+
+
+def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
+    yield "grant", GRANTS[provider.grant.name]
+    yield "credentials", _credentials(provider)
+    if provider.connect_url:
+        yield "authorization request", f"GET {code(provider.connect_url)}"
+    yield "token request", f"{_method(provider)} {code(provider.token_url)}"
+    if provider.grant.is_oauth:
+        yield "client authentication", f"{code(provider.client_auth)}, unless `client_auth` says otherwise"
+    yield "scope", _scope(provider)
+    yield "the token is sent as", code(f"{provider.header}: {provider.prefix}…")
+    yield "assumed lifetime", duration(provider.default_lifetime_s or DEFAULT_LIFETIME.total_seconds())
+    yield "reissue window", duration(provider.reissue_window_s) if provider.reissue_window_s else "none"
+    yield "request limit", _limit(provider)
+    yield "revocation", _revocation(provider)
+    if provider.grant.counts_logins:
+        yield "locks accounts", "yes: each login is counted before it is sent"
+
+
+def _credentials(provider: Provider) -> str:
+    optional = [f"{code(name)} (optional)" for name in provider.optional_credentials]
+    return ", ".join([*map(code, provider.credentials), *optional])
+
+
+def _method(provider: Provider) -> str:
+    """The method, which a setting of that name can change."""
+    setting = next((spec for spec in provider.settings if spec.name == "method"), None)
+    return " or ".join(setting.choices) if setting else provider.method
+
+
+def _scope(provider: Provider) -> str:
+    scope = provider.scope
+    if not provider.grant.has_scopes:
+        return "none: a connection has one token"
+    parts = ["required" if scope.required else "optional"]
+    if scope.pattern:
+        parts.append(f"each item matches {code(scope.pattern.pattern)}")
+    if scope.without_secret:
+        parts.append(f"without `client_secret` an item must begin with {code(scope.without_secret)}")
+    if scope.everything:
+        parts.append(f"{code(scope.everything)} in the response to a narrower request is an error")
+    return "; ".join(parts)
+
+
+def _limit(provider: Provider) -> str:
+    if provider.requests_per_minute is None:
+        return "none published"
+    return f"{provider.requests_per_minute} requests a minute per {provider.limit_per}"
+
+
+def _revocation(provider: Provider) -> str:
+    url = provider.revocation_url
+    if url is None:
+        return "none"
+    relative = "" if url.startswith(("{", "https://")) else ", relative to the token endpoint"
+    return f"{code(url)}{relative} (RFC 7009)"
+
+
+def _row(spec: SettingSpec) -> tuple[str, ...]:
+    return code(spec.name), spec.help, value_of(spec), "required" if spec.required else default_of(spec.default)
