@@ -26,7 +26,7 @@ from token_broker.oauth.exchange import TransportError
 from token_broker.oauth.grants import GrantFailed, token_flow
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, expiry_of
 from token_broker.oauth.outcomes import unusable_response
-from token_broker.oauth.requests import GrantRequest, grant_request, revocation_request
+from token_broker.oauth.requests import GrantRequest, grant_request_for, revocation_request
 from token_broker.oauth.responses import UnusableResponse
 from token_broker.service.context import TimeLimits
 from token_broker.service.provider_client import run_flow
@@ -145,7 +145,7 @@ def _credential_specs(provider: Provider) -> list[Spec]:
 
 def _request_token(connection: Connection, credentials: Credentials, send: ProviderHttp) -> CheckedToken:
     """Runs the grant once, with the broker's time limits. Raises Problem that names the failure rule."""
-    request = grant_request(connection, credentials, connection.scope, _now())
+    request = grant_request_for(connection, credentials, connection.scope, _now())
     try:
         result = run_flow(
             token_flow(request),

@@ -43,7 +43,7 @@ def put_connection(provider: str, connection: str) -> Response[str]:
     """Creates or replaces a connection's settings."""
     name = requests.connection_name(app, provider, connection)
     requests.query(app)
-    expected, absent = requests.read_versions(app)
+    expected, absent = requests.read_preconditions(app)
     stored, is_new = broker().connections.put(name, requests.read_body(app), expected=expected, absent=absent)
     write_audit(app, "settings_changed", decision="created" if is_new else "replaced", version=stored.version)
     count("SettingsChanges", provider=provider)
@@ -61,7 +61,7 @@ def delete_connection(provider: str, connection: str) -> Response[str]:
     """Deletes a connection's settings and tokens. Its secret stays."""
     name = requests.connection_name(app, provider, connection)
     requests.query(app)
-    expected, _ = requests.read_versions(app)
+    expected, _ = requests.read_preconditions(app)
     purged = purge_body(broker().connections.delete(name, expected=expected))
     write_audit(app, "settings_changed", decision="deleted", **purged)
     count("SettingsChanges", provider=provider)

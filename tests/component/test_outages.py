@@ -302,7 +302,7 @@ def test_two_logins_with_an_unknown_outcome_count_as_a_refusal(world: World, bro
 def test_logins_of_a_killed_process_are_counted(world: World, broker: Broker) -> None:
     """The login is counted before it is sent. After a crash its outcome is unknown."""
     name = unicommerce(world)
-    begun = replace(ConnectionHealth().login_begun("v1"), revision="dead")
+    begun = replace(ConnectionHealth().login_counted("v1"), revision="dead")
     assert world.health.save(name, ConnectionHealth(), begun) is None
     with pytest.raises(ProviderRefused):
         world.get_token(broker, name)

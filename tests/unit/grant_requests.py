@@ -17,7 +17,7 @@ from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError
 from token_broker.oauth.grants import Flow, GrantFailed
-from token_broker.oauth.requests import GrantRequest, grant_request
+from token_broker.oauth.requests import GrantRequest, grant_request_for
 from token_broker.oauth.responses import IssuedToken
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -54,7 +54,7 @@ def grant_for(
     found = connection(slug, **settings)
     values = secret or (LOGIN if slug == "unicommerce" else CLIENT)
     credentials = parse_credentials(found.name, found.provider, Secret(json.dumps(values), "v1"))
-    request = grant_request(found, credentials, scope, NOW)
+    request = grant_request_for(found, credentials, scope, NOW)
     return replace(request, refresh_token=refresh_token, worked_before=worked_before)
 
 

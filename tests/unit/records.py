@@ -27,7 +27,7 @@ def minutes(count: float) -> timedelta:
 
 
 def policy(**changes: Any) -> RenewalPolicy:
-    return RenewalPolicy(**{"issuer": ISSUER, "settings_digest": "s1", **changes})
+    return RenewalPolicy(**{"token_endpoint": ISSUER, "settings_digest": "s1", **changes})
 
 
 def token(*, age: float = 600, remaining: float = 3000, **changes: Any) -> Token:
@@ -40,7 +40,7 @@ def token(*, age: float = 600, remaining: float = 3000, **changes: Any) -> Token
         "renew_at": NOW + seconds(remaining - 0.2 * (age + remaining)),
         "expires_assumed": False,
         "expiry_disputed": False,
-        "issuer": ISSUER,
+        "token_endpoint": ISSUER,
         "settings_digest": "s1",
         "secret_version": "v1",
         "sealed": b"sealed",

@@ -56,7 +56,7 @@ def test_an_expired_token_is_not_served(remaining: float) -> None:
 
 
 def test_a_token_of_another_endpoint_is_not_served() -> None:
-    assert decided(record(token(issuer="https://elsewhere.example.com/token"))) == Acquire()
+    assert decided(record(token(token_endpoint="https://elsewhere.example.com/token"))) == Acquire()
 
 
 def test_a_token_whose_seal_is_broken_is_not_served() -> None:
@@ -109,7 +109,7 @@ def test_a_stale_token_is_served_while_its_replacement_fails(failed: Failure) ->
 
 def test_a_stale_token_of_another_endpoint_is_not_served_while_its_replacement_fails() -> None:
     found = failure()
-    foreign = token(issuer="https://elsewhere.example.com/token")
+    foreign = token(token_endpoint="https://elsewhere.example.com/token")
     assert decided(record(foreign, stale_at=NOW, failure=found)) == Deny(found, found.retry_at)
 
 

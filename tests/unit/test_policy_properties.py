@@ -40,7 +40,7 @@ TOKENS: st.SearchStrategy[Token | None] = st.none() | st.builds(
         remaining=left,
         renew_at=renewed,
         token_id=token_id,
-        issuer=issuer,
+        token_endpoint=issuer,
         settings_digest=settings,
         secret_version=secret,
     ),
@@ -96,7 +96,7 @@ def served(decision: Decision) -> Token | None:
 def usable(found: TokenRecord, criteria: TokenCriteria, by: RenewalPolicy, now: datetime) -> Token | None:
     """The token that every caller may get, as the promises define it."""
     held = found.token
-    if held is None or held.expires_at <= now or held.issuer != by.issuer or held.token_id == criteria.unreadable:
+    if held is None or held.expires_at <= now or held.token_endpoint != by.token_endpoint or held.token_id == criteria.unreadable:
         return None
     return held
 

@@ -161,7 +161,7 @@ class ProviderError(BrokerError):
 
 
 class ProviderRefused(ProviderError):
-    """The provider refused credentials, scope or client for good. Repeating that could lock the account."""
+    """The provider refused credentials, scope or client. Repeating the request could lock the account."""
 
     code = "provider_refused"
     title = "The provider refused"

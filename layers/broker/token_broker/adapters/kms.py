@@ -57,7 +57,7 @@ class _Prepared(CryptoMaterialsManager):  # type: ignore[misc]  # the SDK has no
     def get_encryption_materials(self, request: Any) -> Any:  # noqa: ARG002  # the SDK's signature
         return self._materials
 
-    def decrypt_materials(self, request: Any) -> Any:
+    def decrypt_materials(self, request: Any) -> Any:  # noqa: ARG002  # as above
         raise TypeError("it only encrypts")
 
 

@@ -185,7 +185,7 @@ class _Exchange:
         address = ipaddress.ip_address(text.partition("%")[0])
         if address.is_loopback:
             return self.loopback
-        return all(self._is_public(form) for form in _forms(address))
+        return all(self._is_public(form) for form in _embedded_addresses(address))
 
     def _is_public(self, address: Address) -> bool:
         if address.is_loopback:
@@ -195,7 +195,7 @@ class _Exchange:
         return address.is_global or (self.network.private and address.is_private)
 
 
-def _forms(address: Address) -> Iterator[Address]:
+def _embedded_addresses(address: Address) -> Iterator[Address]:
     """An address, and the IPv4 address that it may stand for: mapped, compatible, 6to4, Teredo, NAT64."""
     if isinstance(address, ipaddress.IPv4Address):
         yield address

@@ -21,7 +21,7 @@ NOT_READABLE = frozenset({"AccessDeniedException", "DecryptionFailure"})
 
 
 class SecretsManagerStore:
-    """SecretVault (see ports)."""
+    """SecretStore (see ports)."""
 
     def __init__(self, client: SecretsManagerClient, *, prefix: str) -> None:
         self._client = client

@@ -40,11 +40,11 @@ class CommonSetting:
 
 COMMON_SETTINGS = (
     CommonSetting("allowed_callers", "IAM role or user ARNs that may get tokens, or *.", required=True),
-    CommonSetting("denied_callers", "ARNs that may not, even if allowed_callers lists them.", default=[]),
-    CommonSetting("scope", "Scope of a request without one.", in_digest=True),
+    CommonSetting("denied_callers", "ARNs that may not get tokens, even if allowed_callers lists them.", default=[]),
+    CommonSetting("scope", "Scope of a request that names none.", in_digest=True),
     CommonSetting("allowed_scopes", 'Scope items that callers may request. Default: the items of scope. ["*"]: any.'),
-    CommonSetting("lifetime_s", "Lifetime in seconds without expires_in; the most for other tokens.", in_digest=True),
-    CommonSetting("keep_warm", "Renew in advance: while used within 24 h, always, or never.", default="used"),
+    CommonSetting("lifetime_s", "Lifetime in seconds if the provider sends none, else the maximum.", in_digest=True),
+    CommonSetting("keep_warm", "Renew in advance: used (while used within 24 h), always or never.", default="used"),
     CommonSetting("suspended", "true: callers get no tokens.", default=False),
     CommonSetting("credentials_expire_at", "When the credentials expire, e.g. 2027-01-31T00:00:00Z."),
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),

@@ -94,7 +94,7 @@ class Failure:
 
     @property
     def refused(self) -> bool:
-        """Whether the provider refused for good. The sweep does not repeat that; a caller may after the cooldown."""
+        """Whether the provider refused credentials or scope. Only a caller repeats that, after the cooldown."""
         return self.code == FailureKind.REFUSED.code
 
     @property

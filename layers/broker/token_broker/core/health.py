@@ -63,7 +63,7 @@ class ConnectionHealth:
         """After a successful trial of the current credentials."""
         return replace(self, failure=None, rate_limit=None, unresolved_logins=0, new_versions=())
 
-    def login_begun(self, version: str) -> ConnectionHealth:
+    def login_counted(self, version: str) -> ConnectionHealth:
         """Counts a login before it is sent. Logins with another version of the secret do not count."""
         count = self.unresolved_logins if self.login_version == version else 0
         return replace(self, unresolved_logins=count + 1, login_version=version)

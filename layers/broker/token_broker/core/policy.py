@@ -20,12 +20,13 @@ JITTER = 0.2
 class RenewalPolicy:
     """The durations of one connection.
 
-    `issuer`: its token endpoint. `wait`: callers wait for another's acquisition while its lease is younger than this. `reissue_window`: asked earlier than this before a token expires, the provider returns
-    the same token. `revokes_previous`: each new token ends the one before. `safety_margin`: what a renewal may take
-    beyond sweep and lease. `min_spacing`: the least time between two tokens that a caller's `min_ttl` asks for.
+    `reissue_window`: the provider gives a new token only in this last part of the lifetime, and the same one before.
+    `revokes_previous`: each new token revokes the one before. `safety_margin`: spare time for a renewal, besides sweep
+    interval and lease. `wait`: callers wait for another's acquisition while its lease is younger than this.
+    `min_spacing`: the least time between two token requests that are caused by `min_ttl`.
     """
 
-    issuer: str
+    token_endpoint: str
     settings_digest: str
     reissue_window: timedelta | None = None
     revokes_previous: bool = False
@@ -67,7 +68,7 @@ class RenewalPolicy:
         return renew_at
 
     def earliest_renewal(self, token: Token) -> datetime:
-        """The sweep renews a token not before this: one that lives for seconds is renewed once a minute at most."""
+        """The sweep renews no token earlier than this, so a very short one is renewed at most once a minute."""
         return token.issued_at + (self.sweep_interval if token.lifetime < 2 * self.sweep_interval else timedelta())
 
     def gives_new_token(self, token: Token, now: datetime) -> bool:
@@ -90,7 +91,7 @@ def policy_for(connection: Connection, lease: timedelta, wait: timedelta, time_s
 
 @lru_cache(maxsize=1000)  # a memory hit needs its connection's policy
 def _policy(
-    issuer: str,
+    token_endpoint: str,
     settings_digest: str,
     reissue_window_s: int | None,
     revokes_previous: bool,
@@ -99,7 +100,7 @@ def _policy(
     time_scale: float,
 ) -> RenewalPolicy:
     base = RenewalPolicy(
-        issuer=issuer,
+        token_endpoint=token_endpoint,
         settings_digest=settings_digest,
         reissue_window=timedelta(seconds=reissue_window_s) * time_scale if reissue_window_s else None,
         revokes_previous=revokes_previous,
@@ -188,7 +189,7 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
     if fallback is not None and not _newer_wanted(record, fallback.token, criteria, policy, now):
         return fallback
     if token is not None and reported and token.issued_at > criteria.requested_at:
-        # The provider issued the same token again while the report was under way. The API rejected it for another reason.
+        # The provider issued the same token again during the report. The API rejected it for another reason.
         return Serve(token, (*warnings(record, criteria, policy, now), "same_token_reissued"))
     allowed_at = record.report_allowed_at()
     if reported and allowed_at is not None and allowed_at > now and not leased:
@@ -223,7 +224,7 @@ def usable_token(record: TokenRecord, policy: RenewalPolicy, now: datetime) -> T
     A token of another endpoint belongs to another account or system.
     """
     token = record.live_token(now)
-    return token if token is not None and token.issuer == policy.issuer else None
+    return token if token is not None and token.token_endpoint == policy.token_endpoint else None
 
 
 def active_cooldown(
@@ -231,8 +232,8 @@ def active_cooldown(
 ) -> Failure | None:
     """The failure with the longest cooldown that holds for this request; None if the provider may be asked.
 
-    The sweep never repeats a refusal. A misconfigured connection holds back only those who were waiting when the fault
-    was found, and the sweep: the secret may be there a moment later.
+    The sweep never repeats a refusal. A misconfigured connection denies only requests that began before the fault was
+    found, and the sweep. A later caller reads the secret again.
     """
     failures = record.failures()
     if not failures:

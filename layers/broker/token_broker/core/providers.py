@@ -66,7 +66,8 @@ class ResponseSpec:
 @dataclass(frozen=True, slots=True)
 class ScopeSpec:
     """What a scope must look like. `pattern`: of each item. `without_secret`: the prefix of an item that must be there
-    where the credentials have no client_secret. `everything`: an item that only a request for it may get."""
+    where the credentials have no client_secret. `everything`: an item that stands for all scopes; accepted
+    only if it was requested."""
 
     required: bool
     pattern: re.Pattern[str] | None

@@ -24,7 +24,7 @@ REPORT_BURST = 5
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An issued token. `scope` is the granted one, `issuer` the token endpoint that issued it, `sealed` its ciphertext.
+    """An issued token. `scope`: the granted one. `token_endpoint`: who issued it. `sealed`: its ciphertext.
 
     `settings_digest` and `secret_version`: what it was requested with; None where that is not known.
     """
@@ -36,7 +36,7 @@ class Token:
     renew_at: datetime
     expires_assumed: bool
     expiry_disputed: bool
-    issuer: str
+    token_endpoint: str
     settings_digest: str | None
     secret_version: str
     sealed: bytes = field(repr=False)
@@ -81,13 +81,13 @@ class RefreshToken:
 class RetiredToken:
     """A token that callers no longer get but that may not have expired: an item of its own.
 
-    `revoke`: it must be revoked, only at `issuer`, under `settings` (as they were PUT).
+    `revoke`: it must be revoked, only at `token_endpoint`, under `settings` (as they were PUT).
     """
 
     key: TokenKey
     token_id: str
     expires_at: datetime
-    issuer: str
+    token_endpoint: str
     revoke: bool
     sealed: bytes = field(repr=False)
     settings: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -96,7 +96,7 @@ class RetiredToken:
     @classmethod
     def of(cls, key: TokenKey, token: Token) -> RetiredToken:
         """A superseded token. It expires by itself, unless a purge marks it."""
-        return cls(key, token.token_id, token.expires_at, token.issuer, revoke=False, sealed=token.sealed)
+        return cls(key, token.token_id, token.expires_at, token.token_endpoint, revoke=False, sealed=token.sealed)
 
     def to_revoke(self, settings: Mapping[str, Any], due_at: datetime) -> RetiredToken:
         """The same token, to be revoked under these settings. The worker tries at `due_at`."""

@@ -40,7 +40,10 @@ def connection_name(app: APIGatewayRestResolver, provider: str, connection: str)
     event = app.current_event
     template = str(event.raw_event.get("resource", ""))
     if event.path != template.replace("{provider}", provider).replace("{connection}", connection):
-        raise InvalidRequest("The path is not canonical.", errors=[FieldError("path", "is not canonical")])
+        raise InvalidRequest(
+            "The path must be written without percent-encoding and extra slashes.",
+            errors=[FieldError("path", "is not canonical")],
+        )
     return name
 
 
@@ -105,7 +108,7 @@ def read_body(app: APIGatewayRestResolver) -> Any:
         raise InvalidRequest("The body is not JSON.", errors=[FieldError("body", "is not JSON")]) from None
 
 
-def read_versions(app: APIGatewayRestResolver) -> tuple[str | None, bool]:
+def read_preconditions(app: APIGatewayRestResolver) -> tuple[str | None, bool]:
     """The version in `If-Match`, and whether `If-None-Match: *` is sent (RFC 9110 section 13.1)."""
     headers = {name.lower(): value for name, value in (app.current_event.headers or {}).items()}
     match, none_match = headers.get("if-match"), headers.get("if-none-match")

@@ -38,25 +38,25 @@ class GrantFailed(Exception):
         self.nothing_sent = nothing_sent
 
 
-def client_credentials(grant: GrantRequest) -> Flow:
+def client_credentials(request: GrantRequest) -> Flow:
     """RFC 6749 section 4.4."""
-    fields = {"grant_type": "client_credentials", **grant.scope_field, **grant.params}
-    return (yield from _exchange(grant, "token", token_request(grant, fields)))
+    fields = {"grant_type": "client_credentials", **request.scope_field, **request.params}
+    return (yield from _exchange(request, "token", token_request(request, fields)))
 
 
-def authorization_code(grant: GrantRequest) -> Flow:
+def authorization_code(request: GrantRequest) -> Flow:
     """RFC 6749 section 4.1, server to server. The redirect is read, not followed. A refused code gets one new one."""
     try:
-        return (yield from _connect_and_exchange(grant))
+        return (yield from _connect_and_exchange(request))
     except GrantFailed as failed:
         if not failed.failure.restart:
             raise
-    return (yield from _connect_and_exchange(grant))
+    return (yield from _connect_and_exchange(request))
 
 
-def login(grant: GrantRequest) -> Flow:
+def login(request: GrantRequest) -> Flow:
     """Unicommerce's authToken: username and password for a token. Not OAuth."""
-    return (yield from _exchange(grant, "login", login_request(grant)))
+    return (yield from _exchange(request, "login", login_request(request)))
 
 
 GRANTS: Mapping[str, Grant] = MappingProxyType(
@@ -71,37 +71,37 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
 )
 
 
-def token_flow(grant: GrantRequest) -> Flow:
+def token_flow(request: GrantRequest) -> Flow:
     """The provider's grant. With a refresh token, RFC 6749 section 6 first, then the grant if that was refused.
 
     A response without a refresh token keeps the old one, as the section says.
     """
-    if grant.refresh_token is not None and grant.provider.grant.is_oauth:
-        fields = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
+    if request.refresh_token is not None and request.provider.grant.is_oauth:
+        fields = {"grant_type": "refresh_token", "refresh_token": request.refresh_token}
         try:
-            issued = yield from _exchange(grant, "refresh", token_request(grant, fields))
-            return replace(issued, refresh_token=issued.refresh_token or grant.refresh_token)
+            issued = yield from _exchange(request, "refresh", token_request(request, fields))
+            return replace(issued, refresh_token=issued.refresh_token or request.refresh_token)
         except GrantFailed as failed:
             if not failed.failure.restart:
                 raise
-    flow: Flow = grant.provider.grant.flow(grant)
+    flow: Flow = request.provider.grant.flow(request)
     return (yield from flow)
 
 
-def _connect_and_exchange(grant: GrantRequest) -> Flow:
-    code = yield from _connect(grant)
-    fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": grant.redirect_uri}
-    return (yield from _exchange(grant, "code", token_request(grant, fields)))
+def _connect_and_exchange(request: GrantRequest) -> Flow:
+    code = yield from _connect(request)
+    fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": request.redirect_uri}
+    return (yield from _exchange(request, "code", token_request(request, fields)))
 
 
-def _connect(grant: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]:
+def _connect(request: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]:
     """The code in connect's redirect."""
-    response = yield from _sent(grant, "connect", connect_request(grant))
-    result = _result(grant, "connect", response)
+    response = yield from _sent(request, "connect", connect_request(request))
+    result = _result(request, "connect", response)
     if not 300 <= response.status < 400:
         raise _failed(replace(result, unusable="connect did not redirect"))
     location = response.headers.get("location", "")
-    if not leads_to(location, grant.redirect_uri):
+    if not leads_to(location, request.redirect_uri):
         raise _failed(replace(result, wrong_redirect=True))
     query = _redirect_query(location)
     if query.get("code"):
@@ -131,14 +131,14 @@ def _redirect_query(location: str) -> dict[str, str]:
     return {unquote(name): unquote(value) for name, _, value in pairs}
 
 
-def _exchange(grant: GrantRequest, step: Step, request: HttpRequest) -> Flow:
-    response = yield from _sent(grant, step, request)
-    result = _result(grant, step, response)
+def _exchange(request: GrantRequest, step: Step, http_request: HttpRequest) -> Flow:
+    response = yield from _sent(request, step, http_request)
+    result = _result(request, step, response)
     if not 200 <= response.status < 300:
         raise _failed(result)
     try:
-        issued = read_token(response, grant.provider)
-        _check_not_wider(grant, issued)
+        issued = read_token(response, request.provider)
+        _check_not_wider(request, issued)
     except UnusableResponse as unusable:
         raise _failed(replace(result, unusable=str(unusable))) from None
     # A response can hold a token and an error. The error counts.
@@ -147,36 +147,38 @@ def _exchange(grant: GrantRequest, step: Step, request: HttpRequest) -> Flow:
     return issued
 
 
-def _check_not_wider(grant: GrantRequest, issued: IssuedToken) -> None:
-    everything = grant.provider.scope.everything
-    requested, granted = scope_items(grant.scope), scope_items(issued.scope or "")
+def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
+    everything = request.provider.scope.everything
+    requested, granted = scope_items(request.scope), scope_items(issued.scope or "")
     if everything in granted and requested and everything not in requested:
         raise UnusableResponse("it is valid for every scope, but narrower ones were requested")
 
 
-def _sent(grant: GrantRequest, step: Step, request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+def _sent(
+    request: GrantRequest, step: Step, http_request: HttpRequest
+) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
     try:
-        return (yield request)
+        return (yield http_request)
     except Unreachable as error:
         transport: TransportFailure = "unreachable"
         if error.bad_certificate:
             transport = "bad_certificate"
         elif error.private_address:
             transport = "private_address"
-        raise _failed(ExchangeResult(step, transport=transport, worked_before=grant.worked_before)) from None
+        raise _failed(ExchangeResult(step, transport=transport, worked_before=request.worked_before)) from None
     except OutcomeUnknown:
-        raise _failed(ExchangeResult(step, transport="unknown", worked_before=grant.worked_before)) from None
+        raise _failed(ExchangeResult(step, transport="unknown", worked_before=request.worked_before)) from None
 
 
-def _result(grant: GrantRequest, step: Step, response: HttpResponse) -> ExchangeResult:
+def _result(request: GrantRequest, step: Step, response: HttpResponse) -> ExchangeResult:
     return ExchangeResult(
         step=step,
         status=response.status,
         error=error_code(json_object(response)),
-        retry_after=retry_after(response.headers, grant.now),
+        retry_after=retry_after(response.headers, request.now),
         has_retry_after="retry-after" in response.headers,
         html="html" in response.headers.get("content-type", "").lower(),
-        worked_before=grant.worked_before,
+        worked_before=request.worked_before,
     )
 
 

@@ -40,7 +40,7 @@ class GrantRequest:
         return {"scope": self.scope} if self.scope else {}
 
 
-def grant_request(connection: Connection, credentials: Credentials, scope: str, now: datetime) -> GrantRequest:
+def grant_request_for(connection: Connection, credentials: Credentials, scope: str, now: datetime) -> GrantRequest:
     """What a grant or a revocation of this connection needs."""
     provider, options = connection.provider, connection.options
     return GrantRequest(
@@ -57,54 +57,54 @@ def grant_request(connection: Connection, credentials: Credentials, scope: str, 
     )
 
 
-def token_request(grant: GrantRequest, fields: Mapping[str, str]) -> HttpRequest:
+def token_request(request: GrantRequest, fields: Mapping[str, str]) -> HttpRequest:
     """A POST to the token endpoint with exactly one client authentication.
 
     `basic` percent-encodes id and secret before base64 (RFC 6749 section 2.3.1). `basic-raw` does not, for servers that
     do not decode. `form` and `json` put them into a body of that encoding.
     """
     body = dict(fields)
-    headers = {"Accept": "application/json", **grant.provider.request_headers}
-    encoding = grant.encoding
-    client_id, client_secret = grant.credentials.client_id, grant.credentials.client_secret
-    if grant.client_auth in ("form", "json"):
-        encoding = grant.client_auth
+    headers = {"Accept": "application/json", **request.provider.request_headers}
+    encoding = request.encoding
+    client_id, client_secret = request.credentials.client_id, request.credentials.client_secret
+    if request.client_auth in ("form", "json"):
+        encoding = request.client_auth
         body["client_id"] = client_id
         if client_secret is not None:
             body["client_secret"] = client_secret
-    elif grant.client_auth == "none":
+    elif request.client_auth == "none":
         body["client_id"] = client_id
     else:
-        headers["Authorization"] = _basic_authorization(grant)
+        headers["Authorization"] = _basic_authorization(request)
     content_type, encoded = _encoded(body, encoding)
-    return HttpRequest("POST", grant.endpoints.token, headers={**headers, "Content-Type": content_type}, body=encoded)
+    return HttpRequest("POST", request.endpoints.token, headers={**headers, "Content-Type": content_type}, body=encoded)
 
 
-def connect_request(grant: GrantRequest) -> HttpRequest:
+def connect_request(request: GrantRequest) -> HttpRequest:
     """RFC 6749 section 4.1.1, sent by the broker instead of a browser."""
     query = (
-        ("client_id", grant.credentials.client_id),
-        ("redirect_uri", grant.redirect_uri),
+        ("client_id", request.credentials.client_id),
+        ("redirect_uri", request.redirect_uri),
         ("response_type", "code"),
-        *grant.scope_field.items(),
+        *request.scope_field.items(),
     )
-    return HttpRequest("GET", grant.endpoints.connect or "", query=query)
+    return HttpRequest("GET", request.endpoints.connect or "", query=query)
 
 
-def login_request(grant: GrantRequest) -> HttpRequest:
+def login_request(request: GrantRequest) -> HttpRequest:
     """The credentials in the query of a GET, or as the JSON body of a POST. Not OAuth."""
-    fields = {name: grant.credentials.values[name] for name in grant.provider.credentials}
-    headers = dict(grant.provider.request_headers)
-    if grant.method == "GET":
-        return HttpRequest("GET", grant.endpoints.token, query=tuple(fields.items()), headers=headers)
-    return HttpRequest("POST", grant.endpoints.token, headers=headers, body=json.dumps(fields).encode())
+    fields = {name: request.credentials.values[name] for name in request.provider.credentials}
+    headers = dict(request.provider.request_headers)
+    if request.method == "GET":
+        return HttpRequest("GET", request.endpoints.token, query=tuple(fields.items()), headers=headers)
+    return HttpRequest("POST", request.endpoints.token, headers=headers, body=json.dumps(fields).encode())
 
 
-def revocation_request(grant: GrantRequest, token: str) -> HttpRequest | None:
+def revocation_request(request: GrantRequest, token: str) -> HttpRequest | None:
     """RFC 7009 section 2.1. None where the provider or these credentials cannot revoke."""
-    if grant.endpoints.revocation is None or grant.credentials.values.get("client_secret") is None:
+    if request.endpoints.revocation is None or request.credentials.values.get("client_secret") is None:
         return None
-    return replace(token_request(grant, {"token": token}), url=grant.endpoints.revocation)
+    return replace(token_request(request, {"token": token}), url=request.endpoints.revocation)
 
 
 def _encoded(body: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
@@ -113,13 +113,13 @@ def _encoded(body: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
     return "application/x-www-form-urlencoded", urlencode(body).encode()
 
 
-def _basic_authorization(grant: GrantRequest) -> str:
-    client_id, client_secret = grant.credentials.client_id, grant.credentials.client_secret or ""
-    if grant.client_auth == "basic":
+def _basic_authorization(request: GrantRequest) -> str:
+    client_id, client_secret = request.credentials.client_id, request.credentials.client_secret or ""
+    if request.client_auth == "basic":
         client_id, client_secret = quote_plus(client_id, safe=""), quote_plus(client_secret, safe="")
     pair = f"{client_id}:{client_secret}"
     try:
-        encoded = pair.encode(grant.provider.basic_charset)
+        encoded = pair.encode(request.provider.basic_charset)
     except UnicodeEncodeError:
         # ISO-8859-1 cannot hold these characters. RFC 7617 section 2.1 prefers UTF-8.
         encoded = pair.encode()

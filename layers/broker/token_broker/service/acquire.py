@@ -32,7 +32,7 @@ from token_broker.errors import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
-from token_broker.oauth.requests import GrantRequest, grant_request
+from token_broker.oauth.requests import GrantRequest, grant_request_for
 from token_broker.oauth.responses import IssuedToken, jwt_expiry
 from token_broker.ports import Seal, SealBroken
 from token_broker.service.budget import check_budget, take_from_budget
@@ -58,7 +58,7 @@ class Acquired:
 
 
 @dataclass(frozen=True, slots=True)
-class Superseded:
+class ReadAgain:
     """Somebody else was first: read the record again. `provider_asked`: we sent a token request all the same."""
 
     provider_asked: bool
@@ -88,7 +88,7 @@ class Acquirer:
 
     def acquire(
         self, connection: Connection, record: TokenRecord, criteria: TokenCriteria, decision: Acquire
-    ) -> Acquired | Superseded:
+    ) -> Acquired | ReadAgain:
         """Makes at most one acquisition. Stores a failure before it raises.
 
         Raises ProviderError, ConnectionMisconfigured, TooManyScopeSets or BrokerUnavailable.
@@ -103,7 +103,7 @@ class Acquirer:
             reported=decision.reported,
         )
         if lease is None:
-            return Superseded(provider_asked=False)
+            return ReadAgain(provider_asked=False)
         try:
             prepared = self._prepare(lease)
         except BrokerError as error:
@@ -111,7 +111,7 @@ class Acquirer:
             raise
         if prepared is None:
             end_lease(self.context, lease, unsent=True)
-            return Superseded(provider_asked=False)
+            return ReadAgain(provider_asked=False)
         return self._ask(prepared)
 
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
@@ -128,7 +128,7 @@ class Acquirer:
             self._check_scope_sets(connection, record)
 
     def _prepare(self, lease: LeaseContext) -> _Prepared | None:
-        """All that comes before the provider is asked. None: settings or secret changed, and `decide` decides otherwise.
+        """All that comes before the provider is asked. None: changed settings or a changed secret change the decision.
 
         The data key comes before the token request: a token that cannot be sealed must not be issued.
         """
@@ -153,7 +153,7 @@ class Acquirer:
         if context.clock() >= lease.deadline:
             # Our own services used up the time. That is not the provider's failure.
             raise BrokerUnavailable("No time was left to ask the provider.")
-        lease = self.provider_client.begin_login(lease, credentials)
+        lease = self.provider_client.count_login(lease, credentials)
         return _Prepared(lease, credentials, request, seal, refresh_seal)
 
     def _settings_changed(self, lease: LeaseContext) -> bool:
@@ -167,15 +167,15 @@ class Acquirer:
         stored = self.context.connections.get(lease.key.name)
         return stored is None or stored.version != lease.connection.version
 
-    def _ask(self, prepared: _Prepared) -> Acquired | Superseded:
+    def _ask(self, prepared: _Prepared) -> Acquired | ReadAgain:
         lease = prepared.lease
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
         except GrantFailed as failed:
             if self.context.clock() >= lease.expires_at:
                 # Somebody else may hold the lease by now and may have stored a token. This failure is older.
-                return Superseded(provider_asked=True)
-            raise self.remember(lease, prepared.credentials, failed) from None
+                return ReadAgain(provider_asked=True)
+            raise self.store_failure(lease, prepared.credentials, failed) from None
         access_token = result.issued.access_token
         plain = pack_access_token(access_token, lease.connection.endpoints.revocation)
         token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(plain))
@@ -187,19 +187,21 @@ class Acquirer:
             return self._commit_failed(lease, token, access_token, error)
         if acquired is None:
             self._discard(lease, token, access_token)
-            return Superseded(provider_asked=True)
+            return ReadAgain(provider_asked=True)
         return acquired
 
     def _grant_request(self, lease: LeaseContext, credentials: Credentials) -> GrantRequest:
         previous, now = lease.record.token, self.context.clock()
         worked_before = previous is not None and previous.secret_version == credentials.version
-        request = grant_request(lease.connection, credentials, lease.key.scope, now)
+        request = grant_request_for(lease.connection, credentials, lease.key.scope, now)
         return replace(request, refresh_token=self._refresh_token_to_send(lease, now), worked_before=worked_before)
 
     def _refresh_token_to_send(self, lease: LeaseContext, now: datetime) -> str | None:
-        """The stored refresh token: never a second time, not after it expired, and only to its issuer."""
+        """The stored refresh token: never a second time, not after it expired, and only to its own endpoint."""
         previous, refresh_token = lease.leased_as.token, lease.leased_as.refresh_token
-        if refresh_token is None or refresh_token.sent or previous is None or previous.issuer != lease.policy.issuer:
+        if refresh_token is None or refresh_token.sent or previous is None:
+            return None
+        if previous.token_endpoint != lease.policy.token_endpoint:
             return None
         if refresh_token.expires_at is not None and refresh_token.expires_at <= now:
             return None
@@ -323,14 +325,17 @@ class Acquirer:
             return lease
         if len(recent) >= MAX_NEW_VERSIONS:
             wait = recent[0][1] + NEW_VERSIONS_PERIOD - now
-            detail = f"{MAX_NEW_VERSIONS} new versions of this secret were used within an hour."
+            detail = (
+                f"{MAX_NEW_VERSIONS} new versions of this secret were used within an hour. "
+                "The broker waits, so that the account is not locked."
+            )
             raise ProviderRateLimited(detail, retry_after=wait)
         noted = save_health(
             self.context, lease.key.name, health, lambda current: current.version_noted(credentials.version, now)
         )
         return lease.with_health(noted)
 
-    def remember(self, lease: LeaseContext, credentials: Credentials, failed: GrantFailed) -> BrokerError:
+    def store_failure(self, lease: LeaseContext, credentials: Credentials, failed: GrantFailed) -> BrokerError:
         """Stores a failure at the level of its cause, ends the lease, and returns the error to raise."""
         met, connection = failed.failure, lease.connection
         context, key, now = self.context, lease.key, self.context.clock()
@@ -357,7 +362,7 @@ class Acquirer:
                 health,
                 lambda current: current.failed(stored, replaced=previous, settled=settled),
             )
-        # A host's cooldown is stored with the host. The key only shows it, and never instead of a refusal.
+        # A host's cooldown is stored with the host. The key holds a copy to show, which never replaces a refusal.
         show_at_key = met.level is FailureLevel.KEY or (per_host and not (key_failure and key_failure.refused))
         unsent = lease.leased_as if failed.nothing_sent else None
 
@@ -429,7 +434,7 @@ def _token(
         renew_at=policy.renew_at(lease.key, result.sent_at, expiry.expires_at, refresh_in),
         expires_assumed=expiry.assumed,
         expiry_disputed=expiry.disputed,
-        issuer=policy.issuer,
+        token_endpoint=policy.token_endpoint,
         settings_digest=policy.settings_digest,
         secret_version=credentials.version,
         sealed=sealed,

@@ -32,7 +32,8 @@ from token_broker.ports import (
 class TimeLimits:
     """How long real work may take: one exchange, one acquisition with all its steps, a lease.
 
-    `wait`: callers wait for another's acquisition while its lease is younger than this. A lease outlives its acquisition by the time that the commit and its retries may take.
+    `wait`: callers wait for another's acquisition while its lease is younger than this. A lease outlives its
+    acquisition by the time that the commit and its retries may take.
     """
 
     exchange: timedelta = timedelta(seconds=8)

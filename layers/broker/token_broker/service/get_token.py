@@ -33,7 +33,7 @@ from token_broker.errors import (
     TooManyRejections,
 )
 from token_broker.ports import DueKey, RenewalMessage, SealBroken, SecretNotReadable, StoredSettings
-from token_broker.service.acquire import ACCESS_TOKEN, Acquired, Acquirer, Superseded, error_of
+from token_broker.service.acquire import ACCESS_TOKEN, Acquired, Acquirer, ReadAgain, error_of
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.memory import MAX_ENTRIES, CachedToken, TokenMemory
 from token_broker.service.records import try_save
@@ -230,7 +230,7 @@ class GetToken:
             raise _expired()
         return TokenResponse(snapshot.connection, token, "table", now, serve.warnings, access_token)
 
-    def _acquire(self, snapshot: RecordSnapshot, acquire: Acquire) -> TokenResponse | Superseded:
+    def _acquire(self, snapshot: RecordSnapshot, acquire: Acquire) -> TokenResponse | ReadAgain:
         try:
             outcome = self._acquirer.acquire(snapshot.connection, snapshot.record, snapshot.criteria, acquire)
         except (ProviderError, ConnectionMisconfigured, BrokerUnavailable) as error:
@@ -301,7 +301,7 @@ class GetToken:
                 ).used(now)
                 # If somebody else changed the record meanwhile, the next use is noted.
                 try_save(context, record, used)
-            # A sweep that runs has claimed this key by now: it looks two intervals ahead.
+            # If the sweep were running, it would have claimed this key: it looks two intervals ahead.
             if record.due_at is not None and record.due_at <= now and token.renew_at <= now:
                 due = DueKey(key.name, key.scope_id, record.due_at, delete_at=record.delete_at)
                 if context.due_index.claim(due, until=now + snapshot.policy.sweep_interval):

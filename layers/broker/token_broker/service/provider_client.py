@@ -72,7 +72,7 @@ class ProviderClient:
         except SecretNotReadable:
             raise ConnectionMisconfigured(
                 f"The broker may not read the secret of {connection.name}. If the secret has a KMS key of its own, the "
-                "stack's parameter SecretKeyArns must name that key, and the key's policy must allow the broker's roles."
+                "stack's parameter SecretKeyArns must name it, and the key's policy must allow the broker's roles."
             ) from None
         if secret is None:
             raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
@@ -80,7 +80,7 @@ class ProviderClient:
         check_scope_without_secret(connection.name, connection.provider, credentials, scope)
         return credentials
 
-    def begin_login(self, lease: LeaseContext, credentials: Credentials) -> LeaseContext:
+    def count_login(self, lease: LeaseContext, credentials: Credentials) -> LeaseContext:
         """Counts a login before it is sent: providers lock an account by count, and an outcome can stay unknown.
 
         Does nothing for other grants. Raises BrokerUnavailable.
@@ -91,7 +91,7 @@ class ProviderClient:
             self.context,
             lease.key.name,
             lease.record.health,
-            lambda current: current.login_begun(credentials.version),
+            lambda current: current.login_counted(credentials.version),
         )
         return lease.with_health(health)
 

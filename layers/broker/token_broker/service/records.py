@@ -1,4 +1,4 @@
-"""Writes changes of records and of connection health: apply a pure function, derive the schedule, save, or try again."""
+"""Writes changes of records and health: applies a pure function, derives the schedule, saves, or tries again."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import RetiredToken, TokenRecord, unpack_access_token
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.oauth.exchange import HttpResponse, TransportError
-from token_broker.oauth.requests import grant_request, revocation_request
+from token_broker.oauth.requests import grant_request_for, revocation_request
 from token_broker.oauth.responses import retry_after
 from token_broker.ports import SealBroken, SecretNotReadable, StoredSettings
 from token_broker.service.budget import take_from_budget
@@ -181,7 +181,7 @@ class Revoker:
                 if secret is None:
                     return "credentials_missing"
                 credentials = parse_credentials(connection.name, connection.provider, secret)
-            grant = grant_request(connection, credentials, key.scope, self.context.clock())
+            grant = grant_request_for(connection, credentials, key.scope, self.context.clock())
             request = revocation_request(grant, access_token)
             if request is None:
                 return "not_supported"
@@ -219,7 +219,7 @@ class Revoker:
     def _revoke_sealed(
         self, connection: Connection, record: TokenRecord, item: RetiredToken, *, current: bool
     ) -> str | None:
-        if item.issuer != connection.endpoints.token:
+        if item.token_endpoint != connection.endpoints.token:
             # The settings name another endpoint by now, which must not get this token.
             return "issued_elsewhere"
         failure = record.health.failure

@@ -21,7 +21,7 @@ from token_broker.errors import (
     WouldRevoke,
 )
 from token_broker.oauth.grants import GrantFailed
-from token_broker.oauth.requests import grant_request
+from token_broker.oauth.requests import grant_request_for
 from token_broker.ports import ConnectionItems
 from token_broker.service.acquire import Acquirer, error_of
 from token_broker.service.budget import check_budget, take_from_budget
@@ -36,7 +36,7 @@ PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What the credentials would bring. `stage`: the secret's version that was tried. The token is gone."""
+    """What a token from these credentials looks like. It was not kept. `stage`: of the secret's version."""
 
     token_id: str
     expires_in: timedelta
@@ -106,8 +106,8 @@ class Trials:
         lease = lease.with_health(health)
         if stage == PENDING:
             lease = self.acquirer.note_new_version(lease, credentials, now)
-        lease = self.provider_client.begin_login(lease, credentials)
-        request = grant_request(connection, credentials, lease.key.scope, now)
+        lease = self.provider_client.count_login(lease, credentials)
+        request = grant_request_for(connection, credentials, lease.key.scope, now)
         try:
             result, expiry = self.provider_client.request_token(lease, request)
         except GrantFailed as failed:
@@ -130,7 +130,7 @@ class Trials:
         """Remembers a failure of the current version. Of a pending version only a rate limit is remembered."""
         met = failed.failure
         if stage == CURRENT or met.level is FailureLevel.ENDPOINT:
-            return self.acquirer.remember(lease, credentials, failed)
+            return self.acquirer.store_failure(lease, credentials, failed)
         if not met.outcome_unknown:
             self._settle_login(lease)
         now, digest = self.context.clock(), lease.connection.settings_digest

@@ -21,7 +21,7 @@ NOT_COOLING_DOWN = "(attribute_not_exists(#cooldown_until) OR #cooldown_until <=
 
 
 class DynamoBudgets:
-    """Budgets (see ports). Remembers the minute of the host read last: the first `take` of a minute is one call then."""
+    """Budgets (see ports). Remembers the minute of the last host: the first `take` of a minute is then one call."""
 
     def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
         self._table = TokenTable(client, token_table)
@@ -89,7 +89,7 @@ class DynamoBudgets:
 
 
 def _free_at(item: Item, now: datetime, limit: int) -> datetime | None:
-    """When the next request may be taken: after the cooldown, or in the next minute if this one's budget is used up."""
+    """When the next request may be taken: after the cooldown, or in the next minute if the budget is used up."""
     cooldown_until = read_moment(item, "cooldown_until")
     if cooldown_until is not None and cooldown_until > now:
         return cooldown_until

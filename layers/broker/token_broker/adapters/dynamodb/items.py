@@ -103,20 +103,19 @@ def due_attributes(key: TokenKey, due_at: datetime | None) -> dict[str, Any]:
 
 
 def _token_attributes(token: Token) -> dict[str, Any]:
-    attributes = {
+    return {
         "token": {"B": token.sealed},
         "expires_assumed": {"BOOL": token.expires_assumed},
         "expiry_disputed": {"BOOL": token.expiry_disputed},
         **_strings(
             token_id=token.token_id,
             granted_scope=token.scope,
-            issuer=token.issuer,
+            token_endpoint=token.token_endpoint,
             token_settings_digest=token.settings_digest,
             secret_version=token.secret_version,
         ),
         **_moments(issued_at=token.issued_at, expires_at=token.expires_at, renew_at=token.renew_at),
     }
-    return attributes
 
 
 def _refresh_attributes(refresh_token: RefreshToken) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def _read_token(item: Item) -> Token:
         renew_at=_moment_of(item, "renew_at"),
         expires_assumed=item["expires_assumed"]["BOOL"],
         expiry_disputed=item["expiry_disputed"]["BOOL"],
-        issuer=item["issuer"]["S"],
+        token_endpoint=item["token_endpoint"]["S"],
         settings_digest=read_string(item, "token_settings_digest"),
         secret_version=item["secret_version"]["S"],
         sealed=item["token"]["B"],
@@ -186,7 +185,7 @@ def retired_attributes(token: RetiredToken) -> dict[str, Any]:
         "token": {"B": token.sealed},
         "revoke": {"BOOL": token.revoke},
         "ttl": seconds(token.expires_at + KEEP),
-        **_strings(scope=token.key.scope, token_id=token.token_id, issuer=token.issuer),
+        **_strings(scope=token.key.scope, token_id=token.token_id, token_endpoint=token.token_endpoint),
         **_moments(expires_at=token.expires_at),
         **due_attributes(token.key, token.due_at),
     }
@@ -201,7 +200,7 @@ def read_retired(name: ConnectionName, item: Item) -> RetiredToken:
         key=TokenKey(name, item["scope"]["S"]),
         token_id=item["token_id"]["S"],
         expires_at=_moment_of(item, "expires_at"),
-        issuer=item["issuer"]["S"],
+        token_endpoint=item["token_endpoint"]["S"],
         revoke=item["revoke"]["BOOL"],
         sealed=item["token"]["B"],
         settings=json.loads(settings) if settings else None,
