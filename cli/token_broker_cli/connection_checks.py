@@ -24,7 +24,11 @@ def states(target: Target) -> Iterator[Finding]:
     working = 0
     for item in connections:
         name = _name(item)
-        if item["state"] in ("failing", "misconfigured"):
+        if item["state"] == "reported":
+            what = f"{name}: its tokens are reported as rejected faster than new ones may be requested."
+            todo = f"See who reports them: token-broker token find, and the API's responses to {name}."
+            yield warning("connections", what, todo)
+        elif item["state"] in ("failing", "misconfigured"):
             why = failure_text(item["last_failure"], now) or "its stored settings are not valid"
             yield fault("connections", f"{name} is {item['state']}: {why}.", _remedy(target, item))
         elif item["state"] == "suspended":

@@ -12,7 +12,14 @@ from rich.text import Text
 
 # A pipe has no width. Lines are not wrapped, so that grep finds them.
 PIPE_WIDTH: Final = 300
-STATE_COLOURS: Final = {"ok": "green", "failing": "red", "misconfigured": "red", "suspended": "yellow", "idle": "dim"}
+STATE_COLOURS: Final = {
+    "ok": "green",
+    "failing": "red",
+    "misconfigured": "red",
+    "reported": "yellow",
+    "suspended": "yellow",
+    "idle": "dim",
+}
 LEVEL_COLOURS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "red"}
 
 

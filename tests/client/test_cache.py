@@ -313,6 +313,20 @@ def test_a_caller_sees_that_a_report_was_not_accepted() -> None:
     assert broker.token(*UNIDY) is rejected
 
 
+def test_after_a_report_that_was_not_accepted_the_broker_is_asked_when_it_says_so() -> None:
+    """Somebody else's report may have replaced the token by then: nobody waits five minutes to learn of that."""
+    broker = FakeBroker(lifetime_s=7200)
+    rejected = broker.token(*UNIDY)
+    broker.fail("too_many_rejections", retry_after=20)
+    assert broker.replacement(rejected) is None
+    broker.advance(19)
+    assert broker.token(*UNIDY) is rejected
+    requests = len(broker.asked)
+    broker.advance(2)
+    broker.token(*UNIDY)
+    assert len(broker.asked) == requests + 1
+
+
 @pytest.mark.parametrize("wrong", [{"headers": {"apiKey": 1}}, {"expires_at": "soon"}, {"expires_in": None}])
 def test_a_response_that_is_not_a_token_is_an_error_that_repeats_nothing_of_it(wrong: dict[str, Any]) -> None:
     broker = FakeBroker()

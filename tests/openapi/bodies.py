@@ -86,6 +86,7 @@ REASONS: Final = {
 STATES: Final = {
     "ok": "has a live token",
     "failing": "the last token request failed, and nothing changed since",
+    "reported": "its tokens are reported as rejected faster than new ones may be requested",
     "suspended": "suspended in its settings",
     "misconfigured": "its settings or its secret are incomplete or not valid",
     "idle": "has no live token",

@@ -145,7 +145,8 @@ class TokenSource:
                     entry.no_report_until = now + (_retry_after(error) or FAILED_REPORT_PAUSE_S)
                 if _is_final(error):
                     entry.cached = None
-                elif usable and entry.cached:
+                elif entry.cached and (usable or pending.rejected):
+                    # After a failed report the cached token is the rejected one: ask again as soon as that may help.
                     pause_s = min(max(_retry_after(error) or 0, MIN_RECHECK_S), MAX_RECHECK_S)
                     entry.cached = entry.cached._replace(recheck_at=now + pause_s)
             if usable is None or _is_final(error):
