@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -24,15 +25,27 @@ def queue(world: World) -> SqsRenewalQueue:
 
 
 def test_a_message_is_read_back_as_its_key() -> None:
-    body = write_message(RenewalMessage(key(1).name, key(1).scope_id))
-    assert read_message(body) == (key(1).name, key(1).scope_id)
+    message = RenewalMessage(key(1).name, key(1).scope_id)
+    assert read_message(write_message(message)) == message
+
+
+def test_a_message_of_a_retired_token_is_read_back() -> None:
+    message = RenewalMessage(key(1).name, key(1).scope_id, token_id="9f86d081884c7d65")
+    assert read_message(write_message(message)) == message
+
+
+@pytest.mark.parametrize("token_id", ["", "9F86D081884C7D65", "9f86d081884c7d6", 7, ["9f86d081884c7d65"]])
+def test_a_message_with_another_token_id_is_refused(token_id: object) -> None:
+    body = json.loads(write_message(RenewalMessage(key(1).name, key(1).scope_id)))
+    with pytest.raises(ValueError, match="does not name a token"):
+        read_message(json.dumps({**body, "token_id": token_id}))
 
 
 def test_more_than_a_batch_is_sent_in_batches(world: World, queue: SqsRenewalQueue) -> None:
     sent = [RenewalMessage(key(number).name, key(number).scope_id) for number in range(23)]
     assert queue.send(sent) == []
     received = [message for _ in range(3) for message in world.aws.messages()]
-    assert {read_message(message["Body"])[0].connection for message in received} == {f"demo-{n}" for n in range(23)}
+    assert {read_message(message["Body"]).name.connection for message in received} == {f"demo-{n}" for n in range(23)}
 
 
 def test_sending_nothing_calls_nothing(queue: SqsRenewalQueue) -> None:

@@ -17,5 +17,5 @@ def stage(world: World, hunt: Hunt, monkeypatch: pytest.MonkeyPatch, request: py
         yield stage
         if stage.fakes is not None:
             # What the adapters would have written, except the sealed values, which are not in repr.
-            hunt.note("tables in memory", f"{vars(stage.fakes.tokens)} {vars(stage.fakes.connections)}")
+            hunt.note("tables in memory", f"{stage.fakes.table} {vars(stage.fakes.connections)}")
             hunt.note("queue in memory", repr(stage.fakes.queue.messages))

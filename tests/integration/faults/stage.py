@@ -20,7 +20,18 @@ from typing import Any, Final, Self
 import pytest
 
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
-from tests.fakes import FakeQueue, FakeSealer, FakeSecretStore, HandClock, InMemoryConnectionStore, InMemoryTokenStore
+from tests.fakes import (
+    FakeQueue,
+    FakeSealer,
+    FakeSecretStore,
+    HandClock,
+    InMemoryBudgets,
+    InMemoryConnectionStore,
+    InMemoryDueIndex,
+    InMemoryHealthStore,
+    InMemoryTokenStore,
+    InMemoryTokenTable,
+)
 from tests.integration.faults.outcomes import RequestCounts
 from tests.integration.faults.provider_faults import NOW
 from tests.integration.handlers.functions import BrokerResponse
@@ -33,12 +44,14 @@ from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName
 from token_broker.core.records import TokenRecord
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
-from token_broker.ports import RenewalMessage, TokenStore
+from token_broker.ports import RenewalMessage
 from token_broker.service import Broker
+from token_broker.service.context import BrokerContext
 
 CATALOGUE: Final = lru_cache(maxsize=1)(load_catalogue)
 MEMORY: Final = "memory"
 MOTO: Final = "moto"
+PORTS: Final = ("connections", "tokens", "health", "due_index", "budgets", "secrets", "sealer", "queue")
 DONE: Final[dict[str, Any]] = {"batchItemFailures": []}
 NEAR_EXPIRY: Final = timedelta(seconds=100)
 
@@ -48,7 +61,11 @@ class Fakes:
 
     def __init__(self) -> None:
         self.connections = InMemoryConnectionStore()
-        self.tokens = InMemoryTokenStore(self.connections)
+        self.table = InMemoryTokenTable()
+        self.tokens = InMemoryTokenStore(self.connections, self.table)
+        self.health = InMemoryHealthStore(self.table)
+        self.due_index = InMemoryDueIndex(self.table)
+        self.budgets = InMemoryBudgets()
         self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
         self.queue = FakeQueue()
@@ -94,9 +111,7 @@ class Stage:
         fakes = self.fakes
         if fakes is None:
             return made
-        ports: dict[str, Any] = {
-            name: getattr(fakes, name) for name in ("connections", "tokens", "secrets", "sealer", "queue")
-        }
+        ports: dict[str, Any] = {name: getattr(fakes, name) for name in PORTS}
         return Broker(replace(made.context, **ports))
 
     def _send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
@@ -187,7 +202,7 @@ class Stage:
     def records(self, name: str) -> list[TokenRecord]:
         """Everything that the store knows of a connection's keys."""
         provider, _, connection = name.partition("/")
-        return self._tokens().records(ConnectionName(provider, connection))
+        return list(self._context().tokens.items(ConnectionName(provider, connection)).records)
 
     def cooldowns_at(self, name: str) -> set[str]:
         """What has a cooldown: `connection`, `key` and `endpoint`."""
@@ -196,11 +211,11 @@ class Stage:
         found = {"connection": (health.failure or health.rate_limit) is not None, "key": record.failure is not None}
         host = self.world.providers.url.partition("//")[2]
         # The budget is never used up, so only a cooldown can deny it.
-        endpoint = self._tokens().take_budget(host, now=self.clock(), limit=10**6) is not None
+        endpoint = self._context().budgets.free_at(host, now=self.clock(), limit=10**6) is not None
         return {level for level, cooling_down in {**found, "endpoint": endpoint}.items() if cooling_down}
 
-    def _tokens(self) -> TokenStore:
-        return bootstrap.broker().context.tokens
+    def _context(self) -> BrokerContext:
+        return bootstrap.broker().context
 
 
 def moment(text: str) -> datetime:

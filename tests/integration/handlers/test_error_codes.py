@@ -11,7 +11,7 @@ import pytest
 from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
-from token_broker.adapters.dynamodb.keys import token_key
+from token_broker.adapters.dynamodb.keys import token_key_of
 from token_broker.core.names import ConnectionName, TokenKey
 
 from .functions import BrokerResponse

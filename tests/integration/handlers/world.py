@@ -17,7 +17,7 @@ from local.events import queue_event, schedule_event
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
 from local.resources import LocalStack
 from local.sigv4 import LOCAL
-from token_broker.adapters.dynamodb.keys import connection_of, scope_id_of
+from token_broker.adapters.dynamodb.keys import connection_of, parse_due_sk
 from token_broker.adapters.sqs import write_message
 from token_broker.ports import RenewalMessage
 
@@ -86,11 +86,12 @@ class Aws:
         )
 
     def renewal_message(self, item: Mapping[str, Any]) -> dict[str, str]:
-        """A message for the token key of a stored item, as SQS delivers it."""
-        name, scope_id = connection_of(item["pk"]["S"]), scope_id_of(item["sk"]["S"])
+        """A message for the token key or the retired token of a stored item, as SQS delivers it."""
+        name, parsed = connection_of(item["pk"]["S"]), parse_due_sk(item["sk"]["S"])
         assert name is not None
-        assert scope_id is not None
-        body = write_message(RenewalMessage(name, scope_id))
+        assert parsed is not None
+        scope_id, token_id = parsed
+        body = write_message(RenewalMessage(name, scope_id, token_id=token_id))
         return {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
 
     def secret_id(self, name: str) -> str:

@@ -71,7 +71,7 @@ class Ground:
 
     def record(self, name: str) -> TokenRecord:
         """The stored record of a connection's only token key."""
-        (record,) = self.reader.context.tokens.records(named(name))
+        (record,) = self.reader.context.tokens.items(named(name)).records
         return record
 
     def current(self, name: str) -> str:
@@ -93,9 +93,9 @@ class Ground:
         """Lets the token expire."""
         self.world.aws.change_token_item(name, expires_at=-HOUR, renew_at=-HOUR, due_at=-HOUR)
 
-    def end_report_cooldown(self, name: str) -> None:
-        """Ends the cooldown after earlier reports."""
-        self.world.aws.change_token_item(name, rejected_until=-HOUR)
+    def allow_reports(self, name: str) -> None:
+        """Fills the bucket of reports, as if none had been made for a while."""
+        self.world.aws.change_token_item(name, reports_until=-HOUR)
 
     def make_due(self, name: str) -> None:
         """Makes the token due for renewal. It stays valid."""
@@ -139,9 +139,9 @@ class Ground:
 
     def kept(self, name: str) -> set[str]:
         """The fingerprints of the stored tokens: current and retired ones."""
-        now, records = utc_now(), self.reader.context.tokens.records(named(name))
-        tokens = {record.token.token_id for record in records if record.token is not None and record.token.alive(now)}
-        return tokens | {item.token_id for record in records for item in record.retired}
+        now, items = utc_now(), self.reader.context.tokens.items(named(name))
+        current = {token.token_id for record in items.records if (token := record.live_token(now)) is not None}
+        return current | {item.token_id for item in items.retired}
 
     def tokens_of(self, responses: list[Got]) -> set[str]:
         """The fingerprints of the tokens that callers got. Checks that none got an error."""

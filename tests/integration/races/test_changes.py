@@ -127,7 +127,7 @@ def test_after_a_change_of_the_secret_the_key_is_renewed_or_due(ground: Ground) 
         name, old = round_.seeded("unidy")
         scope_id = round_.scope_id(name)
         round_.make_due(name)
-        round_.end_report_cooldown(name)
+        round_.allow_reports(name)
         calls: list[Callable[[], object]] = [
             partial(round_.fleet.get, name, old.token_id),
             partial(round_.fleet.renew, name, scope_id),

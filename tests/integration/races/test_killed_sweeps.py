@@ -47,8 +47,8 @@ def test_a_killed_sweep_loses_no_key_and_none_is_renewed_twice(
         ground.fleet.sweep()
         # A request of the killed process may arrive in a later round.
         messages = [read_message(body) for body in world.aws.queued_bodies()]
-        queued = [(name, scope_id) for name, scope_id in messages if str(name) in names]
-        assert {str(name) for name, _ in queued} == set(names)
-        for queued_name, scope_id in queued:
-            ground.fleet.renew(str(queued_name), scope_id)
+        queued = [message for message in messages if str(message.name) in names]
+        assert {str(message.name) for message in queued} == set(names)
+        for message in queued:
+            ground.fleet.renew(str(message.name), message.scope_id)
         assert ground.count(names[0], "token_requests") == KEYS

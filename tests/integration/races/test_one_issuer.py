@@ -58,7 +58,7 @@ def test_two_reports_of_one_token_force_one_request(ground: Ground) -> None:
     requests = []
     for round_ in ground:
         name, old = round_.seeded("unidy")
-        round_.end_report_cooldown(name)
+        round_.allow_reports(name)
         responses = round_.race.together([partial(round_.fleet.get, name, old.token_id)] * 2)
         requests.append(round_.count(name, "token_requests"))
         (token_id,) = round_.tokens_of(responses)
@@ -71,7 +71,7 @@ def test_a_report_and_a_renewal_of_one_token_make_one_request(ground: Ground) ->
     for round_ in ground:
         name, old = round_.seeded("unidy")
         scope_id = round_.scope_id(name)
-        round_.end_report_cooldown(name)
+        round_.allow_reports(name)
         round_.make_due(name)
         worker = round_.race.meanwhile(partial(round_.fleet.renew, name, scope_id))
         (reported,) = round_.race.together([partial(round_.fleet.get, name, old.token_id)])
