@@ -111,7 +111,7 @@ class KmsSealer:
         expected = self._context(key, purpose)
         self._master_key.kms_error, self._master_key.expected = None, expected
         try:
-            plain, header = self._sdk.decrypt(source=bytes(sealed), key_provider=self._master_key)
+            plain, context = self._decrypt(sealed)
         except BotoCoreError as error:
             raise AwsServiceFailed(KMS, type(error).__name__) from None
         except Exception:  # noqa: BLE001  # the SDK's parser raises many kinds on a mangled message
@@ -120,9 +120,22 @@ class KmsSealer:
                 raise AwsServiceFailed(KMS, error_code(kms_error)) from None
             raise SealBroken from None
         # The SDK returns the context and does not compare it.
-        if not _is_of(header.encryption_context, expected):
+        if not _is_of(context, expected):
             raise SealBroken
-        return bytes(plain).decode()
+        return plain
+
+    def _decrypt(self, sealed: bytes) -> tuple[str, Mapping[str, str]]:
+        """The text and its encryption context.
+
+        The SDK's own `decrypt` leaves a failed stream open, whose finalizer then prints a traceback (Python 3.13).
+        """
+        stream = self._sdk.stream(mode="decrypt", source=bytes(sealed), key_provider=self._master_key)
+        try:
+            return bytes(stream.read()).decode(), stream.header.encryption_context
+        finally:
+            if not hasattr(stream, "footer"):
+                stream.footer = None
+            stream.close()
 
     def _context(self, key: TokenKey, purpose: str) -> dict[str, str]:
         return {"table": self._table, "key": f"{key.name} {key.scope_id}", "purpose": purpose}
