@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import CALLER, World, answering, calling_back, hanging, issuing, refusing
+from tests.fakes.world import SETTINGS
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
 from token_broker.core.schedule import IDLE_TIME, KEEP, LOOK_AGAIN, SHARDS
 from token_broker.errors import (
@@ -50,7 +51,7 @@ def is_indexed(world: World, name: ConnectionName) -> bool:
 
 
 def put(world: World, broker: Broker, name: ConnectionName, **settings: object) -> None:
-    whole = {"allowed_callers": [CALLER], "token_url": "https://id.example/token", **settings}
+    whole = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **settings}
     broker.connections.put(name, whole, expected=None, absent=False)
 
 
@@ -163,6 +164,35 @@ def test_after_suspend_rotate_and_resume_the_next_token_comes_from_the_new_secre
     put(world, broker, name)
     world.clock.advance(31)
     assert world.get_token(broker, name).access_token == "tok-2"
+    token = world.record(name).token
+    assert token is not None
+    assert token.secret_version == new_version
+
+
+@pytest.mark.parametrize("keep_warm", ["used", "never"])
+@pytest.mark.parametrize("last", ["a caller", "a failed acquisition", "a trial"])
+def test_after_a_resume_whose_marking_failed_the_next_token_comes_from_the_new_secret(
+    world: World, broker: Broker, keep_warm: str, last: str
+) -> None:
+    """The PUT is not repeated. Whoever comes next sees that the suspension ended."""
+    name = world.connection(keep_warm=keep_warm)
+    world.get_token(broker, name)
+    put(world, broker, name, keep_warm=keep_warm, suspended=True)
+    new_version = world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
+    world.faults.fail("tokens.save")
+    with pytest.raises(BrokerUnavailable):
+        put(world, broker, name, keep_warm=keep_warm)
+    if last == "a trial":
+        broker.trial(name, force=False)
+    elif last == "a failed acquisition":
+        world.provider.to = answering(503)
+        world.clock.advance(60)
+        world.get_token(world.instance(), name, min_ttl=3600)
+        assert len(world.provider) == 2
+    world.provider.to = issuing("new-{n}")
+    for _ in range(2):
+        world.clock.advance(31)
+        try_to_get(world, broker, name)
     token = world.record(name).token
     assert token is not None
     assert token.secret_version == new_version
