@@ -339,6 +339,33 @@ def test_p9_an_acquisition_with_the_old_version_is_due_again_at_once(
     assert token_of(world, name).secret_version == "v2"
 
 
+@pytest.mark.parametrize("before", ["no token", "a token", "a stale token"])
+def test_p9_an_acquisition_with_the_old_settings_is_due_again_at_once(
+    world: World, broker: Broker, before: str
+) -> None:
+    """A PUT comes while the provider is asked. The sweep alone brings a token of the new settings."""
+    name = world.connection(keep_warm="always")
+    settings = {"allowed_callers": ["*"], "token_url": "https://id.example/token", "keep_warm": "always"}
+
+    def put(audience: str) -> None:
+        world.clock.advance(1)
+        changed = {**settings, "params": {"audience": audience}}
+        world.instance().connections.put(name, changed, expected=None, absent=False)
+
+    if before != "no token":
+        world.get_token(broker, name)
+    if before == "a stale token":
+        put("first")
+    world.provider.to = calling_back(lambda: put("second"), issuing("new-{n}"))
+    if before == "a token":
+        world.get_token(world.instance(), name, rejected=token_of(world, name).token_id)
+    else:
+        world.get_token(world.instance(), name)
+    assert world.record(name).due_at == world.clock()
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    assert "audience=second" in world.provider.bodies()[-1]
+
+
 def test_p9_a_changed_secret_makes_a_refused_key_due_at_once_and_then_every_15_min(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:

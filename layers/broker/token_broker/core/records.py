@@ -213,6 +213,9 @@ class TokenRecord:
                 expires_at=min(token.expires_at, previous.expires_at),
                 renew_at=min(token.renew_at, previous.expires_at),
             )
+        stale_at = None if self.stale_at == leased_as.stale_at else self.stale_at
+        if stale_at is None and token.settings_digest not in (None, self.settings_digest):
+            stale_at = now
         return replace(
             self,
             token=token,
@@ -220,7 +223,7 @@ class TokenRecord:
             lease=None,
             failure=None,
             health=self.health.succeeded(leased_as.health),
-            stale_at=None if self.stale_at == leased_as.stale_at else self.stale_at,
+            stale_at=stale_at,
             deferred_until=None,
             last_used_at=now if used else self.last_used_at,
         )
