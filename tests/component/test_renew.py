@@ -10,7 +10,7 @@ from tests.fakes import World, answering, calling_back, failing_first, issuing, 
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
 from token_broker.core.records import Token
 from token_broker.core.schedule import LOOK_AGAIN
-from token_broker.errors import BrokerUnavailable
+from token_broker.errors import BrokerUnavailable, ProviderRefused
 from token_broker.service import Broker
 from token_broker.service.context import TimeLimits
 from token_broker.service.renew import RenewalOutcome
@@ -337,6 +337,61 @@ def test_p9_an_acquisition_with_the_old_version_is_due_again_at_once(
     assert record.due_at == world.clock()
     assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
     assert token_of(world, name).secret_version == "v2"
+
+
+@pytest.mark.parametrize("before", ["no token", "a token", "a stale token"])
+def test_p9_an_acquisition_with_the_old_settings_is_due_again_at_once(
+    world: World, broker: Broker, before: str
+) -> None:
+    """A PUT comes while the provider is asked. The sweep alone brings a token of the new settings."""
+    name = world.connection(keep_warm="always")
+    settings = {"allowed_callers": ["*"], "token_url": "https://id.example/token", "keep_warm": "always"}
+
+    def put(audience: str) -> None:
+        world.clock.advance(1)
+        changed = {**settings, "params": {"audience": audience}}
+        world.instance().connections.put(name, changed, expected=None, absent=False)
+
+    if before != "no token":
+        world.get_token(broker, name)
+    if before == "a stale token":
+        put("first")
+    world.provider.to = calling_back(lambda: put("second"), issuing("new-{n}"))
+    if before == "a token":
+        world.get_token(world.instance(), name, rejected=token_of(world, name).token_id)
+    else:
+        world.get_token(world.instance(), name)
+    assert world.record(name).due_at == world.clock()
+    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
+    assert "audience=second" in world.provider.bodies()[-1]
+
+
+def test_p9_a_changed_secret_makes_a_refused_key_due_at_once_and_then_every_15_min(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """The event may concern something else than the secret's value. Then the refusal is not repeated."""
+    world.get_token(broker, name)
+    advance_to_renewal(world, name)
+    world.provider.to = refusing("invalid_client")
+    world.renew(broker, name)
+    world.clock.advance(1)
+    broker.secret_changed(name)
+    assert world.record(name).due_at == world.clock()
+    assert world.renew(broker, name).outcome is RenewalOutcome.COOLDOWN
+    assert world.record(name).due_at == world.clock() + LOOK_AGAIN
+    assert len(world.provider) == 2
+
+
+def test_p3_after_refused_credentials_were_replaced_the_next_renewal_is_in_time(world: World, broker: Broker) -> None:
+    """The token lives for 300 s, less than the time between two looks at a refused key."""
+    name = world.connection("ucommerce")
+    world.provider.to = refusing("invalid_client")
+    with pytest.raises(ProviderRefused):
+        world.get_token(broker, name)
+    world.provider.to = issuing(expires_in=300)
+    world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
+    token = world.get_token(world.instance(), name).token
+    assert world.record(name).due_at == token.renew_at
 
 
 def test_p9_a_changed_secret_clears_a_refusal_for_the_sweep_too(

@@ -301,3 +301,13 @@ class TestFailures:
                 with pytest.raises(BrokerUnavailable) as caught:
                     call(stores)
             assert "secret-details" not in str(caught.value)
+
+
+def test_the_first_request_of_a_minute_takes_one_call_from_the_budget(dynamodb: Any, stores: Stores) -> None:
+    host = f"{new_key().name.connection}.example"
+    for minute, take in ((0, "first of a host"), (0, "another"), (1, "first of a minute"), (3, "first after a while")):
+        now = after(60 * minute)
+        with watched(dynamodb) as calls:
+            assert stores.budgets.free_at(host, now=now, limit=5) is None
+            assert stores.budgets.take(host, now=now, limit=5) is None
+        assert [name for name, _ in calls] == ["GetItem", "UpdateItem"], take

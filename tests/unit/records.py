@@ -68,6 +68,10 @@ def refused(**changes: Any) -> Failure:
     return failure(**{"code": "provider_refused", "rule": "credentials_refused", "cooldown": 900, **changes})
 
 
+def rate_limited(**changes: Any) -> Failure:
+    return failure(**{"code": "provider_rate_limited", "rule": "rate_limited", "cooldown": 60, **changes})
+
+
 def record(found: Token | None = None, **changes: Any) -> TokenRecord:
     return TokenRecord(**{"key": KEY, "token": found, "revision": "r1", **changes})
 

@@ -14,6 +14,7 @@ from tests.unit.records import (
     failure,
     lease,
     policy,
+    rate_limited,
     record,
     refused,
     seconds,
@@ -101,7 +102,7 @@ def test_a_stale_token_is_served_while_somebody_else_replaces_it(found: TokenRec
     assert decided(replaced) == Serve(token(settings_digest=found.token.settings_digest))  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("failed", [failure(), failure(code="provider_rate_limited", rule="rate_limited"), refused()])
+@pytest.mark.parametrize("failed", [failure(), rate_limited(), refused()])
 def test_a_stale_token_is_served_while_its_replacement_fails(failed: Failure) -> None:
     assert decided(replace(STALE, failure=failed)) == Serve(token(), ("renewal_failing",))
     assert decided(replace(STALE, health=ConnectionHealth(failure=failed))) == Serve(token(), ("renewal_failing",))
@@ -220,13 +221,13 @@ def test_a_lease_can_be_taken_over_one_second_after_it_expired(until: float, hel
 
 
 # ------------------------------------------------------------------ cooldowns and refusals
-@pytest.mark.parametrize("found", [failure(), refused(), failure(code="provider_rate_limited", rule="rate_limited")])
+@pytest.mark.parametrize("found", [failure(), refused(), rate_limited()])
 def test_without_a_token_a_cooldown_denies(found: Failure) -> None:
     assert decided(record(failure=found)) == Deny(found, found.retry_at)
     assert decided(with_health(found)) == Deny(found, found.retry_at)
 
 
-@pytest.mark.parametrize("found", [failure(), refused(), failure(code="provider_rate_limited", rule="rate_limited")])
+@pytest.mark.parametrize("found", [failure(), refused(), rate_limited()])
 def test_a_valid_token_is_served_while_the_provider_fails(found: Failure) -> None:
     assert decided(record(token(), failure=found)) == Serve(token(), ("renewal_failing",))
     assert decided(with_health(found, token())) == Serve(token(), ("renewal_failing",))

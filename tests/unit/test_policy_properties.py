@@ -7,9 +7,8 @@ from datetime import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.records import CURRENT, ISSUER, NOW, OTHER, failure, minutes, policy, record, refused, seconds, token
-from token_broker.core.failures import Failure
-from token_broker.core.health import ConnectionHealth
+from tests.unit.any_record import MOMENTS, RECORDS
+from tests.unit.records import CURRENT, NOW, OTHER, minutes, policy, seconds
 from token_broker.core.policy import (
     Acquire,
     AwaitOther,
@@ -21,53 +20,8 @@ from token_broker.core.policy import (
     active_cooldown,
     decide,
 )
-from token_broker.core.records import Lease, Token, TokenRecord
+from token_broker.core.records import Token, TokenRecord
 
-MOMENTS = st.integers(-7200, 7200).map(lambda count: NOW + seconds(count))
-FAILURES: st.SearchStrategy[Failure | None] = st.none() | st.builds(
-    lambda make, ago, cooldown, secret, settings: make(
-        ago=ago, cooldown=cooldown, secret_version=secret, settings_digest=settings
-    ),
-    st.sampled_from([failure, refused]),
-    st.integers(0, 90_000),
-    st.integers(-90_000, 90_000),
-    st.sampled_from([None, "v1", "v2"]),
-    st.sampled_from(["s1", "s2"]),
-)
-TOKENS: st.SearchStrategy[Token | None] = st.none() | st.builds(
-    lambda age, left, renewed, token_id, issuer, settings, secret: token(
-        age=age,
-        remaining=left,
-        renew_at=renewed,
-        token_id=token_id,
-        token_endpoint=issuer,
-        settings_digest=settings,
-        secret_version=secret,
-    ),
-    st.integers(-5, 7200),
-    st.integers(-60, 7200),
-    MOMENTS,
-    st.sampled_from([CURRENT, OTHER]),
-    st.sampled_from([ISSUER, "https://elsewhere.example.com"]),
-    st.sampled_from([None, "s1", "s2"]),
-    st.sampled_from(["v1", "v2"]),
-)
-RECORDS: st.SearchStrategy[TokenRecord] = st.builds(
-    lambda found, lease, own, at_connection, reports_until, stale_at: record(
-        found,
-        lease=lease,
-        failure=own,
-        health=ConnectionHealth(failure=at_connection),
-        reports_until=reports_until,
-        stale_at=stale_at,
-    ),
-    TOKENS,
-    st.none() | MOMENTS.map(lambda until: Lease("another", since=until - seconds(17), until=until)),
-    FAILURES,
-    FAILURES,
-    st.none() | MOMENTS,
-    st.none() | MOMENTS,
-)
 REQUESTS = st.builds(
     TokenCriteria,
     requested_at=MOMENTS,
@@ -154,7 +108,9 @@ def test_a_caller_waits_at_most_until_the_lease_is_4_s_old_and_never_after_a_fai
     if isinstance(decision, AwaitOther):
         assert found.lease is not None
         assert decision.until == found.lease.until
-        current = [failed for failed in found.failures() if failed.settings_digest == by.settings_digest]
+        current = [
+            failed for failed in found.failures() if failed.rate_limited or failed.settings_digest == by.settings_digest
+        ]
         assert decision.wait_until == (NOW if current else found.lease.since + seconds(4))
 
 
@@ -178,9 +134,8 @@ def test_nobody_asks_during_a_cooldown_and_the_sweep_never_repeats_a_refusal(
 ) -> None:
     if isinstance(decide(found, criteria, by, NOW), Acquire):
         for failed in found.failures():
-            is_cleared = failed.settings_digest != by.settings_digest or (
-                failed.refused and criteria.secret_version not in (None, failed.secret_version)
-            )
+            other_secret = failed.refused and criteria.secret_version not in (None, failed.secret_version)
+            is_cleared = not failed.rate_limited and (failed.settings_digest != by.settings_digest or other_secret)
             is_over = failed.retry_at <= NOW and not (criteria.renewal and failed.refused)
             assert is_cleared or is_over
 

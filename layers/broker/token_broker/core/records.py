@@ -180,9 +180,10 @@ class TokenRecord:
         refresh_token = self.refresh_token
         if mark_refresh_token and refresh_token is not None:
             refresh_token = replace(refresh_token, sent=True)
-        return replace(
-            self, lease=lease, keep_warm=keep_warm, settings_digest=settings_digest, refresh_token=refresh_token
+        applied = self.settings_applied(
+            keep_warm=keep_warm, settings_digest=settings_digest, now=lease.since, resumed=False
         )
+        return replace(applied, lease=lease, refresh_token=refresh_token)
 
     def lease_ended(self, leased_as: TokenRecord | None = None) -> TokenRecord:
         """The lease ends. `leased_as`: the record before the lease, if nothing was sent: its mark is restored."""
@@ -200,10 +201,10 @@ class TokenRecord:
         now: datetime,
         used: bool,
     ) -> TokenRecord:
-        """A token was issued. `leased_as`: the record when the lease was taken. `used`: a caller asked for it.
+        """A token was issued. `leased_as`: the record as its lease was taken. `used`: a caller asked for it.
 
         The same token again never gets a later expiry. A secret or settings that changed since the lease was taken keep
-        the key stale.
+        the key stale. The credentials work, so the failures known then are over.
         """
         previous = self.live_token(now)
         if previous is not None and previous.token_id == token.token_id:
@@ -212,13 +213,17 @@ class TokenRecord:
                 expires_at=min(token.expires_at, previous.expires_at),
                 renew_at=min(token.renew_at, previous.expires_at),
             )
+        stale_at = None if self.stale_at == leased_as.stale_at else self.stale_at
+        if stale_at is None and token.settings_digest not in (None, self.settings_digest):
+            stale_at = now
         return replace(
             self,
             token=token,
             refresh_token=refresh_token,
             lease=None,
             failure=None,
-            stale_at=None if self.stale_at == leased_as.stale_at else self.stale_at,
+            health=self.health.succeeded(leased_as.health),
+            stale_at=stale_at,
             deferred_until=None,
             last_used_at=now if used else self.last_used_at,
         )

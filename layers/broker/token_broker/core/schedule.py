@@ -34,7 +34,7 @@ def derive(before: TokenRecord, after: TokenRecord, now: datetime, *, reschedule
     A claim of the sweep stays if nothing changed that the schedule follows from, unless the claim is answered
     (`reschedule`).
     """
-    due_at = next_due(after, now)
+    due_at = next_due(after, now, looked_at=reschedule)
     claimed = before.due_at is not None and not reschedule
     if due_at is not None and claimed and _same_schedule(before, after):
         due_at = before.due_at
@@ -42,11 +42,12 @@ def derive(before: TokenRecord, after: TokenRecord, now: datetime, *, reschedule
     return replace(after, delete_at=delete_at(after, now))
 
 
-def next_due(record: TokenRecord, now: datetime) -> datetime | None:
+def next_due(record: TokenRecord, now: datetime, *, looked_at: bool = False) -> datetime | None:
     """When the sweep must look at a key; None: the key is not kept warm.
 
     A token is renewed at `renew_at`, a stale or missing one at once, none before its cooldown ends. A refused key is
-    looked at every 15 min: the provider is asked only if secret or settings changed.
+    looked at every 15 min, and at once if it was marked stale since: the provider is asked only if secret or settings
+    changed. `looked_at`: the worker just looked.
     """
     if not is_kept_warm(record, now):
         return None
@@ -54,8 +55,12 @@ def next_due(record: TokenRecord, now: datetime) -> datetime | None:
     if record.deferred_until is not None:
         due_at = max(due_at, record.deferred_until)
     for failure in record.failures():
-        if _concerns(failure, record):
-            due_at = max(due_at, now + LOOK_AGAIN if failure.refused else failure.retry_at)
+        if not _concerns(failure, record):
+            continue
+        if not failure.refused:
+            due_at = max(due_at, failure.retry_at)
+        elif looked_at or record.stale_at is None or record.stale_at < failure.at:
+            due_at = max(due_at, now + LOOK_AGAIN)
     return due_at
 
 

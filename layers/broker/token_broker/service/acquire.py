@@ -226,7 +226,7 @@ class Acquirer:
             if not current.leased_by(lease.owner):
                 return None
             return current.committed(
-                token, refresh_token, leased_as=lease.leased_as, now=now, used=not lease.criteria.renewal
+                token, refresh_token, leased_as=lease.record, now=now, used=not lease.criteria.renewal
             )
 
         record = save(context, lease.record, committed)

@@ -287,18 +287,20 @@ class GetToken:
         return replace(snapshot, criteria=criteria, decision=decision)
 
     def _note_use(self, snapshot: RecordSnapshot, token: Token) -> None:
-        """Keeps a used key in the due index, and queues an overdue one itself. Its failure is not the caller's."""
-        if snapshot.connection.keep_warm == "never":
-            return
+        """Keeps a used key in the due index, and queues an overdue one itself. Its failure is not the caller's.
+
+        Settings that a PUT stored but did not apply are applied here.
+        """
         context, record, key, now = self._context, snapshot.record, snapshot.record.key, snapshot.now
+        warmth, digest = snapshot.connection.warmth, snapshot.connection.settings_digest
+        applied = (record.keep_warm, record.settings_digest) == (warmth, digest)
+        if warmth == "never" and applied:
+            return
         try:
-            if record.last_used_at is None or now - record.last_used_at > token.lifetime / 4:
-                used = record.settings_applied(
-                    keep_warm=snapshot.connection.warmth,
-                    settings_digest=snapshot.connection.settings_digest,
-                    now=now,
-                    resumed=False,
-                ).used(now)
+            if not applied or record.last_used_at is None or now - record.last_used_at > token.lifetime / 4:
+                used = record.settings_applied(keep_warm=warmth, settings_digest=digest, now=now, resumed=False).used(
+                    now
+                )
                 # If somebody else changed the record meanwhile, the next use is noted.
                 try_save(context, record, used)
             # If the sweep were running, it would have claimed this key: it looks two intervals ahead.
