@@ -72,14 +72,14 @@ def test_logins_are_counted_before_they_are_sent_and_settled_one_by_one(events: 
     found = ConnectionHealth()
     open_logins = 0
     for event in events:
-        found = found.login_begun("v1") if event == "begun" else found.login_settled()
+        found = found.login_counted("v1") if event == "begun" else found.login_settled()
         open_logins = open_logins + 1 if event == "begun" else max(open_logins - 1, 0)
         assert found.unresolved_logins == open_logins
 
 
 @given(HEALTH, VERSIONS)
 def test_logins_with_another_version_of_the_secret_do_not_count(found: ConnectionHealth, version: str) -> None:
-    begun = found.login_begun(version)
+    begun = found.login_counted(version)
     assert begun.login_version == version
     assert begun.unresolved_logins == (found.unresolved_logins + 1 if found.login_version == version else 1)
 
