@@ -351,6 +351,21 @@ def test_all_dropped_tokens_are_reported_while_their_revocation_fails(
     assert world.tokens.items(name).retired == []
 
 
+def test_a_renewal_does_not_take_the_mark_of_a_purge_away(world: World, broker: Broker, name: ConnectionName) -> None:
+    """The purge comes while the provider is asked, and its revocation fails."""
+    world.get_token(broker, name)
+    world.clock.advance(to=world.record(name).token.renew_at)  # type: ignore[union-attr]
+    world.revoker.to = answering(503)
+    other = world.instance()
+    deadline = world.clock() + timedelta(seconds=26)
+    world.provider.to = calling_back(lambda: other.purge(name, None, deadline=deadline), issuing("tok-2"))
+    world.renew(broker, name)
+    assert {item.token_id for item in world.tokens.items(name).retired if item.revoke} == {
+        fingerprint("tok-1"),
+        fingerprint("tok-2"),
+    }
+
+
 # ------------------------------------------------------------------ providers
 
 

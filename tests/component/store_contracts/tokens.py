@@ -117,6 +117,8 @@ class TokenStoreContract:
         )
         stores.tokens.put_retired(again)
         assert stores.tokens.read_retired(key.name, key.scope_id, retired.token_id)[2] == again
+        stores.tokens.put_retired(retired, replace=False)
+        assert stores.tokens.read_retired(key.name, key.scope_id, retired.token_id)[2] == again
         stores.tokens.delete_retired(again)
         stores.tokens.delete_retired(again)
         assert stores.tokens.read_retired(key.name, key.scope_id, retired.token_id) == (None, None, None)

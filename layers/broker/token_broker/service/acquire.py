@@ -115,7 +115,14 @@ class Acquirer:
         return self._ask(prepared)
 
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
-        """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets."""
+        """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets.
+
+        One of two calls, so that a miss stays within eight: the budget is taken from later in any case.
+        """
+        # The connection's own scope always fits. Other scope sets are counted.
+        if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
+            self._check_scope_sets(connection, record)
+            return
         try:
             check_budget(self.context, connection, renewal=criteria.renewal)
         except ProviderRateLimited as error:
@@ -123,9 +130,6 @@ class Acquirer:
                 deferred_until = self._deferred_until(record, error)
                 save(self.context, record, lambda current: current.deferred(deferred_until))
             raise
-        # The connection's own scope always fits. Other scope sets are counted.
-        if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
-            self._check_scope_sets(connection, record)
 
     def _prepare(self, lease: LeaseContext) -> _Prepared | None:
         """All that comes before the provider is asked. None: changed settings or a changed secret change the decision.
@@ -219,8 +223,8 @@ class Acquirer:
         superseded = previous is not None and previous.token_id != token.token_id
         can_revoke = connection.endpoints.revocation is not None and not connection.issue_revokes_previous
         if previous is not None and superseded and can_revoke:
-            # Before the commit: a purge must find every token that lives.
-            context.tokens.put_retired(RetiredToken.of(lease.key, previous))
+            # Before the commit: a purge must find every token that lives. What a purge marked stays as it is.
+            context.tokens.put_retired(RetiredToken.of(lease.key, previous), replace=False)
 
         def committed(current: TokenRecord) -> TokenRecord | None:
             if not current.leased_by(lease.owner):

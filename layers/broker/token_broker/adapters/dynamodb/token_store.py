@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from token_broker.adapters.aws import aws_errors
+from botocore.exceptions import ClientError
+
+from token_broker.adapters.aws import aws_errors, error_code
 from token_broker.adapters.dynamodb.items import (
     Item,
     read_health,
@@ -133,10 +135,17 @@ class DynamoTokenStore:
         )
         return None if saved else read_record(after.key, stored, before.health)
 
-    def put_retired(self, token: RetiredToken) -> None:
+    def put_retired(self, token: RetiredToken, *, replace: bool = True) -> None:
+        condition: dict[str, Any] = {} if replace else {"ConditionExpression": "attribute_not_exists(pk)"}
         key = retired_key(token.key.name, token.key.scope_id, token.token_id)
         with aws_errors(DYNAMODB):
-            self._table.client.put_item(TableName=self._table.name, Item={**item_key(key), **retired_attributes(token)})
+            try:
+                self._table.client.put_item(
+                    TableName=self._table.name, Item={**item_key(key), **retired_attributes(token)}, **condition
+                )
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
 
     def delete_retired(self, token: RetiredToken) -> None:
         key = retired_key(token.key.name, token.key.scope_id, token.token_id)
