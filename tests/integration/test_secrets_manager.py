@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 from token_broker.adapters.secrets_manager import SecretsManagerStore, connection_of
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable
+from token_broker.ports import SecretNotReadable
 
 from .handlers.world import World
 
@@ -56,7 +57,7 @@ def test_a_binary_secret_has_no_text(world: World, secrets: SecretsManagerStore)
     assert found.text == ""
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "DecryptionFailure", "InternalServiceError"])
+@pytest.mark.parametrize("code", ["ThrottlingException", "InternalServiceError"])
 def test_an_error_of_aws_is_broker_unavailable_and_shows_no_detail(
     secrets: SecretsManagerStore, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
@@ -65,6 +66,20 @@ def test_an_error_of_aws_is_broker_unavailable_and_shows_no_detail(
 
     monkeypatch.setattr(secrets._client, "get_secret_value", fail)
     with pytest.raises(BrokerUnavailable) as caught:
+        secrets.read(NAME)
+    assert "arn of the caller" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "DecryptionFailure"])
+def test_a_secret_that_the_role_may_not_read_or_decrypt_is_not_readable(
+    secrets: SecretsManagerStore, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def fail(**_: object) -> object:
+        raise ClientError({"Error": {"Code": code, "Message": "arn of the caller"}}, "GetSecretValue")
+
+    monkeypatch.setattr(secrets._client, "get_secret_value", fail)
+    with pytest.raises(SecretNotReadable) as caught:
         secrets.read(NAME)
     assert "arn of the caller" not in str(caught.value)
     assert caught.value.__cause__ is None

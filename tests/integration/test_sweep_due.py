@@ -109,7 +109,7 @@ def test_a_sweep_without_time_defers_its_keys_and_claims_none(world: World) -> N
     assert world.sweep()["queued"] == 1
 
 
-def test_a_refused_key_is_off_the_index(world: World) -> None:
+def test_a_refused_key_is_looked_at_again_and_the_provider_is_not_asked(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     world.aws.change_token_item(name, **OVERDUE)
@@ -117,7 +117,36 @@ def test_a_refused_key_is_off_the_index(world: World) -> None:
     world.sweep()
     (message,) = world.aws.messages()
     assert world.work(message) == {"batchItemFailures": []}
-    assert world.sweep(datetime.now(UTC) + timedelta(days=2))["due"] == 0
+    assert world.sweep(datetime.now(UTC) + timedelta(minutes=12))["due"] == 0
+    for _ in range(2):
+        world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
+        assert world.sweep()["queued"] == 1
+        (message,) = world.aws.messages()
+        assert world.work(message) == {"batchItemFailures": []}
+    assert world.report("unidy")["token_requests"] == 2
     # Callers still get the valid token, with a warning.
     response = world.api.token(name)
     assert (response.status, response.body["warnings"]) == (200, ["renewal_failing"])
+
+
+def test_a_refused_key_is_renewed_after_its_secret_was_mended(world: World) -> None:
+    """Without an event of the change: the worker compares the secret's version."""
+    name = world.connect("unidy")
+    world.api.token(name)
+    world.aws.change_token_item(name, **OVERDUE)
+    world.simulator("unidy").rotate_secret({"client_secret": "fake-new-secret"})
+    world.sweep()
+    (message,) = world.aws.messages()
+    world.work(message)
+    credentials = {"client_id": world.simulator("unidy").accounts["demo"].secret["client_id"]}
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name),
+        SecretString=json.dumps({**credentials, "client_secret": "fake-new-secret"}),
+    )
+    world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
+    world.sweep()
+    (message,) = world.aws.messages()
+    assert world.work(message) == {"batchItemFailures": []}
+    response = world.api.token(name)
+    assert (response.status, response.body["source"], response.body["warnings"]) == (200, "table", [])
+    assert world.report("unidy")["token_requests"] == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -287,7 +287,7 @@ class TestFailures:
     def test_an_error_of_the_table_is_broker_unavailable(self, code: str) -> None:
         key = new_key()
         record = full_record(key)
-        calls = {
+        calls: dict[str, Callable[[Stores], object]] = {
             "batch_get_item": lambda stores: stores.tokens.read(key),
             "update_item": lambda stores: stores.tokens.save(TokenRecord(key), record),
             "query": lambda stores: stores.due_index.due(0, until=NOW),

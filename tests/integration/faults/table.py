@@ -345,6 +345,19 @@ SECTIONS: Final = (
         ),
     ),
     Section(
+        ("unknown_error",),
+        "2xx with an error code that the broker does not know",
+        "no usable response, and a refusal if it happens twice in a row",
+        "Ask the provider what its code means. If the credentials are wrong, put the right ones into the secret.",
+        (
+            Case(
+                "200 with an error code that the broker does not know",
+                RespondWith(200, {"error": "oops"}),
+                invalid("unknown_error", MINUTE_S, "unrecognised"),
+            ),
+        ),
+    ),
+    Section(
         ("unusable_response",),
         "2xx without a usable token: not a JSON object, no token, a token over 16 KiB or with characters that no "
         "header may hold, another token_type than bearer for a token that is sent as Bearer, a lifetime of 0 or less",
@@ -362,11 +375,6 @@ SECTIONS: Final = (
                 "an object without token",
                 RespondWith(200, {"token_type": "Bearer", "expires_in": 3600}),
                 invalid("unusable_response"),
-            ),
-            Case(
-                "an error that the broker does not know",
-                RespondWith(200, {"error": "oops"}),
-                invalid("unusable_response", provider_error="unrecognised"),
             ),
             Case("a token that is null", AlterToken({"token": None}), invalid("unusable_response")),
             Case("a token that is empty", AlterToken({"token": ""}), invalid("unusable_response")),

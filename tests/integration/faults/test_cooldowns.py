@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.integration.faults.outcomes import REFUSED, UNAVAILABLE
+from tests.integration.faults.outcomes import INVALID, REFUSED, UNAVAILABLE
 from tests.integration.faults.provider_faults import Disrupt, RespondWith
 from tests.integration.faults.stage import DONE, Stage, moment
 from tests.integration.handlers.problems import assert_problem
@@ -96,6 +96,35 @@ def test_credentials_that_worked_get_one_second_chance(stage: Stage, fault: Resp
     requests = stage.requests(slug)
     assert_problem(stage.token(name), 502, REFUSED)
     assert stage.requests(slug) == requests
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_an_error_code_that_nobody_knows_counts_as_a_refusal_the_second_time(stage: Stage, slug: str) -> None:
+    name = stage.connect(slug)
+    RespondWith(200, {"error": "invalid_client_secret"})(stage, slug)
+    assert_problem(stage.token(name), 502, INVALID)
+    stage.clock.advance(60)
+    assert_problem(stage.token(name), 502, REFUSED)
+    requests = stage.requests(slug)
+    stage.clock.advance(899)
+    assert_problem(stage.token(name), 502, REFUSED)
+    assert stage.requests(slug) == requests
+    stage.heal(slug)
+    stage.connect(slug)
+    assert stage.token(name).status == 200
+
+
+@pytest.mark.parametrize("slug", PROVIDERS)
+def test_an_error_code_that_nobody_knows_is_no_refusal_if_a_token_came_in_between(stage: Stage, slug: str) -> None:
+    name = stage.connect(slug)
+    for _ in range(2):
+        RespondWith(200, {"error": "maintenance"})(stage, slug)
+        assert_problem(stage.token(name), 502, INVALID)
+        stage.heal(slug)
+        stage.clock.advance(60)
+        token = stage.token(name)
+        assert token.status == 200
+        stage.advance_near_expiry(token, remaining=timedelta(0))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -16,6 +16,7 @@ from tests.integration.faults.stage import DONE, MEMORY, MOTO, Stage, moment
 from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.problems import assert_problem
 from tests.integration.handlers.world import PROVIDERS
+from token_broker.core.schedule import LOOK_AGAIN
 from token_broker.oauth.outcomes import RULES
 
 SOAK = os.environ.get("SOAK") == "1"
@@ -140,8 +141,9 @@ def renewal(stage: Stage, case: Case, slug: str, on: str = "token", *, spent: bo
         assert stage.requests(slug) == requests
     (record,) = stage.records(name)
     retry_at = stage.clock() + timedelta(seconds=expected.cooldown_s)
+    next_look = stage.clock() + LOOK_AGAIN if expected.for_good else retry_at
     assert record.token is not None
-    assert record.due_at == (None if expected.for_good else max(retry_at, record.token.renew_at))
+    assert record.due_at == max(next_look, record.token.renew_at)
     stage.clock.advance(to=max(retry_at, moment(first.body["expires_at"])))
     recovered = stage.token(name)
     assert (recovered.status, recovered.body.get("source"), recovered.body.get("warnings")) == (200, "provider", [])

@@ -74,6 +74,14 @@ FAILURES: dict[str, Reply] = {
     "away": no_connection,
     "broken": aws_error(500, "InternalServerError"),
 }
+# The role may not read the secret. That is the connection's fault, not an outage.
+NOT_READABLE = ("secretsmanager", "denied")
+OUTAGES = [
+    (service, kind)
+    for service in ("dynamodb", "kms", "secretsmanager")
+    for kind in FAILURES
+    if (service, kind) != NOT_READABLE
+]
 
 
 @dataclass
@@ -194,7 +202,13 @@ def test_any_call_of_an_acquisition_may_fail(
         if response.status != 200:
             assert_broker_unavailable(response)
         aws_faults.heal()
-        if (again := stage.token(name)).status != 200:
+        again = stage.token(name)
+        if again.code == "broker_unavailable":
+            # The failure is remembered.
+            assert again.headers["retry-after"] == "2"
+            stage.clock.advance(2)
+            again = stage.token(name)
+        elif again.status != 200:
             # The lease could not be ended. It expires.
             assert_problem(again, 503, "acquisition_in_progress")
             stage.clock.advance(LEASE_OVER_S)
@@ -233,8 +247,7 @@ def test_the_response_to_any_write_may_be_lost(stage: Stage, aws_faults: AwsFaul
         assert (report["replayed_refresh_tokens"], report["replayed_codes"]) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", FAILURES)
-@pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
+@pytest.mark.parametrize(("service", "kind"), OUTAGES)
 def test_the_first_token_waits_for_our_own_service(
     stage: Stage, aws_faults: AwsFaults, service: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,24 +310,76 @@ def test_a_valid_token_is_served_while_its_renewal_has_no_service(
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-@pytest.mark.parametrize("service", ["dynamodb", "kms", "secretsmanager"])
-def test_the_worker_returns_the_message_when_our_own_services_fail(
-    stage: Stage, aws_faults: AwsFaults, service: str, kind: str
-) -> None:
+def test_the_worker_returns_the_message_when_the_table_fails(stage: Stage, aws_faults: AwsFaults, kind: str) -> None:
     name = stage.connect("ucommerce")
     first = stage.token(name)
     stage.advance_near_expiry(first)
     (record,) = stage.records(name)
-    aws_faults.fail(FAILURES[kind], service=service)
+    aws_faults.fail(FAILURES[kind], service="dynamodb")
     message = RenewalMessage(record.key.name, record.key.scope_id)
     assert stage.work(message) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
     aws_faults.heal()
     stage.clock.advance(LEASE_OVER_S)
+    assert_renewed(stage, name, message, first)
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize("service", ["kms", "secretsmanager"])
+def test_the_worker_remembers_that_another_of_our_own_services_failed(
+    stage: Stage, aws_faults: AwsFaults, service: str, kind: str
+) -> None:
+    """The message is done, so that an outage fills no dead-letter queue. Nothing was sent, so no refresh token is lost."""
+    name = stage.connect("ucommerce")
+    first = stage.token(name)
+    stage.advance_near_expiry(first)
+    (before,) = stage.records(name)
+    requests = stage.requests("ucommerce")
+    message = RenewalMessage(before.key.name, before.key.scope_id)
+    aws_faults.fail(FAILURES[kind], service=service)
+    assert stage.work(message) == DONE
+    aws_faults.heal()
+    served = stage.token(name)
+    assert (served.status, served.body["token_id"]) == (200, first.body["token_id"])
+    assert served.body["warnings"] == ["renewal_failing"]
+    (record,) = stage.records(name)
+    assert record.failure is not None
+    not_readable = (service, kind) == NOT_READABLE
+    assert record.failure.code == ("connection_misconfigured" if not_readable else "broker_unavailable")
+    assert record.due_at == record.failure.retry_at > stage.clock()
+    assert stage.work(message) == DONE
+    assert stage.requests("ucommerce") == requests
+    stage.clock.advance(to=record.due_at)
+    if not_readable:
+        # The token has expired by now: the cooldown is 5 min.
+        assert stage.token(name).body["source"] == "provider"
+    else:
+        assert_renewed(stage, name, message, first)
+    assert stage.simulator("ucommerce").report()["connect_requests"] == 1
+
+
+def assert_renewed(stage: Stage, name: str, message: RenewalMessage, first: BrokerResponse) -> None:
+    """The worker renews the token, and no refresh token is sent twice."""
     assert stage.work(message) == DONE
     second = stage.token(name)
-    assert (second.status, second.body["warnings"]) == (200, [])
+    assert (second.status, second.body["warnings"], second.body["source"]) == (200, [], "table")
     assert second.body["token_id"] != first.body["token_id"]
     assert stage.simulator("ucommerce").report()["replayed_refresh_tokens"] == 0
+
+
+def test_a_secret_that_the_role_may_not_decrypt_makes_the_connection_misconfigured(
+    stage: Stage, aws_faults: AwsFaults
+) -> None:
+    name = stage.connect("unidy")
+    aws_faults.fail(aws_error(400, "DecryptionFailure"), service="secretsmanager")
+    response = stage.token(name)
+    assert_problem(response, 409, "connection_misconfigured")
+    for named in ("SecretKeyArns", "key's policy"):
+        assert named in response.body["detail"]
+    assert AWS_TEXT not in response.text
+    assert stage.state(name).body["state"] == "misconfigured"
+    aws_faults.heal()
+    assert stage.token(name).status == 200
+    assert stage.requests("unidy").token == 1
 
 
 @pytest.mark.parametrize("kind", FAILURES)

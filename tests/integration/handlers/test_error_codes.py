@@ -11,8 +11,10 @@ import pytest
 from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
+from token_broker.adapters.dynamodb.items import record_attributes
 from token_broker.adapters.dynamodb.keys import token_key_of
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.records import REPORT_BURST, Lease, TokenRecord
 
 from .functions import BrokerResponse
 from .problems import assert_problem, fields
@@ -79,9 +81,11 @@ def version_conflict(world: World) -> BrokerResponse:
 
 def too_many_rejections(world: World) -> BrokerResponse:
     name = world.connect("unidy")
-    first = world.api.token(name)
-    second = world.api.token(name, rejected=first.body["token_id"])
-    return world.api.token(name, rejected=second.body["token_id"])
+    held = world.api.token(name)
+    for _ in range(REPORT_BURST):
+        held = world.api.token(name, rejected=held.body["token_id"])
+        assert held.body["source"] == "provider"
+    return world.api.token(name, rejected=held.body["token_id"])
 
 
 def too_many_trials(world: World) -> BrokerResponse:
@@ -112,10 +116,10 @@ def provider_rate_limited(world: World) -> BrokerResponse:
 def acquisition_in_progress(world: World) -> BrokerResponse:
     name = world.connect("unidy")
     key = TokenKey(ConnectionName("unidy", "demo"), "users:read")
-    until = int((datetime.now(UTC) + timedelta(seconds=15)).timestamp() * 1000)
-    lease = {"lease_owner": {"S": "another instance"}, "lease_until": {"N": str(until)}}
-    pk, sk = token_key(key)
-    item = {"pk": {"S": pk}, "sk": {"S": sk}, "scope": {"S": key.scope}, "format": {"N": "1"}, **lease}
+    now = datetime.now(UTC)
+    record = TokenRecord(key, lease=Lease("another instance", since=now, until=now + timedelta(seconds=15)))
+    pk, sk = token_key_of(key.name, key.scope_id)
+    item = {"pk": {"S": pk}, "sk": {"S": sk}, "revision": {"S": "r1"}, **record_attributes(record)}
     world.aws.dynamodb.put_item(TableName=world.stack.token_table, Item=item)
     # 2 s of the invocation's time are reserved for the response, so a tenth of a second is left for waiting.
     world.functions.context["remaining_ms"] = 2100
@@ -153,7 +157,7 @@ CASES = [
     Case("would_revoke", 409, would_revoke, detail="force=true"),
     Case("too_many_scope_sets", 409, too_many_scope_sets, detail="oauth2/demo"),
     Case("version_conflict", 412, version_conflict, detail="unidy/demo"),
-    Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 31)),
+    Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 61)),
     Case("too_many_trials", 429, too_many_trials, retry_after=range(1, 301)),
     Case("provider_refused", 502, provider_refused, provider_error="invalid_client"),
     Case("provider_invalid_response", 502, provider_invalid_response, detail="not a usable token"),

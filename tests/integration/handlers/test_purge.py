@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from .functions import BrokerResponse
@@ -97,7 +95,7 @@ def test_the_worker_retries_a_failed_revocation(world: World) -> None:
     response = purge(world, name)
     assert [left["reason"] for left in response.body["not_revoked"]] == ["provider_unavailable"]
     assert world.resource(given).status_code == 200
-    world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
+    world.aws.make_retired_due(name)
     assert world.sweep()["queued"] == 1
     (message,) = world.aws.messages()
     assert world.work(message) == {"batchItemFailures": []}
@@ -110,11 +108,12 @@ def test_the_worker_keeps_retrying_a_failed_revocation(world: World) -> None:
     world.simulator("unidy").fail("status", on="revoke", status=503, times=2)
     purge(world, name)
     for _ in range(2):
-        world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
-        world.sweep()
+        world.aws.make_retired_due(name)
+        assert world.sweep()["queued"] == 1
         for message in world.aws.messages():
             world.work(message)
     assert world.resource(given).status_code == 401
+    assert world.aws.retired_items(name) == []
 
 
 def test_a_purge_without_tokens_succeeds(world: World) -> None:
@@ -134,9 +133,11 @@ def test_only_a_caller_causes_a_new_token_after_a_purge(world: World) -> None:
     """The worker revokes what a purge left. It does not acquire a new token; that waits for a caller."""
     name = world.connect("unidy")
     world.api.token(name)
+    world.simulator("unidy").fail("status", on="revoke", status=503)
     purge(world, name)
-    world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
-    world.sweep()
-    for message in world.aws.messages():
-        world.work(message)
+    items = [*world.aws.token_items(name), *world.aws.retired_items(name)]
+    assert len(items) == 2
+    for item in items:
+        assert world.work(world.aws.renewal_message(item)) == {"batchItemFailures": []}
+    assert world.report("unidy")["live_tokens"] == []
     assert world.report("unidy")["token_requests"] == 1

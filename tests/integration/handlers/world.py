@@ -65,15 +65,41 @@ class Aws:
 
     def token_items(self, name: str) -> list[dict[str, Any]]:
         """The token keys of a connection, as stored."""
+        return self._items_of(name, "T#")
+
+    def retired_items(self, name: str) -> list[dict[str, Any]]:
+        """The retired tokens of a connection, as stored."""
+        return self._items_of(name, "R#")
+
+    def _items_of(self, name: str, kind: str) -> list[dict[str, Any]]:
         return [
             item
             for item in self.items(self.stack.token_table)
-            if item["pk"]["S"] == f"C#{name}" and item["sk"]["S"].startswith("T#")
+            if item["pk"]["S"] == f"C#{name}" and item["sk"]["S"].startswith(kind)
         ]
 
     def change_token_item(self, name: str, **moments: timedelta) -> None:
         """Sets moments of a connection's only token key to now + the given time, as if hours had passed."""
         (item,) = self.token_items(name)
+        self._change(item, moments)
+
+    def take_lease(self, name: str, lasts: timedelta) -> None:
+        """Lets another instance hold the lease on a connection's only token key."""
+        self.change_token_item(name, lease_since=timedelta(), lease_until=lasts)
+        (item,) = self.token_items(name)
+        self.dynamodb.update_item(
+            TableName=self.stack.token_table,
+            Key={"pk": item["pk"], "sk": item["sk"]},
+            UpdateExpression="SET lease_owner = :owner",
+            ExpressionAttributeValues={":owner": {"S": "another instance"}},
+        )
+
+    def make_retired_due(self, name: str) -> None:
+        """Lets the next try to revoke a connection's retired tokens come due."""
+        for item in self.retired_items(name):
+            self._change(item, {"due_at": -timedelta(seconds=1)})
+
+    def _change(self, item: Mapping[str, Any], moments: Mapping[str, timedelta]) -> None:
         now = datetime.now(UTC)
         self.dynamodb.update_item(
             TableName=self.stack.token_table,
