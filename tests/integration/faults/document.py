@@ -26,10 +26,10 @@ Each failure has a rule. The rules are ordered, and the first that applies count
   table says otherwise. After each cooldown, callers and the sweep ask the provider again.
 - **rate limit**: a cooldown as long as Retry-After says (seconds or a date), at most 1 h. Without a usable Retry-After
   60 s. If the provider counts by address (Commerce Layer), the cooldown applies to every connection there.
-- **refused**: a cooldown of 15 min, 1 h, 4 h, then always 24 h. After it, only a caller's request asks the provider. The
-  sweep looks at the key every 15 min and asks the provider only if settings or secret changed. A refusal ends at once
-  with a new version of the secret, changed settings or a successful trial. At most three new versions are used in an
-  hour.
+- **refused**: a cooldown of 15 min, 1 h, 4 h, then always 24 h. After it, only a caller's request asks the provider.
+  The sweep looks at the key every 15 min and asks the provider only if settings or secret changed. A refusal ends at
+  once with a new version of the secret, changed settings or a successful trial. At most three new versions are used in
+  an hour.
 
 | code | status | what the caller gets if no valid token is left |
 |---|---|---|
@@ -52,8 +52,8 @@ A login (Unicommerce) is counted before it is sent. After two logins in a row wi
 (`no_complete_response`), the failure is `too_many_unresolved_logins`: `provider_refused`, 15 min. After FAILED for
 credentials that worked before, they get a second chance after 60 s. A second FAILED counts as a refusal.
 
-A second `unknown_error` in a row with the same version of the secret, at least 60 s after the first, counts as a refusal
-too: `provider_refused`, 15 min. It may mean wrong credentials in words of the vendor's own.
+A second `unknown_error` in a row with the same version of the secret, at least 60 s after the first, counts as a
+refusal too: `provider_refused`, 15 min. It may mean wrong credentials in words of the vendor's own.
 """
 
 LEVELS: Final = {

@@ -328,7 +328,7 @@ def test_the_worker_returns_the_message_when_the_table_fails(stage: Stage, aws_f
 def test_the_worker_remembers_that_another_of_our_own_services_failed(
     stage: Stage, aws_faults: AwsFaults, service: str, kind: str
 ) -> None:
-    """The message is done, so that an outage fills no dead-letter queue. Nothing was sent, so no refresh token is lost."""
+    """The message is done, so that an outage fills no dead-letter queue. No refresh token is lost: nothing was sent."""
     name = stage.connect("ucommerce")
     first = stage.token(name)
     stage.advance_near_expiry(first)

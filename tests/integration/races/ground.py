@@ -143,6 +143,12 @@ class Ground:
         current = {token.token_id for record in items.records if (token := record.live_token(now)) is not None}
         return current | {item.token_id for item in items.retired}
 
+    def retry_revocations(self, name: str) -> None:
+        """Runs the worker on a message for each retired token that must be revoked."""
+        for item in self.reader.context.tokens.items(named(name)).retired:
+            if item.revoke:
+                self.fleet.renew(name, item.key.scope_id, item.token_id)
+
     def tokens_of(self, responses: list[Got]) -> set[str]:
         """The fingerprints of the tokens that callers got. Checks that none got an error."""
         assert {got.code for got in responses} == {""}

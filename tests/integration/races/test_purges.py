@@ -48,7 +48,7 @@ def test_the_worker_revokes_what_could_not_be_revoked_at_once(ground: Ground, pr
         assert caller.result(RESPONSE_S).code == "acquisition_in_progress"
         assert round_.live(name) == round_.kept(name) != set()
         assert round_.current(name) == ""
-        round_.fleet.renew(name, round_.scope_id(name))
+        round_.retry_revocations(name)
         assert round_.live(name) == round_.kept(name) == set()
         assert round_.count(name, "token_requests") == 1
 
@@ -62,7 +62,7 @@ def test_callers_reports_and_a_purge_at_once_leave_no_unknown_token(ground: Grou
         assert old.token_id not in round_.live(name)
         assert round_.live(name) <= round_.kept(name)
         # The worker revokes a token whose commit failed while another caller held the lease.
-        round_.fleet.renew(name, round_.scope_id(name))
+        round_.retry_revocations(name)
         assert round_.live(name) <= round_.kept(name)
         assert len(round_.live(name)) <= 1
 
@@ -71,7 +71,7 @@ def test_a_purge_between_the_read_and_the_lease_of_a_caller_wins(ground: Ground,
     """The caller reads and decides again, and gets a new token."""
     for round_ in ground:
         name, old = round_.seeded("unidy", keep=False)
-        lease = gate.hold("UpdateItem", holding="lease_owner = :owner, lease_until")
+        lease = gate.hold("UpdateItem", holding="#lease_owner = :lease_owner")
         caller = round_.race.meanwhile(partial(round_.fleet.get, name, old.token_id))
         lease.wait()
         assert round_.fleet.purge(name)["revoked"] == [old.token_id]
@@ -124,7 +124,7 @@ def test_a_stop_between_the_read_and_the_lease_of_a_caller_leaves_no_token(
             round_.bystander.get(name)
             round_.fleet.purge(name)
         before = round_.world.report("unidy")["issued"]
-        lease = gate.hold("UpdateItem", holding="lease_owner = :owner, lease_until")
+        lease = gate.hold("UpdateItem", holding="#lease_owner = :lease_owner")
         caller = round_.race.meanwhile(partial(round_.bystander.get, name))
         lease.wait()
         round_.fleet.put(name, round_.world.settings("unidy", suspended=True))
@@ -174,7 +174,7 @@ def test_a_late_note_of_its_use_does_not_restore_a_purged_token(world: World, gr
     for round_ in ground:
         name, old = round_.seeded("unidy", keep=False)
         world.aws.change_token_item(name, last_used_at=-timedelta(hours=1))
-        note = gate.hold("UpdateItem", holding="SET last_used_at")
+        note = gate.hold("UpdateItem", holding="SET #last_used_at")
         caller = round_.race.meanwhile(partial(round_.bystander.get, name))
         note.wait()
         round_.fleet.purge(name)
