@@ -13,7 +13,7 @@ from local.events import Event, queue_event
 from tests.bench.figure import Finding, timed
 from tests.bench.ground import GET_TOKEN, Ground, event
 from tests.bench.scale import Progress, Scale
-from token_broker.adapters.dynamodb.keys import scope_id_of
+from token_broker.adapters.dynamodb.keys import parse_due_sk
 from token_broker.adapters.sqs import write_message
 from token_broker.core.names import ConnectionName
 from token_broker.ports import RenewalMessage
@@ -75,9 +75,9 @@ def _due(ground: Ground, name: str) -> Event:
         UpdateExpression="SET due_at = :due, renew_at = :due, expires_at = :end",
         ExpressionAttributeValues={":due": {"N": str(_ms(now))}, ":end": {"N": str(_ms(now + REMAINING))}},
     )
-    scope_id = scope_id_of(item["sk"]["S"])
-    assert scope_id is not None
-    body = write_message(RenewalMessage(ConnectionName(*name.split("/")), scope_id))
+    sk = parse_due_sk(item["sk"]["S"])
+    assert sk is not None
+    body = write_message(RenewalMessage(ConnectionName(*name.split("/")), sk[0]))
     return queue_event({"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}, QUEUE_ARN)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from tests.bench.figure import Figure, Tally
 from tests.fakes.world import make_broker
 from tests.simulation.over_dynamodb import dynamodb
-from token_broker.adapters.dynamodb.keys import token_key
-from token_broker.adapters.dynamodb.token_table import due_attributes
+from token_broker.adapters.dynamodb.items import due_attributes
+from token_broker.adapters.dynamodb.keys import token_key_of
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.schedule import SWEEP_INTERVAL
 from token_broker.service.sweep import sweep
@@ -53,14 +53,14 @@ def _sweep(stored: int, due: int) -> Tally:
         read.append(parsed["ScannedCount"])
 
     with dynamodb() as stores:
-        tokens, connections = stores()
-        client: Any = tokens._table.client
+        ports = stores()
+        client: Any = ports["due_index"]._table.client
         for start in range(0, stored, BATCH):
             numbers = range(start, min(start + BATCH, stored))
             requests = [_put(number, now if number < due else now + timedelta(hours=6)) for number in numbers]
             client.batch_write_item(RequestItems={"TokenTable": requests})
         client.meta.events.register("after-call.dynamodb.Query", count)
-        context = make_broker(tokens=tokens, connections=connections, clock=lambda: now).context
+        context = make_broker(**ports, clock=lambda: now).context
         report = sweep(context, scheduled_at=now, deadline=now + SWEEP_INTERVAL, threads=1)
     assert report.queued == due, report
     return Tally(read=sum(read), queries=len(read), stored=stored)
@@ -68,5 +68,5 @@ def _sweep(stored: int, due: int) -> Tally:
 
 def _put(number: int, due_at: datetime) -> dict[str, Any]:
     key = TokenKey(ConnectionName("unidy", f"shop-{number}"), "users:read")
-    pk, sk = token_key(key)
+    pk, sk = token_key_of(key.name, key.scope_id)
     return {"PutRequest": {"Item": {"pk": {"S": pk}, "sk": {"S": sk}, **due_attributes(key, due_at)}}}

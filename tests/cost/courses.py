@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import pytest
@@ -24,10 +24,7 @@ from tests.integration.handlers.functions import Clients
 from tests.integration.handlers.world import Aws, World
 from tests.openapi.recording import fresh
 from token_broker import bootstrap, observability
-from token_broker.adapters.dynamodb.keys import scope_id_of
-from token_broker.adapters.sqs import write_message
 from token_broker.core.names import ConnectionName
-from token_broker.ports import RenewalMessage
 from token_broker.service.context import SettingsReader
 
 # Tracing is on in the template, so each log line has a trace id.
@@ -190,7 +187,7 @@ def _lost_refresh_token(bench: Bench) -> dict[str, Use]:
         TableName=world.stack.token_table,
         Key={"pk": item["pk"], "sk": item["sk"]},
         UpdateExpression="SET refresh_sent = :sent",
-        ExpressionAttributeValues={":sent": item["refresh_id"]},
+        ExpressionAttributeValues={":sent": {"BOOL": True}},
     )
     return {"renewal_without_refresh": _renew(bench, world, name)}
 
@@ -205,7 +202,6 @@ def _kept(bench: Bench, provider: str) -> Kept:
     (settings,) = world.aws.items(world.stack.connection_table)
     (first,) = world.aws.token_items(name)
     _renew(bench, world, name)
-    _expire_retired(world, name)
     renewal = _renew(bench, world, name)
     (item,) = world.aws.token_items(name)
     # The lifetime is rounded, because expires_in loses some time on its way.
@@ -234,10 +230,7 @@ def _renew(bench: Bench, world: World, name: str) -> Use:
         world.simulator("commerce-layer").reset()
     _forget_budget(world)
     (before,) = world.aws.token_items(name)
-    scope_id = scope_id_of(before["sk"]["S"])
-    assert scope_id is not None
-    body = write_message(RenewalMessage(_read_name(name), scope_id))
-    message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
+    message = world.aws.renewal_message(before)
     # Without the metric of a cold start.
     world.functions.invoke(world.stack.renew_function, {"Records": []})
     with bench.counting() as use:
@@ -252,18 +245,6 @@ def _forget_budget(world: World) -> None:
     for item in world.aws.items(world.stack.token_table):
         if item["pk"]["S"].startswith("H#"):
             world.aws.dynamodb.delete_item(TableName=world.stack.token_table, Key={"pk": item["pk"], "sk": item["sk"]})
-
-
-def _expire_retired(world: World, name: str) -> None:
-    """Lets retired tokens expire, as they would before the next renewal."""
-    (item,) = world.aws.token_items(name)
-    for index in range(len(item.get("retired", {"L": []})["L"])):
-        world.aws.dynamodb.update_item(
-            TableName=world.stack.token_table,
-            Key={"pk": item["pk"], "sk": item["sk"]},
-            UpdateExpression=f"SET retired[{index}].expires_at = :ended",
-            ExpressionAttributeValues={":ended": {"N": str(int(datetime.now(UTC).timestamp() * 1000) - 1000)}},
-        )
 
 
 def _moment(item: Item, name: str) -> int:

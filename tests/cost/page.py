@@ -47,8 +47,7 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
     """The page."""
     bills, fixed = tariff.token_requests(counted), tariff.fixed(counted)
     unidy, ucommerce = counted.kept["unidy"], counted.kept["ucommerce"]
-    # The previous token is retired with it.
-    long_item = unidy.steady_size + 2 * LONG_TOKEN
+    long_item = unidy.steady_size + LONG_TOKEN
     million = {name: MILLION * total(bill) for name, bill in bills.items()}
     cold_start_ms, provider_ms = tariff.estimate("cold_start_ms"), tariff.estimate("provider_answer_ms")
     fetch = MILLION * tariff.price("secrets_manager_10000_calls") / 10_000

@@ -103,15 +103,16 @@ def due_attributes(key: TokenKey, due_at: datetime | None) -> dict[str, Any]:
 
 
 def _token_attributes(token: Token) -> dict[str, Any]:
+    flags = {"expires_assumed": token.expires_assumed, "expiry_disputed": token.expiry_disputed}
     return {
         "token": {"B": token.sealed},
-        "expires_assumed": {"BOOL": token.expires_assumed},
-        "expiry_disputed": {"BOOL": token.expiry_disputed},
+        # Only what is true: an item of at most 1 KB costs one write unit.
+        **{name: {"BOOL": True} for name, flag in flags.items() if flag},
         **_strings(
             token_id=token.token_id,
             granted_scope=token.scope,
             token_endpoint=token.token_endpoint,
-            token_settings_digest=token.settings_digest,
+            token_digest=token.settings_digest,
             secret_version=token.secret_version,
         ),
         **_moments(issued_at=token.issued_at, expires_at=token.expires_at, renew_at=token.renew_at),
@@ -160,10 +161,10 @@ def _read_token(item: Item) -> Token:
         issued_at=_moment_of(item, "issued_at"),
         expires_at=_moment_of(item, "expires_at"),
         renew_at=_moment_of(item, "renew_at"),
-        expires_assumed=item["expires_assumed"]["BOOL"],
-        expiry_disputed=item["expiry_disputed"]["BOOL"],
+        expires_assumed="expires_assumed" in item,
+        expiry_disputed="expiry_disputed" in item,
         token_endpoint=item["token_endpoint"]["S"],
-        settings_digest=read_string(item, "token_settings_digest"),
+        settings_digest=read_string(item, "token_digest"),
         secret_version=item["secret_version"]["S"],
         sealed=item["token"]["B"],
     )
