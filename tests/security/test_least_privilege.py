@@ -24,6 +24,7 @@ from tests.security.least_privilege import Call, Roles, recording
 GET, RENEW, MANAGE = "GetTokenFunction", "RenewTokenFunction", "ManageConnectionsFunction"
 SWEEP, CHANGED = "SweepDueFunction", "SecretChangedFunction"
 OVERDUE = {"due_at": -timedelta(minutes=5), "renew_at": -timedelta(minutes=5)}
+EXPIRED = {**OVERDUE, "issued_at": -timedelta(hours=1), "expires_at": -timedelta(minutes=1)}
 
 
 def run_sweep_and_worker(world: World) -> None:
@@ -60,7 +61,7 @@ def fail(world: World) -> None:
     for number, (provider, fault) in enumerate(faults):
         name = world.connect(provider, name=f"failing-{number}")
         assert world.api.token(name).status == 200
-        for past in (OVERDUE, {**OVERDUE, "expires_at": -timedelta(minutes=1)}):
+        for past in (OVERDUE, EXPIRED):
             world.aws.change_token_item(name, **past)
             world.simulator(provider).fail(**fault)
             run_sweep_and_worker(world)
@@ -76,7 +77,7 @@ def scope_sets(world: World) -> None:
     """Scope sets are counted, for a caller and for the worker."""
     name = world.connect("oauth2", issue_revokes_previous=True)
     assert world.api.token(name).status == 200
-    world.aws.change_token_item(name, **OVERDUE, expires_at=-timedelta(minutes=1))
+    world.aws.change_token_item(name, **EXPIRED)
     run_sweep_and_worker(world)
 
 
@@ -84,14 +85,9 @@ def leased_key(world: World) -> None:
     """The worker finds a lease and queues the message again."""
     name = world.connect("unidy")
     assert world.api.token(name).status == 200
-    world.aws.change_token_item(name, **OVERDUE, lease_until=timedelta(seconds=15))
+    world.aws.change_token_item(name, **OVERDUE)
+    world.aws.take_lease(name, timedelta(seconds=15))
     (item,) = world.aws.token_items(name)
-    world.aws.dynamodb.update_item(
-        TableName=world.stack.token_table,
-        Key={"pk": item["pk"], "sk": item["sk"]},
-        UpdateExpression="SET lease_owner = :other",
-        ExpressionAttributeValues={":other": {"S": "another instance"}},
-    )
     assert world.work(world.aws.renewal_message(item)) == {"batchItemFailures": []}
 
 
@@ -112,7 +108,7 @@ def purge(world: World) -> None:
         assert world.api.token(name).status == 200
         world.simulator("unidy").fail("status", on="revoke", status=503)
         assert world.api.call("DELETE", f"/v1/{deletes}/{name}").status == 200
-        world.aws.change_token_item(name, due_at=-timedelta(minutes=1))
+        world.aws.make_retired_due(name)
         run_sweep_and_worker(world)
     name = world.connect("unidy", name="purged")
     assert world.api.token(name).status == 200

@@ -33,7 +33,7 @@ def moved(world: World, name: str) -> None:
 
 def swapped(world: World, name: str) -> None:
     item = values(world, name)
-    values(world, name, token=item["refresh"], refresh=item["token"])
+    values(world, name, token=item["refresh_token"], refresh_token=item["token"])
 
 
 def tampered(world: World, name: str) -> None:

@@ -136,7 +136,7 @@ def test_the_token_table(client: Client, created: dict[str, str]) -> None:
     (index,) = table["GlobalSecondaryIndexes"]
     assert index["IndexName"] == "due"
     assert [key["AttributeName"] for key in index["KeySchema"]] == ["due_shard", "due_at"]
-    assert index["Projection"]["ProjectionType"] == "KEYS_ONLY"
+    assert index["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["ttl"]}
     expiry = dynamodb.describe_time_to_live(TableName=created["TokenTable"])["TimeToLiveDescription"]
     assert expiry == {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}
 

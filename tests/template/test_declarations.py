@@ -80,7 +80,7 @@ def test_the_token_table_has_a_ttl_and_the_due_index(template: Document) -> None
         {"AttributeName": "due_shard", "KeyType": "HASH"},
         {"AttributeName": "due_at", "KeyType": "RANGE"},
     ]
-    assert due["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert due["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["ttl"]}
 
 
 def test_tables_and_queues_are_encrypted_with_the_data_key(template: Document) -> None:

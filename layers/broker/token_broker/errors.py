@@ -196,12 +196,9 @@ class AcquisitionInProgress(BrokerError):
 
 
 class BrokerUnavailable(BrokerError):
-    """DynamoDB, KMS, Secrets Manager or SQS failed. The log has the cause.
+    """DynamoDB, KMS, Secrets Manager or SQS failed. The log has the cause."""
 
-    `remembered`: the token key's record holds this failure and its cooldown.
-    """
-
-    remembered = False
+    remembered = False  # whether the token key's record holds this failure and its cooldown
 
     code = "broker_unavailable"
     title = "The broker is not available"

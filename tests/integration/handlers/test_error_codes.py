@@ -140,7 +140,7 @@ def internal_error(world: World) -> BrokerResponse:
     world.aws.dynamodb.update_item(
         TableName=world.stack.token_table,
         Key={"pk": item["pk"], "sk": item["sk"]},
-        UpdateExpression="REMOVE expiry_disputed",
+        UpdateExpression="REMOVE token_endpoint",
     )
     world.functions.restart()
     return world.api.token(name)
@@ -257,7 +257,7 @@ def test_the_limit_of_scope_sets_holds_for_a_second_request(world: World) -> Non
 def test_the_cause_of_an_internal_error_is_only_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
     response = internal_error(world)
     assert "KeyError" not in response.text
-    assert "expiry_disputed" not in response.text
+    assert "token_endpoint" not in response.text
     (line,) = [record for record in caplog.records if record.message == "internal_error"]
     fields_of_line = vars(line)
     assert fields_of_line["error"] == "KeyError"
