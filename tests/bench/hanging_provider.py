@@ -1,9 +1,13 @@
 """One provider hangs: the effect on callers of the other four, with the local stack's limited environments.
 
 Blocks with and without the hang alternate. In both, all callers send requests at the same rate, and those of the fifth
-provider request a connection without a token. Only its token endpoint differs. A hanging endpoint holds one environment
-per caller until the exchange times out (8 s). Then the key has a cooldown, and callers get an error at once. Lambda
-would start more environments. Here there are `environments`, so `callers_of_the_fifth` decides how many are left.
+provider request a connection without a token. Only its token endpoint differs. A hanging endpoint holds the environment
+of one caller until the exchange times out (8 s), and those of the others while its lease is younger than 4 s. Then the
+key has a cooldown, and callers get an error at once. Lambda would start more environments. Here there are
+`environments`, so `callers_of_the_fifth` decides how many are left.
+
+With as many callers of the fifth as environments, the first round (until the first time-out) and the later rounds are
+measured apart.
 """
 
 from __future__ import annotations
@@ -22,11 +26,13 @@ from local.connections import DEMO_PROVIDERS, aws_client
 from local.providers import DEFAULT_ACCOUNTS, default_settings
 from local.sigv4 import LOCAL
 from local.stack import Options, Stack
-from tests.bench.figure import Figure, Sample
+from tests.bench.figure import Amount, Figure, Finding, Sample
 
 FIFTH: Final = "unidy"
 OTHERS: Final = tuple(provider for provider in DEMO_PROVIDERS if provider != FIFTH)
 BAR: Final = 1.5
+FIRST_ROUND_BAR_S: Final = 4.5
+FULL: Final = "with as many callers of the hanging provider as environments"
 NAME: Final = "p99 of callers of the other four, one provider hanging / none"
 ANSWER_S: Final = 60.0
 
@@ -37,21 +43,21 @@ class Course:
 
     environments: int = 8
     repetitions: int = 5
-    full_repetitions: int = 2  # for the figure without a bar
+    full_repetitions: int = 2  # with as many callers of the fifth as environments
     block_s: float = 11.0
+    first_round_s: float = 9.0  # until the first time-out
+    later_rounds_s: float = 22.0  # at least one more time-out
     callers_per_provider: int = 2
     pause_s: float = 0.1
 
 
-def measure(course: Course, progress: Callable[[str], None]) -> list[Figure]:
-    """The figure with its bar, and one without: there the hanging provider's callers hold all environments."""
+def measure(course: Course, progress: Callable[[str], None]) -> list[Finding]:
+    """With few callers of the hanging provider, and with as many as environments."""
     with Stack(Options(api_environments=course.environments, ticks=False), progress) as stack:
         bench = _Bench(stack, course)
         bench.warm_up()
         fits = bench.figure(NAME, course.callers_per_provider, BAR, course.repetitions, progress)
-        title = f"{NAME}, with as many callers of it as environments"
-        full = bench.figure(title, course.environments, None, course.full_repetitions, progress)
-    return [fits, full]
+        return [fits, *bench.rounds(progress)]
 
 
 class _Bench:
@@ -86,9 +92,44 @@ class _Bench:
         ratio = round(measured.p99_ms / reference.p99_ms, 3)
         return Figure(name, ratio, bar, measured, reference, repetitions, conditions)
 
-    def _block(self, callers: int, *, hangs: bool) -> list[float]:
-        """The times of the callers of the other four in one block."""
-        fifth, end, times = self._new_connection(), threading.Event(), list[float]()
+    def rounds(self, progress: Callable[[str], None]) -> list[Finding]:
+        """The first round and the later ones, with as many callers of the fifth as environments."""
+        course, first, later, without = self._course, list[float](), list[float](), list[float]()
+        for repetition in range(course.full_repetitions):
+            progress(f"{FULL}: repetition {repetition + 1}")
+            without += self._block(course.environments, hangs=False)
+            fifth = self._new_connection()
+            first += self._block(course.environments, hangs=True, fifth=fifth, length_s=course.first_round_s)
+            later += self._block(course.environments, hangs=True, fifth=fifth, length_s=course.later_rounds_s)
+        conditions = {"environments": course.environments, "callers_of_each_other": course.callers_per_provider}
+        first_p99_s = round(Sample.of(first).p99_ms / 1000, 2)
+        measured, reference = Sample.of(later), Sample.of(without)
+        return [
+            Amount(
+                f"p99 of callers of the other four in the first round, {FULL}",
+                first_p99_s,
+                "seconds",
+                FIRST_ROUND_BAR_S,
+                course.full_repetitions,
+                conditions,
+            ),
+            Figure(
+                f"{NAME}, from the second round on, {FULL}",
+                round(measured.p99_ms / reference.p99_ms, 3),
+                BAR,
+                measured,
+                reference,
+                course.full_repetitions,
+                conditions,
+            ),
+        ]
+
+    def _block(
+        self, callers: int, *, hangs: bool, fifth: str | None = None, length_s: float | None = None
+    ) -> list[float]:
+        """The times of the callers of the other four in one block. `fifth`: the connection that others ask for."""
+        fifth = fifth or self._new_connection()
+        end, times = threading.Event(), list[float]()
         if hangs:
             self._simulator.fail("hang", times=None)
         asked = [f"{provider}/demo" for provider in OTHERS for _ in range(self._course.callers_per_provider)]
@@ -96,7 +137,7 @@ class _Bench:
             running = [threads.submit(self._call, name, end, times, index) for index, name in enumerate(asked)]
             # The results of the fifth provider's callers are not measured.
             running += [threads.submit(self._call, fifth, end, None, index) for index in range(callers)]
-            end.wait(self._course.block_s)
+            end.wait(length_s or self._course.block_s)
             end.set()
             self._simulator.clear_faults()
             for future in running:

@@ -45,6 +45,12 @@ QUICK = Scale(
     kill_time_scale=0.02,
     sweeps=(100, 1_000),
     hanging=hanging_provider.Course(
-        environments=2, repetitions=1, full_repetitions=1, block_s=0.3, callers_per_provider=1
+        environments=2,
+        repetitions=1,
+        full_repetitions=1,
+        block_s=0.3,
+        first_round_s=0.3,
+        later_rounds_s=0.3,
+        callers_per_provider=1,
     ),
 )
