@@ -165,7 +165,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Failure": _object(
         "A remembered failure.",
         {
-            "code": {"enum": [*PROVIDER_ERRORS, ConnectionMisconfigured.code]},
+            "code": {"enum": [*PROVIDER_ERRORS, ConnectionMisconfigured.code, BrokerUnavailable.code]},
             "detail": _text("The cause, in the broker's own words."),
             "provider_error": _or_null({"enum": [*sorted(KNOWN_ERRORS), "unrecognised"]}),
             "at": _moment("When it happened."),

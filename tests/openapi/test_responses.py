@@ -56,6 +56,29 @@ def test_every_error_is_documented_for_its_route(
     assert faults(documented, exchanges) == []
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.code)
+def test_every_state_after_an_error_is_documented(
+    world: World, documented: Documented, exchanges: list[Exchange], case: Case
+) -> None:
+    case.cause(world)
+    world.functions.restart(**world.stack.environments["ManageConnectionsFunction"])
+    for provider in ("unidy", "oauth2"):
+        world.api.call("GET", f"/v1/connections/{provider}/demo")
+    world.api.call("GET", "/v1/connections")
+    assert faults(documented, exchanges) == []
+
+
+def test_a_failure_of_our_own_services_is_documented(
+    world: World, documented: Documented, exchanges: list[Exchange]
+) -> None:
+    name = world.connect("unidy")
+    world.functions.restart(SEALING_KEY_ARN="arn:aws:kms:eu-west-1:123456789012:key/none")
+    assert world.api.token(name).code == "broker_unavailable"
+    shown = world.api.call("GET", f"/v1/connections/{name}")
+    assert shown.body["last_failure"]["code"] == "broker_unavailable"
+    assert faults(documented, exchanges) == []
+
+
 def test_the_examples_are_real_responses(
     new_world: NewWorld, documented: Documented, exchanges: list[Exchange]
 ) -> None:

@@ -50,7 +50,12 @@ def served(decision: Decision) -> Token | None:
 def usable(found: TokenRecord, criteria: TokenCriteria, by: RenewalPolicy, now: datetime) -> Token | None:
     """The token that every caller may get, as the promises define it."""
     held = found.token
-    if held is None or held.expires_at <= now or held.token_endpoint != by.token_endpoint or held.token_id == criteria.unreadable:
+    if (
+        held is None
+        or held.expires_at <= now
+        or held.token_endpoint != by.token_endpoint
+        or held.token_id == criteria.unreadable
+    ):
         return None
     return held
 

@@ -254,7 +254,11 @@ def test_a_purge_drops_everything_but_how_the_key_is_kept_warm(found: TokenRecor
 
 def test_a_superseded_token_expires_by_itself_unless_it_must_be_revoked() -> None:
     retired = RetiredToken.of(KEY, token())
-    assert (retired.token_id, retired.token_endpoint, retired.expires_at) == (CURRENT, token().token_endpoint, token().expires_at)
+    assert (retired.token_id, retired.token_endpoint, retired.expires_at) == (
+        CURRENT,
+        token().token_endpoint,
+        token().expires_at,
+    )
     assert (retired.revoke, retired.settings, retired.due_at) == (False, None, None)
     to_revoke = retired.to_revoke({"scope": "a"}, NOW)
     assert to_revoke == replace(retired, revoke=True, settings={"scope": "a"}, due_at=NOW)

@@ -82,6 +82,15 @@ def test_a_failure_is_shown_with_its_code_and_times(world: World) -> None:
     assert token["failure"]["at"] < token["failure"]["retry_at"]
 
 
+def test_a_failure_of_our_own_services_is_shown_too(world: World) -> None:
+    name = world.connect("unidy")
+    world.functions.restart(SEALING_KEY_ARN="arn:aws:kms:eu-west-1:123456789012:key/none")
+    assert_problem(world.api.token(name), 503, "broker_unavailable")
+    shown = world.api.call("GET", PATH)
+    assert (shown.body["state"], shown.body["last_failure"]["code"]) == ("failing", "broker_unavailable")
+    assert world.report("unidy")["token_requests"] == 0
+
+
 def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
     world.connect("unidy", name="fine")
     given = world.api.token("unidy/fine")
@@ -92,6 +101,9 @@ def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
     world.connect("unidy", name="incomplete", secret={"client_id": "x"})
     world.api.token("unidy/incomplete")
     world.connect("unidy", name="edited", base_url="nowhere")
+    held = world.api.token(world.connect("unidy", name="reported"))
+    while held.status == 200:
+        held = world.api.token("unidy/reported", rejected=held.body["token_id"])
     found = {item["connection"]: item for item in listed(world)}
     assert {name: item["state"] for name, item in found.items()} == {
         "fine": "ok",
@@ -100,6 +112,7 @@ def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
         "off": "suspended",
         "incomplete": "misconfigured",
         "edited": "misconfigured",
+        "reported": "reported",
     }
     for item in found.values():
         assert set(item) == {"provider", "connection", "state", "tokens", "next_expiry", "last_failure"}
@@ -247,7 +260,7 @@ def test_a_reading_route_leaves_no_warning_in_the_log(world: World, path: str) -
     assert [str(warning.message) for warning in caught] == []
 
 
-def test_a_changed_setting_that_in_digest_makes_the_tokens_due(world: World) -> None:
+def test_a_setting_that_changes_what_is_requested_makes_the_tokens_due(world: World) -> None:
     name = world.connect("unidy")
     world.api.token(name)
     assert world.api.put(name, world.settings("unidy", lifetime_s=600)).status == 200
