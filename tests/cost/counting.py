@@ -16,7 +16,7 @@ from typing import Any, Final
 
 READ_UNIT: Final = 4096
 WRITE_UNIT: Final = 1024
-INDEX_KEYS: Final = ("pk", "sk", "due_shard", "due_at")
+INDEX_ATTRIBUTES: Final = ("pk", "sk", "due_shard", "due_at", "ttl")
 WRITES: Final = frozenset({"UpdateItem", "PutItem", "DeleteItem"})
 
 Item = Mapping[str, Any]
@@ -122,15 +122,20 @@ def write_units(size: int) -> int:
 
 
 def index_units(before: Item, after: Item) -> int:
-    """Write units of the due index. A changed key deletes one entry and puts one."""
+    """Write units of the due index. A changed key deletes one entry and puts one, a changed `ttl` updates one."""
     old, new = _index_key(before), _index_key(after)
     if old == new:
-        return 0
+        changed = new is not None and index_entry(before) != index_entry(after)
+        return write_units(max(index_entry_size(before), index_entry_size(after))) if changed else 0
     return sum(write_units(index_entry_size(item)) for item, key in ((before, old), (after, new)) if key is not None)
 
 
+def index_entry(item: Item) -> Item:
+    return {name: item[name] for name in INDEX_ATTRIBUTES if name in item}
+
+
 def index_entry_size(item: Item) -> int:
-    return item_size({name: item[name] for name in INDEX_KEYS if name in item})
+    return item_size(index_entry(item))
 
 
 def item_size(item: Item) -> int:

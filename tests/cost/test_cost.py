@@ -73,3 +73,11 @@ def test_a_moved_due_time_is_an_index_entry_deleted_and_one_put() -> None:
     early, late = ({**none, "due_shard": {"N": "1"}, "due_at": {"N": at}} for at in ("1", "2"))
     moves = [(early, late), (none, early), (early, none), (early, early), (none, none)]
     assert [index_units(before, after) for before, after in moves] == [2, 1, 1, 0, 0]
+
+
+def test_a_changed_ttl_is_an_index_entry_updated() -> None:
+    item = {"pk": {"S": "C#a/b"}, "due_shard": {"N": "1"}, "due_at": {"N": "1"}, "ttl": {"N": "1"}}
+    later, used = {**item, "ttl": {"N": "2"}}, {**item, "last_used_at": {"N": "2"}}
+    off_the_index = [{"pk": {"S": "C#a/b"}, "ttl": {"N": number}} for number in ("1", "2")]
+    moves = [(item, later), (item, used), (off_the_index[0], off_the_index[1])]
+    assert [index_units(before, after) for before, after in moves] == [1, 0, 0]
