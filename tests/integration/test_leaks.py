@@ -29,17 +29,19 @@ def renew(world: World, *, by_sweep: bool = False) -> None:
     if by_sweep:
         world.sweep()
         (message,) = world.aws.messages()
-    world.work(message)
+    assert world.work(message) == {"batchItemFailures": []}
 
 
 def end_cooldowns(world: World) -> None:
     """Drops all stored failures, as after the longest cooldown."""
     for item in world.aws.items(world.stack.token_table):
-        world.aws.dynamodb.update_item(
-            TableName=world.stack.token_table,
-            Key={"pk": item["pk"], "sk": item["sk"]},
-            UpdateExpression="REMOVE failure, unresolved_logins, rejected_until",
-        )
+        key = {"pk": item["pk"], "sk": item["sk"]}
+        if item["sk"]["S"] == "HEALTH":
+            world.aws.dynamodb.delete_item(TableName=world.stack.token_table, Key=key)
+        else:
+            world.aws.dynamodb.update_item(
+                TableName=world.stack.token_table, Key=key, UpdateExpression="REMOVE failure, reports_until"
+            )
 
 
 def fetch(world: World, name: str) -> None:
@@ -101,7 +103,7 @@ def our_own_failure(world: World, name: str) -> None:
     world.aws.dynamodb.update_item(
         TableName=world.stack.token_table,
         Key={"pk": item["pk"], "sk": item["sk"]},
-        UpdateExpression="REMOVE expiry_disputed",
+        UpdateExpression="REMOVE token_endpoint",
     )
     world.functions.restart()
     assert world.api.token(name).code == "internal_error"
