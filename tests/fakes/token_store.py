@@ -86,6 +86,8 @@ class InMemoryTokenStore:
     def put_retired(self, token: RetiredToken) -> None:
         tokens, place = self.table.retired[token.key.name], (token.key.scope_id, token.token_id)
         before = tokens.get(place)
+        if before is not None and not token.revoke:
+            return
         self.table.place(token.key, token.token_id, before.due_at if before is not None else None, token.due_at)
         tokens[place] = token
 

@@ -63,7 +63,7 @@ class TokenStore(Protocol):
         """
 
     def put_retired(self, token: RetiredToken) -> None:
-        """Stores a retired token, or replaces it."""
+        """Stores a retired token, or replaces it. One without `revoke` replaces none: a purge may have marked it."""
 
     def delete_retired(self, token: RetiredToken) -> None: ...
 

@@ -55,6 +55,7 @@ class ExchangeFailure:
 CREDENTIALS_DOUBTED = "credentials_doubted"
 CREDENTIALS_REFUSED = "credentials_refused"
 UNKNOWN_ERROR = "unknown_error"
+UNRESOLVED_LOGINS = "too_many_unresolved_logins"
 MISCONFIGURED = "misconfigured"
 
 FIXED_COOLDOWNS = {
@@ -94,8 +95,13 @@ class Failure:
 
     @property
     def refused(self) -> bool:
-        """Whether the provider refused for good. The sweep does not repeat that; a caller may after the cooldown."""
+        """Whether the provider refused for good. A caller may ask again after the cooldown."""
         return self.code == FailureKind.REFUSED.code
+
+    @property
+    def repeated_by_sweep(self) -> bool:
+        """Whether the sweep asks again after the cooldown. A login that was not sent was not refused by the provider."""
+        return not self.refused or self.rule == UNRESOLVED_LOGINS
 
     @property
     def rate_limited(self) -> bool:

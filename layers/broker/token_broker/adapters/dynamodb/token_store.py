@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from token_broker.adapters.aws import aws_errors
+from botocore.exceptions import ClientError
+
+from token_broker.adapters.aws import aws_errors, error_code
 from token_broker.adapters.dynamodb.items import (
     Item,
     read_health,
@@ -135,8 +137,14 @@ class DynamoTokenStore:
 
     def put_retired(self, token: RetiredToken) -> None:
         key = retired_key(token.key.name, token.key.scope_id, token.token_id)
+        condition: dict[str, Any] = {} if token.revoke else {"ConditionExpression": "attribute_not_exists(pk)"}
+        item = {**item_key(key), **retired_attributes(token)}
         with aws_errors(DYNAMODB):
-            self._table.client.put_item(TableName=self._table.name, Item={**item_key(key), **retired_attributes(token)})
+            try:
+                self._table.client.put_item(TableName=self._table.name, Item=item, **condition)
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
 
     def delete_retired(self, token: RetiredToken) -> None:
         key = retired_key(token.key.name, token.key.scope_id, token.token_id)
