@@ -218,7 +218,7 @@ def test_a_token_whose_commit_took_effect_is_returned_although_the_response_was_
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
     world.faults.let_pass("tokens.save")
-    world.faults.lose_answer("tokens.save")
+    world.faults.lose_response("tokens.save")
     response = world.get_token(broker, name)
     assert (response.source, response.access_token) == ("provider", "tok-1")
     assert world.get_token(world.instance(), name).access_token == "tok-1"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.fakes import CALLER, World, answering, hanging, in_turn, issuing
+from tests.component.test_nothing_sticks import is_indexed, put, work_for
+from tests.fakes import CALLER, World, answering, calling_back, dying, hanging, in_turn, issuing
 from tests.fakes.world import OAUTH_CREDENTIALS
 from token_broker.core.names import ConnectionName
 from token_broker.errors import (
+    AcquisitionInProgress,
     BrokerError,
     BrokerUnavailable,
+    ConnectionMisconfigured,
     ProviderRateLimited,
     ProviderRefused,
     ProviderUnavailable,
+    VersionConflict,
 )
-from token_broker.ports import Send
+from token_broker.ports import SecretNotReadable, Send
 from token_broker.service import Broker
 
 FAILED = answering(200, {"status": "FAILED"})
@@ -220,3 +226,128 @@ def test_p4_an_outage_in_a_trial_does_not_shorten_the_cooldown_of_a_second_chanc
     world.clock.advance(50)
     error_of(world, broker, seller)
     assert len(world.provider) == 0
+
+
+# ------------------------------------------------------------------ P12: nothing sticks
+
+
+def test_p12_a_trial_does_not_undo_the_settings_of_a_put(world: World, broker: Broker) -> None:
+    """The trial read the old settings. Its lease write applied them after the PUT had applied the new ones."""
+    name = world.connection(keep_warm="never")
+    world.faults.before("tokens.read", lambda: put(world.instance(), name, keep_warm="always"))
+    with pytest.raises(AcquisitionInProgress):
+        broker.trial(name, force=False)
+    assert is_indexed(world, name)
+    world.clock.advance(2)
+    broker.trial(name, force=False)
+    assert is_indexed(world, name)
+
+
+def test_p12_the_later_of_two_puts_counts_even_if_the_earlier_one_ends_last(world: World, broker: Broker) -> None:
+    name = world.connection()
+    world.get_token(broker, name)
+    world.faults.before("tokens.items", lambda: put(world.instance(), name, keep_warm="always"))
+    put(broker, name, suspended=True)
+    assert world.record(name).keep_warm == "always"
+    assert is_indexed(world, name)
+
+
+def test_p12_a_put_that_was_overtaken_and_broke_off_applies_nothing(world: World, broker: Broker) -> None:
+    name = world.connection()
+    world.get_token(broker, name)
+    world.faults.before("tokens.save", lambda: put(world.instance(), name, keep_warm="always"))
+    world.faults.let_pass("tokens.read", 2)
+    world.faults.before("tokens.read", _crash)
+    with suppress(KeyboardInterrupt):
+        put(broker, name, suspended=True)
+    assert world.record(name).keep_warm == "always"
+
+
+@pytest.mark.parametrize("broken", ["settings stay", "version conflict"])
+def test_p12_a_delete_that_broke_off_leaves_its_keys_in_the_index(world: World, broker: Broker, broken: str) -> None:
+    name = world.connection(keep_warm="always")
+    put(broker, name, keep_warm="always")
+    if broken == "settings stay":
+        world.faults.fail("connections.delete")
+    else:
+        world.faults.before("connections.delete", lambda: world.settings(name, keep_warm="always"))
+    with pytest.raises((BrokerUnavailable, VersionConflict)):
+        broker.connections.delete(name, expected=None)
+    assert is_indexed(world, name)
+
+
+def test_p12_a_connection_that_is_created_again_stays_in_the_index(world: World, broker: Broker) -> None:
+    """The worker found the settings gone. Before it took the key out, the owner had put them again."""
+    name = world.connection(keep_warm="always")
+    put(broker, name, keep_warm="always")
+    broker.connections.delete(name, expected=None)
+    world.faults.before("tokens.save", lambda: put(world.instance(), name, keep_warm="always"))
+    world.renew(broker, name)
+    assert is_indexed(world, name)
+
+
+def test_p12_a_changed_secret_is_used_although_a_token_of_the_refused_one_lives(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """The password was changed at the provider, then in the secret. The old token must not be served to its end."""
+    world.get_token(broker, name)
+    broker.secret_changed(name)
+    world.provider.to = answering(401, {"error": "invalid_client"})
+    world.clock.advance(31)
+    assert world.get_token(broker, name).warnings == ("renewal_failing",)
+    world.provider.to = issuing("new-{n}")
+    world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": "another"})
+    broker.secret_changed(name)
+    world.clock.advance(31)
+    assert world.get_token(broker, name).access_token == "new-1"
+
+
+def test_p12_the_sweep_logs_in_again_after_two_killed_logins(world: World, broker: Broker) -> None:
+    """Nothing was refused, so nobody has to change the secret first."""
+    name = world.connection("unicommerce")
+    body = {"allowed_callers": [CALLER], "base_url": "https://market.example", "keep_warm": "always"}
+    broker.connections.put(name, body, expected=None, absent=False)
+    world.provider.to = dying()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            world.renew(world.instance(), name)
+        world.clock.advance(60)
+    world.provider.to = issuing(**LOGIN)  # type: ignore[arg-type]  # a field is left out with None
+    work_for(world, broker, timedelta(minutes=35))
+    assert world.record(name).live_token(world.clock()) is not None
+
+
+def test_a_purge_during_a_renewal_leaves_no_token_that_nobody_revokes(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    """The renewal keeps the superseded token for a later purge, and must not overwrite what a purge has marked."""
+    world.get_token(broker, name)
+    world.clock.advance(to=world.record(name).token.renew_at)  # type: ignore[union-attr]
+    world.revoker.to = answering(503)
+    other = world.instance()
+    world.provider.to = calling_back(lambda: other.purge(name, None, deadline=world.clock()), issuing("new-{n}"))
+    world.renew(broker, name)
+    assert all(item.revoke and item.due_at is not None for item in world.retired(name))
+
+
+def test_p2_a_token_that_expired_while_our_services_failed_does_not_come_from_memory(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    world.provider.to = issuing(expires_in=60)
+    world.get_token(broker, name, min_ttl=0)
+    world.clock.advance(58)
+    world.faults.take_down("tokens")
+    world.faults.every = lambda _call: world.clock.advance(3)
+    with pytest.raises(BrokerUnavailable):
+        world.get_token(broker, name, min_ttl=0)
+
+
+def test_p11_a_trial_of_a_secret_that_may_not_be_read_is_misconfigured(
+    world: World, broker: Broker, name: ConnectionName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_name: ConnectionName, _stage: str = "") -> None:
+        raise SecretNotReadable
+
+    monkeypatch.setattr(world.secrets, "read", denied)
+    with pytest.raises(ConnectionMisconfigured, match="SecretKeyArns"):
+        broker.trial(name, force=False)

@@ -112,7 +112,7 @@ def test_a_token_whose_commit_failed_is_revoked_only_if_it_was_not_stored(
     def break_commit(action: Callable[[str], None]) -> None:
         world.faults.before("tokens.save", lambda: action("tokens.save"))
 
-    break_commit(world.faults.fail if lost == "before" else world.faults.lose_answer)
+    break_commit(world.faults.fail if lost == "before" else world.faults.lose_response)
     if lost == "before":
         assert try_to_get(world, broker, name) == "broker_unavailable"
         assert [fingerprint("tok-1")] == [fingerprint(body.split("token=")[1]) for body in world.revoker.bodies()]

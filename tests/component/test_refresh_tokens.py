@@ -143,7 +143,7 @@ def test_a_commit_whose_response_is_lost_keeps_the_new_pair(
     world.get_token(broker, store)
     world.clock.advance(250)
     world.faults.let_pass("tokens.save")
-    world.faults.lose_answer("tokens.save")
+    world.faults.lose_response("tokens.save")
     assert world.renew(broker, store).outcome is RenewalOutcome.RENEWED
     renew(world, broker, store)
     assert sent(world) == ["refresh-1", "refresh-2"]

@@ -34,9 +34,9 @@ class Faults:
         """The next calls work as usual. An acquisition saves its lease first, then its token."""
         self._plans[name].extend([_pass] * times)
 
-    def lose_answer(self, name: str) -> None:
+    def lose_response(self, name: str) -> None:
         """The next call takes effect, but its caller gets an error."""
-        self._plans[name].append(_lose_answer)
+        self._plans[name].append(_lose_response)
 
     def send_twice(self, name: str, between: Call = lambda: None) -> None:
         """The next call takes effect, its response is lost, and the AWS client repeats it. Returns the second response.
@@ -96,7 +96,7 @@ def _fail(_call: Call) -> Any:
     raise BrokerUnavailable("A service of ours fails.")
 
 
-def _lose_answer(call: Call) -> Any:
+def _lose_response(call: Call) -> Any:
     call()
     raise BrokerUnavailable("A service of ours fails.")
 

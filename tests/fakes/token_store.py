@@ -83,10 +83,10 @@ class InMemoryTokenStore:
         self.table.keys[key.name][key.scope_id] = key
         return None
 
-    def put_retired(self, token: RetiredToken, *, replace: bool = True) -> None:
+    def put_retired(self, token: RetiredToken) -> None:
         tokens, place = self.table.retired[token.key.name], (token.key.scope_id, token.token_id)
         before = tokens.get(place)
-        if before is not None and not replace:
+        if before is not None and not token.revoke:
             return
         self.table.place(token.key, token.token_id, before.due_at if before is not None else None, token.due_at)
         tokens[place] = token

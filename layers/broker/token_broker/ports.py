@@ -62,8 +62,8 @@ class TokenStore(Protocol):
         succeeds.
         """
 
-    def put_retired(self, token: RetiredToken, *, replace: bool = True) -> None:
-        """Stores a retired token. `replace`: also if it is stored already."""
+    def put_retired(self, token: RetiredToken) -> None:
+        """Stores a retired token, or replaces it. One without `revoke` replaces none: a purge may have marked it."""
 
     def delete_retired(self, token: RetiredToken) -> None: ...
 

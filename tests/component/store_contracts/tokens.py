@@ -117,8 +117,14 @@ class TokenStoreContract:
         )
         stores.tokens.put_retired(again)
         assert stores.tokens.read_retired(key.name, key.scope_id, retired.token_id)[2] == again
-        stores.tokens.put_retired(retired, replace=False)
-        assert stores.tokens.read_retired(key.name, key.scope_id, retired.token_id)[2] == again
         stores.tokens.delete_retired(again)
         stores.tokens.delete_retired(again)
         assert stores.tokens.read_retired(key.name, key.scope_id, retired.token_id) == (None, None, None)
+
+    def test_a_superseded_token_replaces_none_that_must_be_revoked(self, stores: Stores) -> None:
+        """A purge marked it meanwhile."""
+        key = new_key()
+        marked = a_retired(key, due_at=after(60))
+        stores.tokens.put_retired(marked)
+        stores.tokens.put_retired(replace(marked, revoke=False, settings=None, due_at=None))
+        assert stores.tokens.read_retired(key.name, key.scope_id, marked.token_id)[2] == marked

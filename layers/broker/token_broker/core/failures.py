@@ -55,6 +55,7 @@ class ExchangeFailure:
 CREDENTIALS_DOUBTED = "credentials_doubted"
 CREDENTIALS_REFUSED = "credentials_refused"
 UNKNOWN_ERROR = "unknown_error"
+UNRESOLVED_LOGINS = "too_many_unresolved_logins"
 MISCONFIGURED = "misconfigured"
 
 FIXED_COOLDOWNS = {
@@ -96,6 +97,11 @@ class Failure:
     def refused(self) -> bool:
         """Whether the provider refused credentials or scope. Only a caller repeats that, after the cooldown."""
         return self.code == FailureKind.REFUSED.code
+
+    @property
+    def repeated_by_sweep(self) -> bool:
+        """Whether the sweep asks again after the cooldown. A login that was not sent was not refused by the provider."""
+        return not self.refused or self.rule == UNRESOLVED_LOGINS
 
     @property
     def rate_limited(self) -> bool:

@@ -243,7 +243,7 @@ def active_cooldown(
         for failure in failures
         if not is_cleared(failure, policy, criteria.secret_version)
         and (criteria.renewal or not failure.misconfigured or failure.at > criteria.requested_at)
-        and (failure.retry_at > now or (failure.refused and criteria.renewal))
+        and (failure.retry_at > now or (criteria.renewal and not failure.repeated_by_sweep))
     ]
     return max(found, key=lambda failure: failure.retry_at, default=None)
 

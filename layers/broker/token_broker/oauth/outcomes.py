@@ -14,6 +14,7 @@ from token_broker.core.failures import (
     CREDENTIALS_DOUBTED,
     CREDENTIALS_REFUSED,
     UNKNOWN_ERROR,
+    UNRESOLVED_LOGINS,
     ExchangeFailure,
     FailureKind,
     FailureLevel,
@@ -259,7 +260,7 @@ def unusable_response(reason: str) -> ExchangeFailure:
 def too_many_unresolved_logins() -> ExchangeFailure:
     """The failure of a login that is not sent, because earlier ones had no known outcome."""
     return ExchangeFailure(
-        "too_many_unresolved_logins",
+        UNRESOLVED_LOGINS,
         FailureKind.REFUSED,
         FailureLevel.CONNECTION,
         "The outcome of earlier logins is unknown. More logins could lock the account.",

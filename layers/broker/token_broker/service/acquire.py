@@ -224,7 +224,7 @@ class Acquirer:
         can_revoke = connection.endpoints.revocation is not None and not connection.issue_revokes_previous
         if previous is not None and superseded and can_revoke:
             # Before the commit: a purge must find every token that lives. What a purge marked stays as it is.
-            context.tokens.put_retired(RetiredToken.of(lease.key, previous), replace=False)
+            context.tokens.put_retired(RetiredToken.of(lease.key, previous))
 
         def committed(current: TokenRecord) -> TokenRecord | None:
             if not current.leased_by(lease.owner):

@@ -21,7 +21,7 @@ from token_broker.errors import (
 )
 from token_broker.ports import ANY_VERSION, ConditionFailed, RenewalMessage, StoredSettings
 from token_broker.service.context import BrokerContext, SettingsReader
-from token_broker.service.records import save
+from token_broker.service.records import MAX_TRIES, try_save
 from token_broker.service.revoke import NotRevoked, PurgeResult, Revoker
 
 
@@ -96,38 +96,51 @@ class Connections:
 
     def _apply(self, connection: Connection, *, resumed: bool) -> None:
         """Applies the settings to every token key. A PUT that failed in between can simply be repeated."""
-        context, now = self.context, self.context.clock()
-        records = list(context.tokens.items(connection.name).records)
+        keys = [record.key for record in self.context.tokens.items(connection.name).records]
         own_key = TokenKey(connection.name, connection.scope)
-        if connection.warmth == "always" and all(record.key != own_key for record in records):
-            records.append(TokenRecord(own_key))
+        if connection.warmth == "always" and own_key not in keys:
+            keys.append(own_key)
+        for key in keys:
+            self._apply_to(key, resumed=resumed)
 
-        def applied(current: TokenRecord) -> TokenRecord:
-            return current.settings_applied(
+    def _apply_to(self, key: TokenKey, *, resumed: bool) -> None:
+        """Applies the settings that are stored now: another PUT may have replaced those of this one.
+
+        A record that they do not change gets a new revision all the same, so that nobody who read it with earlier
+        settings can apply those.
+        """
+        context = self.context
+        for _ in range(MAX_TRIES):
+            stored, record = context.tokens.read(key)
+            if stored is None:
+                return
+            connection = self.reader.connection(key.name, stored)
+            after = record.settings_applied(
                 keep_warm=connection.warmth,
                 settings_digest=connection.settings_digest,
-                now=now,
+                now=context.clock(),
                 resumed=resumed and not connection.suspended,
             )
-
-        for record in records:
-            save(context, record, applied)
+            if try_save(context, record, after)[0]:
+                return
+        raise BrokerUnavailable("The token's item changes faster than it can be written.")
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> PurgeResult:
         """Deletes tokens and settings; the secret stays. The worker revokes, because it may open tokens.
 
         The tokens are dropped first, so that an interrupted delete can be repeated, and again after the settings, for
-        what was acquired in between.
+        what was acquired in between. Keys that are always kept warm leave the due index when the worker finds no
+        settings, so that an interrupted delete loses none of them.
         """
         stored = self.reader.stored(name)
         if expected not in (None, ANY_VERSION, stored.version):
             raise VersionConflict(f"The settings of {name} have another version than the request names.")
-        dropped = [self.revoker.drop(stored, deleted=True)]
+        dropped = [self.revoker.drop(stored)]
         try:
             self.context.connections.delete(name, expected=stored.version)
         except ConditionFailed:
             raise VersionConflict(f"The settings of {name} were changed while they were being deleted.") from None
-        dropped.append(self.revoker.drop(stored, deleted=True))
+        dropped.append(self.revoker.drop(stored))
         tokens = {item.token_id: item for found in dropped for item in found.tokens}.values()
         reason = dropped[0].obstacle
         if reason is None and tokens:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from token_broker.core.callers import Caller
 from token_broker.core.connections import Connection
+from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.policy import (
     Acquire,
@@ -16,8 +17,10 @@ from token_broker.core.policy import (
     RenewalPolicy,
     Serve,
     TokenCriteria,
+    active_cooldown,
     decide,
     fallback_for,
+    is_stale,
     usable_token,
     warnings,
 )
@@ -113,10 +116,9 @@ class GetToken:
         try:
             return self._from_table(request, key, requested_at)
         except BrokerUnavailable:
-            cached = self._memory.get(key)
-            if cached is not None and (
-                found := self._from_memory(request, cached, requested_at, MEMORY_TIME_IN_OUTAGE)
-            ):
+            # Calls that fail take time, in which the token in memory may have expired.
+            cached, now = self._memory.get(key), self._context.clock()
+            if cached is not None and (found := self._from_memory(request, cached, now, MEMORY_TIME_IN_OUTAGE)):
                 return found
             raise
 
@@ -188,8 +190,7 @@ class GetToken:
             self._memory.drop(key)
         criteria = replace(_criteria(request, policy, requested_at), unreadable=unreadable)
         decision = decide(record, criteria, policy, now)
-        snapshot = RecordSnapshot(connection, policy, record, criteria, read_at, now, decision)
-        return self._check_for_new_secret(snapshot, decision) if isinstance(decision, Deny) else snapshot
+        return self._check_for_new_secret(RecordSnapshot(connection, policy, record, criteria, read_at, now, decision))
 
     def _current_settings(self, name: ConnectionName, stored: StoredSettings | None) -> Connection:
         """The settings just read. They apply to what is in memory too."""
@@ -263,15 +264,17 @@ class GetToken:
         except SealBroken:
             raise error from None
 
-    def _check_for_new_secret(self, snapshot: RecordSnapshot, deny: Deny) -> RecordSnapshot:
+    def _check_for_new_secret(self, snapshot: RecordSnapshot) -> RecordSnapshot:
         """Decides again with the secret's version, which can clear a refusal. Looks it up at most once in 30 s.
 
         An account without a CloudTrail trail sends no event when a secret changes.
         """
         name, now = snapshot.connection.name, self._context.clock()
         checked_at = self._secret_checked_at.get(name)
-        refused = deny.failure is not None and deny.failure.refused
-        if not refused or (checked_at is not None and now - checked_at < SECRET_CHECK_SPACING):
+        failure = _held_back_by(snapshot)
+        if failure is None or not failure.refused:
+            return snapshot
+        if checked_at is not None and now - checked_at < SECRET_CHECK_SPACING:
             return snapshot
         if len(self._secret_checked_at) >= MAX_ENTRIES:
             self._secret_checked_at.clear()
@@ -315,6 +318,17 @@ class GetToken:
 def _criteria(request: TokenRequest, policy: RenewalPolicy, requested_at: datetime) -> TokenCriteria:
     min_ttl = policy.default_min_ttl if request.min_ttl is None else request.min_ttl
     return TokenCriteria(requested_at=requested_at, min_ttl=min_ttl, rejected=request.rejected)
+
+
+def _held_back_by(snapshot: RecordSnapshot) -> Failure | None:
+    """The failure because of which a caller gets no token, or a stale one."""
+    record, criteria, policy = snapshot.record, snapshot.criteria, snapshot.policy
+    match snapshot.decision:
+        case Deny(failure=failure):
+            return failure
+        case Serve(token=token) if is_stale(record, token, criteria, policy):
+            return active_cooldown(record, criteria, policy, snapshot.now)
+    return None
 
 
 def _in_progress() -> AcquisitionInProgress:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from token_broker.core.connections import Connection, NetworkOptions
-from token_broker.core.credentials import Credentials, check_scope_without_secret, parse_credentials
+from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
 from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.exchange import TransportError, Unreachable
 from token_broker.oauth.grants import Flow, GrantFailed, token_flow
@@ -65,15 +65,22 @@ class ProviderClient:
 
     context: BrokerContext
 
-    def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
-        """The secret's current value. Raises ConnectionMisconfigured or BrokerUnavailable."""
+    def secret(self, connection: Connection, stage: str = "AWSCURRENT") -> Secret | None:
+        """The secret's version at a stage; None if there is none.
+
+        Raises ConnectionMisconfigured where it may not be read, or BrokerUnavailable.
+        """
         try:
-            secret = self.context.secrets.read(connection.name, stage)
+            return self.context.secrets.read(connection.name, stage)
         except SecretNotReadable:
             raise ConnectionMisconfigured(
                 f"The broker may not read the secret of {connection.name}. If the secret has a KMS key of its own, the "
-                "stack's parameter SecretKeyArns must name it, and the key's policy must allow the broker's roles."
+                "stack's parameter SecretKeyArns must name that key, and its policy must allow the broker's roles."
             ) from None
+
+    def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
+        """The secret's value at a stage. Raises ConnectionMisconfigured or BrokerUnavailable."""
+        secret = self.secret(connection, stage)
         if secret is None:
             raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
         credentials = parse_credentials(connection.name, connection.provider, secret)

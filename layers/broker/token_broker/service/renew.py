@@ -62,7 +62,8 @@ class Renewer:
         if record is None:
             return Renewal(name, RenewalOutcome.GONE)
         if stored is None:
-            save(self.context, record, lambda current: current.purged(deleted=True))
+            # If the connection was created again meanwhile, its PUT has changed the record.
+            try_save(self.context, record, record.purged(deleted=True))
             return Renewal(name, RenewalOutcome.GONE)
         now = self.context.clock()
         try:

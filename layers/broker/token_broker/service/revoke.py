@@ -91,8 +91,8 @@ class Revoker:
                 not_revoked.append(NotRevoked(item.token_id, reason, item.expires_at))
         return PurgeResult(dropped.count, tuple(revoked), tuple(not_revoked))
 
-    def drop(self, stored: StoredSettings, scope: str | None = None, *, deleted: bool = False) -> Dropped:
-        """Takes the tokens away from every caller. `deleted`: the connection is being deleted.
+    def drop(self, stored: StoredSettings, scope: str | None = None) -> Dropped:
+        """Takes the tokens away from every caller.
 
         Tokens to revoke are stored as retired ones first, where the provider can revoke.
         """
@@ -112,16 +112,16 @@ class Revoker:
                 retire(item)
         for record in items.records:
             if scope in (None, record.key.scope):
-                count += self._drop(record, retire, deleted=deleted)
+                count += self._drop(record, retire)
         return Dropped(connection, count, tuple(tokens.values()))
 
-    def _drop(self, record: TokenRecord, retire: Callable[[RetiredToken], None], *, deleted: bool) -> int:
+    def _drop(self, record: TokenRecord, retire: Callable[[RetiredToken], None]) -> int:
         """Purges one record. Even an empty one gets a new revision, so that no earlier reader can take its lease."""
         for _ in range(MAX_TRIES):
             live = record.live_token(self.context.clock())
             if live is not None:
                 retire(RetiredToken.of(record.key, live))
-            saved, record = try_save(self.context, record, record.purged(deleted=deleted))
+            saved, record = try_save(self.context, record, record.purged())
             if saved:
                 return 1 if live is not None else 0
         raise BrokerUnavailable("The token's item changes faster than it can be written.")

@@ -65,7 +65,10 @@ class Trials:
         if connection.suspended:
             raise ConnectionSuspended(f"{name} is suspended.")
         stage, credentials = self._credentials(connection)
-        _, record = context.tokens.read(TokenKey(name, connection.scope))
+        stored, record = context.tokens.read(TokenKey(name, connection.scope))
+        if stored is None or stored.version != connection.version:
+            # The lease write applies the settings, which must not undo those of a PUT.
+            raise AcquisitionInProgress("The settings were changed just now.", retry_after=timedelta(seconds=2))
         criteria = TokenCriteria(requested_at=context.clock())
         check_budget(context, connection)
         lease = take_lease(context, connection, record, criteria, mark_refresh_token=False)
@@ -78,7 +81,7 @@ class Trials:
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         scope = connection.scope
-        if self.context.secrets.read(connection.name, PENDING) is None:
+        if self.provider_client.secret(connection, PENDING) is None:
             return CURRENT, self.provider_client.credentials(connection, scope)
         pending = self.provider_client.credentials(connection, scope, PENDING)
         try:

@@ -135,14 +135,13 @@ class DynamoTokenStore:
         )
         return None if saved else read_record(after.key, stored, before.health)
 
-    def put_retired(self, token: RetiredToken, *, replace: bool = True) -> None:
-        condition: dict[str, Any] = {} if replace else {"ConditionExpression": "attribute_not_exists(pk)"}
+    def put_retired(self, token: RetiredToken) -> None:
         key = retired_key(token.key.name, token.key.scope_id, token.token_id)
+        condition: dict[str, Any] = {} if token.revoke else {"ConditionExpression": "attribute_not_exists(pk)"}
+        item = {**item_key(key), **retired_attributes(token)}
         with aws_errors(DYNAMODB):
             try:
-                self._table.client.put_item(
-                    TableName=self._table.name, Item={**item_key(key), **retired_attributes(token)}, **condition
-                )
+                self._table.client.put_item(TableName=self._table.name, Item=item, **condition)
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
