@@ -33,8 +33,8 @@ def figures(counted: Counted) -> list[Finding]:
     refreshed = kept[WITH_REFRESH_TOKEN]
     return [
         _calls("memory hit", 0, [courses["memory"]]),
-        _calls("table hit", 2, [courses["table_unseen"]]),
-        _calls("table hit, token opened before", 1, [courses["table_seen"]]),
+        _calls("table hit", 2, [courses["table_unopened"]]),
+        _calls("table hit, token opened before", 1, [courses["table_opened"]]),
         _calls("table hit, connection not known to the instance", None, [courses["table_new_environment"]]),
         _calls("miss", 8, [one.first for one in plain]),
         _calls("miss, where the provider gives a refresh token too", 9, [refreshed.first]),

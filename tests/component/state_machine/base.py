@@ -12,47 +12,56 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.component.state_machine.judging import judge
-from tests.component.state_machine.stage import Operation, Stage
+from tests.component.state_machine.servers import TROUBLES
+from tests.component.state_machine.stage import Operation
 from tests.component.state_machine.world import MachineWorld, ProviderCase
+from tests.fakes.world import PORTS
+from token_broker.core.connections import Connection
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.service import Broker, TokenResponse
 
 INSTANCES = 3
 MAX_OPERATIONS = 4
-PORTS = ("tokens", "connections", "secrets", "sealer", "queue")
 # How many port calls an operation makes before it pauses; None: it runs to the end.
 HOPS = st.one_of(st.none(), st.integers(1, 12))
 SOME_HOPS = st.integers(1, 10)
 # Mostly the first one, so that operations compete for it.
 WHICH = st.sampled_from([0, 0, 0, 1, 2])
+EXPIRED = st.sampled_from([False, False, True])
+# What the provider does with the next request instead of a regular response.
+TROUBLE = st.sampled_from([None, None, None, None, None, "refused", *TROUBLES])
 DEFAULT_MIN_TTL_S = 30
 LEASE_EXPIRED_S = 18.5
 
 
 class Base(RuleBasedStateMachine):
-    """Several instances over one world. Without rules."""
+    """Several instances over one world. Without rules.
+
+    `applied`: the versions of settings whose PUT succeeded. `told`: the version of each secret that an event told of.
+    """
 
     case: ProviderCase
 
     def __init__(self) -> None:
         super().__init__()
         case = self.case
-        self.world = MachineWorld(lambda world: Stage(world.clock), case)
+        self.world = MachineWorld(case)
         self.stage = self.world.stage
         self.server = self.world.server
         self.promises = self.world.promises
-        self.server.lifetime_s = case.lifetimes_s[0]
         self.instances = [self.world.fresh_instance() for _ in range(INSTANCES)]
         self.running_at: dict[Operation, int] = {}
         # When each instance last read a connection.
         self.known: list[dict[ConnectionName, int]] = [defaultdict(int) for _ in range(INSTANCES)]
         self.held: list[TokenResponse] = []
-        self.secrets = 0
+        self.applied: set[str] = set()
+        self.told: dict[ConnectionName, str | None] = {}
         self.last_instance = -1
         self.names = [ConnectionName(case.provider, connection) for connection in case.connections]
         for name in self.names:
-            self.world.settings(name, **case.settings)
-            self.new_secret(name, is_right=True)
+            self.applied.add(self.world.settings(name, **case.settings))
+            self.world.new_secret(name, is_right=True)
+            self.told[name] = self.secret_version(name)
 
     def name(self, which: int) -> ConnectionName:
         return self.names[which % len(self.names)]
@@ -60,6 +69,9 @@ class Base(RuleBasedStateMachine):
     def key(self, which: int, scope: int) -> TokenKey:
         text = self.case.scopes[scope % len(self.case.scopes)]
         return TokenKey(self.name(which), text or self.case.settings.get("scope", ""))
+
+    def secret_version(self, name: ConnectionName) -> str | None:
+        return self.world.secrets.version(name)
 
     # ------------------------------------------------------------------ operations
     def can_start(self) -> bool:
@@ -71,13 +83,22 @@ class Base(RuleBasedStateMachine):
         return next((place for place in turns if place not in busy), None)
 
     def start(
-        self, kind: str, call: Callable[[Broker], Any], hops: int | None, *, min_ttl_s: float | None = None
+        self,
+        kind: str,
+        call: Callable[[Broker], Any],
+        hops: int | None,
+        *,
+        min_ttl_s: float | None = None,
+        rejected: str | None = None,
+        then: Callable[[Any], object] | None = None,
     ) -> Operation:
+        """Starts an operation. `then`: called with its result if it succeeds."""
         place = self._idle()
         assert place is not None
         self.last_instance = place
         broker = self.instances[place]
-        operation = self.stage.start(kind, lambda: call(broker), hops, min_ttl_s=min_ttl_s)
+        operation = self.stage.start(kind, lambda: call(broker), hops, min_ttl_s=min_ttl_s, rejected=rejected)
+        operation.then = then
         self.running_at[operation] = place
         self._settle(operation)
         return operation
@@ -94,7 +115,7 @@ class Base(RuleBasedStateMachine):
         if not operation.ended:
             return
         place = self.running_at.pop(operation)
-        if operation.killed:
+        if operation.dead:
             self.instances[place] = self.world.fresh_instance()
             self.known[place] = defaultdict(int)
             return
@@ -107,15 +128,24 @@ class Base(RuleBasedStateMachine):
         judge(self, operation, self.known[place][name] if name is not None else 0)
         if name is not None and operation.kind in ("get_token", "report"):
             self.known[place][name] = max(self.known[place][name], trace.read_seq)
+        if operation.then is not None and operation.error is None:
+            operation.then(operation.result)
 
     # ------------------------------------------------------------------ what callers and the worker do
     def get_token_of(
-        self, name: ConnectionName, scope: str | None, hops: int | None, *, min_ttl: float | None = None
+        self,
+        name: ConnectionName,
+        scope: str | None,
+        hops: int | None,
+        *,
+        min_ttl: float | None = None,
+        rejected: str | None = None,
     ) -> Operation:
-        """A caller's GET; scope None: the connection's own."""
+        """A caller's GET; scope None: the connection's own. `rejected`: the token that it reports."""
+        kind = "get_token" if rejected is None else "report"
         wanted = DEFAULT_MIN_TTL_S if min_ttl is None else min_ttl
-        call = partial(self.world.get_token, name=name, scope=scope, min_ttl=min_ttl)
-        return self.start("get_token", call, hops, min_ttl_s=wanted)
+        call = partial(self.world.get_token, name=name, scope=scope, min_ttl=min_ttl, rejected=rejected)
+        return self.start(kind, call, hops, min_ttl_s=wanted, rejected=rejected)
 
     def get_one(self, which: int, scope: int, hops: int | None, *, min_ttl: float | None = None) -> Operation:
         text = self.case.scopes[scope % len(self.case.scopes)]
@@ -130,23 +160,44 @@ class Base(RuleBasedStateMachine):
     def renew(self, key: TokenKey, hops: int | None) -> Operation:
         return self.start("renew", lambda broker: broker.renew(key.name, key.scope_id), hops)
 
+    def put(self, name: ConnectionName, change: str, keep_warm: str, hops: int | None) -> None:
+        """The owner changes settings: `change` names what, beside keep_warm."""
+        changes: dict[str, dict[str, Any]] = {
+            "none": {},
+            "lifetime": {"lifetime_s": 900},
+            "suspended": {"suspended": True},
+            "other host": dict(self.case.other_host),
+        }
+        whole = self.case.body(keep_warm=keep_warm, **changes[change])
+        before, version = self.world.connections.get(name), self.secret_version(name)
+        resumes = before is not None and before.settings.get("suspended") and change != "suspended"
+
+        def applied(result: tuple[Connection, bool]) -> None:
+            self.applied.add(result[0].version)
+            if resumes:
+                self.told[name] = version
+
+        self.start(
+            "put",
+            lambda broker: broker.connections.put(name, whole, expected=None, absent=False),
+            hops,
+            then=applied,
+        )
+
+    def send_event(self, name: ConnectionName, hops: int | None) -> Operation:
+        """AWS tells that a secret changed."""
+        version = self.secret_version(name)
+        return self.start(
+            "secret_changed",
+            lambda broker: broker.secret_changed(name),
+            hops,
+            then=lambda _count: self.told.update({name: version}),
+        )
+
     def advance_to_expiry(self, name: ConnectionName, before_s: float) -> None:
-        live = [record.token for record in self.world.tokens.records(name) if record.token is not None]
+        live = [record.token for record in self.world.tokens.items(name).records if record.token is not None]
         if live:
             self.world.clock.advance(to=live[-1].expires_at - timedelta(seconds=before_s))
-
-    # ------------------------------------------------------------------ what owners do
-    def client(self, name: ConnectionName) -> str:
-        return f"client-{name.connection}"
-
-    def new_secret(self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT") -> None:
-        self.secrets += 1
-        secret = f"secret-{self.secrets}"
-        client = self.client(name)
-        names = ("username", "password") if self.case.traits.login else ("client_id", "client_secret")
-        self.world.secrets.put(name, dict(zip(names, (client, secret), strict=True)), stage=stage)
-        if is_right:
-            self.server.accepted[client] = secret
 
     def bring_up(self) -> None:
         for port in PORTS:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from tests.component.state_machine.servers import Received
-from tests.component.state_machine.stage import Operation, Trace
+from tests.component.state_machine.stage import Operation
 
 MINUTE = timedelta(minutes=1)
 # A request leaves this long after it took its place in the budget, at most: the time of a whole acquisition.
@@ -15,15 +15,12 @@ MAX_DELAY = timedelta(seconds=12)
 
 
 class Budgets:
-    """Records each place that is taken, and checks each request. `limit`: the published one per minute, if any."""
+    """Checks that each request has taken its place. `limit`: the published one per minute, if any."""
 
     def __init__(self, breaks: Callable[[str], object], limit: int | None) -> None:
         self._breaks = breaks
         self._limit = limit
         self._used: dict[str, list[tuple[datetime, bool]]] = defaultdict(list)
-
-    def taken(self, trace: Trace, host: str, now: datetime) -> None:
-        trace.budget.append((host, now))
 
     def request(self, operation: Operation, received: Received, now: datetime) -> None:
         if self._limit is None or received.step == "connect":
@@ -42,8 +39,7 @@ class Budgets:
     def _check(self, used: list[tuple[datetime, bool]], at: datetime, limit: int) -> None:
         if sum(1 for other, _ in used if abs(at - other) < MINUTE) > limit:
             self._breaks("P4: more requests in a sliding minute than the provider's published limit")
-        share = limit // 2
-        calendar_minute = at.replace(second=0, microsecond=0)
+        share, calendar_minute = limit // 2, at.replace(second=0, microsecond=0)
         in_minute = [
             is_renewal for other, is_renewal in used if other.replace(second=0, microsecond=0) == calendar_minute
         ]

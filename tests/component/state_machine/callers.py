@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from tests.component.state_machine.base import HOPS, MAX_OPERATIONS, SOME_HOPS, WHICH, Base
+from tests.component.state_machine.base import EXPIRED, HOPS, MAX_OPERATIONS, SOME_HOPS, TROUBLE, WHICH, Base
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerError
+from token_broker.ports import RenewalMessage
+from token_broker.service import Broker, TokenResponse
+from token_broker.service.renew import Renewal
 
 MIN_TTL = st.sampled_from([None, None, 0, 20, 200, 3600])
-TROUBLE = st.sampled_from(["refused", "503", "lost", "429"])
+OFTEN = st.sampled_from(["refused", "503", "lost", "429", "unknown"])
 TROUBLE_SEQUENCES = st.sampled_from(
     [
         ("refused", "503", "503"),
@@ -22,6 +25,7 @@ TROUBLE_SEQUENCES = st.sampled_from(
         ("lost", "lost", "lost"),
         ("503", "503", "503"),
         ("429", "503", "503"),
+        ("unknown", "unknown", "unknown"),
     ]
 )
 
@@ -29,23 +33,31 @@ TROUBLE_SEQUENCES = st.sampled_from(
 class Callers(Base):
     """Callers get tokens and report rejected ones. The worker renews tokens in advance."""
 
-    @precondition(Base.can_start)
-    @rule(which=WHICH, scope=WHICH, min_ttl=MIN_TTL)
-    def get(self, which: int, scope: int, min_ttl: float | None) -> None:
-        self.get_one(which, scope, None, min_ttl=min_ttl)
+    @initialize(keep_warm=st.sampled_from(["used", "used", "always", "never"]), how_many=st.sampled_from([0, 1, 3, 3]))
+    def begin(self, keep_warm: str, how_many: int) -> None:
+        """Some keys have tokens."""
+        for name in self.names:
+            self.put(name, "none", keep_warm, None)
+            for scope in range(min(how_many, len(self.case.scopes))):
+                self.get_one(self.names.index(name), scope, None)
 
     @precondition(Base.can_start)
-    @rule(which=WHICH, scope=WHICH, min_ttl=MIN_TTL, hops=SOME_HOPS)
-    def get_and_pause(self, which: int, scope: int, min_ttl: float | None, hops: int) -> None:
+    @rule(which=WHICH, scope=WHICH, min_ttl=MIN_TTL, is_expired=EXPIRED, trouble=TROUBLE, hops=HOPS)
+    def get(
+        self, which: int, scope: int, min_ttl: float | None, is_expired: bool, trouble: str | None, hops: int | None
+    ) -> None:
+        if is_expired:
+            self.advance_to_expiry(self.name(which), -1)
+        self.server.meet(trouble)
         self.get_one(which, scope, hops, min_ttl=min_ttl)
 
     @precondition(lambda self: not self.stage.waiting)
     @rule(
         which=WHICH,
         scope=WHICH,
-        is_expired=st.booleans(),
+        is_expired=EXPIRED,
         with_trial=st.booleans(),
-        troubles=st.one_of(TROUBLE_SEQUENCES, st.lists(TROUBLE, min_size=2, max_size=5)),
+        troubles=st.one_of(TROUBLE_SEQUENCES, st.lists(OFTEN, min_size=2, max_size=5)),
     )
     def retry(self, which: int, scope: int, is_expired: bool, with_trial: bool, troubles: Sequence[str]) -> None:
         """A caller meets one trouble after the other. It retries a moment before Retry-After, and then in time.
@@ -55,8 +67,7 @@ class Callers(Base):
         name = self.name(which)
         if is_expired:
             self.advance_to_expiry(name, -1)
-        self.server.trouble.clear()
-        self.server.trouble.extend(troubles)
+        self.server.meet(*troubles)
         for turn in range(len(troubles) + 1):
             error = self.get_one(which, scope, None).error
             if with_trial and turn == 0:
@@ -72,46 +83,72 @@ class Callers(Base):
         """Every idle instance gets the token into its memory."""
         self.get_everywhere(which, scope)
 
-    @rule(which=WHICH, scope=WHICH, is_expired=st.booleans(), hops=st.lists(SOME_HOPS, min_size=2, max_size=3))
-    def race(self, which: int, scope: int, is_expired: bool, hops: list[int]) -> None:
+    @rule(
+        which=WHICH, scope=WHICH, is_expired=EXPIRED, trouble=TROUBLE, hops=st.lists(SOME_HOPS, min_size=2, max_size=3)
+    )
+    def race(self, which: int, scope: int, is_expired: bool, trouble: str | None, hops: list[int]) -> None:
         """Several callers at once, perhaps after the token expired."""
         if is_expired:
             self.advance_to_expiry(self.name(which), -1)
+        self.server.meet(trouble)
         for some in hops:
             if self.can_start():
                 self.get_one(which, scope, some)
 
     @precondition(lambda self: self.can_start() and self.held)
-    @rule(which=st.integers(0, 7), honest=st.booleans(), hops=HOPS)
-    def report(self, which: int, honest: bool, hops: int | None) -> None:
-        """A caller reports its token as rejected. A dishonest one reports a valid token."""
+    @rule(which=st.integers(0, 7), honest=st.booleans(), times=st.sampled_from([1, 1, 8]), hops=HOPS)
+    def report(self, which: int, honest: bool, times: int, hops: int | None) -> None:
+        """A caller reports its token as rejected. A dishonest one reports valid tokens."""
         response = self.held[which % len(self.held)]
         if honest and self.server.good(response.access_token):
             return
-        name = response.connection.name
         token_id = response.token.token_id
         scope = self.server.issued[token_id].scope or None
-        self.start("report", lambda broker: self.world.get_token(broker, name, scope=scope, rejected=token_id), hops)
+        operation = self.get_token_of(response.connection.name, scope, hops, rejected=token_id)
+        while (times := times - 1) and isinstance(operation.result, TokenResponse):
+            token_id = operation.result.token.token_id
+            operation = self.get_token_of(response.connection.name, scope, None, rejected=token_id)
 
     @precondition(Base.can_start)
-    @rule(hops=HOPS)
-    def sweep(self, hops: int | None) -> None:
+    @rule(hops=HOPS, minutes=st.sampled_from([0, 1, 3, 16]))
+    def sweep(self, hops: int | None, minutes: int) -> None:
+        """A sweep, perhaps after some minutes of regular sweeps and work."""
+        for _ in range(minutes):
+            self._sweep(None)
+            for message in self.world.queue.take():
+                self._work(message, None)
+            self.world.clock.advance(60)
+        self._sweep(hops)
+
+    def _sweep(self, hops: int | None) -> None:
         now = self.world.clock()
         deadline = now + timedelta(seconds=50)
         self.start("sweep", lambda broker: broker.sweep(scheduled_at=now, deadline=deadline), hops)
 
     @precondition(lambda self: self.can_start() and self.world.queue.messages)
-    @rule(hops=HOPS, again=st.booleans())
-    def work(self, hops: int | None, again: bool) -> None:
-        """The worker takes a message; the queue may deliver it again."""
-        message = self.world.queue.messages[0] if again else self.world.queue.messages.pop(0)
-        name = message.name
-        self.start("renew", lambda broker: broker.renew(name, message.scope_id), hops)
+    @rule(hops=HOPS, fate=st.sampled_from(["once", "again", "lost", "other release"]))
+    def work(self, hops: int | None, fate: str) -> None:
+        """The worker takes a message. The queue may deliver it again, or lose all.
+
+        The worker of another release does not know the provider.
+        """
+        if fate == "lost":
+            self.world.queue.take()
+            return
+        message = self.world.queue.messages[0] if fate == "again" else self.world.queue.messages.pop(0)
+        self._work(message, hops, self.world.other_release() if fate == "other release" else None)
+
+    def _work(self, message: RenewalMessage, hops: int | None, worker: Broker | None = None) -> None:
+        def renew(broker: Broker) -> Renewal:
+            return (worker or broker).renew(message.name, message.scope_id, message.token_id)
+
+        self.start("renew", renew, hops)
 
     @precondition(Base.can_start)
-    @rule(which=WHICH, scope=WHICH, hops=HOPS)
-    def renew_in_time(self, which: int, scope: int, hops: int | None) -> None:
+    @rule(which=WHICH, scope=WHICH, trouble=TROUBLE, hops=HOPS)
+    def renew_in_time(self, which: int, scope: int, trouble: str | None, hops: int | None) -> None:
         """The worker comes when a token is due."""
+        self.server.meet(trouble)
         key = self.key(which, scope)
         token = self.world.tokens.read(key)[1].token
         if token is not None:
@@ -131,7 +168,7 @@ class Callers(Base):
 
     def _need_new_tokens(self, name: ConnectionName, *, are_renewals: bool) -> None:
         if are_renewals:
-            self.start("secret_changed", lambda broker: broker.secret_changed(name), None)
+            self.send_event(name, None)
         else:
             deadline = self.world.clock()
             self.start("purge", lambda broker: broker.purge(name, None, deadline=deadline), None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.component.state_machine.base import HOPS, LEASE_EXPIRED_S, MAX_OPERATIONS, SOME_HOPS, WHICH, Base
+from tests.component.state_machine.base import EXPIRED, HOPS, LEASE_EXPIRED_S, MAX_OPERATIONS, SOME_HOPS, WHICH, Base
 
+# After so many port calls; None: while the provider answers.
+KILLED_AT = st.one_of(SOME_HOPS, st.none(), st.none())
 FAULTS = st.sampled_from(["fail", "lose_response", "send_twice", "send_again_later"])
 
 
@@ -14,9 +16,13 @@ class Interleaving(Base):
     """Operations go on in any order, lose their leases, meet faults of our own services, and are killed."""
 
     @precondition(lambda self: self.stage.waiting)
-    @rule(which=st.integers(0, MAX_OPERATIONS - 1), hops=HOPS)
-    def go_on(self, which: int, hops: int | None) -> None:
-        self.go_on_with(self.stage.waiting[which % len(self.stage.waiting)], hops)
+    @rule(which=st.integers(0, MAX_OPERATIONS - 1), hops=HOPS, is_killed=st.sampled_from([False, False, True]))
+    def go_on(self, which: int, hops: int | None, is_killed: bool) -> None:
+        operation = self.stage.waiting[which % len(self.stage.waiting)]
+        if is_killed:
+            self.kill(operation)
+        else:
+            self.go_on_with(operation, hops)
 
     @precondition(lambda self: len(self.stage.waiting) > 1)
     @rule(turns=st.lists(st.integers(0, MAX_OPERATIONS - 1), min_size=2, max_size=12))
@@ -26,29 +32,15 @@ class Interleaving(Base):
             if self.stage.waiting:
                 self.go_on_with(self.stage.waiting[turn % len(self.stage.waiting)], 0)
 
-    @precondition(lambda self: self.stage.waiting)
-    @rule(which=st.integers(0, MAX_OPERATIONS - 1))
-    def kill_one(self, which: int) -> None:
-        self.kill(self.stage.waiting[which % len(self.stage.waiting)])
-
     @precondition(Base.can_start)
-    @rule(which=WHICH, scope=WHICH, hops=SOME_HOPS)
-    def start_and_kill(self, which: int, scope: int, hops: int) -> None:
-        """A process is killed while it holds its lease. Then the lease expires."""
-        operation = self.get_one(which, scope, hops)
-        if not operation.ended:
-            self.kill(operation)
-            self.world.clock.advance(LEASE_EXPIRED_S)
-
-    @precondition(Base.can_start)
-    @rule(which=WHICH, scope=WHICH, is_expired=st.booleans(), times=st.integers(1, 3))
-    def kill_with_the_request_sent(self, which: int, scope: int, is_expired: bool, times: int) -> None:
-        """The outcome of the request stays unknown. Again after the lease expired."""
+    @rule(which=WHICH, scope=WHICH, is_expired=EXPIRED, at=KILLED_AT, times=st.integers(1, 3))
+    def start_and_kill(self, which: int, scope: int, is_expired: bool, at: int | None, times: int) -> None:
+        """A process is killed after so many calls, or with its request sent. Again after its lease expired."""
         if is_expired:
             self.advance_to_expiry(self.name(which), -1)
         for _ in range(times):
-            operation = self.get_one(which, scope, 0)
-            while not operation.ended and operation.stops_at != "response":
+            operation = self.get_one(which, scope, at or 0)
+            while at is None and not operation.ended and operation.stops_at != "response":
                 self.go_on_with(operation, 0)
             if not operation.ended:
                 self.kill(operation)

@@ -26,8 +26,7 @@ MIN_SPACING = timedelta(seconds=30)
 def judge(machine: Base, operation: Operation, known_seq: int) -> None:
     """Adds to the machine's broken promises. `known_seq`: when the instance had last read the connection before."""
     breaks = machine.promises.breaks
-    error = operation.error
-    trace = operation.trace
+    error, trace = operation.error, operation.trace
     if error is not None and not isinstance(error, BrokerError):
         breaks(f"{operation.kind} ended with {error!r}")
     if operation.kind in ("renew", "sweep") and error is not None and not isinstance(error, BrokerUnavailable):
@@ -35,11 +34,12 @@ def judge(machine: Base, operation: Operation, known_seq: int) -> None:
     if operation.own_time_s > MAX_OWN_TIME_S:
         breaks(f"{operation.kind} took {operation.own_time_s} s and {operation.calls} calls")
     undisturbed = not _was_paused(machine, operation, 1) and not _disturbed(machine, operation)
-    if isinstance(error, BrokerUnavailable) and undisturbed:
+    if isinstance(error, BrokerUnavailable) and undisturbed and not _remembers_our_failure(operation):
         breaks(f"{operation.kind} raised BrokerUnavailable while all services of ours were up")
     if isinstance(operation.result, TokenResponse):
         _judge_response(machine, operation, operation.result)
         _judge_settings(machine, operation, operation.result, known_seq)
+        _judge_stale(machine, operation, operation.result)
     elif operation.kind == "get_token":
         _judge_error(machine, operation)
     elif isinstance(operation.result, PurgeResult):
@@ -47,9 +47,9 @@ def judge(machine: Base, operation: Operation, known_seq: int) -> None:
         if operation.kind == "delete":
             _judge_delete(machine, operation)
     if not _disturbed(machine, operation):
-        stored = machine.promises.stored
-        never_stored = {token_id: end for token_id, end in trace.fenced.items() if token_id not in stored}
-        machine.promises.to_revoke.update(never_stored)
+        for token_id in trace.received:
+            if operation.kind != "trial" and token_id not in machine.promises.stored:
+                machine.promises.to_revoke[token_id] = machine.server.issued[token_id].expires_at
 
 
 def _disturbed(machine: Base, operation: Operation) -> bool:
@@ -61,11 +61,17 @@ def _was_paused(machine: Base, operation: Operation, tolerance_s: float = 0) -> 
     return machine.world.clock() - operation.started_at > own_time
 
 
+def _remembers_our_failure(operation: Operation) -> bool:
+    """Whether an earlier failure of our own services was still cooling down when the operation began."""
+    record = operation.trace.record
+    failure = record.failure if record is not None else None
+    return failure is not None and failure.code == BrokerUnavailable.code and failure.retry_at > operation.started_at
+
+
 # ---------------------------------------------------------------------- tokens
 def _judge_response(machine: Base, operation: Operation, response: TokenResponse) -> None:
     breaks = machine.promises.breaks
-    now = machine.world.clock()
-    token = response.token
+    now, token = machine.world.clock(), response.token
     issued = machine.server.issued[token.token_id]
     if token.expires_at <= now or issued.expires_at <= now:
         breaks(f"P2: an expired token from {response.source}")
@@ -74,7 +80,7 @@ def _judge_response(machine: Base, operation: Operation, response: TokenResponse
         breaks("P2: a token expires earlier than the response says")
     if fingerprint(response.access_token) != token.token_id:
         breaks("P7: another token than the one that was decided on")
-    if issued.client != machine.client(response.connection.name):
+    if issued.client != machine.world.client(response.connection.name):
         breaks("P7: a token of another account")
     if issued.host != urlsplit(response.connection.endpoints.token).netloc:
         breaks(f"P8: a token of {issued.host} under settings that name another host, from {response.source}")
@@ -102,14 +108,12 @@ def _judge_lifetime(machine: Base, operation: Operation, response: TokenResponse
     if operation.min_ttl_s is None or response.token.remaining(response.now) >= timedelta(seconds=operation.min_ttl_s):
         return
     breaks = machine.promises.breaks
-    token = response.token
-    trace = operation.trace
+    token, trace = response.token, operation.trace
     # A slow port call makes a token shorter than it was when it was decided on.
     was_paused = _was_paused(machine, operation)
     if "min_ttl_unmet" not in response.warnings and not was_paused:
         breaks(f"P2: a token shorter than min_ttl from {response.source}, without a warning")
-    record = trace.record
-    server = machine.server
+    record, server = trace.record, machine.server
     if response.source != "table" or record is None or trace.met or record.failures() or record.lease:
         return
     reissue_window = timedelta(seconds=server.traits.reissue_window_s or 0)
@@ -123,8 +127,7 @@ def _judge_lifetime(machine: Base, operation: Operation, response: TokenResponse
 
 def _judge_settings(machine: Base, operation: Operation, response: TokenResponse, known_seq: int) -> None:
     """New settings apply within 30 s, and at once in an instance that has read them."""
-    breaks = machine.promises.breaks
-    name = response.connection.name
+    breaks, name = machine.promises.breaks, response.connection.name
     if response.connection.suspended:
         breaks(f"P9: a token of a suspended connection from {response.source}")
     end = machine.promises.history.end_of(name, response.connection.version)
@@ -137,12 +140,22 @@ def _judge_settings(machine: Base, operation: Operation, response: TokenResponse
         breaks("P9: a token from memory under settings that were replaced more than 30 s ago")
 
 
+def _judge_stale(machine: Base, operation: Operation, response: TokenResponse) -> None:
+    """A token of other settings, or from before a change, is served only while no new one can be had."""
+    record, trace = operation.trace.record, operation.trace
+    if response.source != "table" or record is None or record.lease is not None or trace.met is not None:
+        return
+    other_settings = response.token.settings_digest != response.connection.settings_digest
+    is_stale = other_settings or record.stale_at is not None
+    if is_stale and "renewal_failing" not in response.warnings and not _was_paused(machine, operation):
+        machine.promises.breaks("P9: a stale token was served while a new one could be had")
+
+
 # ---------------------------------------------------------------------- errors
 def _judge_error(machine: Base, operation: Operation) -> None:
     """A caller gets an error only if there is no valid token and there is a reason why none could be acquired."""
     breaks = machine.promises.breaks
-    error = operation.error
-    trace = operation.trace
+    error, trace = operation.error, operation.trace
     if isinstance(error, BrokerUnavailable) or trace.record is None or trace.faulted or machine.world.faults.down:
         return
     word = type(error).__name__
@@ -175,9 +188,7 @@ def _has_reason(machine: Base, operation: Operation, record: TokenRecord) -> boo
 # ---------------------------------------------------------------------- purges
 def _judge_purge(machine: Base, operation: Operation, purge: PurgeResult) -> None:
     """A DELETE names every token that is still valid, and calls no valid token revoked."""
-    breaks = machine.promises.breaks
-    now = machine.world.clock()
-    issued = machine.server.issued
+    breaks, now, issued = machine.promises.breaks, machine.world.clock(), machine.server.issued
     named = {*purge.revoked, *(item.token_id for item in purge.not_revoked)}
     for token_id, expires_at in operation.trace.dropped.items():
         if token_id not in named and expires_at > now and issued[token_id].good(now) and not operation.trace.faulted:
@@ -191,6 +202,7 @@ def _judge_delete(machine: Base, operation: Operation) -> None:
     for name in machine.names:
         if machine.world.connections.get(name) is not None:
             continue
-        tokens = [record.token for record in machine.world.tokens.records(name) if record.token is not None]
+        records = machine.world.tokens.items(name).records
+        tokens = [record.token for record in records if record.token is not None]
         if any(token.issued_at < operation.started_at for token in tokens):
             machine.promises.breaks("a token was still stored after the DELETE of its connection")

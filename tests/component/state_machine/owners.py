@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from tests.component.state_machine.base import HOPS, WHICH, Base
-from tests.fakes import CALLER
-from tests.fakes.world import SETTINGS
 from token_broker.core.names import ConnectionName
 
 REQUEST_TIME = timedelta(seconds=26)
 ACTIONS = st.sampled_from(["purge", "purge", "trial", "trial", "delete"])
 # Other settings. "other host": those of the case that name another host.
-CHANGES = st.sampled_from(["none", "none", "lifetime", "warm", "suspended", "suspended", "other host", "other host"])
-SECRETS = st.sampled_from(["right", "right", "right", "wrong", "pending", "pending wrong", "provider", "event only"])
+CHANGES = st.sampled_from(["none", "none", "lifetime", "suspended", "suspended", "other host", "other host"])
+WARM = st.sampled_from(["used", "always", "always", "never"])
+SECRETS = st.sampled_from(
+    ["right", "right", "right", "wrong", "pending", "pending wrong", "provider", "unreadable", "none", "event only"]
+)
 SEALED = st.sampled_from(["token", "token", "refresh_token", "retired"])
 MEMORY_EXPIRED_S = 31
 # Shorter than the default min_ttl.
@@ -34,7 +34,7 @@ class Owners(Base):
         name = self.name(which)
         text = None if all_scopes else self.case.scopes[scope % len(self.case.scopes)] or ""
         if self.world.connections.get(name) is None:
-            self._put(name, "none", hops)
+            self.put(name, "none", "always", hops)
         elif what == "purge":
             deadline = self.world.clock() + REQUEST_TIME
             self.start("purge", lambda broker: broker.purge(name, text, deadline=deadline), hops)
@@ -44,20 +44,18 @@ class Owners(Base):
             self.start("delete", lambda broker: broker.connections.delete(name, expected=None), hops)
 
     @precondition(Base.can_start)
-    @rule(which=WHICH, change=CHANGES, hops=HOPS)
-    def put(self, which: int, change: str, hops: int | None) -> None:
-        self._put(self.name(which), change, hops)
+    @rule(which=WHICH, change=CHANGES, keep_warm=WARM, hops=HOPS)
+    def change_settings(self, which: int, change: str, keep_warm: str, hops: int | None) -> None:
+        self.put(self.name(which), change, keep_warm, hops)
 
-    def _put(self, name: ConnectionName, change: str, hops: int | None) -> None:
-        changes: dict[str, dict[str, Any]] = {
-            "none": {},
-            "lifetime": {"lifetime_s": 900},
-            "warm": {"keep_warm": "always"},
-            "suspended": {"suspended": True},
-            "other host": dict(self.case.other_host),
-        }
-        whole = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **self.case.settings, **changes[change]}
-        self.start("put", lambda broker: broker.connections.put(name, whole, expected=None, absent=False), hops)
+    @precondition(lambda self: not self.stage.waiting)
+    @rule(which=WHICH, keep_warm=WARM)
+    def suspend_rotate_and_resume(self, which: int, keep_warm: str) -> None:
+        """No event tells of the new secret."""
+        name = self.name(which)
+        self.put(name, "suspended", keep_warm, None)
+        self._change_secret(name, "right")
+        self.put(name, "none", keep_warm, None)
 
     @precondition(lambda self: not self.stage.waiting)
     @rule(
@@ -76,7 +74,7 @@ class Owners(Base):
         if is_deleted:
             self.start("delete", lambda broker: broker.connections.delete(name, expected=None), None)
         else:
-            self._put(name, change, None)
+            self.put(name, change, "used", None)
         self.world.clock.advance(MEMORY_EXPIRED_S)
         self.get_everywhere(which, scope)
         if down is not None and not self.world.faults.down:
@@ -90,24 +88,33 @@ class Owners(Base):
     def change_secret(self, which: int, how: str, with_event: bool, hops: int | None) -> None:
         """The secret changes in our store, only at the provider ("provider"), or in both ("right")."""
         name = self.name(which)
-        if how == "provider":
-            self.server.accepted[self.client(name)] = "changed at the provider"
-        elif how == "pending":
-            accepted = self.server.accepted[self.client(name)]
-            self.new_secret(name, is_right=True, stage="AWSPENDING")
-            self.server.accepted[self.client(name)] = accepted
-        elif how != "event only":
-            stage = "AWSPENDING" if how == "pending wrong" else "AWSCURRENT"
-            self.new_secret(name, is_right=how == "right", stage=stage)
+        self._change_secret(name, how)
         if with_event:
-            self.start("secret_changed", lambda broker: broker.secret_changed(name), hops)
+            self.send_event(name, hops)
+
+    def _change_secret(self, name: ConnectionName, how: str) -> None:
+        self.world.clock.advance(0.001)
+        client = self.world.client(name)
+        accepted = self.server.accepted[client]
+        if how == "provider":
+            self.server.accepted[client] = "changed at the provider"
+        elif how == "unreadable":
+            self.world.secrets.unreadable.add(name)
+        elif how == "none":
+            self.world.secrets.delete(name)
+        elif how.startswith("pending"):
+            self.world.new_secret(name, is_right=how == "pending", stage="AWSPENDING")
+            self.server.accepted[client] = accepted
+        elif how != "event only":
+            self.world.new_secret(name, is_right=how == "right")
+            self.world.secrets.unreadable.discard(name)
 
     @precondition(lambda self: not self.stage.waiting)
     @rule(which=WHICH, scope=WHICH, times=st.integers(2, 6))
     def guess(self, which: int, scope: int, times: int) -> None:
         """The owner puts one wrong secret after the other."""
         for _ in range(times):
-            self.new_secret(self.name(which), is_right=False)
+            self._change_secret(self.name(which), "wrong")
             self.advance_to_expiry(self.name(which), -1)
             self.world.clock.advance(MEMORY_EXPIRED_S)
             self.get_one(which, scope, None)
@@ -118,9 +125,9 @@ class Owners(Base):
 
         Then a caller may get a token, or need a longer one while the provider fails.
         """
-        self.world.watched.tamper(self.key(which, scope), what, self.key(other, other))
+        self.promises.unreadable |= self.world.tokens.tamper(self.key(which, scope), what, self.key(other, other))
         if then == "get a longer one":
             self.advance_to_expiry(self.name(which), SHORT_S)
-            self.server.trouble.appendleft("503")
+            self.server.meet("503")
         if then is not None and self.can_start():
             self.get_one(which, scope, None)

@@ -1,9 +1,10 @@
-"""Records what happened so far, and lists every promise that was broken."""
+"""Judges every change of the stores and every request to the provider, and lists the promises that were broken."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 from tests.component.state_machine.budgets import Budgets
 from tests.component.state_machine.cooldowns import Cooldowns
@@ -11,17 +12,20 @@ from tests.component.state_machine.history import History, host_in
 from tests.component.state_machine.logins import Logins
 from tests.component.state_machine.servers import Received
 from tests.component.state_machine.stage import Operation, Stage, Trace
-from token_broker.core.failures import Failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import TokenRecord
-from token_broker.ports import Commit
+from token_broker.core.records import Token, TokenRecord
+from token_broker.ports import StoredSettings
 
 TOLERANCE = timedelta(seconds=1)
-MAX_REPORT_COOLDOWN = timedelta(minutes=15)
+# Reports of rejected tokens: so many at once, and one more after each interval.
+MAX_REPORTS = 5
+REPORT_INTERVAL = timedelta(minutes=1)
+TRIAL_SPACING = timedelta(minutes=5)
 
 
 class Promises:
-    """The stores report every lease, commit, failure, report and purge; the server every request it receives.
+    """What happened so far, as far as the records do not hold it.
 
     `to_revoke`: the expiry of each dropped token. `purged_at`: place and time of its purge. `unreadable`: tokens that
     cannot be opened. `stored`: tokens that were committed at any time.
@@ -38,32 +42,81 @@ class Promises:
         self.logins = Logins(self.breaks)
         self.budgets = Budgets(self.breaks, limit)
         self._stage = stage
-        self._owners: dict[TokenKey, str | None] = {}
-        self._purge_seqs: dict[TokenKey, int] = {}
-        self._reported: dict[TokenKey, list[tuple[str, datetime, datetime]]] = defaultdict(list)
+        self._lease_taken_away: dict[TokenKey, int] = {}
+        self._reports: dict[TokenKey, list[datetime]] = defaultdict(list)
 
     def breaks(self, what: str) -> None:
         self.broken.append(what)
 
-    # ------------------------------------------------------------------ P1: one issuer
-    def leased(self, key: TokenKey, owner: str) -> None:
-        self._owners[key] = owner
+    @property
+    def trace(self) -> Trace | None:
+        """Of the operation that runs."""
+        return self._stage.running.trace if self._stage.running is not None else None
 
-    def committed(self, key: TokenKey, owner: str, trace: Trace, before: TokenRecord, commit: Commit) -> None:
-        is_repeat = before.token is not None and before.token.sealed == commit.token.sealed
-        if self._owners.get(key) != owner:
-            self.breaks("P1: a late holder overwrote a token")
-        if not commit.keep_rejections and not is_repeat:
-            if before.token is not None and before.token.renew_at > commit.now and before.rejections:
-                self.breaks("P5: reports were forgotten before a token lasted until its renewal")
-            self._reported.pop(key, None)
-        token_id = commit.token.token_id
+    # ------------------------------------------------------------------ the stores
+    def read(self, settings: StoredSettings | None, record: TokenRecord | None) -> None:
+        operation = self._stage.running
+        if operation is None:
+            return
+        operation.trace.read_seq = self._stage.next_seq()
+        operation.trace.record = record
+        # A trial uses the settings that it read before.
+        if operation.kind != "trial":
+            operation.trace.settings = settings
+
+    def saved(self, before: TokenRecord, after: TokenRecord) -> None:
+        """A record changed."""
+        operation = self._stage.running
+        if operation is None:
+            return
+        trace, key = operation.trace, after.key
+        had_lease = before.lease is not None and before.lease.owner == trace.owner
+        if after.lease is not None and after.lease != before.lease:
+            trace.key, trace.owner, trace.lease_until = key, after.lease.owner, after.lease.until
+            trace.lease_seq = self._stage.next_seq()
+        if before.lease is not None and after.lease is None and not had_lease:
+            self._lease_taken_away[key] = self._stage.next_seq()
+        is_new = after.token is not None and (before.token is None or before.token.sealed != after.token.sealed)
+        if after.token is not None and is_new:
+            if not had_lease:
+                self.breaks("P1: a late holder overwrote a token")
+            self._committed(after.token)
+        if before.token is not None and after.token is None:
+            self.purged_at[before.token.token_id] = (self._stage.next_seq(), self._stage.clock())
+            self.drops(before.token.token_id, before.token.expires_at)
+        is_purge = operation.kind in ("purge", "delete") or trace.settings is None
+        may_be_over = is_new or is_purge or (operation.kind == "trial" and bool(trace.received))
+        self.cooldowns.changed(trace, before.failure, after.failure, may_be_over=may_be_over)
+
+    def _committed(self, token: Token) -> None:
         # A server that reuses tokens issued this one again, and callers may get it.
-        self.stored.add(token_id)
-        self.to_revoke.pop(token_id, None)
-        self.unreadable.discard(token_id)
-        self.cooldowns.worked(key.name, trace)
+        self.stored.add(token.token_id)
+        self.to_revoke.pop(token.token_id, None)
+        self.unreadable.discard(token.token_id)
 
+    def drops(self, token_id: str, expires_at: datetime) -> None:
+        """A token is taken away from callers, so it must be revoked."""
+        self.to_revoke[token_id] = expires_at
+        if self.trace is not None:
+            self.trace.dropped[token_id] = expires_at
+
+    def health_saved(self, name: ConnectionName, before: ConnectionHealth, after: ConnectionHealth) -> None:
+        """The health of a connection changed."""
+        trace = self.trace
+        assert trace is not None
+        trials = [health.trial_at for health in (before, after) if health.trial_at is not None]
+        if len(set(trials)) == 2 and trials[1] - trials[0] < TRIAL_SPACING:
+            self.breaks(f"P4: a trial {trials[1] - trials[0]} after the last one")
+        has_worked = bool(trace.received)
+        self.cooldowns.changed(trace, before.failure, after.failure, may_be_over=has_worked)
+        self.cooldowns.changed(trace, before.rate_limit, after.rate_limit, may_be_over=has_worked)
+        if after.failure is None and has_worked:
+            self.cooldowns.worked(name)
+        if after.unresolved_logins < before.unresolved_logins:
+            is_refused = after.failure is not None and after.failure.refused
+            self.logins.settled(name, trace, left=after.unresolved_logins, is_refused=is_refused)
+
+    # ------------------------------------------------------------------ requests
     def request(self, operation: Operation, received: Received, *, accepted: bool) -> None:
         """A request leaves the broker."""
         trace = operation.trace
@@ -81,6 +134,7 @@ class Promises:
             self.breaks("P1: a token request after the lease expired")
         self._check_settings(trace, received)
         self._check_alone(operation, trace.key, now)
+        self._check_reports(operation, trace.key, now)
         self.cooldowns.check(operation, trace.key, received)
         if received.step == "login":
             self.logins.request(operation, trace.key.name, received, now, ok=accepted)
@@ -96,41 +150,21 @@ class Promises:
             trace = other.trace
             if other is operation or not trace.in_flight or trace.key != key or trace.lease_until is None:
                 continue
-            if trace.lease_until + TOLERANCE > now and self._purge_seqs.get(key, 0) < trace.lease_seq:
+            if trace.lease_until + TOLERANCE > now and self._lease_taken_away.get(key, 0) < trace.lease_seq:
                 self.breaks(f"P1: two token requests for one key: {other.kind} and {operation.kind}")
 
-    # ------------------------------------------------------------------ P4: failures are remembered
-    def remembered(self, name: ConnectionName, scope: str | None, trace: Trace, failure: Failure) -> None:
-        self.cooldowns.remembered(name, scope, trace, failure)
-
-    def cooldowns_ended(self, name: ConnectionName, trace: Trace) -> None:
-        self.cooldowns.ended(name)
-        self.logins.resolved(name, trace, refused=False)
-
-    # ------------------------------------------------------------------ P5: reports cannot force requests
-    def reported(self, key: TokenKey, owner: str, until: datetime, *, since: datetime) -> None:
-        """A token request that a report caused is about to be sent. The next one may follow at `until`."""
-        now = self._stage.clock()
-        earlier = self._reported[key]
-        if earlier and earlier[-1][0] == owner:
+    def _check_reports(self, operation: Operation, key: TokenKey, now: datetime) -> None:
+        """Reports cause five requests, and then one a minute."""
+        trace = operation.trace
+        live = trace.record.live_token(now) if trace.record is not None else None
+        if live is None or live.token_id != operation.rejected or trace.requests > 1 or trace.settings is None:
             return
-        if earlier and now < earlier[-1][2]:
-            self.breaks("P5: a report caused a request during the cooldown of the last report")
-        earlier.append((owner, now, until))
-        doublings: int = 2 ** (len(earlier) - 1)
-        if until - since < min(timedelta(seconds=30) * doublings, MAX_REPORT_COOLDOWN):
-            self.breaks(f"P5: report {len(earlier)} in a row has a cooldown only until {until}")
-
-    # ------------------------------------------------------------------ purges
-    def purged(self, before: TokenRecord) -> None:
-        now = self._stage.clock()
-        seq = self._stage.next_seq()
-        self._owners[before.key] = None
-        self._purge_seqs[before.key] = seq
-        self._reported.pop(before.key, None)
-        self.cooldowns.purged(before.key)
-        for item in before.tokens_to_revoke(now):
-            self.purged_at[item.token_id] = (seq, now)
-            self.to_revoke[item.token_id] = item.expires_at
-            if self._stage.running is not None:
-                self._stage.running.trace.dropped[item.token_id] = item.expires_at
+        if urlsplit(live.token_endpoint).netloc != host_in(trace.settings):
+            # A token of another host must be replaced anyway.
+            return
+        times = self._reports[key]
+        times.append(now)
+        for number, since in enumerate(times):
+            if len(times) - number > MAX_REPORTS + (now - since) // REPORT_INTERVAL:
+                self.breaks(f"P5: {len(times) - number} requests because of reports within {now - since}")
+                return

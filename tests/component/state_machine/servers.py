@@ -6,7 +6,8 @@ import base64
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -21,7 +22,13 @@ RETRY_AFTER_S = 90
 CODE_TIME = timedelta(seconds=60)
 DEFAULT_LIFETIME_S = 86_400
 # What the server may do with a request instead of a regular response.
-TROUBLES = ("503", "429", "html", "lost", "hang", "unreachable", "invalid_scope", "refused")
+TROUBLES = ("503", "429", "html", "lost", "hang", "unreachable", "invalid_scope", "refused", "unknown", "no token")
+# Responses with status 200 that are not tokens.
+NO_TOKENS = {
+    "html": (b"<html>maintenance</html>", "text/html"),
+    "unknown": (b'{"error": "invalid_client_secret"}', "application/json"),
+    "no token": (b"{}", "application/json"),
+}
 
 
 class Hang(TransportError):
@@ -107,10 +114,12 @@ class Server:
         operation = self.stage.running
         assert operation is not None
         met = self.down or (self.trouble.popleft() if self.trouble else "ok")
-        if (received.step, met) in (("login", "invalid_scope"), ("revoke", "html")):
-            met = "refused" if received.step == "login" else "503"
+        if (received.step, met) == ("login", "invalid_scope"):
+            met = "refused"
+        if received.step == "revoke" and met in NO_TOKENS:
+            met = "503"
         operation.trace.met = met
-        operation.trace.secret = received.secret or operation.trace.read_secret
+        operation.trace.issued = None
         if met == "unreachable":
             return Unreachable("nobody listens")
         self._on_request(received)
@@ -122,16 +131,32 @@ class Server:
             return HttpResponse(503)
         if met == "429":
             return HttpResponse(429, {"retry-after": str(RETRY_AFTER_S)})
-        if met == "html":
+        if met in NO_TOKENS:
             # A connect that does not redirect means that redirect_uri is not allowed (rule redirect_uri_not_allowed).
             operation.trace.met = "refused" if received.step == "connect" else met
-            return HttpResponse(200, {"content-type": "text/html"}, b"<html>maintenance</html>")
+            body, content_type = NO_TOKENS[met]
+            return HttpResponse(200, {"content-type": content_type}, body)
         if met in ("invalid_scope", "refused") and received.step not in ("connect", "revoke"):
             return self._refusal(met)
         response = self._processed(received)
         if met == "ok" and received.step not in ("connect", "revoke") and not _is_token(response):
             operation.trace.met = "invalid_grant" if b"invalid_grant" in response.body else "refused"
         return OutcomeUnknown("the response was lost") if met == "lost" else response
+
+    def meet(self, *troubles: str | None) -> None:
+        """The next requests meet these troubles, one each."""
+        self.trouble.clear()
+        self.trouble.extend(trouble for trouble in troubles if trouble is not None)
+
+    def copy_from(self, other: Server) -> None:
+        """Becomes as another server is, without its troubles. What it issued is copied."""
+        self.accepted = dict(other.accepted)
+        self.issued = {token_id: replace(issue) for token_id, issue in other.issued.items()}
+        self.unrevokable = set(other.unrevokable)
+        self._refresh_tokens = dict(other._refresh_tokens)
+        self._codes = dict(other._codes)
+        self._sent_once = set(other._sent_once)
+        self._numbers = copy(other._numbers)
 
     def good(self, token: str) -> bool:
         """Whether the provider's API accepts a token now."""
@@ -191,8 +216,7 @@ class Server:
         return self.stage.clock() - made_at > CODE_TIME
 
     def _issue(self, received: Received) -> HttpResponse:
-        now = self.stage.clock()
-        scope = received.fields.get("scope", "")
+        now, scope = self.stage.clock(), received.fields.get("scope", "")
         issue = self._reissued(received, scope)
         if issue is None:
             if self.traits.revokes_previous:
@@ -205,6 +229,8 @@ class Server:
             self.issued[fingerprint(token)] = issue
         else:
             issue.times_issued += 1
+        if self.stage.running is not None:
+            self.stage.running.trace.issued = fingerprint(issue.token)
         if self.traits.login:
             return _json(200, {"status": "SUCCESS", "accessToken": issue.token})
         body: dict[str, Any] = {"access_token": issue.token, "token_type": "bearer"}
@@ -238,16 +264,13 @@ def _json(status: int, body: dict[str, Any]) -> HttpResponse:
 
 
 def _parsed(request: HttpRequest) -> Received:
-    host = urlsplit(request.url).netloc
-    query = dict(request.query)
-    body = (request.body or b"").decode()
+    host, query, body = urlsplit(request.url).netloc, dict(request.query), (request.body or b"").decode()
     fields = json.loads(body) if body.startswith("{") else dict(parse_qsl(body))
     if request.url.endswith("/connect"):
         return Received(host, "connect", query["client_id"], "", query)
     if request.url.endswith("/authToken"):
         return Received(host, "login", query["username"], query["password"], query)
-    client = fields.get("client_id", "")
-    secret = fields.get("client_secret", "")
+    client, secret = fields.get("client_id", ""), fields.get("client_secret", "")
     header = request.headers.get("Authorization", "")
     if header:
         pair = base64.b64decode(header.removeprefix("Basic ")).decode()

@@ -1,6 +1,7 @@
 """Runs operations of several broker instances in any order: each can pause at every call of a port.
 
-Each operation has a thread, and exactly one of them runs. So the machine decides the order, and a run can be repeated.
+An operation that pauses has a thread, and exactly one of them runs. So the machine decides the order, and a run can be
+repeated.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -34,17 +36,16 @@ class Trace:
     """What an operation read, leased and sent, and what response it got. A `…_seq` is a place in the order of events.
 
     `met`: what the provider's server did with its last request. `budget`: its unused places in the budgets of hosts.
-    `fenced`: tokens whose commit was refused. `dropped`: tokens that it purged. Both: token_id and expiry.
+    `issued`: the token of that request, `received`: the tokens that it got. `dropped`: tokens that it purged, and until
+    when they live.
     """
 
     read_seq: int = 0
-    read_at: datetime | None = None
     record: TokenRecord | None = None
     settings: StoredSettings | None = None
     key: TokenKey | None = None
     owner: str | None = None
     lease_seq: int = 0
-    lease_at: datetime | None = None
     lease_until: datetime | None = None
     in_flight: bool = False
     requests: int = 0
@@ -52,18 +53,26 @@ class Trace:
     met: str | None = None
     met_at: datetime | None = None
     secret: str | None = None
-    read_secret: str | None = None
+    secret_version: str | None = None
+    issued: str | None = None
+    received: list[str] = field(default_factory=list)
     faulted: bool = False
-    fenced: dict[str, datetime] = field(default_factory=dict)
     dropped: dict[str, datetime] = field(default_factory=dict)
 
 
 class Operation:
-    """One call of one instance. `stops_at`: the port call before which it pauses; None once it has ended."""
+    """One call of one instance. `stops_at`: the port call before which it pauses; None once it has ended.
 
-    def __init__(self, kind: str, action: Callable[[], Any], now: datetime, min_ttl_s: float | None) -> None:
+    `min_ttl_s`, `rejected`: what its caller wants, and which token it reports.
+    """
+
+    def __init__(
+        self, kind: str, action: Callable[[], Any], now: datetime, min_ttl_s: float | None, rejected: str | None
+    ) -> None:
         self.kind = kind
         self.min_ttl_s = min_ttl_s
+        self.rejected = rejected
+        self.then: Callable[[Any], object] | None = None
         self.trace = Trace()
         self.started_at = now
         self.own_time_s = 0.0
@@ -71,7 +80,7 @@ class Operation:
         self.result: Any = None
         self.error: BaseException | None = None
         self.stops_at: str | None = "start"
-        self.killed = False
+        self.dead = False
         self.cut = False
         self.hops: int | None = 0
         self._action = action
@@ -95,7 +104,7 @@ class Operation:
 
     def stop(self, point: str) -> None:
         """For the operation's own thread: pauses unless it may go on."""
-        if self.killed:
+        if self.dead:
             raise Killed
         self.calls += 1
         if self.calls > MOST_CALLS:
@@ -108,18 +117,26 @@ class Operation:
         self.stops_at = point
         self._paused.release()
         self._turn.acquire()
-        if self.killed:
+        if self.dead:
             raise Killed
+
+    def run(self) -> None:
+        """From its start to its end, in the machine's thread."""
+        self.hops = None
+        self._act()
 
     def _live(self) -> None:
         self._turn.acquire()
+        self._act()
+        self._paused.release()
+
+    def _act(self) -> None:
         try:
-            if not self.killed:
+            if not self.dead:
                 self.result = self._action()
         except BaseException as error:  # noqa: BLE001  # the machine checks every error
             self.error = error
         self.stops_at = None
-        self._paused.release()
 
 
 class Stage:
@@ -137,22 +154,34 @@ class Stage:
         return self.seq
 
     def start(
-        self, kind: str, action: Callable[[], Any], hops: int | None, *, min_ttl_s: float | None = None
+        self,
+        kind: str,
+        action: Callable[[], Any],
+        hops: int | None,
+        *,
+        min_ttl_s: float | None = None,
+        rejected: str | None = None,
     ) -> Operation:
-        operation = Operation(kind, action, self.clock(), min_ttl_s)
+        operation = Operation(kind, action, self.clock(), min_ttl_s, rejected)
         self.waiting.append(operation)
-        self.go_on(operation, hops)
+        if hops is None:
+            self._run(operation, operation.run)
+        else:
+            self.go_on(operation, hops)
         return operation
 
     def go_on(self, operation: Operation, hops: int | None) -> None:
+        self._run(operation, partial(operation.go_on, hops))
+
+    def _run(self, operation: Operation, turn: Callable[[], None]) -> None:
         self.running = operation
-        operation.go_on(hops)
+        turn()
         self.running = None
         if operation.ended:
             self.waiting.remove(operation)
 
     def kill(self, operation: Operation) -> None:
-        operation.killed = True
+        operation.dead = True
         self.go_on(operation, None)
 
     def stop(self, point: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -10,10 +11,18 @@ from typing import Any
 from tests.component.state_machine.promises import Promises
 from tests.component.state_machine.servers import Hang, Received, Server, ServerTraits
 from tests.component.state_machine.stage import Stage
-from tests.component.state_machine.watched import WatchedConnectionStore, WatchedSecretStore, WatchedTokenStore
-from tests.fakes import World
+from tests.component.state_machine.watched import (
+    WatchedBudgets,
+    WatchedConnectionStore,
+    WatchedHealthStore,
+    WatchedSecretStore,
+    WatchedTokenStore,
+)
+from tests.fakes import CALLER, InMemoryDueIndex, InMemoryTokenTable, World
+from tests.fakes.world import SETTINGS
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import NetworkOptions
+from token_broker.core.names import ConnectionName
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError
 from token_broker.service import Broker
 
@@ -39,27 +48,72 @@ class ProviderCase:
     limit: int | None = None
     revocable: bool = True
 
+    def body(self, **changes: Any) -> dict[str, Any]:
+        """The body of a PUT."""
+        return {"allowed_callers": [CALLER], **SETTINGS[self.provider], **self.settings, **changes}
+
 
 class MachineWorld(World):
     """The world of the fakes on a stage: an operation can pause at every port call."""
 
-    def __init__(self, stage_of: Callable[[World], Stage], case: ProviderCase) -> None:
+    def __init__(self, case: ProviderCase) -> None:
         super().__init__()
-        self.stage = stage_of(self)
+        self.case = case
+        self.stage = Stage(self.clock)
         self.promises = Promises(self.stage, login=case.traits.login, limit=case.limit)
-        self.connections = WatchedConnectionStore(self.stage, self.promises)
-        self.secrets = WatchedSecretStore(self.stage)
-        self.tokens = self.watched = WatchedTokenStore(self.connections, self.stage, self.promises)
+        self.connections = WatchedConnectionStore(self.promises)
+        self.secrets: WatchedSecretStore = WatchedSecretStore(self.promises)
+        self.table = InMemoryTokenTable()
+        self.tokens: WatchedTokenStore = WatchedTokenStore(self.connections, self.table, self.promises)
+        self.health = WatchedHealthStore(self.table, self.promises)
+        self.due_index = InMemoryDueIndex(self.table)
+        self.budgets = WatchedBudgets(self.promises)
         self.faults.every = self.stage.stop
         self.server = Server(self.stage, case.traits, self._requested, self.promises.breaks)
-        catalogue = load_catalogue()
+        self.server.lifetime_s = case.lifetimes_s[0]
+        self.secret_numbers = 0
+        self.catalogue = dict(load_catalogue())
         if case.limit is not None:
-            provider = replace(catalogue[case.provider], requests_per_minute=case.limit)
-            catalogue = {**catalogue, case.provider: provider}
-        self.catalogue = catalogue
+            self.catalogue[case.provider] = replace(self.catalogue[case.provider], requests_per_minute=case.limit)
+
+    def copy(self) -> MachineWorld:
+        """Another world in the same state, without its operations, messages and faults."""
+        other = MachineWorld(self.case)
+        other.clock.advance(to=self.clock())
+        other.connections._stored = dict(self.connections._stored)
+        other.secrets._stages = {name: dict(stages) for name, stages in self.secrets._stages.items()}
+        other.secrets._versions = copy(self.secrets._versions)
+        other.table.records.update(self.table.records)
+        other.table.health.update(self.table.health)
+        other.table.keys.update({name: dict(keys) for name, keys in self.table.keys.items()})
+        other.table.retired.update({name: dict(retired) for name, retired in self.table.retired.items()})
+        other.table.due = [list(entries) for entries in self.table.due]
+        other.budgets._budgets = {host: replace(budget) for host, budget in self.budgets._budgets.items()}
+        other.server.copy_from(self.server)
+        other.sealer.sealed = self.sealer.sealed
+        other.secret_numbers = self.secret_numbers
+        other._ids = copy(self._ids)
+        return other
 
     def fresh_instance(self) -> Broker:
         return self.instance(catalogue=self.catalogue, sleep=self.stage.sleep)
+
+    def other_release(self) -> Broker:
+        """An instance of a release that does not know the provider."""
+        catalogue = {slug: provider for slug, provider in self.catalogue.items() if slug != self.case.provider}
+        return self.instance(catalogue=catalogue, sleep=self.stage.sleep)
+
+    def client(self, name: ConnectionName) -> str:
+        return f"client-{name.connection}"
+
+    def new_secret(self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT") -> None:
+        """Stores another secret. `is_right`: the provider accepts it, and no other one any more."""
+        self.secret_numbers += 1
+        secret, client = f"secret-{self.secret_numbers}", self.client(name)
+        fields = ("username", "password") if self.case.traits.login else ("client_id", "client_secret")
+        self.secrets.put(name, dict(zip(fields, (client, secret), strict=True)), stage=stage)
+        if is_right:
+            self.server.accepted[client] = secret
 
     def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request arrives at once. The operation can pause before the response."""
@@ -74,14 +128,15 @@ class MachineWorld(World):
         trace.in_flight = False
         operation.own_time_s += timeout.total_seconds() if isinstance(response, Hang) else LATENCY_S
         self.clock.advance(to=until) if isinstance(response, Hang) else self.clock.advance(LATENCY_S)
+        trace.met_at = self.clock()
         if self.clock() > until or operation.cut or isinstance(response, Hang):
             operation.cut = False
             trace.met = "lost" if not is_revocation else trace.met
-            trace.met_at = self.clock()
             raise OutcomeUnknown("no response in time")
-        trace.met_at = self.clock()
         if isinstance(response, TransportError):
             raise response
+        if trace.issued is not None:
+            trace.received.append(trace.issued)
         return response
 
     def _requested(self, received: Received) -> None:
