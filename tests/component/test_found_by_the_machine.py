@@ -317,6 +317,21 @@ def test_p12_the_sweep_logs_in_again_after_two_killed_logins(world: World, broke
     assert world.record(name).live_token(world.clock()) is not None
 
 
+def test_p12_a_trial_ends_the_wait_for_a_fourth_secret_within_an_hour(world: World, broker: Broker) -> None:
+    name = world.connection()
+    put(broker, name, keep_warm="always")
+    world.provider.to = answering(401, {"error": "invalid_client"})
+    for number in range(5):
+        work_for(world, broker, timedelta(minutes=4))
+        world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": f"wrong-{number}"})
+        broker.secret_changed(name)
+    work_for(world, broker, timedelta(minutes=4))
+    world.provider.to = issuing()
+    broker.trial(name, force=False)
+    work_for(world, broker, timedelta(minutes=3))
+    assert world.record(name).live_token(world.clock()) is not None
+
+
 def test_a_purge_during_a_renewal_leaves_no_token_that_nobody_revokes(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:

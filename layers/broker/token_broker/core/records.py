@@ -277,8 +277,8 @@ class TokenRecord:
         )
 
     def cooldowns_ended(self, health: ConnectionHealth) -> TokenRecord:
-        """A trial of the current credentials succeeded."""
-        return replace(self, health=health, failure=None)
+        """A trial of the current credentials succeeded. Nothing holds the sweep back any more."""
+        return replace(self, health=health, failure=None, deferred_until=None)
 
     def health_changed(self, health: ConnectionHealth) -> TokenRecord:
         """The connection's health changed."""
