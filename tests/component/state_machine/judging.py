@@ -25,17 +25,7 @@ MIN_SPACING = timedelta(seconds=30)
 
 def judge(machine: Base, operation: Operation, known_seq: int) -> None:
     """Adds to the machine's broken promises. `known_seq`: when the instance had last read the connection before."""
-    breaks = machine.promises.breaks
-    error, trace = operation.error, operation.trace
-    if error is not None and not isinstance(error, BrokerError):
-        breaks(f"{operation.kind} ended with {error!r}")
-    if operation.kind in ("renew", "sweep") and error is not None and not isinstance(error, BrokerUnavailable):
-        breaks(f"{operation.kind} raised {error!r}")
-    if operation.own_time_s > MAX_OWN_TIME_S:
-        breaks(f"{operation.kind} took {operation.own_time_s} s and {operation.calls} calls")
-    undisturbed = not _was_paused(machine, operation, 1) and not _disturbed(machine, operation)
-    if isinstance(error, BrokerUnavailable) and undisturbed and not _remembers_our_failure(operation):
-        breaks(f"{operation.kind} raised BrokerUnavailable while all services of ours were up")
+    _judge_ending(machine, operation)
     if isinstance(operation.result, TokenResponse):
         _judge_response(machine, operation, operation.result)
         _judge_settings(machine, operation, operation.result, known_seq)
@@ -47,9 +37,24 @@ def judge(machine: Base, operation: Operation, known_seq: int) -> None:
         if operation.kind == "delete":
             _judge_delete(machine, operation)
     if not _disturbed(machine, operation):
-        for token_id in trace.received:
+        for token_id in operation.trace.received:
             if operation.kind != "trial" and token_id not in machine.promises.stored:
                 machine.promises.to_revoke[token_id] = machine.server.issued[token_id].expires_at
+
+
+def _judge_ending(machine: Base, operation: Operation) -> None:
+    """Which errors an operation may raise, and how long it may take."""
+    breaks = machine.promises.breaks
+    error = operation.error
+    if error is not None and not isinstance(error, BrokerError):
+        breaks(f"{operation.kind} ended with {error!r}")
+    if operation.kind in ("renew", "sweep") and error is not None and not isinstance(error, BrokerUnavailable):
+        breaks(f"{operation.kind} raised {error!r}")
+    if operation.own_time_s > MAX_OWN_TIME_S:
+        breaks(f"{operation.kind} took {operation.own_time_s} s and {operation.calls} calls")
+    undisturbed = not _was_paused(machine, operation, 1) and not _disturbed(machine, operation)
+    if isinstance(error, BrokerUnavailable) and undisturbed and not _remembers_our_failure(operation):
+        breaks(f"{operation.kind} raised BrokerUnavailable while all services of ours were up")
 
 
 def _disturbed(machine: Base, operation: Operation) -> bool:

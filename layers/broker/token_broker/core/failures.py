@@ -100,7 +100,7 @@ class Failure:
 
     @property
     def repeated_by_sweep(self) -> bool:
-        """Whether the sweep asks again after the cooldown. A login that was not sent was not refused by the provider."""
+        """Whether the sweep asks again after the cooldown. A login that was not sent was not refused."""
         return not self.refused or self.rule == UNRESOLVED_LOGINS
 
     @property
