@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from tests.component.state_machine.promises import Promises
-from tests.component.state_machine.servers import Hang, Received, Server, ServerTraits
+from tests.component.state_machine.servers import Hang, Received, Server, ServerTraits, two_counts
 from tests.component.state_machine.stage import Stage
 from tests.component.state_machine.watched import (
     WatchedBudgets,
@@ -82,7 +81,7 @@ class MachineWorld(World):
         other.clock.advance(to=self.clock())
         other.connections._stored = dict(self.connections._stored)
         other.secrets._stages = {name: dict(stages) for name, stages in self.secrets._stages.items()}
-        other.secrets._versions = copy(self.secrets._versions)
+        self.secrets._versions, other.secrets._versions = two_counts(self.secrets._versions)
         other.table.records.update(self.table.records)
         other.table.health.update(self.table.health)
         other.table.keys.update({name: dict(keys) for name, keys in self.table.keys.items()})
@@ -92,7 +91,7 @@ class MachineWorld(World):
         other.server.copy_from(self.server)
         other.sealer.sealed = self.sealer.sealed
         other.secret_numbers = self.secret_numbers
-        other._ids = copy(self._ids)
+        self._ids, other._ids = two_counts(self._ids)
         return other
 
     def fresh_instance(self) -> Broker:

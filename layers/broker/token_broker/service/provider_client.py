@@ -75,7 +75,7 @@ class ProviderClient:
         except SecretNotReadable:
             raise ConnectionMisconfigured(
                 f"The broker may not read the secret of {connection.name}. If the secret has a KMS key of its own, the "
-                "stack's parameter SecretKeyArns must name that key, and its policy must allow the broker's roles."
+                "stack's parameter SecretKeyArns must name it, and the key's policy must allow the broker's roles."
             ) from None
 
     def credentials(self, connection: Connection, scope: str, stage: str = "AWSCURRENT") -> Credentials:
