@@ -147,7 +147,7 @@ def test_closing_ends_busy_emulators_and_functions_too(make_pool: MakePool, tmp_
         while not began.exists():
             assert not pause.wait(0.01)
         pool.close()
-        with pytest.raises(FunctionError, match="gave no answer"):
+        with pytest.raises(FunctionError, match="did not respond"):
             hanging.result()
     assert len(pids) == 4
     assert [pid for pid in pids if not gone(pid)] == []
