@@ -248,7 +248,7 @@ def test_the_sweep_asks_again_within_15_min_of_a_new_secret_without_any_event(wo
     put(broker, name, keep_warm="always")
     world.provider.to = REFUSED
     work_for(world, broker, timedelta(hours=3))
-    assert len(world.provider) == 1
+    assert len(world.provider) == 2
     world.provider.to = issuing()
     world.secrets.put(name, {"client_id": "id", "client_secret": "mended"})
     work_for(world, broker, LOOK_AGAIN + timedelta(minutes=4))

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 
 from tests.fakes import World, answering, failing_first, hanging, issuing, refusing, unreachable
+from tests.fakes.world import OAUTH_CREDENTIALS
 from token_broker.core.health import ConnectionHealth
-from token_broker.core.names import ConnectionName
+from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.errors import (
     ConnectionMisconfigured,
     ProviderError,
@@ -18,6 +19,7 @@ from token_broker.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from token_broker.oauth.exchange import HttpResponse
 from token_broker.ports import Send
 from token_broker.service import Broker
 
@@ -125,7 +127,8 @@ def test_a_refusal_is_not_repeated(world: World, name: ConnectionName) -> None:
             world.get_token(world.instance(), name)
         assert caught.value.provider_error == "invalid_client"
         world.clock.advance(40)
-    assert len(world.provider) == 1
+    # The second one is the one more try after the first refusal.
+    assert len(world.provider) == 2
 
 
 def test_refused_credentials_concern_all_scopes(world: World, broker: Broker, name: ConnectionName) -> None:
@@ -150,7 +153,67 @@ def test_a_refused_scope_concerns_only_itself(world: World, broker: Broker, name
 
 def test_the_cooldowns_of_a_refusal_grow_to_a_day(world: World, broker: Broker, name: ConnectionName) -> None:
     world.provider.to = REFUSED
-    assert cooldowns(world, broker, name, 5) == [900, 3600, 14_400, 86_400, 86_400]
+    assert cooldowns(world, broker, name, 6) == [60, 900, 3600, 14_400, 86_400, 86_400]
+
+
+SCOPES = ("a", "b", "c")
+
+
+def renew_all(world: World, broker: Broker, name: ConnectionName) -> int:
+    """How many requests the renewals of three keys cause."""
+    sent_before = len(world.provider)
+    for scope in SCOPES:
+        broker.renew(name, TokenKey(name, scope).scope_id)
+    return len(world.provider) - sent_before
+
+
+@pytest.fixture
+def refused_at_first(world: World, broker: Broker, name: ConnectionName) -> ConnectionName:
+    """Three keys have tokens, the secret changed, and the provider refused the new one a minute ago."""
+    for scope in SCOPES:
+        world.get_token(broker, name, scope=scope)
+    world.clock.advance(1)
+    world.secrets.put(name, {**OAUTH_CREDENTIALS, "client_secret": "new"})
+    broker.secret_changed(name)
+    world.provider.to = REFUSED
+    assert renew_all(world, broker, name) == 1
+    world.clock.advance(60)
+    return name
+
+
+def test_new_credentials_that_the_provider_accepts_after_a_minute_work_without_a_caller(
+    world: World, broker: Broker, refused_at_first: ConnectionName
+) -> None:
+    world.provider.to = issuing("new-{n}")
+    assert renew_all(world, broker, refused_at_first) == 3
+    for scope in SCOPES:
+        assert world.get_token(broker, refused_at_first, scope=scope).access_token.startswith("new-")
+
+
+@pytest.mark.parametrize("when", ["health.save", "sealer.prepare"])
+def test_there_is_one_more_try_for_the_whole_connection(
+    world: World, broker: Broker, refused_at_first: ConnectionName, when: str
+) -> None:
+    """Others are faster than the try of the first key, or meet it."""
+    world.faults.before(when, lambda: renew_all(world, world.instance(), refused_at_first))
+    assert renew_all(world, broker, refused_at_first) == 1
+    world.clock.advance(899)
+    assert renew_all(world, broker, refused_at_first) == 0
+
+
+def test_the_one_more_try_of_a_killed_process_is_made_by_another(
+    world: World, refused_at_first: ConnectionName
+) -> None:
+    def killed(*_args: object) -> HttpResponse:
+        raise KeyboardInterrupt
+
+    world.provider.to = killed
+    with pytest.raises(KeyboardInterrupt):
+        renew_all(world, world.instance(), refused_at_first)
+    world.provider.to = issuing("new-{n}")
+    assert renew_all(world, world.instance(), refused_at_first) == 0
+    world.clock.advance(18)
+    assert renew_all(world, world.instance(), refused_at_first) == 3
 
 
 def test_p9_a_new_version_of_the_secret_clears_a_refusal(world: World, broker: Broker, name: ConnectionName) -> None:

@@ -99,12 +99,15 @@ def test_p4_the_sweep_looks_at_a_refused_key_every_15_min_and_never_repeats_the_
     advance_to_renewal(world, name)
     world.provider.to = refusing("invalid_client")
     assert world.renew(broker, name).outcome is RenewalOutcome.FAILED
+    # The first refusal gets one more try.
+    world.clock.advance(60)
+    assert world.renew(broker, name).outcome is RenewalOutcome.FAILED
     for _ in range(90):
         due_at = world.record(name).due_at
         assert due_at == world.clock() + LOOK_AGAIN
         world.clock.advance(to=due_at)
         assert world.renew(broker, name).outcome is RenewalOutcome.COOLDOWN
-    assert len(world.provider) == 2
+    assert len(world.provider) == 3
 
 
 def test_p12_the_sweep_repeats_a_refusal_once_the_secret_changed_without_any_event(
@@ -373,13 +376,14 @@ def test_p9_a_changed_secret_makes_a_refused_key_due_at_once_and_then_every_15_m
     world.get_token(broker, name)
     advance_to_renewal(world, name)
     world.provider.to = refusing("invalid_client")
-    world.renew(broker, name)
-    world.clock.advance(1)
+    for wait_s in (60, 1):
+        world.renew(broker, name)
+        world.clock.advance(wait_s)
     broker.secret_changed(name)
     assert world.record(name).due_at == world.clock()
     assert world.renew(broker, name).outcome is RenewalOutcome.COOLDOWN
     assert world.record(name).due_at == world.clock() + LOOK_AGAIN
-    assert len(world.provider) == 2
+    assert len(world.provider) == 3
 
 
 def test_p3_after_refused_credentials_were_replaced_the_next_renewal_is_in_time(world: World, broker: Broker) -> None:

@@ -29,7 +29,7 @@ WHAT_TO_DO: Final[Mapping[str, str]] = {
     "throttled": "Wait.",
     "provider_refused": "For the owner: correct the credentials, the scope or the provider's allow-list. "
     "`provider_error` says which. The provider is asked again when the secret changes or a setting that it sees, else "
-    "after 15 min, 1 h, 4 h, 24 h. No Retry-After: waiting does not help.",
+    "after 60 s once (not with a login), then 15 min, 1 h, 4 h, 24 h. No Retry-After: waiting does not help.",
     "provider_invalid_response": "For the owner: check the URL.",
     "provider_unavailable": "Wait.",
     "provider_rate_limited": "Wait.",

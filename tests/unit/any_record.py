@@ -39,6 +39,7 @@ HEALTH: st.SearchStrategy[ConnectionHealth] = st.builds(
     unresolved_logins=st.integers(0, 3),
     login_version=st.none() | VERSIONS,
     new_versions=st.lists(st.tuples(VERSIONS, MOMENTS), max_size=3).map(tuple),
+    refused_versions=st.lists(VERSIONS, max_size=3, unique=True).map(tuple),
     trial_at=st.none() | MOMENTS,
     revision=st.none() | st.just("h1"),
 )

@@ -87,6 +87,7 @@ def two_counts(numbers: count[int]) -> tuple[count[int], count[int]]:
 class Server:
     """All endpoints of one provider, at any host. A token is valid only at the host that issued it.
 
+    `accepted`: each client's secret, and `accepted_from` when the server knows it, if that is later than now.
     `trouble`: what the next requests meet, one each. `down`: what every request meets. `on_request` is called for each
     request, `broken_rule` for one that must never be sent. `unrevokable`: tokens whose revocation was refused for good.
     """
@@ -102,6 +103,7 @@ class Server:
         self.traits = traits
         self.lifetime_s: int | None = 3600
         self.accepted: dict[str, str] = {}
+        self.accepted_from: dict[str, datetime] = {}
         self.trouble: deque[str] = deque()
         self.down: str | None = None
         self.issued: dict[str, IssuedByServer] = {}
@@ -156,6 +158,7 @@ class Server:
     def copy_from(self, other: Server) -> None:
         """Becomes as another server is, without its troubles. What it issued is copied."""
         self.accepted = dict(other.accepted)
+        self.accepted_from = dict(other.accepted_from)
         self.issued = {token_id: replace(issue) for token_id, issue in other.issued.items()}
         self.unrevokable = set(other.unrevokable)
         self._refresh_tokens = dict(other._refresh_tokens)
@@ -169,7 +172,9 @@ class Server:
         return issue is not None and issue.good(self.stage.clock())
 
     def accepts(self, client: str, secret: str) -> bool:
-        return self.accepted.get(client) == secret
+        known_from = self.accepted_from.get(client)
+        is_known = known_from is None or known_from <= self.stage.clock()
+        return is_known and self.accepted.get(client) == secret
 
     def _refusal(self, met: str) -> HttpResponse:
         if self.traits.login:

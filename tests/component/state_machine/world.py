@@ -105,14 +105,17 @@ class MachineWorld(World):
     def client(self, name: ConnectionName) -> str:
         return f"client-{name.connection}"
 
-    def new_secret(self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT") -> None:
-        """Stores another secret. `is_right`: the provider accepts it, and no other one any more."""
+    def new_secret(
+        self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT", accepted_after_s: float = 0
+    ) -> None:
+        """Stores another secret. `is_right`: the provider accepts it, now or later, and no other one any more."""
         self.secret_numbers += 1
         secret, client = f"secret-{self.secret_numbers}", self.client(name)
         fields = ("username", "password") if self.case.traits.login else ("client_id", "client_secret")
         self.secrets.put(name, dict(zip(fields, (client, secret), strict=True)), stage=stage)
         if is_right:
             self.server.accepted[client] = secret
+            self.server.accepted_from[client] = self.clock() + timedelta(seconds=accepted_after_s)
 
     def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request arrives at once. The operation can pause before the response."""

@@ -16,6 +16,7 @@ from tests.integration.faults.outcomes import (
     Case,
     Outcome,
     Section,
+    refused_for_s,
 )
 from tests.integration.faults.provider_faults import FREE_TEXT, PAGE, Disrupt, ProviderFault, RespondWith
 from tests.integration.faults.table import GOOD
@@ -39,7 +40,7 @@ def passing(rule: str, provider_error: str | None = None) -> Outcome:
 
 
 def refused(rule: str, provider_error: str | None, level: str = "connection") -> Outcome:
-    return at_connect(rule, REFUSED, QUARTER_HOUR_S, provider_error, level)
+    return at_connect(rule, REFUSED, refused_for_s(level), provider_error, level)
 
 
 SECTIONS: Final = (

@@ -18,6 +18,7 @@ from tests.integration.faults.outcomes import (
     Case,
     Outcome,
     Section,
+    refused_for_s,
 )
 from tests.integration.faults.provider_faults import FREE_TEXT, PAGE, AlterToken, Disrupt, NotListening, RespondWith
 
@@ -28,7 +29,7 @@ LONG: Final = "t" * (16 * 1024 + 1)
 
 
 def refused(rule: str, provider_error: str | None, level: str = "connection") -> Outcome:
-    return Outcome(rule, REFUSED, QUARTER_HOUR_S, provider_error, level)
+    return Outcome(rule, REFUSED, refused_for_s(level), provider_error, level)
 
 
 def passing(rule: str, provider_error: str | None = None) -> Outcome:

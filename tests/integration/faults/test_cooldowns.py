@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.integration.faults.outcomes import INVALID, REFUSED, UNAVAILABLE
+from tests.integration.faults.outcomes import INVALID, LOGINS, REFUSED, UNAVAILABLE
 from tests.integration.faults.provider_faults import Disrupt, RespondWith
 from tests.integration.faults.stage import DONE, Stage, moment
 from tests.integration.handlers.problems import assert_problem
@@ -52,9 +52,11 @@ def test_an_outage_of_an_hour_causes_few_requests_however_many_call(stage: Stage
 
 
 @pytest.mark.parametrize("slug", PROVIDERS)
-def test_a_refusal_is_repeated_after_15_min_1_4_and_24_hours(stage: Stage, slug: str) -> None:
+def test_a_refusal_is_repeated_after_60_s_except_a_login_then_15_min_1_4_and_24_hours(stage: Stage, slug: str) -> None:
     name = stage.connect(slug)
     REFUSAL(stage, slug)
+    if slug not in LOGINS:
+        assert cooldowns(stage, name, slug, 1) == [60]
     assert cooldowns(stage, name, slug, 5) == [900, HOUR_S, 4 * HOUR_S, 24 * HOUR_S, 24 * HOUR_S]
     stage.heal(slug)
     assert stage.token(name).status == 200

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from tests.integration.faults import connect_table, table
-from tests.integration.faults.outcomes import COLD, RENEWAL, STATUS, Case, Outcome, RequestCounts
+from tests.integration.faults.outcomes import COLD, REFUSED, RENEWAL, STATUS, Case, Outcome, RequestCounts
 from tests.integration.faults.provider_faults import FREE_TEXT, NotListening
 from tests.integration.faults.stage import DONE, MEMORY, MOTO, Stage, moment
 from tests.integration.handlers.functions import BrokerResponse
@@ -45,7 +45,7 @@ def check_response(response: BrokerResponse, expected: Outcome, wait_s: int) -> 
     """The caller gets the code and how long to wait, and nothing that the provider wrote."""
     assert_problem(response, STATUS[expected.code], expected.code)
     # After a refusal waiting alone does not help.
-    assert response.headers.get("retry-after") == (None if expected.for_good else str(wait_s))
+    assert response.headers.get("retry-after") == (None if expected.code == REFUSED else str(wait_s))
     assert response.body.get("provider_error") == expected.provider_error
     assert FREE_TEXT not in response.text
 

@@ -18,9 +18,9 @@ from token_broker.core.failures import (
     misconfigured,
     next_failure,
 )
-from token_broker.core.health import NEW_VERSIONS_PERIOD
+from token_broker.core.health import NEW_VERSIONS_PERIOD, ConnectionHealth
 from token_broker.core.names import fingerprint
-from token_broker.core.policy import Acquire, TokenCriteria, decide
+from token_broker.core.policy import Acquire, TokenCriteria, decide, is_cleared
 from token_broker.core.records import RefreshToken, RetiredToken, Token, TokenRecord, pack_access_token
 from token_broker.errors import (
     PROVIDER_ERRORS,
@@ -149,6 +149,11 @@ class Acquirer:
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
             lease = self.note_new_version(lease, credentials, now)
+        elif failure is not None and failure.one_more_try and not is_cleared(failure, lease.policy, None):
+            health = self._take_one_more_try(lease, failure)
+            if health is None:
+                return None
+            lease = lease.with_health(health)
         request = self._grant_request(lease, credentials)
         seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
         if lease.leased_as.refresh_token is not None:
@@ -339,6 +344,21 @@ class Acquirer:
         )
         return lease.with_health(noted)
 
+    def _take_one_more_try(self, lease: LeaseContext, refusal: Failure) -> ConnectionHealth | None:
+        """Takes the one more try after the first refusal of a secret's version, for all keys of the connection.
+
+        The health with the try taken; None if somebody else was first.
+        """
+        taken: ConnectionHealth | None = None
+
+        def take(current: ConnectionHealth) -> ConnectionHealth:
+            nonlocal taken
+            taken = current.one_more_try_taken(refusal, lease.expires_at)
+            return taken or current
+
+        health = save_health(self.context, lease.key.name, lease.record.health, take)
+        return health if taken is not None else None
+
     def store_failure(self, lease: LeaseContext, credentials: Credentials, failed: GrantFailed) -> BrokerError:
         """Stores a failure at the level of its cause, ends the lease, and returns the error to raise."""
         met, connection = failed.failure, lease.connection
@@ -352,6 +372,7 @@ class Acquirer:
             now=now,
             secret_version=credentials.version,
             settings_digest=connection.settings_digest,
+            refused_before=credentials.version in health.refused_versions,
             counts_logins=connection.provider.grant.counts_logins,
         )
         stored = failure_to_store(failure, previous)

@@ -137,7 +137,8 @@ class Trials:
         if not met.outcome_unknown:
             self._settle_login(lease)
         now, digest = self.context.clock(), lease.connection.settings_digest
-        failure = next_failure(met, None, now=now, secret_version=credentials.version, settings_digest=digest)
+        version = credentials.version
+        failure = next_failure(met, None, now=now, secret_version=version, settings_digest=digest, refused_before=True)
         return error_of(failure, now)
 
     def _settle_login(self, lease: LeaseContext) -> None:

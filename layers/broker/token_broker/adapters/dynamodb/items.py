@@ -223,8 +223,8 @@ def failure_map(failure: Failure) -> dict[str, Any]:
         ),
         **_moments(at=failure.at, retry_at=failure.retry_at),
     }
-    if failure.second_chance:
-        attributes["second_chance"] = {"BOOL": True}
+    if failure.one_more_try:
+        attributes["one_more_try"] = {"BOOL": True}
     return {"M": attributes}
 
 
@@ -242,7 +242,7 @@ def read_failure(item: Item, attribute: str) -> Failure | None:
         secret_version=read_string(entry, "secret_version"),
         settings_digest=entry["settings_digest"]["S"],
         rule=entry["rule"]["S"],
-        second_chance="second_chance" in entry,
+        one_more_try="one_more_try" in entry,
     )
 
 
@@ -261,6 +261,8 @@ def health_attributes(health: ConnectionHealth) -> dict[str, Any]:
     if health.new_versions:
         versions = [{"M": {"version": string(version), "at": moment(at)}} for version, at in health.new_versions]
         attributes["new_versions"] = {"L": versions}
+    if health.refused_versions:
+        attributes["refused_versions"] = {"L": [string(version) for version in health.refused_versions]}
     if health.delete_at is not None:
         attributes["ttl"] = seconds(health.delete_at)
     return attributes
@@ -271,12 +273,14 @@ def read_health(item: Item | None) -> ConnectionHealth:
     if not item:
         return ConnectionHealth()
     new_versions = item.get("new_versions", {"L": []})["L"]
+    refused_versions = item.get("refused_versions", {"L": []})["L"]
     return ConnectionHealth(
         failure=read_failure(item, "failure"),
         rate_limit=read_failure(item, "rate_limit"),
         unresolved_logins=int(item["unresolved_logins"]["N"]),
         login_version=read_string(item, "login_version"),
         new_versions=tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in new_versions),
+        refused_versions=tuple(version["S"] for version in refused_versions),
         trial_at=read_moment(item, "trial_at"),
         delete_at=read_seconds(item, "ttl"),
         revision=item["revision"]["S"],
