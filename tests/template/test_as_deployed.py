@@ -207,10 +207,15 @@ def test_the_roles(client: Client, created: dict[str, str]) -> None:
 
 
 def test_the_rule_and_the_dashboard(client: Client, created: dict[str, str]) -> None:
-    (rule,) = client("events").list_rules()["Rules"]
-    assert "PutSecretValue" in json.loads(rule["EventPattern"])["detail"]["eventName"]
-    (target,) = client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
-    assert target["Arn"].endswith(created["SecretChangedFunction"])
+    rules = client("events").list_rules()["Rules"]
+    patterns = [json.loads(rule["EventPattern"])["detail"] for rule in rules]
+    (by_trail,) = (pattern["eventName"] for pattern in patterns if "eventName" in pattern)
+    (by_itself,) = (pattern for pattern in patterns if "labelUpdated" in pattern)
+    assert "PutSecretValue" in by_trail
+    assert by_itself["name"] == [{"prefix": "token-broker/"}]
+    for rule in rules:
+        (target,) = client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
+        assert target["Arn"].endswith(created["SecretChangedFunction"])
     body = client("cloudwatch").get_dashboard(DashboardName=f"{STACK}-{REGION}")["DashboardBody"]
     assert json.loads(body)["widgets"]
 

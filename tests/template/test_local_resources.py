@@ -47,7 +47,6 @@ def test_schedule_queue_and_rule_name_their_functions(stack: LocalStack) -> None
     assert stack.sweep_function == "SweepDueFunction"
     assert stack.renew_function == "RenewTokenFunction"
     assert stack.secret_changed_function == "SecretChangedFunction"
-    assert stack.secret_event_pattern["source"] == ["aws.secretsmanager"]
 
 
 def test_the_token_table_has_its_keys_and_index(stack: LocalStack, endpoint_url: str, session: boto3.Session) -> None:
@@ -60,7 +59,7 @@ def test_the_token_table_has_its_keys_and_index(stack: LocalStack, endpoint_url:
 def test_the_queue_accepts_and_redrives_messages(stack: LocalStack, endpoint_url: str, session: boto3.Session) -> None:
     sqs = session.client("sqs", endpoint_url=endpoint_url)
     attributes = sqs.get_queue_attributes(QueueUrl=stack.renewal_queue_url, AttributeNames=["All"])["Attributes"]
-    assert attributes["VisibilityTimeout"] == "90"
+    assert attributes["VisibilityTimeout"] == "180"
     dead_letters = sqs.get_queue_attributes(QueueUrl=stack.dead_letter_queue_url, AttributeNames=["QueueArn"])
     assert dead_letters["Attributes"]["QueueArn"] in attributes["RedrivePolicy"]
     sqs.send_message(QueueUrl=stack.renewal_queue_url, MessageBody="{}")

@@ -89,6 +89,20 @@ def test_a_refused_trial_shows_the_providers_code(world: World) -> None:
     assert response.body["provider_error"] == "invalid_client"
 
 
+def test_a_trial_tells_of_a_credential_that_was_copied_with_a_space(world: World) -> None:
+    spaced = {"client_id": "fake-spaced", "client_secret": "fake-copied "}
+    name = world.connect("unidy", secret=spaced)
+    refused = trial(world, name)
+    assert_problem(refused, 502, "provider_refused")
+    world.simulator("unidy").add_account({"name": "spaced", "secret": spaced})
+    allow_next_trial(world, name)
+    accepted = trial(world, name)
+    assert accepted.status == 200
+    assert accepted.body["warnings"] == ["client_secret begins or ends with a space."]
+    assert accepted.body["warnings"][0] in refused.body["detail"]
+    assert "copied" not in refused.text + accepted.text
+
+
 def test_a_trial_during_an_outage_does_not_end_the_cooldown_of_a_refusal(world: World) -> None:
     """Otherwise the refused credentials would be sent again after 2 s."""
     name = world.connect("unidy", secret=WRONG)

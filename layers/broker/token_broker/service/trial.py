@@ -36,12 +36,16 @@ PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What a token from these credentials looks like. It was not kept. `stage`: of the secret's version."""
+    """What a token from these credentials looks like. It was not kept. `stage`: of the secret's version.
+
+    `warnings`: what is odd about the credentials.
+    """
 
     token_id: str
     expires_in: timedelta
     scope: str
     stage: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,9 @@ class Trials:
         try:
             result, expiry = self.provider_client.request_token(lease, request)
         except GrantFailed as failed:
-            raise self._failure(lease, credentials, stage, failed) from None
+            error = self._failure(lease, credentials, stage, failed)
+            error.detail = " ".join((error.detail, *credentials.warnings))
+            raise error from None
         access_token = result.issued.access_token
         token_id = fingerprint(access_token)
         if token_id not in _known_token_ids(items):
@@ -127,7 +133,7 @@ class Trials:
         else:
             self._settle_login(lease)
         scope = result.issued.scope or lease.key.scope
-        return TrialResult(token_id, expiry.expires_at - context.clock(), scope, stage)
+        return TrialResult(token_id, expiry.expires_at - context.clock(), scope, stage, credentials.warnings)
 
     def _failure(self, lease: LeaseContext, credentials: Credentials, stage: str, failed: GrantFailed) -> BrokerError:
         """Remembers a failure of the current version. Of a pending version only a rate limit is remembered."""
