@@ -155,7 +155,7 @@ def _add_token_commands(commands: Any) -> None:
     _names(token)
     form = token.add_mutually_exclusive_group()
     form.add_argument("--header", action="store_true", help="print the request header")
-    form.add_argument("--export", action="store_true", help='print shell variables: eval "$(token-broker token … --export)"')
+    form.add_argument("--export", action="store_true", help='print variables: eval "$(token-broker token … --export)"')
     token.add_argument("--scope", help="items separated by spaces (default: the connection's)")
     token.add_argument(
         "--min-ttl", type=int, metavar="S", help="seconds for which it must be valid, 0 to 3600 (default: 30)"
