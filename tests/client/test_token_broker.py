@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
+import subprocess
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import boto3
 import pytest
@@ -118,6 +120,33 @@ def test_credentials_and_url_come_from_the_environment(
     assert len(broker.events) == 1
 
 
+CURL: Final = shutil.which("curl")
+
+
+@pytest.mark.skipif(CURL is None, reason="needs curl")
+@pytest.mark.parametrize(
+    ("query", "since"),
+    [
+        ("", (7, 75)),
+        ("?min_ttl=60&scope=users%3Aread%20users%3Awrite", (7, 75)),
+        ("?scope=users:read", (8, 3)),
+        ("?scope=users%3Aread&min_ttl=60", (8, 3)),
+    ],
+)
+def test_which_query_curl_signs_rightly_depends_on_its_version(url: str, query: str, since: tuple[int, int]) -> None:
+    """As docs/service-developers.md says."""
+
+    def curl(*arguments: str) -> str:
+        assert CURL is not None
+        return subprocess.run([CURL, *arguments], capture_output=True, text=True, check=True).stdout
+
+    major, minor = curl("--version").split()[1].split(".")[:2]
+    signing = ("--aws-sigv4", f"aws:amz:{REGION}:execute-api", "--user", "local:local")
+    target = f"{url}/v1/tokens/unidy/eu-main{query}"
+    status = curl("--silent", "--output", os.devnull, "--write-out", "%{http_code}", *signing, target)
+    assert status == ("200" if (int(major), int(minor)) >= since else "403")
+
+
 def test_an_error_has_its_code_and_when_to_retry(client: TokenBroker, broker: Broker) -> None:
     broker.status = 503
     broker.headers = {"Retry-After": "60"}
@@ -179,7 +208,7 @@ def test_a_broker_that_does_not_listen_is_unreachable() -> None:
     [
         "http://broker.example/api",
         "broker.example",
-        "https://user:password@broker.example",
+        "https://user@broker.example",
         "https:///api",
         "https://broker.example/?x=1",
         "ftp://127.1.1.1x",
