@@ -107,7 +107,8 @@ class _Exchange:
             self.abandoned, sock = True, self.sock
         if sock is not None:
             try:
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not `sock.shutdown`: that of a TLS socket turns TLS off first, and the other thread may be sending.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:
                 # It is closed already.
                 return
