@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from local.ports import LoopbackServer, listen
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.core.connections import NetworkOptions
-from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError, Unreachable
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError, Unreachable
 
 LONG = timedelta(seconds=5)
 
@@ -96,9 +97,9 @@ def certificate(tmp_path: Path) -> Certificate:
     return Certificate(tmp_path)
 
 
-def send(url: str, network: NetworkOptions) -> HttpResponse:
+def send(url: str, network: NetworkOptions, timeout: timedelta = LONG) -> HttpResponse:
     request = HttpRequest("GET", f"{url}/authToken", query=(("password", "fake-not-real"),))
-    return ProviderHttp(loopback=True)(request, network, LONG)
+    return ProviderHttp(loopback=True)(request, network, timeout)
 
 
 def refused(url: str, network: NetworkOptions) -> TransportError:
@@ -161,3 +162,50 @@ def test_a_server_without_tls_is_unreachable() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_request_that_is_abandoned_while_it_is_sent_never_goes_out_in_clear(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSLSocket.shutdown` takes TLS off the socket before it closes it. The time between the two is widened here."""
+    may_send = threading.Event()
+    sent = threading.Event()
+    wire = bytearray()
+
+    class SlowSocket(ssl.SSLSocket):
+        """A client's socket that starts to send when TLS is off or when the exchange was abandoned."""
+
+        def send(self, data: Any, flags: int = 0) -> int:
+            may_send.wait(10)
+            try:
+                return super().send(data, flags)
+            finally:
+                sent.set()
+
+        def __setattr__(self, name: str, value: object) -> None:
+            had_tls = name == "_sslobj" and getattr(self, "_sslobj", None) is not None
+            super().__setattr__(name, value)
+            if had_tls and value is None and not self.server_side:
+                may_send.set()
+                sent.wait(10)
+
+    def record(listener: socket.socket) -> None:
+        """Does the handshake, then reads what is on the wire below TLS."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate_file, certificate.key_file)
+        with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            while received := socket.socket.recv(connection, 65536):
+                wire.extend(received)
+
+    monkeypatch.setattr(ssl.SSLContext, "sslsocket_class", SlowSocket)
+    with listen(0) as listener:
+        recorder = threading.Thread(target=record, args=(listener,), daemon=True)
+        recorder.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(OutcomeUnknown, match="time-out"):
+            send(url, NetworkOptions(ca_bundle=certificate.pem), timedelta(seconds=1))
+        may_send.set()
+        assert sent.wait(10)
+        recorder.join(10)
+    assert not recorder.is_alive()
+    assert b"not-real" not in wire
