@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, Self
 
 ATTEMPT_DELAY_S = 0.25
 # At most these many addresses of a name are tried.
@@ -69,7 +69,7 @@ class _Attempts:
         self._selector = selectors.DefaultSelector()
         self.pending: set[socket.socket] = set()
 
-    def __enter__(self) -> _Attempts:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

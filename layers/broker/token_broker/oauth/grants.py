@@ -21,8 +21,8 @@ from token_broker.oauth.responses import (
     IssuedToken,
     UnusableResponse,
     error_code,
-    json_object,
     read_token,
+    response_object,
     retry_after,
 )
 
@@ -175,7 +175,7 @@ def _result(request: GrantRequest, step: Step, response: HttpResponse) -> Exchan
     return ExchangeResult(
         step=step,
         status=response.status,
-        error=error_code(json_object(response)),
+        error=error_code(response_object(response)),
         retry_after=retry_after(response.headers, request.now),
         has_retry_after="retry-after" in response.headers,
         html="html" in response.headers.get("content-type", "").lower(),
