@@ -214,18 +214,6 @@ def test_a_repeated_commit_succeeds(world: World, broker: Broker, name: Connecti
     assert len(world.revoker) == 0
 
 
-def test_a_token_whose_commit_took_effect_is_returned_although_the_response_was_lost(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    world.faults.let_pass("tokens.save")
-    world.faults.lose_response("tokens.save")
-    response = world.get_token(broker, name)
-    assert (response.source, response.access_token) == ("provider", "tok-1")
-    assert world.get_token(world.instance(), name).access_token == "tok-1"
-    assert world.record(name).due_at == response.token.renew_at
-    assert len(world.revoker) == 0
-
-
 def test_a_lease_that_could_not_be_written_leaves_nothing_behind(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:

@@ -107,19 +107,6 @@ def test_p4_the_sweep_looks_at_a_refused_key_every_15_min_and_never_repeats_the_
     assert len(world.provider) == 2
 
 
-def test_p12_the_sweep_repeats_a_refusal_once_the_secret_changed_without_any_event(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    world.get_token(broker, name)
-    advance_to_renewal(world, name)
-    world.provider.to = refusing("invalid_client")
-    world.renew(broker, name)
-    world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
-    world.provider.to = issuing()
-    world.clock.advance(to=world.record(name).due_at)
-    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
-
-
 def test_a_missing_secret_has_a_cooldown(world: World, broker: Broker, name: ConnectionName) -> None:
     world.get_token(broker, name)
     advance_to_renewal(world, name)
@@ -392,20 +379,6 @@ def test_p3_after_refused_credentials_were_replaced_the_next_renewal_is_in_time(
     world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
     token = world.get_token(world.instance(), name).token
     assert world.record(name).due_at == token.renew_at
-
-
-def test_p9_a_changed_secret_clears_a_refusal_for_the_sweep_too(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    world.get_token(broker, name)
-    advance_to_renewal(world, name)
-    world.provider.to = refusing("invalid_client")
-    world.renew(broker, name)
-    world.provider.to = issuing()
-    world.secrets.put(name, {"client_id": "id", "client_secret": "new"})
-    broker.secret_changed(name)
-    assert world.renew(broker, name).outcome is RenewalOutcome.RENEWED
-    assert world.record(name).failures() == ()
 
 
 def test_without_a_sweep_readers_queue_an_overdue_key_once_a_minute(

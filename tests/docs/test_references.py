@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
@@ -91,20 +90,3 @@ def test_every_file_that_a_page_names_exists(document: Page) -> None:
         for name in PATH.findall(code):
             if not name.startswith(WRITTEN) and "<" not in code and "*" not in code:
                 assert any((root / name).exists() for root in (ROOT, BROKER, document.path.parent)), code
-
-
-@pytest.mark.parametrize("document", PAGES, ids=ids)
-def test_every_function_and_event_that_a_page_names_exists(document: Page) -> None:
-    resources = load_template()["Resources"]
-    for function in re.findall(r"(?:FUNCTION=|sam local invoke )([A-Z]\w+)", document.text):
-        assert resources[function]["Type"] == "AWS::Serverless::Function"
-    for event in re.findall(r"\bevents/(\w+\.json)", document.text):
-        assert json.loads((ROOT / "events" / event).read_text(encoding="utf-8"))
-
-
-def test_sam_local_lists_every_event_with_a_function_that_exists() -> None:
-    listed: list[str] = []
-    for function, events in re.findall(r"^\| (\w+Function) \| (.*) \|$", page("docs/sam-local.md").text, re.MULTILINE):
-        assert function in load_template()["Resources"]
-        listed += re.findall(r"`(\w+\.json)`", events)
-    assert sorted(listed) == sorted(path.name for path in ROOT.glob("events/*.json"))
