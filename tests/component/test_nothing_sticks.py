@@ -11,7 +11,7 @@ import pytest
 from tests.fakes import CALLER, World, answering, calling_back, hanging, issuing, refusing
 from tests.fakes.world import SETTINGS
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
-from token_broker.core.schedule import IDLE_TIME, KEEP, LOOK_AGAIN, SHARDS
+from token_broker.core.schedule import KEEP, LOOK_AGAIN, SHARDS
 from token_broker.errors import (
     AcquisitionInProgress,
     BrokerError,
@@ -394,16 +394,6 @@ def test_an_unknown_error_code_twice_in_a_row_is_a_refusal(world: World, broker:
     assert try_to_get(world, broker, name) == "tok-1"
 
 
-def test_an_unknown_error_code_that_passes_drops_no_key(world: World, broker: Broker) -> None:
-    name = world.connection()
-    world.provider.to = answering(200, {"error": "maintenance"})
-    assert try_to_get(world, broker, name) == "provider_invalid_response"
-    world.provider.to = issuing()
-    world.clock.advance(61)
-    assert try_to_get(world, broker, name) == "tok-1"
-    assert is_indexed(world, name)
-
-
 # ------------------------------------------------------------------ callers
 
 
@@ -436,18 +426,6 @@ def test_a_used_up_budget_takes_no_lease_and_reads_no_secret(world: World, broke
 
 
 # ------------------------------------------------------------------ items
-
-
-def test_a_key_in_use_outlives_its_due_time_by_two_days(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.get_token(broker, name)
-    for _ in range(40):
-        record = world.record(name)
-        if record.due_at is not None:
-            assert record.delete_at is not None
-            assert record.delete_at >= record.due_at + KEEP
-        work_for(world, broker, HOUR, timedelta(minutes=10))
-    assert not is_indexed(world, name)
-    assert timedelta(hours=40) > IDLE_TIME
 
 
 def test_claims_without_a_worker_keep_the_item(world: World, broker: Broker, name: ConnectionName) -> None:

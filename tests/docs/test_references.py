@@ -9,7 +9,6 @@ import pytest
 
 from local.process import ROOT
 from local.resources import load_template, routes_of, translate
-from tests.cli.test_usage import DOCUMENT as TESTED_THERE
 from tests.cli.test_usage import LEAVES, TYPED, words
 from tests.docs.markdown import PAGES, Page, page
 from token_broker_cli.usage import parse
@@ -41,7 +40,7 @@ def test_contributing_describes_every_make_command() -> None:
     assert described == TARGETS - {"help"}
 
 
-@pytest.mark.parametrize("document", [page for page in PAGES if page.path != TESTED_THERE], ids=ids)
+@pytest.mark.parametrize("document", PAGES, ids=ids)
 def test_every_command_line_that_a_page_shows_is_valid(document: Page) -> None:
     for command in document.commands():
         for typed in TYPED.findall(command):
