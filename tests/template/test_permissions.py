@@ -76,3 +76,9 @@ def test_only_named_services_of_this_account_may_use_the_data_key(translated: Do
             condition = statement["Condition"]["StringEquals"]
             assert condition["kms:CallerAccount"] == {"Ref": "AWS::AccountId"}
             assert condition["kms:ViaService"]
+
+
+def test_whoever_administers_a_key_may_neither_use_it_nor_grant_its_use(translated: Document) -> None:
+    for name, statement in key_statements(translated):
+        if statement.get("Sid") == "AccountAdministersKey":
+            assert not {"kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant"} & set(actions(statement)), name
