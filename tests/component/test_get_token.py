@@ -317,3 +317,11 @@ def test_if_each_token_revokes_the_one_before_there_is_one_scope_set_and_no_memo
         with pytest.raises(TooManyScopeSets):
             world.get_token(broker, name, scope="b")
     assert len(world.provider) == 1
+
+
+def test_if_each_token_revokes_the_one_before_it_is_renewed_half_a_minute_before_it_expires(
+    world: World, broker: Broker
+) -> None:
+    name = world.connection(issue_revokes_previous=True)
+    token = world.get_token(broker, name).token
+    assert timedelta() < token.expires_at - token.renew_at <= timedelta(seconds=30)
