@@ -154,6 +154,16 @@ def test_p2_a_token_that_expired_during_the_read_is_not_returned(
     assert response.access_token == "tok-2"
 
 
+def test_p2_before_the_reissue_window_the_same_token_is_served(world: World, broker: Broker) -> None:
+    name = world.connection("commerce-layer", scope="market:id:1")
+    world.get_token(broker, name)
+    world.clock.advance(2000)
+    response = world.get_token(broker, name, min_ttl=3000)
+    assert (response.access_token, response.warnings) == ("tok-1", ("min_ttl_unmet",))
+    world.clock.advance(800)
+    assert world.get_token(broker, name, min_ttl=3000).access_token == "tok-2"
+
+
 def test_p5_min_ttl_cannot_force_requests(world: World, broker: Broker, name: ConnectionName) -> None:
     """A caller who always wants the full lifetime causes at most two requests a minute."""
     for _ in range(120):

@@ -244,18 +244,6 @@ def test_a_suspended_connection_is_not_renewed(world: World, broker: Broker, nam
     assert len(world.provider) == 1
 
 
-def test_before_the_reissue_window_the_provider_is_not_asked(world: World, broker: Broker) -> None:
-    """Commerce Layer returns the same token until its last 15 minutes."""
-    name = world.connection("commerce-layer", scope="market:id:1")
-    world.provider.to = issuing(expires_in=14_400)
-    token = world.get_token(broker, name).token
-    assert token.expires_at - token.renew_at <= timedelta(seconds=840)
-    world.clock.advance(13_000)
-    assert world.renew(broker, name, "market:id:1").outcome is RenewalOutcome.NOT_DUE
-    advance_to_renewal(world, name, "market:id:1")
-    assert world.renew(broker, name, "market:id:1").outcome is RenewalOutcome.RENEWED
-
-
 def test_a_reissued_token_does_not_cause_a_loop(world: World, broker: Broker) -> None:
     """The provider gives the same token until it expires. Each renewal comes closer to the expiry."""
     name = world.connection("commerce-layer", scope="market:id:1")
