@@ -134,6 +134,13 @@ def test_a_sales_channel_of_commerce_layer_needs_no_secret_but_a_market(world: W
     assert response.body["warnings"] == []
 
 
+def test_a_min_ttl_that_cannot_be_met_gives_a_warning(world: World) -> None:
+    name = world.connect("ucommerce")
+    response = world.api.token(name, min_ttl="3600")
+    assert response.status == 200
+    assert "min_ttl_unmet" in response.body["warnings"]
+
+
 def test_no_header_of_the_response_holds_a_part_of_the_token(world: World) -> None:
     response = world.api.token(world.connect("unidy"))
     assert response.body["access_token"] not in str(response.headers)
