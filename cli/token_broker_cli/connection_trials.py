@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def add(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections add`: stores settings and credentials and tries them. Keeps everything or nothing."""
+    """`connections add`: stores settings and credentials and tries them. Keeps nothing if the trial fails."""
     name = f"{options.provider}/{options.name}"
     provider = find_provider(target, options.provider)
     if target.api.find(options.provider, options.name):

@@ -26,7 +26,7 @@ commands:
   connections show | check        settings and tokens of one; do its credentials work?
   connections rotate              new credentials, tried before they are used
   connections suspend | resume    callers get no tokens until it is resumed
-  connections remove              delete settings and tokens; with --secret the secret, too
+  connections remove              delete settings and tokens; --secret also deletes the secret
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
@@ -140,8 +140,8 @@ def _names(command: Parser) -> None:
 
 
 def _trial_options(command: Parser) -> None:
-    command.add_argument("--wait", action="store_true", help="if the last trial was less than 5 min ago, wait")
-    command.add_argument("--force", action="store_true", help="even if the trial revokes the live token")
+    command.add_argument("--wait", action="store_true", help="wait until the next trial is allowed")
+    command.add_argument("--force", action="store_true", help="run the trial although it revokes the live token")
 
 
 def _add_token_commands(commands: Any) -> None:
@@ -154,13 +154,13 @@ def _add_token_commands(commands: Any) -> None:
     )
     _names(token)
     form = token.add_mutually_exclusive_group()
-    form.add_argument("--header", action="store_true", help="as the header that the provider's API takes")
-    form.add_argument("--export", action="store_true", help='as variables: eval "$(token-broker token … --export)"')
+    form.add_argument("--header", action="store_true", help="print the request header")
+    form.add_argument("--export", action="store_true", help='print variables: eval "$(token-broker token … --export)"')
     token.add_argument("--scope", help="items separated by spaces (default: the connection's)")
     token.add_argument(
         "--min-ttl", type=int, metavar="S", help="seconds for which it must be valid, 0 to 3600 (default: 30)"
     )
-    token.add_argument("--rejected", metavar="TOKEN_ID", help="the token_id that the provider's API rejected")
+    token.add_argument("--rejected", metavar="TOKEN_ID", help="report this token as rejected by the provider's API")
 
     find = _command(
         commands,
@@ -196,7 +196,7 @@ def _add_connection_commands(commands: Any) -> None:
         actions,
         "add",
         connection_trials.add,
-        "add a connection: asks for settings and credentials, tries them, and keeps everything or nothing",
+        "add a connection: asks for settings and credentials, tries them, and keeps nothing if the trial fails",
         "token-broker connections add unidy eu-main",
     )
     _names(add)
