@@ -20,7 +20,7 @@ ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate docs openapi browser check audit format bench peers cost build deploy e2e lock clean
+.PHONY: help demo run invoke test soak simulate docs openapi browser check audit format bench peers cost wild build deploy e2e lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -73,6 +73,9 @@ openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
 
 browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot in build/ (needs Chromium on PATH)
 	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py
+
+wild: $(VENV)/.ready $(VENV)/wild/.ready ## get tokens of real servers: Debian's Doorkeeper, npm's oidc-provider (needs apt, Node.js 20)
+	@$(PYTHON) -m pytest -m wild tests/wild $(ARGS)
 
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready $(VENV)/e2e/.ready build ## print the figures of speed, write build/bench.json (needs Python 3.13)
@@ -156,6 +159,11 @@ $(VENV)/e2e/.ready: tests/requirements/e2e.txt | $(VENV)/.ready
 
 $(VENV)/peers/.ready: tests/requirements/peers.txt | $(VENV)/.ready
 	$(call install-runtime,$(VENV)/peers,peers,$<)
+
+$(VENV)/wild/.ready: .ci/fetch-servers tests/wild/oidc_provider/package.json tests/wild/oidc_provider/package-lock.json
+	@echo "Fetching ruby-doorkeeper and oidc-provider into $(@D) (once, about half a minute)"
+	@.ci/fetch-servers $(@D)
+	@touch $@
 
 $(VENV)/lock/.ready: | $(VENV)/.ready
 	$(call install-tools,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

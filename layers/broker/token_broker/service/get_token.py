@@ -110,7 +110,8 @@ class GetToken:
         if scope is None:
             scope = self._memory.default_scope(request.name)
         key = TokenKey(request.name, scope)
-        cached = self._memory.get(key)
+        # A reported token can be newer than the one in memory. So a report is decided on the table's record.
+        cached = self._memory.get(key) if request.rejected is None else None
         if cached is not None and (found := self._from_memory(request, cached, requested_at, self._memory_time)):
             return found
         try:
