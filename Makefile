@@ -104,7 +104,7 @@ rehearse: $(VENV)/.ready $(VENV)/rehearse/.ready build ## build, deploy to an em
 PIN := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 # What Lambda's runtime brings of aws-encryption-sdk's dependencies.
-IN_RUNTIME := boto3 botocore jmespath python-dateutil s3transfer six
+IN_RUNTIME := boto3 botocore jmespath python-dateutil s3transfer six urllib3
 
 lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--upgrade takes newer versions)
 	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 \
