@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import shtab
 
-from token_broker_cli import apply, audit_search, connections, credentials, doctor, providers, tokens
+from token_broker_cli import apply, connection_trials, connections, doctor, providers, token_find, tokens
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 
 PROG: Final = "token-broker"
@@ -165,7 +165,7 @@ def _add_token_commands(commands: Any) -> None:
     find = _command(
         commands,
         "token-find",
-        audit_search.find,
+        token_find.find,
         "is a leaked token one of ours, and who received it? Reads it from a prompt or from standard input",
         "token-broker token find < leaked.txt",
         prog=f"{PROG} token find",
@@ -195,7 +195,7 @@ def _add_connection_commands(commands: Any) -> None:
     add = _command(
         actions,
         "add",
-        credentials.add,
+        connection_trials.add,
         "add a connection: asks for settings and credentials, tries them, and keeps nothing if the trial fails",
         "token-broker connections add unidy eu-main",
     )
@@ -227,14 +227,14 @@ def _add_connection_commands(commands: Any) -> None:
     check = _command(
         actions,
         "check",
-        credentials.check,
+        connection_trials.check,
         "try the pending credentials, else the current ones, and keep no token",
         "token-broker connections check unidy eu-main",
     )
     rotate = _command(
         actions,
         "rotate",
-        credentials.rotate,
+        connection_trials.rotate,
         "replace the credentials, if the new ones work and nobody else changes the secret",
         "token-broker connections rotate unidy eu-main",
     )
@@ -311,7 +311,7 @@ def completion(shell: str) -> str:
 def _unexpected(options: argparse.Namespace, extra: list[str]) -> Problem:
     """The problem for arguments that no command takes. Their values are not repeated: one could be a secret."""
     leaf: Parser | None = options.leaf
-    if options.run is audit_search.find:
+    if options.run is token_find.find:
         what = "Do not pass the token as an argument: others can read the command line."
         return Problem(what, "Paste it at the prompt, or: token-broker token find < leaked.txt", exit_code=Exit.USAGE)
     unknown = [word.partition("=")[0] for word in extra if word.startswith("-")]

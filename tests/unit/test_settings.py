@@ -40,4 +40,4 @@ def test_all_time_limits_are_shortened_together() -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_each_time_limit_is_longer_than_the_one_within_it(scale: float) -> None:
     times = TimeLimits().scaled(scale)
-    assert times.wait < times.exchange < times.acquisition < times.lease
+    assert times.wait_on_lease < times.exchange < times.acquisition < times.lease

@@ -99,7 +99,7 @@ class DueIndex(Protocol):
 class Budgets(Protocol):
     """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails."""
 
-    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+    def busy_until(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         """None if a request may be taken, else when to try again. Takes nothing."""
 
     def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:

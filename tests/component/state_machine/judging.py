@@ -121,9 +121,9 @@ def _judge_lifetime(machine: Base, operation: Operation, response: TokenResponse
     record, server = trace.record, machine.server
     if response.source != "table" or record is None or trace.met or record.failures() or record.lease:
         return
-    reissue_window = timedelta(seconds=server.traits.reissue_window_s or 0)
+    new_token_window = timedelta(seconds=server.traits.reissue_window_s or 0)
     early = response.now - token.issued_at < MIN_SPACING or (
-        reissue_window and token.remaining(response.now) > reissue_window
+        new_token_window and token.remaining(response.now) > new_token_window
     )
     can_be_had = timedelta(seconds=operation.min_ttl_s) <= token.lifetime and not early
     if can_be_had and not _disturbed(machine, operation) and not was_paused and machine.case.limit is None:

@@ -162,10 +162,10 @@ class WatchedBudgets(InMemoryBudgets):
         self._promises = promises
 
     def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        free_at = super().take(host, now=now, limit=limit)
-        if free_at is None and self._promises.trace is not None:
+        busy_until = super().take(host, now=now, limit=limit)
+        if busy_until is None and self._promises.trace is not None:
             self._promises.trace.budget.append((host, now))
-        return free_at
+        return busy_until
 
     def cool_down(self, host: str, until: datetime) -> None:
         super().cool_down(host, until)

@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from local.environments import EnvironmentPool, FunctionError
+from local.lambda_environments import EnvironmentPool, FunctionError
 from tests.integration.handlers.world import World
 from token_broker.core.records import CLOCK_TOLERANCE
 from token_broker.service import Broker

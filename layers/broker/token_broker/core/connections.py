@@ -107,7 +107,7 @@ class Connection:
         return version == self.version and settings == self.settings
 
     @property
-    def warmth(self) -> str:
+    def renewal_mode(self) -> str:
         """What a token key is kept warm for: the setting, or `suspended`."""
         return "suspended" if self.suspended else self.keep_warm
 

@@ -110,7 +110,7 @@ class Acquirer:
             self._end_failed(lease, error)
             raise
         if prepared is None:
-            end_lease(self.context, lease, unsent=True)
+            end_lease(self.context, lease, nothing_sent=True)
             return ReadAgain(provider_asked=False)
         return self._ask(prepared)
 
@@ -144,14 +144,14 @@ class Acquirer:
         now = context.clock()
         credentials = self.provider_client.credentials(connection, lease.key.scope)
         criteria = replace(lease.criteria, secret_version=credentials.version)
-        if not isinstance(decide(lease.leased_as, criteria, lease.policy, now), Acquire):
+        if not isinstance(decide(lease.before_lease, criteria, lease.policy, now), Acquire):
             return None
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
             lease = self.note_new_version(lease, credentials, now)
         request = self._grant_request(lease, credentials)
         seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
-        if lease.leased_as.refresh_token is not None:
+        if lease.before_lease.refresh_token is not None:
             refresh_seal = context.sealer.prepare(lease.key, REFRESH_TOKEN)
         take_from_budget(context, connection, renewal=lease.criteria.renewal)
         if context.clock() >= lease.deadline:
@@ -166,7 +166,7 @@ class Acquirer:
         A purge changes the revision of every item of a connection, so that no lease can follow on what was read before
         it. A missing item has no revision.
         """
-        if lease.leased_as.exists:
+        if lease.before_lease.exists:
             return False
         stored = self.context.connections.get(lease.key.name)
         return stored is None or stored.version != lease.connection.version
@@ -202,7 +202,7 @@ class Acquirer:
 
     def _refresh_token_to_send(self, lease: LeaseContext, now: datetime) -> str | None:
         """The stored refresh token: never a second time, not after it expired, and only to its own endpoint."""
-        previous, refresh_token = lease.leased_as.token, lease.leased_as.refresh_token
+        previous, refresh_token = lease.before_lease.token, lease.before_lease.refresh_token
         if refresh_token is None or refresh_token.sent or previous is None:
             return None
         if previous.token_endpoint != lease.policy.token_endpoint:
@@ -219,7 +219,7 @@ class Acquirer:
     ) -> Acquired | None:
         """Stores the token while the lease is ours; None if it is not. Raises BrokerUnavailable."""
         context, connection, now = self.context, lease.connection, self.context.clock()
-        previous = lease.leased_as.live_token(now)
+        previous = lease.before_lease.live_token(now)
         superseded = previous is not None and previous.token_id != token.token_id
         can_revoke = connection.endpoints.revocation is not None and not connection.issue_revokes_previous
         if previous is not None and superseded and can_revoke:
@@ -227,10 +227,10 @@ class Acquirer:
             context.tokens.put_retired(RetiredToken.of(lease.key, previous))
 
         def committed(current: TokenRecord) -> TokenRecord | None:
-            if not current.leased_by(lease.owner):
+            if not current.last_leased_by(lease.owner):
                 return None
             return current.committed(
-                token, refresh_token, leased_as=lease.record, now=now, used=not lease.criteria.renewal
+                token, refresh_token, at_lease=lease.record, now=now, used=not lease.criteria.renewal
             )
 
         record = save(context, lease.record, committed)
@@ -261,7 +261,7 @@ class Acquirer:
             failure = broker_failure(
                 error.detail, current.failure, now=now, settings_digest=lease.connection.settings_digest
             )
-            save(context, current, lambda found: found.failed(failure) if found.leased_by(lease.owner) else None)
+            save(context, current, lambda found: found.failed(failure) if found.last_leased_by(lease.owner) else None)
             error.remembered = True
             self._discard(lease, token, access_token)
         raise error
@@ -271,7 +271,7 @@ class Acquirer:
         if lease.connection.endpoints.revocation is None:
             return
         _, current = self.context.tokens.read(lease.key)
-        known = {found.token_id for found in (current.token, lease.leased_as.token) if found is not None}
+        known = {found.token_id for found in (current.token, lease.before_lease.token) if found is not None}
         if token.token_id in known:
             return
         now = self.context.clock()
@@ -368,12 +368,14 @@ class Acquirer:
             )
         # A host's cooldown is stored with the host. The key holds a copy to show, which never replaces a refusal.
         show_at_key = met.level is FailureLevel.KEY or (per_host and not (key_failure and key_failure.refused))
-        unsent = lease.leased_as if failed.nothing_sent else None
+        restore_mark_from = lease.before_lease if failed.nothing_sent else None
 
         def remembered(current: TokenRecord) -> TokenRecord | None:
-            if not current.leased_by(lease.owner):
+            if not current.last_leased_by(lease.owner):
                 return None
-            return current.health_changed(health).failed(stored if show_at_key else None, unsent=unsent)
+            return current.health_changed(health).failed(
+                stored if show_at_key else None, restore_mark_from=restore_mark_from
+            )
 
         save(context, lease.record, remembered)
         return error_of(failure, now)
@@ -384,17 +386,17 @@ class Acquirer:
         stored = lease.record.failure
 
         def ended(current: TokenRecord) -> TokenRecord | None:
-            if not current.leased_by(lease.owner):
+            if not current.last_leased_by(lease.owner):
                 return None
             if isinstance(error, ProviderRateLimited):
-                return current.lease_ended(lease.leased_as).deferred(self._deferred_until(current, error))
+                return current.lease_ended(lease.before_lease).deferred(self._deferred_until(current, error))
             failure = None
             if isinstance(error, ConnectionMisconfigured):
                 failure = misconfigured(error.code, error.detail, now=now, settings_digest=digest)
             elif isinstance(error, BrokerUnavailable):
                 met = broker_failure(error.detail, stored, now=now, settings_digest=digest)
                 failure = failure_to_store(met, stored)
-            return current.failed(failure, unsent=lease.leased_as)
+            return current.failed(failure, restore_mark_from=lease.before_lease)
 
         try:
             save(self.context, lease.record, ended)
