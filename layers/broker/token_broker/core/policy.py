@@ -123,7 +123,7 @@ def _policy(
 
 @dataclass(frozen=True, slots=True)
 class TokenCriteria:
-    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected_token_id`: the token_id a caller reported.
+    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected_token_id`: a caller reported it.
 
     `secret_version`: the current one, if known. `unreadable_token_id`: the token_id of a token whose seal is broken.
     """
