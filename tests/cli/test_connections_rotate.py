@@ -22,7 +22,7 @@ def test_a_wrong_secret_changes_neither_the_current_one_nor_its_token(cli: Cli) 
     rotated = cli("connections", "rotate", "unidy", name, stdin=json.dumps({"client_secret": WRONG}))
     assert rotated.code == 1
     assert (
-        "Unidy refused: The provider refused the credentials. The provider's error code: invalid_client." in rotated.err
+        "Unidy gave no token: The provider refused the credentials. The provider's error code: invalid_client." in rotated.err
     )
     assert "Nothing was changed: the old credentials stay current." in rotated.err
     assert WRONG not in rotated.out + rotated.err
