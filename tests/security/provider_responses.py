@@ -142,7 +142,7 @@ INTERIM = st.lists(
     max_size=3,
 ).map(b"".join)
 FRAMINGS = st.sampled_from(
-    ["close", "chunked", "cut chunk", "wrong chunk", "short", "long", "two lengths", "negative", "words"]
+    ["close", "chunked", "both", "cut chunk", "wrong chunk", "short", "long", "two lengths", "negative", "words"]
 )
 
 
@@ -160,6 +160,8 @@ def framed(body: bytes, framing: str, size: int) -> tuple[list[bytes], bytes]:
         sent = {"chunked": whole, "cut chunk": whole[: len(whole) // 2], "wrong chunk": b"zz\r\n" + whole}[framing]
         return [b"Transfer-Encoding: chunked"], sent
     length = b"Content-Length: %d" % len(body)
+    if framing == "both":
+        return [length, b"Transfer-Encoding: chunked"], chunked(body, size)
     headers = {
         "right": [length],
         "close": [],
