@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import shtab
 
-from token_broker_cli import apply, connection_trials, connections, doctor, providers, token_find, tokens
+from token_broker_cli import apply, connection_trials, connections, doctor, export, providers, token_find, tokens
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 
 PROG: Final = "token-broker"
@@ -23,6 +23,7 @@ commands:
   connections                     the state of each connection (--watch)
   connections add                 add one: asks for its settings, tries it, keeps it if it works
   connections apply FILE          settings kept in git: show and store what differs
+  connections export              the settings of all, as `apply` takes them
   connections show | check        settings and tokens of one; do its credentials work?
   connections rotate              new credentials, tried before they are used
   connections suspend | resume    callers get no tokens until it is resumed
@@ -213,9 +214,25 @@ def _add_connection_commands(commands: Any) -> None:
         "token-broker connections apply connections.toml --check",
     )
     apply_file.add_argument(
-        "file", type=Path, metavar="FILE", help="a table [provider.name] of settings for each connection"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a table [provider.name] of settings for each connection; - reads a pipe",
     )
     apply_file.add_argument("--check", action="store_true", help="only show differences; exit code 4 if there are any")
+
+    export_all = _command(
+        actions,
+        "export",
+        export.export,
+        "print the settings of every connection as TOML (or --json), which `connections apply` takes",
+        "token-broker connections export > connections.toml",
+    )
+    export_all.add_argument(
+        "--table",
+        metavar="NAME",
+        help="read a DynamoDB table instead of the broker, such as one restored from a backup",
+    )
 
     for name, run, what in (
         ("show", connections.show, "show settings, deadlines and each token's state"),

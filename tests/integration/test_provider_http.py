@@ -412,6 +412,13 @@ class TestRacingAddresses:
         assert isinstance(failing(login("http://vendor.example/authToken")), Unreachable)
         assert len(opened) == 16
 
+    def test_a_family_that_this_host_does_not_have_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with recorder(responding()) as server:
+            address = address_of(server.url)
+            found = [(family, socket.SOCK_STREAM, 6, "", address) for family in (12_345, socket.AF_INET)]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            assert send(login("http://vendor.example/authToken")).status == 200
+
     def test_both_families_are_tried_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The system may put ten IPv6 addresses first, although IPv6 leads nowhere."""
         sixes = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"2606:4700::{n}", 443, 0, 0)) for n in range(1, 4)]

@@ -245,7 +245,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "Everything works.",
         {
             "status": {"const": "ok"},
-            "version": _text("The broker's version."),
+            "version": _text("The release, and after a + the first 12 digits of what was deployed (CodeDigest)."),
             "checks": _object("The checks.", {name: {"const": "ok"} for name in _CHECKS}),
         },
     ),
@@ -257,7 +257,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "status": {"const": "failing"},
             "code": {"const": BrokerUnavailable.code},
             "detail": _text("What is wrong."),
-            "version": _text("The broker's version."),
+            "version": _text("The release, and after a + the first 12 digits of what was deployed (CodeDigest)."),
             "checks": _object(
                 "Which checks fail.",
                 {name: {"enum": ["ok", "failing"], "description": what} for name, what in _CHECKS.items()},

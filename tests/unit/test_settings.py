@@ -6,10 +6,24 @@ from datetime import timedelta
 
 import pytest
 
+from token_broker import __version__
 from token_broker.service.context import TimeLimits
 from token_broker.settings import Settings
 
+DIGEST = "12ab" * 16
 SCALES = ("TOKEN_BROKER_TIME_SCALE", "TOKEN_BROKER_LEASE_SCALE")
+
+
+@pytest.mark.parametrize(
+    ("environment", "version"),
+    [
+        ({}, __version__),
+        ({"CODE_DIGEST": "unset"}, __version__),
+        ({"CODE_DIGEST": DIGEST}, f"{__version__}+{DIGEST[:12]}"),
+    ],
+)
+def test_the_version_tells_two_builds_of_one_release_apart(environment: dict[str, str], version: str) -> None:
+    assert Settings.from_environment(environment).version == version
 
 
 def test_a_deployed_function_has_no_scale() -> None:

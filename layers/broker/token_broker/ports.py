@@ -17,7 +17,8 @@ from token_broker.oauth.exchange import HttpRequest, HttpResponse
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], None]
 NewId = Callable[[], str]
-# Sends one request and returns the whole response within a time. Raises TransportError.
+# Sends one request and returns the whole response within a time. Raises TransportError. In AWS:
+# adapters.provider_http.ProviderHttp.
 Send = Callable[[HttpRequest, NetworkOptions, timedelta], HttpResponse]
 
 

@@ -80,9 +80,13 @@ class _Attempts:
     def start(self, target: Target) -> None:
         """Begins to connect. An address that fails at once is dropped."""
         family, address = target
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
         try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            # This host has no IPv6.
+            return
+        try:
+            sock.setblocking(False)
             sock.connect(address)
         except BlockingIOError:
             # It goes on in the background.

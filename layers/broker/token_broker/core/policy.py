@@ -18,7 +18,7 @@ JITTER = 0.2
 
 @dataclass(frozen=True, slots=True)
 class RenewalPolicy:
-    """The durations of one connection.
+    """What `decide` needs to know of a connection.
 
     `new_token_window`: the provider gives a new token only in this last part of the lifetime, and the same one before.
     `revokes_previous`: each new token revokes the one before. `safety_margin`: spare time for a renewal, besides sweep
@@ -123,7 +123,7 @@ def _policy(
 
 @dataclass(frozen=True, slots=True)
 class TokenCriteria:
-    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected_token_id`: the token_id a caller reported.
+    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected_token_id`: a caller reported it.
 
     `secret_version`: the current one, if known. `unreadable_token_id`: the token_id of a token whose seal is broken.
     """

@@ -117,7 +117,8 @@ class Acquirer:
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
         """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets.
 
-        One of two calls, so that a miss stays within eight: the budget is taken from later in any case.
+        A miss makes at most eight AWS calls, so it makes only one of these two checks. The budget is taken from
+        later in any case.
         """
         # The connection's own scope always fits. Other scope sets are counted.
         if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
@@ -144,6 +145,7 @@ class Acquirer:
         now = context.clock()
         credentials = self.provider_client.credentials(connection, lease.key.scope)
         criteria = replace(lease.criteria, secret_version=credentials.version)
+        # The record without our lease: with it, `decide` would wait for ourselves.
         if not isinstance(decide(lease.before_lease, criteria, lease.policy, now), Acquire):
             return None
         failure = lease.record.health.failure
@@ -380,12 +382,12 @@ class Acquirer:
         if per_host:
             context.budgets.cool_down(connection.endpoints.token_host, failure.retry_at)
         elif met.level is not FailureLevel.KEY:
-            settled = failure.refused or not met.outcome_unknown
+            reset_logins = failure.refused or not met.outcome_unknown
             health = save_health(
                 context,
                 key.name,
                 health,
-                lambda current: current.failed(stored, replaced=previous, settled=settled),
+                lambda current: current.failed(stored, replaced=previous, reset_logins=reset_logins),
             )
         # A host's cooldown is stored with the host. The key holds a copy to show, which never replaces a refusal.
         show_at_key = met.level is FailureLevel.KEY or (per_host and not (key_failure and key_failure.refused))
