@@ -61,6 +61,14 @@ OUTCOMES: list[tuple[str, ExchangeResult, str, FailureLevel]] = [
     ("rate_limited", ExchangeResult("token", 429, error="invalid_client"), RATE_LIMITED, ENDPOINT),
     ("rate_limited", ExchangeResult("token", 429, html=True, worked_before=True), RATE_LIMITED, ENDPOINT),
     ("rate_limited", ExchangeResult("connect", 429), RATE_LIMITED, ENDPOINT),
+    ("rate_limited", ExchangeResult("token", 403, has_retry_after=True), RATE_LIMITED, ENDPOINT),
+    (
+        "rate_limited",
+        ExchangeResult("token", 403, error="invalid_client", has_retry_after=True),
+        RATE_LIMITED,
+        ENDPOINT,
+    ),
+    ("rate_limited", ExchangeResult("connect", 403, html=True, has_retry_after=True), RATE_LIMITED, ENDPOINT),
     (
         "rate_limited",
         ExchangeResult("token", 429, retry_after=timedelta(seconds=7), has_retry_after=True),
