@@ -20,7 +20,7 @@ ENV ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo run invoke test soak simulate docs openapi browser check audit format bench peers cost build deploy e2e lock clean
+.PHONY: help demo run invoke test soak simulate docs openapi browser check audit format bench peers cost wild build deploy e2e rehearse lock clean
 
 help: ## show this list
 	@echo "make COMMAND   (ARGS=... goes to pytest in test and soak, to the stack in run)"; echo
@@ -74,6 +74,9 @@ openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
 browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot in build/ (needs Chromium on PATH)
 	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py
 
+wild: $(VENV)/.ready $(VENV)/wild/.ready ## get tokens of real servers: Debian's Doorkeeper, npm's oidc-provider (needs apt, Node.js 20)
+	@$(PYTHON) -m pytest -m wild tests/wild $(ARGS)
+
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready $(VENV)/e2e/.ready build ## print the figures of speed, write build/bench.json (needs Python 3.13)
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
@@ -94,11 +97,14 @@ deploy: build ## build and deploy: make deploy ENV=dev (ARGS=... goes to sam dep
 e2e: $(VENV)/.ready $(VENV)/e2e/.ready build ## build, then run the built functions under Lambda's own runtime
 	@$(PYTHON) -m pytest -m e2e tests/e2e tests/bench $(ARGS)
 
+rehearse: $(VENV)/.ready $(VENV)/rehearse/.ready build ## build, deploy to an emulator of AWS, use what is deployed
+	@SAM=$(abspath $(SAM)) $(PYTHON) -m tests.rehearsal $(ARGS)
+
 # ------------------------------------------------------------------ set-up
 PIN := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 # What Lambda's runtime brings of aws-encryption-sdk's dependencies.
-IN_RUNTIME := boto3 botocore jmespath python-dateutil s3transfer six
+IN_RUNTIME := boto3 botocore jmespath python-dateutil s3transfer six urllib3
 
 lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--upgrade takes newer versions)
 	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 \
@@ -111,6 +117,8 @@ lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--u
 		tests/requirements/e2e.in -o tests/requirements/e2e.txt
 	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \
 		tests/requirements/peers.in -o tests/requirements/peers.txt
+	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \
+		tests/requirements/rehearse.in -o tests/requirements/rehearse.txt
 
 clean: ## remove what was built and cached; .venv stays
 	@rm -rf .aws-sam build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -156,6 +164,14 @@ $(VENV)/e2e/.ready: tests/requirements/e2e.txt | $(VENV)/.ready
 
 $(VENV)/peers/.ready: tests/requirements/peers.txt | $(VENV)/.ready
 	$(call install-runtime,$(VENV)/peers,peers,$<)
+
+$(VENV)/rehearse/.ready: tests/requirements/rehearse.txt | $(VENV)/.ready
+	$(call install-runtime,$(VENV)/rehearse,rehearse,$<)
+
+$(VENV)/wild/.ready: .ci/fetch-servers tests/wild/oidc_provider/package.json tests/wild/oidc_provider/package-lock.json
+	@echo "Fetching ruby-doorkeeper and oidc-provider into $(@D) (once, about half a minute)"
+	@.ci/fetch-servers $(@D)
+	@touch $@
 
 $(VENV)/lock/.ready: | $(VENV)/.ready
 	$(call install-tools,$(VENV)/lock,uv$(comma) once,uv==0.13.9)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from local.environments import FunctionError
+from local.lambda_environments import FunctionError
 from local.ports import PortInUse
 from local.process import LOGS, StartFailed
 

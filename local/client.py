@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -31,10 +32,20 @@ class BrokerResponse:
 class SignedClient:
     """Calls an API on loopback with Signature Version 4 as `caller`. One per thread: it keeps its connection open."""
 
-    def __init__(self, base_url: str, caller: Caller = LOCAL, *, region: str = REGION) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        caller: Caller = LOCAL,
+        *,
+        region: str = REGION,
+        session_token: str | None = None,
+        ca: Path | None = None,
+    ) -> None:
+        """`session_token`: of temporary credentials. `ca`: the certificate that an https URL is verified with."""
         self._base_url = base_url
-        self._signer = SigV4Auth(Credentials(caller.access_key, caller.secret_key), SERVICE, region)
+        self._signer = SigV4Auth(Credentials(caller.access_key, caller.secret_key, session_token), SERVICE, region)
         self._session = requests.Session()
+        self._session.verify = str(ca) if ca else True
         self._session.trust_env = False  # no proxy from the environment for loopback
 
     def call(

@@ -12,8 +12,8 @@ from typing import Final
 from rich.console import Console
 
 from local.connections import DEMO_PROVIDERS
-from local.demo_course import Course
 from local.demo_report import print_report
+from local.demo_run import DemoRun
 from local.process import LOGS
 from local.stack import Options, Stack
 
@@ -33,30 +33,28 @@ def demo() -> int:
     settings = {"unicommerce": {"lifetime_s": round(LIFETIME_S / TIME_SCALE)}}
     options = Options(time_scale=TIME_SCALE, settings=settings)
     with _progress(console) as show, Stack(options, lambda step: show(f"starting: {step}")) as stack:
-        courses = [Course(provider, stack) for provider in DEMO_PROVIDERS]
-        for course in courses:
-            show(f"first and second token of {course.provider}")
-            course.simulator.configure(lifetime_s=LIFETIME_S)
-            course.begin()
-        _follow(courses, show)
+        runs = [DemoRun(provider, stack) for provider in DEMO_PROVIDERS]
+        for run in runs:
+            show(f"first and second token of {run.provider}")
+            run.simulator.configure(lifetime_s=LIFETIME_S)
+            run.begin()
+        _follow(runs, show)
         show("stopping")
-    return 0 if print_report(console, courses, LOGS) else 1
+    return 0 if print_report(console, runs, LOGS) else 1
 
 
-def _follow(courses: Sequence[Course], show: ShowProgress) -> None:
+def _follow(runs: Sequence[DemoRun], show: ShowProgress) -> None:
     """Request every provider's token side by side, until each was renewed or the time limit is reached."""
     give_up = threading.Event()
-    with ThreadPoolExecutor(len(courses)) as callers:
-        following = [callers.submit(course.follow, give_up) for course in courses]
+    with ThreadPoolExecutor(len(runs)) as callers:
+        following = [callers.submit(run.follow, give_up) for run in runs]
         try:
             for second in range(round(TIME_LIMIT_S)):
-                waiting = [
-                    course.provider for course, future in zip(courses, following, strict=True) if not future.done()
-                ]
+                waiting = [run.provider for run, future in zip(runs, following, strict=True) if not future.done()]
                 if not waiting:
                     break
-                renewed = len(courses) - len(waiting)
-                show(f"waiting for the renewals: {second} s, {renewed} of {len(courses)} renewed")
+                renewed = len(runs) - len(waiting)
+                show(f"waiting for the renewals: {second} s, {renewed} of {len(runs)} renewed")
                 give_up.wait(1.0)
         finally:
             give_up.set()

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.client import BrokerResponse
-from local.demo_course import Course
+from local.demo_run import DemoRun
 
 COLUMNS: Final[Mapping[str, JustifyMethod]] = {
     "provider": "left",
@@ -25,31 +25,31 @@ COLUMNS: Final[Mapping[str, JustifyMethod]] = {
 NOTHING: Final = "–"
 
 
-def print_report(console: Console, courses: Sequence[Course], logs: Path) -> bool:
+def print_report(console: Console, runs: Sequence[DemoRun], logs: Path) -> bool:
     """Print the table and a last line that says whether all of it worked; return whether it did."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title, justify in COLUMNS.items():
         table.add_column(title, justify=justify, no_wrap=title == "provider")
-    for course in courses:
+    for run in runs:
         table.add_row(
-            course.provider,
-            _source_and_time(course.first),
-            _source_and_time(course.second),
-            str(course.resource_status or NOTHING),
-            str(course.requests_made),
-            course.renewed.body["token_id"] if course.renewed else NOTHING,
-            f"{course.waited} of {course.asked}",
-            Text("✗", style="bold red") if course.faults else Text("✓", style="bold green"),
+            run.provider,
+            _source_and_time(run.first),
+            _source_and_time(run.second),
+            str(run.resource_status or NOTHING),
+            str(run.requests_made),
+            run.renewed.body["token_id"] if run.renewed else NOTHING,
+            f"{run.waited} of {run.asked}",
+            Text("✗", style="bold red") if run.faults else Text("✓", style="bold green"),
         )
     console.print(table)
-    failed = [course for course in courses if course.faults]
-    for course in failed:
-        for fault in course.faults:
-            console.print(Text(f"{course.provider}: {fault}", style="red"))
+    failed = [run for run in runs if run.faults]
+    for run in failed:
+        for fault in run.faults:
+            console.print(Text(f"{run.provider}: {fault}", style="red"))
     if failed:
-        console.print(Text(f"{len(failed)} of {len(courses)} providers failed; logs are in {logs}", style="bold red"))
+        console.print(Text(f"{len(failed)} of {len(runs)} providers failed; logs are in {logs}", style="bold red"))
     else:
-        renewed_after_s = [course.renewed_after_s for course in courses]
+        renewed_after_s = [run.renewed_after_s for run in runs]
         console.print(
             f"[bold green]All of it worked:[/] the sweep renewed each token after {min(renewed_after_s):.0f} to "
             f"{max(renewed_after_s):.0f} s with one request, and no caller waited."

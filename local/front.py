@@ -20,9 +20,9 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from local.docs_page import Page
-from local.environments import FunctionError, NoFreeEnvironment
 from local.events import api_gateway_event
 from local.gateway_responses import GatewayResponses
+from local.lambda_environments import FunctionError, NoFreeEnvironment
 from local.ports import LOOPBACK, LoopbackServer, port_of
 from local.resources import GatewayResponse
 from local.sigv4 import MISSING, AccessDenied, Caller, ReceivedRequest, SignatureVerifier

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from local.environments import FunctionError
+from local.lambda_environments import FunctionError
 from local.process import LOGS
 from local.stack import Options, Stack
 

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 from local.aws import AwsProcess
 from local.connections import aws_client, create_demo_connections
 from local.docs_page import Page, pages
-from local.environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
 from local.front import Front, Gateway, Route
+from local.lambda_environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
 from local.ports import listen_on_all
 from local.process import LOGS
 from local.providers import ProvidersServer, start_providers

@@ -96,7 +96,7 @@ def resume(target: Target, options: argparse.Namespace) -> Exit:
 
 
 def remove(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections remove`: deletes settings and tokens; with --secret the secret, too."""
+    """`connections remove`: deletes settings and tokens; --secret also deletes the secret."""
     name = f"{options.provider}/{options.name}"
     found = target.api.show(options.provider, options.name)
     with target.screen.progress(f"Removing {name}"):

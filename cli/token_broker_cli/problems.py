@@ -27,7 +27,7 @@ MEANINGS: Final[Mapping[Exit, str]] = {
     Exit.REFUSED: "the provider, the broker or AWS refused; or providers check found a fault",
     Exit.USAGE: "wrong usage: nothing was done",
     Exit.UNREACHABLE: "the broker cannot be reached: no response, URL, region or AWS credentials",
-    Exit.NO: "apply --check found a difference, doctor a fault, or token find no such token",
+    Exit.NO: "apply --check found a difference; doctor found a fault; token find found no such token",
     Exit.INTERRUPTED: "interrupted: what the command began was undone",
 }
 
@@ -41,7 +41,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "unknown_connection": "`token-broker connections` lists the connections.",
     "connection_suspended": "`token-broker connections resume PROVIDER NAME` ends the suspension.",
     "connection_misconfigured": "`token-broker connections rotate PROVIDER NAME` stores credentials.",
-    "would_revoke": "--force allows that. Callers then get a new token.",
+    "would_revoke": "--force runs the trial anyway. Callers then get a new token.",
     "version_conflict": "Somebody else has changed the settings. Look at them and try again.",
     "too_many_trials": "--wait waits and tries again.",
     "broker_unavailable": "`token-broker doctor` looks for the cause.",

@@ -1,6 +1,11 @@
-"""Files with connection settings: TOML, or JSON if the name ends in .json. Credentials in a file are an error."""
+"""Files with connection settings: TOML, or JSON if the name ends in .json. Credentials in a file are an error.
+
+The name - is standard input, which holds TOML.
+"""
 
 import json
+import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -9,6 +14,9 @@ from typing import Any, Final
 
 from token_broker_cli.problems import Exit, Problem
 
+Json = dict[str, Any]
+BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+STANDARD_INPUT: Final = Path("-")
 SECRET_FIELDS: Final = frozenset({"client_id", "client_secret", "username", "password", "credentials"})
 
 
@@ -33,10 +41,35 @@ def read_connections(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def to_toml(connections: Mapping[tuple[str, str], Json]) -> str:
+    """What `read_connections` reads from a file. Raises Problem for a setting that TOML cannot hold."""
+    lines = []
+    for (provider, name), settings in connections.items():
+        lines.append(f"[{_key(provider)}.{_key(name)}]")
+        lines += [f"{_key(setting)} = {_toml_value(value)}" for setting, value in settings.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _key(name: str) -> str:
+    return name if BARE_KEY.fullmatch(name) else _toml_value(name)
+
+
+def _toml_value(value: Any) -> str:
+    if value is None:
+        raise Problem("A setting is null, which TOML cannot hold.", "Export with --json.")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(name)} = {_toml_value(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    # JSON's strings, numbers and booleans are TOML's, but TOML escapes the character DEL too.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _read(path: Path) -> Json:
     kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
         data = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise Problem(f"{path} cannot be read: {error.strerror}.", exit_code=Exit.USAGE) from None

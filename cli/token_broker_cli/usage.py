@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import shtab
 
-from token_broker_cli import apply, audit_search, connections, credentials, doctor, providers, tokens
+from token_broker_cli import apply, connection_trials, connections, doctor, export, providers, token_find, tokens
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 
 PROG: Final = "token-broker"
@@ -23,10 +23,11 @@ commands:
   connections                     the state of each connection (--watch)
   connections add                 add one: asks for its settings, tries it, keeps it if it works
   connections apply FILE          settings kept in git: show and store what differs
+  connections export              the settings of all, as `apply` takes them
   connections show | check        settings and tokens of one; do its credentials work?
   connections rotate              new credentials, tried before they are used
   connections suspend | resume    callers get no tokens until it is resumed
-  connections remove              delete settings and tokens; with --secret the secret, too
+  connections remove              delete settings and tokens; --secret also deletes the secret
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
@@ -140,8 +141,8 @@ def _names(command: Parser) -> None:
 
 
 def _trial_options(command: Parser) -> None:
-    command.add_argument("--wait", action="store_true", help="if the last trial was less than 5 min ago, wait")
-    command.add_argument("--force", action="store_true", help="even if the trial revokes the live token")
+    command.add_argument("--wait", action="store_true", help="wait until the next trial is allowed")
+    command.add_argument("--force", action="store_true", help="run the trial although it revokes the live token")
 
 
 def _add_token_commands(commands: Any) -> None:
@@ -154,18 +155,18 @@ def _add_token_commands(commands: Any) -> None:
     )
     _names(token)
     form = token.add_mutually_exclusive_group()
-    form.add_argument("--header", action="store_true", help="as the header that the provider's API takes")
-    form.add_argument("--export", action="store_true", help='as variables: eval "$(token-broker token … --export)"')
+    form.add_argument("--header", action="store_true", help="print the request header")
+    form.add_argument("--export", action="store_true", help='print variables: eval "$(token-broker token … --export)"')
     token.add_argument("--scope", help="items separated by spaces (default: the connection's)")
     token.add_argument(
         "--min-ttl", type=int, metavar="S", help="seconds for which it must be valid, 0 to 3600 (default: 30)"
     )
-    token.add_argument("--rejected", metavar="TOKEN_ID", help="the token_id that the provider's API rejected")
+    token.add_argument("--rejected", metavar="TOKEN_ID", help="report this token as rejected by the provider's API")
 
     find = _command(
         commands,
         "token-find",
-        audit_search.find,
+        token_find.find,
         "is a leaked token one of ours, and who received it? Reads it from a prompt or from standard input",
         "token-broker token find < leaked.txt",
         prog=f"{PROG} token find",
@@ -195,8 +196,8 @@ def _add_connection_commands(commands: Any) -> None:
     add = _command(
         actions,
         "add",
-        credentials.add,
-        "add a connection: asks for settings and credentials, tries them, and keeps everything or nothing",
+        connection_trials.add,
+        "add a connection: asks for settings and credentials, tries them, and keeps nothing if the trial fails",
         "token-broker connections add unidy eu-main",
     )
     _names(add)
@@ -213,9 +214,25 @@ def _add_connection_commands(commands: Any) -> None:
         "token-broker connections apply connections.toml --check",
     )
     apply_file.add_argument(
-        "file", type=Path, metavar="FILE", help="a table [provider.name] of settings for each connection"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a table [provider.name] of settings for each connection; - reads a pipe",
     )
     apply_file.add_argument("--check", action="store_true", help="only show differences; exit code 4 if there are any")
+
+    export_all = _command(
+        actions,
+        "export",
+        export.export,
+        "print the settings of every connection as TOML (or --json), which `connections apply` takes",
+        "token-broker connections export > connections.toml",
+    )
+    export_all.add_argument(
+        "--table",
+        metavar="NAME",
+        help="read a DynamoDB table instead of the broker, such as one restored from a backup",
+    )
 
     for name, run, what in (
         ("show", connections.show, "show settings, deadlines and each token's state"),
@@ -227,14 +244,14 @@ def _add_connection_commands(commands: Any) -> None:
     check = _command(
         actions,
         "check",
-        credentials.check,
+        connection_trials.check,
         "try the pending credentials, else the current ones, and keep no token",
         "token-broker connections check unidy eu-main",
     )
     rotate = _command(
         actions,
         "rotate",
-        credentials.rotate,
+        connection_trials.rotate,
         "replace the credentials, if the new ones work and nobody else changes the secret",
         "token-broker connections rotate unidy eu-main",
     )
@@ -311,7 +328,7 @@ def completion(shell: str) -> str:
 def _unexpected(options: argparse.Namespace, extra: list[str]) -> Problem:
     """The problem for arguments that no command takes. Their values are not repeated: one could be a secret."""
     leaf: Parser | None = options.leaf
-    if options.run is audit_search.find:
+    if options.run is token_find.find:
         what = "Do not pass the token as an argument: others can read the command line."
         return Problem(what, "Paste it at the prompt, or: token-broker token find < leaked.txt", exit_code=Exit.USAGE)
     unknown = [word.partition("=")[0] for word in extra if word.startswith("-")]

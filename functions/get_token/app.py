@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.bootstrap import broker
-from token_broker.core.deadlines import deadlines
+from token_broker.core.expiries import deadlines
 from token_broker.core.names import canonical_scope
 from token_broker.http import requests
 from token_broker.http.audit import write_audit

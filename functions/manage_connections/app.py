@@ -7,7 +7,6 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker import __version__
 from token_broker.bootstrap import broker, settings
 from token_broker.errors import BrokerUnavailable
 from token_broker.http import requests
@@ -82,9 +81,9 @@ def check_health() -> Response[str]:
     requests.query(app)
     checks = broker().connections.check_health()
     if set(checks.values()) == {"ok"}:
-        return json_response(200, {"status": "ok", "version": __version__, "checks": checks})
+        return json_response(200, {"status": "ok", "version": settings().version, "checks": checks})
     error = BrokerUnavailable("One of the broker's own services failed.")
-    extra = {"status": "failing", "version": __version__, "checks": checks}
+    extra = {"status": "failing", "version": settings().version, "checks": checks}
     return problem(503, error.code, error.title, error.detail, retry_after=OUR_FAULT_RETRY, extra=extra)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from local.environments import Function
+from local.lambda_environments import Function
 from tests.bench.figure import Amount, Finding, paired
 from tests.bench.ground import FLOORS, GET_TOKEN, Ground, event, running
 from tests.bench.scale import Progress, Scale

@@ -18,8 +18,8 @@ from typing import Any, Final, Self
 
 from local.aws import AwsProcess
 from local.connections import aws_client
-from local.environments import CODE, Function, MakeEnvironment, ProcessEnvironment, lambda_environment
 from local.events import Event, api_gateway_event
+from local.lambda_environments import CODE, Function, MakeEnvironment, ProcessEnvironment, lambda_environment
 from local.ports import listen
 from local.process import LOGS, ROOT
 from local.providers import DEFAULT_ACCOUNTS, default_settings, start_providers

@@ -14,7 +14,7 @@ from tests.bench.figure import Figure, Tally
 from tests.fakes.world import make_broker
 from tests.simulation.over_dynamodb import dynamodb
 from token_broker.adapters.dynamodb.items import due_attributes
-from token_broker.adapters.dynamodb.keys import token_key_of
+from token_broker.adapters.dynamodb.keys import token_item_key
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.schedule import SWEEP_INTERVAL
 from token_broker.service.sweep import sweep
@@ -68,5 +68,5 @@ def _sweep(stored: int, due: int) -> Tally:
 
 def _put(number: int, due_at: datetime) -> dict[str, Any]:
     key = TokenKey(ConnectionName("unidy", f"shop-{number}"), "users:read")
-    pk, sk = token_key_of(key.name, key.scope_id)
+    pk, sk = token_item_key(key.name, key.scope_id)
     return {"PutRequest": {"Item": {"pk": {"S": pk}, "sk": {"S": sk}, **due_attributes(key, due_at)}}}

@@ -149,6 +149,40 @@ class TestApply:
         assert "hush-hush" not in applied.err
 
 
+class TestExport:
+    def test_apply_puts_back_what_export_printed(self, cli: Cli) -> None:
+        changed = cli.connect(scope="users:read", allowed_callers=[LOCAL.arn, "arn:aws:iam::123456789012:role/*"])
+        suspended = cli.connect(suspended=True)
+        deleted = cli.connect("oauth2", keep_warm="never")
+        before = {name: cli.settings("unidy", name) for name in (changed, suspended)}
+        lost = cli.settings("oauth2", deleted)
+        exported = cli("connections", "export").out
+        assert cli("connections", "apply", "-", "--check", stdin=exported).code == 0
+
+        cli.request("PUT", f"/v1/connections/unidy/{changed}", {**before[changed], "scope": "users:write"})
+        cli("connections", "resume", "unidy", suspended)
+        cli.request("DELETE", f"/v1/connections/oauth2/{deleted}")
+        assert cli("connections", "apply", "-", stdin=exported).code == 0
+        assert {name: cli.settings("unidy", name) for name in (changed, suspended)} == before
+        assert cli.settings("oauth2", deleted) == lost
+        assert cli("connections", "export").out == exported
+
+    def test_a_copy_of_the_table_gives_the_same(self, cli: Cli) -> None:
+        cli.connect()
+        table = physical(cli.running, "ConnectionTable")
+        assert cli("connections", "export", "--table", table).out == cli("connections", "export").out
+        assert (
+            cli("connections", "export", "--table", table, "--json").json == cli("connections", "export", "--json").json
+        )
+
+    def test_a_table_of_something_else_is_an_error_that_shows_no_item(self, cli: Cli) -> None:
+        token = cli.token("unidy", "demo").body
+        exported = cli("connections", "export", "--table", physical(cli.running, "TokenTable"))
+        assert (exported.code, exported.out) == (1, "")
+        assert "is no connection" in exported.err
+        assert token["token_id"] not in exported.err
+
+
 class TestToken:
     def test_it_prints_only_the_token(self, cli: Cli) -> None:
         given = cli("token", "unidy", "demo")

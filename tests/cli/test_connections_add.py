@@ -46,7 +46,7 @@ def test_after_a_refused_secret_nothing_remains(cli: Cli, provider: str) -> None
     hidden = "password" if provider == "unicommerce" else "client_secret"
     with cli.terminal("connections", "add", provider, name) as terminal:
         assert terminal.answer(typed(cli, provider, **{hidden: WRONG})) == 1, terminal.output
-    assert "refused: The provider refused the credentials." in terminal.output
+    assert "gave no token: The provider refused the credentials." in terminal.output
     assert "Nothing was kept." in terminal.output
     assert WRONG not in terminal.output
     assert cli.settings(provider, name) is None

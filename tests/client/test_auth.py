@@ -118,6 +118,35 @@ def test_which_responses_count_as_a_rejected_token(
     assert len(broker.reported) == reported
 
 
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_an_api_with_a_status_and_a_code_of_its_own_needs_a_function(
+    call: Call, api: Api, broker: FakeBroker, status: int
+) -> None:
+    bodies = {FIRST: b'{"code": "token_gone"}', SECOND: b'{"code": "no_permission"}'}
+    api.response_to = lambda request: (status, {}, bodies[request.token or ""])
+    response = call("GET", api.url, BrokerAuth(*UNIDY, is_rejected=lambda it: it.json()["code"] == "token_gone"))
+    assert (response.status, response.text) == (status, bodies[SECOND].decode())
+    assert api.tokens == [FIRST, SECOND]
+    assert len(broker.reported) == 1
+
+
+def test_the_function_replaces_the_rule_of_the_401_and_sees_no_success(
+    call: Call, api: Api, broker: FakeBroker
+) -> None:
+    seen: list[int] = []
+
+    def never(response: requests.Response | httpx.Response) -> bool:
+        seen.append(response.status_code)
+        return False
+
+    auth = BrokerAuth(*UNIDY, is_rejected=never)
+    assert call("GET", api.url, auth).status == 200
+    api.response_to = lambda _: UNAUTHORIZED
+    assert call("GET", api.url, auth).status == 401
+    assert seen == [401]
+    assert broker.reported == []
+
+
 def test_a_redirect_within_the_origin_keeps_the_token(call: Call, api: Api, broker: FakeBroker) -> None:
     def respond(request: ApiRequest) -> ApiResponse:
         if request.path == "/old":
@@ -259,16 +288,62 @@ def test_a_body_that_cannot_be_sent_again_is_not_and_the_token_is_reported(
     assert call("POST", api.url, auth, data=Once(b"body"), headers={"Content-Length": "4"}).status == 200
 
 
-def test_requests_sends_a_file_again_from_its_first_position(api: Api, broker: FakeBroker, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("call", "start"), [(with_requests, 8), (with_httpx, 0)], ids=["requests", "httpx"])
+def test_a_file_is_sent_again_from_where_it_was(
+    call: Call, api: Api, broker: FakeBroker, tmp_path: Path, start: int
+) -> None:
+    """httpx itself sends a file from its beginning only: it declares the whole file's length."""
     api.reject_tokens(FIRST)
     path = tmp_path / "body"
     path.write_bytes(b"skipped|the rest")
     with path.open("rb") as file:
-        file.seek(8)
-        assert with_requests("PUT", api.url, BrokerAuth(*UNIDY), data=file).status == 200
-    assert [request.body for request in api.requests] == [b"the rest", b"the rest"]
-    with io.BytesIO(b"form") as file:
-        assert with_requests("POST", api.url, BrokerAuth(*UNIDY), files={"f": file}).status == 200
+        file.seek(start)
+        assert call("PUT", api.url, BrokerAuth(*UNIDY), data=file).status == 200
+    assert [request.body for request in api.requests] == [b"skipped|the rest"[start:]] * 2
+    with io.BytesIO(b"the body") as file:
+        assert call("PUT", api.url, BrokerAuth(*UNIDY), data=file).status == 200
+    assert api.requests[-1].body == b"the body"
+    assert len(broker.reported) == 1
+
+
+def test_a_form_with_a_file_is_sent_again(call: Call, api: Api, broker: FakeBroker) -> None:
+    api.reject_tokens(FIRST)
+    with io.BytesIO(b"the file") as file:
+        response = call("POST", api.url, BrokerAuth(*UNIDY), files={"f": file, "g": ("name", b"bytes")})
+    assert response.status == 200
+    assert len(broker.reported) == 1
+    assert api.requests[0].body == api.requests[1].body
+    assert b"the file" in api.requests[0].body
+
+
+class Pipe(io.BytesIO):
+    """A file that cannot seek."""
+
+    def seek(self, *_: int) -> int:
+        raise io.UnsupportedOperation
+
+    tell = seek
+
+
+class Unauthorized(httpx.BaseTransport):
+    """Responds with 401 and keeps the bodies."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        self.bodies.append(b"".join(request.stream))
+        return httpx.Response(401)
+
+
+def test_httpx_does_not_send_a_form_again_whose_file_cannot_seek(broker: FakeBroker) -> None:
+    transport = Unauthorized()
+    with httpx.Client(transport=transport) as client, Pipe(b"the file") as pipe:
+        response = client.post("https://api.example", auth=BrokerAuth(*UNIDY), files={"f": pipe})
+    assert response.status_code == 401
+    assert len(transport.bodies) == 1
+    assert b"the file" in transport.bodies[0]
     assert len(broker.reported) == 1
 
 

@@ -229,12 +229,59 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
 @pytest.mark.parametrize("code", ["unreachable", "provider_unavailable"])
 def test_without_retry_after_the_pauses_grow_until_the_deadline(code: str) -> None:
     broker = FakeBroker()
+    broker.token("unidy", "us-main")
     broker.fail(code, times=10_000)
     began = broker._now
     with pytest.raises((BrokerUnreachable, ProviderUnavailable)):
         broker.token(*UNIDY)
     assert 20 < (broker._now - began).total_seconds() <= 30
-    assert 8 <= len(broker.asked) <= 12
+    assert 8 <= len(broker.asked) - 1 <= 12
+
+
+@pytest.mark.parametrize("attempt_s", [0.0, 1.5, 4.5], ids=["refused", "one dead address", "three dead addresses"])
+def test_a_broker_that_has_never_responded_is_tried_for_five_seconds(attempt_s: float) -> None:
+    broker = FakeBroker()
+
+    def get(_path: str, _query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG001
+        broker.advance(attempt_s)
+        raise BrokerUnreachable("no response")
+
+    source = TokenSource(get, clock=broker._time, sleep=broker.advance)
+    for _ in range(2):
+        began = broker._now
+        with pytest.raises(BrokerUnreachable):
+            source.token(*UNIDY)
+        assert (broker._now - began).total_seconds() <= 5
+
+
+def test_an_outage_is_one_line_in_the_log_and_the_next_one_another(caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker(lifetime_s=10**6)
+    names = [("unidy", f"shop-{number}") for number in range(20)]
+    for outage in (1, 2):
+        for name in names:
+            broker.token(*name)
+        broker.fail("unreachable", times=2000)
+        broker.advance(301)
+        for _ in range(50):
+            for name in names:
+                broker.token(*name)
+            broker.advance(6)
+        assert len(caplog.records) == outage
+        broker._planned.clear()
+        broker.advance(3600)
+
+
+def test_failures_of_two_connections_are_two_lines_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker(lifetime_s=10**6)
+    names = (UNIDY, ("unidy", "us-main"))
+    for name in names:
+        broker.token(*name)
+    broker.fail("provider_unavailable", times=20)
+    for _ in range(10):
+        broker.advance(301)
+        for name in names:
+            broker.token(*name)
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize(

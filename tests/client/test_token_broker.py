@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
+import subprocess
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import boto3
 import pytest
 import urllib3
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import ClientError, CredentialRetrievalError
 
 from local.aws import REGION
 from local.front import Front, Gateway, Route
@@ -115,6 +120,33 @@ def test_credentials_and_url_come_from_the_environment(
     assert len(broker.events) == 1
 
 
+CURL: Final = shutil.which("curl")
+
+
+@pytest.mark.skipif(CURL is None, reason="needs curl")
+@pytest.mark.parametrize(
+    ("query", "since"),
+    [
+        ("", (7, 75)),
+        ("?min_ttl=60&scope=users%3Aread%20users%3Awrite", (7, 75)),
+        ("?scope=users:read", (8, 3)),
+        ("?scope=users%3Aread&min_ttl=60", (8, 3)),
+    ],
+)
+def test_which_query_curl_signs_rightly_depends_on_its_version(url: str, query: str, since: tuple[int, int]) -> None:
+    """As docs/service-developers.md says."""
+
+    def curl(*arguments: str) -> str:
+        assert CURL is not None
+        return subprocess.run([CURL, *arguments], capture_output=True, text=True, check=True).stdout
+
+    major, minor = curl("--version").split()[1].split(".")[:2]
+    signing = ("--aws-sigv4", f"aws:amz:{REGION}:execute-api", "--user", "local:local")
+    target = f"{url}/v1/tokens/unidy/eu-main{query}"
+    status = curl("--silent", "--output", os.devnull, "--write-out", "%{http_code}", *signing, target)
+    assert status == ("200" if (int(major), int(minor)) >= since else "403")
+
+
 def test_an_error_has_its_code_and_when_to_retry(client: TokenBroker, broker: Broker) -> None:
     broker.status = 503
     broker.headers = {"Retry-After": "60"}
@@ -167,7 +199,7 @@ def test_a_broker_that_does_not_listen_is_unreachable() -> None:
     port = port_of(listener)
     listener.close()
     client = TokenBroker(f"http://{LOOPBACK}:{port}", session=session(), deadline_s=0.5)
-    with pytest.raises(BrokerUnreachable, match="NewConnectionError"):
+    with pytest.raises(BrokerUnreachable, match=f"at http://{LOOPBACK}:{port}: NewConnectionError"):
         client.token(*UNIDY)
 
 
@@ -176,7 +208,7 @@ def test_a_broker_that_does_not_listen_is_unreachable() -> None:
     [
         "http://broker.example/api",
         "broker.example",
-        "",
+        "https://user@broker.example",
         "https:///api",
         "https://broker.example/?x=1",
         "ftp://127.1.1.1x",
@@ -236,6 +268,49 @@ def test_a_client_without_a_region_or_credentials_raises_client_not_configured(
     monkeypatch.setenv("AWS_PROFILE", "missing")
     with pytest.raises(ClientNotConfigured, match="missing"):
         TokenBroker(url).token(*UNIDY)
+
+
+class ExpiredCredentials(Credentials):
+    """Credentials of a role that can be refreshed no longer, once `error` is set."""
+
+    error: Exception | None = None
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        if self.error:
+            raise self.error
+        return super().get_frozen_credentials()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."),
+        ClientError({"Error": {"Code": "AccessDenied"}}, "AssumeRole"),
+        CredentialRetrievalError(provider="iam-role", error_msg="no response"),
+        KeyError("AccessKeyId"),
+        OSError("no such file"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_credentials_a_kept_token_stays_in_use_and_there_is_no_new_one(url: str, error: Exception) -> None:
+    now = [1000.0]
+    keys = ExpiredCredentials("local", "local")
+    own = session()
+    own._session._credentials = keys  # type: ignore[attr-defined]
+    with closing(TokenBroker(url, session=own, clock=lambda: now[0], sleep=lambda _: None)) as client:
+        token = client.token(*UNIDY)
+        keys.error = error
+        now[0] += 301
+        assert client.token(*UNIDY) is token
+        with pytest.raises(ClientNotConfigured, match=f"no AWS credentials to sign with: {type(error).__name__}"):
+            client.token("unidy", "us-main")
+
+
+def test_a_session_token_that_no_header_can_have_is_not_repeated(url: str) -> None:
+    keys = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", aws_session_token="fake-secret\n")
+    with pytest.raises(ClientNotConfigured) as raised:
+        TokenBroker(url, session=keys, region=REGION).token(*UNIDY)
+    assert "fake-secret" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_forked_child_starts_without_the_parents_connections_and_locks(client: TokenBroker, broker: Broker) -> None:

@@ -328,6 +328,13 @@ def test_p5_a_reported_token_is_replaced_once(world: World, broker: Broker, name
     assert len(world.provider) == 2
 
 
+def test_p5_a_reported_token_is_not_answered_with_an_older_one_from_memory(
+    world: World, broker: Broker, name: ConnectionName
+) -> None:
+    newer = world.get_token(world.instance(), name, rejected=first_token(world, broker, name)).token.token_id
+    assert world.get_token(broker, name, rejected=newer).access_token == "tok-3"
+
+
 def test_p5_steady_reports_cause_five_requests_and_then_one_a_minute(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:

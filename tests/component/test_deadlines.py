@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tests.fakes import World, answering, issuing
 from tests.unit.grant_requests import jwt
-from token_broker.core.deadlines import Deadline
+from token_broker.core.expiries import ExpiryDate
 from token_broker.core.names import ConnectionName
 from token_broker.http.responses import timestamp
 from token_broker.service import Broker
@@ -15,7 +15,7 @@ from token_broker.service.renew import RenewalOutcome
 DAY = timedelta(days=1)
 
 
-def days_left(world: World, deadlines: tuple[Deadline, ...]) -> dict[str, int]:
+def days_left(world: World, deadlines: tuple[ExpiryDate, ...]) -> dict[str, int]:
     return {deadline.what: round(deadline.days_left(world.clock())) for deadline in deadlines}
 
 

@@ -20,23 +20,23 @@ WHAT_TO_DO: Final[Mapping[str, str]] = {
     "unknown_connection": "Check the names.",
     "connection_suspended": "Ask the connection's owner: somebody suspended it.",
     "connection_misconfigured": "For the owner: correct the secret or the settings. `detail` names the field.",
-    "too_many_scope_sets": "Use fewer different scope sets: a connection holds at most 32 live ones (one with "
-    "`issue_revokes_previous`).",
+    "too_many_scope_sets": "Use fewer different scope sets. A connection holds at most 32 live ones, or 1 if "
+    "`issue_revokes_previous` is set.",
     "would_revoke": "Repeat with `force=true` if the live token may be revoked.",
     "version_conflict": "Read the settings again, then put.",
     "too_many_rejections": 'Wait. Check whether the provider\'s 401 means "no permission" and not "token not valid".',
     "too_many_trials": "Wait.",
     "throttled": "Wait.",
     "provider_refused": "For the owner: correct the credentials, the scope or the provider's allow-list. "
-    "`provider_error` says which. The provider is asked again when the secret changes or a setting that it sees, else "
-    "after 15 min, 1 h, 4 h, 24 h. No Retry-After: waiting does not help.",
+    "`provider_error` names the cause. The broker asks again when the secret changes, or a setting that is sent to the "
+    "provider. Otherwise it waits 15 min, then 1 h, 4 h, 24 h. No Retry-After: waiting does not help.",
     "provider_invalid_response": "For the owner: check the URL.",
     "provider_unavailable": "Wait.",
     "provider_rate_limited": "Wait.",
     "acquisition_in_progress": "Wait.",
     "broker_unavailable": "Wait.",
     "gateway_timeout": "Wait.",
-    "internal_error": "Look at the log under the request's id.",
+    "internal_error": "Search the log for the request's id.",
 }
 
 

@@ -36,7 +36,7 @@ COMMON: Final[Mapping[str, str]] = {
     "zero_means_never": FLAG,
     "issue_revokes_previous": FLAG,
     "private_network": FLAG,
-    "ca_bundle": f"certificates in PEM form, at most {MAX_CA_BUNDLE // 1024} KiB",
+    "ca_bundle": f"certificates in PEM form and printable ASCII, at most {MAX_CA_BUNDLE // 1024} KiB",
 }
 
 KINDS: Final[Mapping[str, str]] = {

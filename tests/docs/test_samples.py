@@ -130,12 +130,18 @@ def test_a_python_sample_compiles_and_imports_what_exists(document: Page, block:
                 assert hasattr(module, alias.name), alias.name
 
 
-def test_the_sample_of_a_test_passes(tmp_path: Path) -> None:
-    files = named_files(page("docs/service-developers.md"))
-    for name, text in files.items():
+@pytest.mark.parametrize("inside_the_checkout", [False, True])
+def test_the_sample_of_a_test_passes(tmp_path: Path, inside_the_checkout: bool) -> None:
+    """Also below this repository's pyproject.toml, with a Python that has not the plugins of its tests."""
+    document = page("docs/service-developers.md")
+    for name, text in named_files(document).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    if inside_the_checkout:
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shown = re.search(r"^\$ service/bin/python -m (pytest [^#\n]*)", document.text, re.MULTILINE)
+    assert shown is not None
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"],
+        [sys.executable, "-m", *shown[1].split(), "-p", "no:cacheprovider", "-p", "no:socket"],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "layers" / "client")},
         capture_output=True,

@@ -9,13 +9,13 @@ from contextlib import ExitStack, closing
 import pytest
 
 from local.client import SignedClient
-from local.environments import EnvironmentPool
 from local.front import Front
+from local.lambda_environments import EnvironmentPool
 from local.ports import listen
 from local.process import LOGS
 from local.stack import Options, Stack
 from tests.e2e.built import Code, built_functions, digest
-from tests.e2e.courses import LIFETIME_S, TIME_SCALE
+from tests.e2e.demo_runs import LIFETIME_S, TIME_SCALE
 from tests.e2e.emulator import emulators
 
 MakeClient = Callable[..., SignedClient]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from local import process
-from local.environments import Function, FunctionError, FunctionTimeout, MakeEnvironment
+from local.lambda_environments import Function, FunctionError, FunctionTimeout, MakeEnvironment
 from local.ports import LOOPBACK, listen, port_of
 from tests.e2e.built import Code
 
@@ -34,7 +34,7 @@ END_S: Final = 5.0
 
 
 class Emulator:
-    """An environment of a pool: see local.environments.Environment."""
+    """An environment of a pool: see local.lambda_environments.Environment."""
 
     def __init__(self, code: Code, function: Function, variables: Mapping[str, str], log: Path | None) -> None:
         self._code = code

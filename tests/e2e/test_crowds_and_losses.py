@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from local.client import BrokerResponse, SignedClient
-from local.environments import EnvironmentPool
+from local.lambda_environments import EnvironmentPool
 from local.stack import Stack
 from tests.e2e.connections import connect
 from tests.e2e.emulator import Emulator

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local.environments import EnvironmentPool, Function, FunctionError, FunctionTimeout
+from local.lambda_environments import EnvironmentPool, Function, FunctionError, FunctionTimeout
 from tests.e2e.built import Code
 from tests.e2e.emulator import Emulator, emulators, gone
 

@@ -173,7 +173,7 @@ class InMemoryBudgets:
         """The hosts that were cooled down, and until when."""
         return {host: budget.cooldown_until for host, budget in self._budgets.items() if budget.cooldown_until}
 
-    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+    def busy_until(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         budget, minute = self._budgets.get(host), now.replace(second=0, microsecond=0)
         if budget is None:
             return None
@@ -184,9 +184,9 @@ class InMemoryBudgets:
         return minute + MINUTE if budget.minute_at > minute or budget.taken >= limit else None
 
     def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        free_at = self.free_at(host, now=now, limit=limit)
-        if free_at is not None:
-            return free_at
+        busy_until = self.busy_until(host, now=now, limit=limit)
+        if busy_until is not None:
+            return busy_until
         minute = now.replace(second=0, microsecond=0)
         budget = self._budgets.setdefault(host, _Budget(minute))
         if budget.minute_at < minute:

@@ -13,7 +13,7 @@ import pytest
 from moto.backends import get_backend
 
 from local.aws import ACCOUNT_ID, REGION
-from local.environments import EnvironmentPool, Function, NoFreeEnvironment
+from local.lambda_environments import EnvironmentPool, Function, NoFreeEnvironment
 from local.resources import LocalStack
 from token_broker.errors import BrokerUnavailable
 from token_broker.http.responses import timestamp

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.environments import (
+from local.lambda_environments import (
     EnvironmentPool,
     Function,
     FunctionError,

@@ -15,8 +15,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.client import SignedClient
-from local.environments import EnvironmentPool, Function
 from local.front import HEALTH_PATH, Front, Gateway, Route
+from local.lambda_environments import EnvironmentPool, Function
 from local.ports import listen
 from local.resources import GatewayResponse
 from local.sigv4 import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -26,12 +27,15 @@ from token_broker.oauth.exchange import (
     OutcomeUnknown,
     TransportError,
     Unreachable,
+    UnreadableResponse,
 )
 
 PASSWORD = "fake#p&ss+100%25 not-real"
 SHORT = timedelta(seconds=0.3)
 LONG = timedelta(seconds=5)
 OPEN = NetworkOptions()
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
 
 
 class Recorder:
@@ -158,6 +162,65 @@ class TestRequests:
         assert len(set(ports)) == 2
 
 
+@contextmanager
+def raw_server(respond: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that reads one request and responds with raw bytes. Yields its URL."""
+    listener = listen(0)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            respond(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        thread.join(5)
+        listener.close()
+
+
+class TestResponses:
+    """How a response is read from its bytes: test_provider_response.py."""
+
+    def test_interim_responses_that_come_before_the_response_are_skipped(self) -> None:
+        """RFC 9110 section 15.2. They arrive in packets of their own."""
+
+        def respond(connection: socket.socket) -> None:
+            for part in (PROCESSING, EARLY_HINTS, b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n\r\n", b"{}"):
+                connection.sendall(part)
+
+        with raw_server(respond) as url:
+            response = send(login(url))
+        assert (response.status, response.body, "link" in response.headers) == (200, b"{}", False)
+
+    def test_a_malformed_header_is_skipped_and_not_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        """urllib3 logs the URL with its query at WARNING when it meets one."""
+
+        def respond(connection: socket.socket) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 2\r\n\r\n{}more")
+
+        with raw_server(respond) as url:
+            assert send(login(url)).body == b"{}"
+        assert caplog.records == []
+
+    @pytest.mark.parametrize("part", [PROCESSING, b"X: y\r\n"], ids=["interim responses", "headers"])
+    def test_endless_heads_are_unreadable(self, part: bytes) -> None:
+        """The server sends on until the broker closes the connection."""
+
+        def respond(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                if part is not PROCESSING:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    connection.sendall(part)
+
+        with raw_server(respond) as url:
+            assert isinstance(failing(login(url)), UnreadableResponse)
+
+
 class TestBodies:
     def test_a_body_up_to_the_size_limit_is_read(self) -> None:
         with recorder(responding(b"x" * MAX_BODY_BYTES)) as server:
@@ -229,6 +292,160 @@ class TestDeadlines:
             for thread in left:
                 thread.join(5)
             assert server.requests == []
+
+
+class SilentAddress:
+    """An address that does not respond, like a host that is down: the queue of its listener is full."""
+
+    def __init__(self) -> None:
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self._queued = [socket.socket() for _ in range(4)]
+        for sock in self._queued:
+            sock.setblocking(False)
+            sock.connect_ex(self.address)
+
+    def revive(self) -> bytes:
+        """Accepts from now on, for 1.5 s: a lost SYN is repeated after one. Returns all that was received."""
+        for sock in self._queued:
+            sock.close()
+        received = b""
+        self._listener.settimeout(1.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    received += connection.recv(1024)
+        return received
+
+    def close(self) -> None:
+        for sock in (self._listener, *self._queued):
+            sock.close()
+
+
+def address_of(url: str) -> tuple[str, int]:
+    return "127.0.0.1", int(url.rpartition(":")[2])
+
+
+class TestRacingAddresses:
+    """RFC 8305. Names resolve to several addresses, which here differ in their ports."""
+
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
+        """The sockets that were connected from now on, in order."""
+        sockets: list[socket.socket] = []
+        connect = socket.socket.connect
+
+        def recorded(sock: socket.socket, address: Any) -> None:
+            sockets.append(sock)
+            connect(sock, address)
+
+        monkeypatch.setattr(socket.socket, "connect", recorded)
+        return sockets
+
+    def resolve(self, monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    @pytest.fixture
+    def silent(self) -> Iterator[SilentAddress]:
+        found = SilentAddress()
+        yield found
+        found.close()
+
+    def test_a_silent_address_delays_the_exchange_by_a_quarter_of_a_second(
+        self, monkeypatch: pytest.MonkeyPatch, opened: list[socket.socket], silent: SilentAddress
+    ) -> None:
+        with recorder(responding()) as server:
+            self.resolve(monkeypatch, silent.address, address_of(server.url))
+            started = time.monotonic()
+            assert send(login("http://vendor.example/authToken")).status == 200
+            assert 0.24 < time.monotonic() - started < 1.5
+        assert len(server.requests) == 1
+        assert [sock.fileno() for sock in opened] == [-1, -1]
+        # The address that lost works again, and gets nothing.
+        assert silent.revive() == b""
+
+    def test_an_address_that_refuses_delays_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, opened: list[socket.socket]
+    ) -> None:
+        with listen(0) as closed:
+            nobody = closed.getsockname()
+        with recorder(responding()) as server:
+            self.resolve(monkeypatch, nobody, nobody, address_of(server.url))
+            started = time.monotonic()
+            send(login("http://vendor.example/authToken"))
+            assert time.monotonic() - started < 0.24
+        # The address that is given twice is tried once.
+        assert len(opened) == 2
+
+    def test_the_first_address_is_the_only_one_while_it_works(
+        self, monkeypatch: pytest.MonkeyPatch, opened: list[socket.socket]
+    ) -> None:
+        with recorder(responding()) as server, recorder(responding()) as other:
+            self.resolve(monkeypatch, address_of(server.url), address_of(other.url))
+            send(login("http://vendor.example/authToken"))
+        assert (len(server.requests), len(other.requests), len(opened)) == (1, 0, 1)
+
+    def test_silent_addresses_end_in_time_and_leave_nothing_behind(
+        self, monkeypatch: pytest.MonkeyPatch, opened: list[socket.socket], silent: SilentAddress
+    ) -> None:
+        threads = set(threading.enumerate())
+        with contextlib.closing(SilentAddress()) as other:
+            self.resolve(monkeypatch, silent.address, other.address)
+            started = time.monotonic()
+            assert isinstance(failing(login("http://vendor.example/authToken"), SHORT), Unreachable)
+            assert time.monotonic() - started < 1.5
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(1)
+        assert set(threading.enumerate()) <= threads
+        assert [sock.fileno() for sock in opened] == [-1, -1]
+
+    def test_a_name_with_many_addresses_is_tried_at_16_of_them(
+        self, monkeypatch: pytest.MonkeyPatch, opened: list[socket.socket]
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            nobody = [stack.enter_context(listen(0)).getsockname() for _ in range(50)]
+        self.resolve(monkeypatch, *nobody)
+        assert isinstance(failing(login("http://vendor.example/authToken")), Unreachable)
+        assert len(opened) == 16
+
+    def test_a_family_that_this_host_does_not_have_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with recorder(responding()) as server:
+            address = address_of(server.url)
+            found = [(family, socket.SOCK_STREAM, 6, "", address) for family in (12_345, socket.AF_INET)]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            assert send(login("http://vendor.example/authToken")).status == 200
+
+    def test_both_families_are_tried_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The system may put ten IPv6 addresses first, although IPv6 leads nowhere."""
+        sixes = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"2606:4700::{n}", 443, 0, 0)) for n in range(1, 4)]
+        fours = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"1.1.1.{n}", 443)) for n in range(1, 3)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*sixes, *fours])
+        dialled = recorded_connects(monkeypatch)
+        failing(login("https://vendor.example/authToken"))
+        order = [address[0] for address in dialled]
+        assert order == ["2606:4700::1", "1.1.1.1", "2606:4700::2", "1.1.1.2", "2606:4700::3"]
+
+
+class TestServersThatDoNotRespond:
+    def test_a_handshake_that_is_abandoned_ends(self) -> None:
+        """The server accepts, and never says a word. The thread ends with the exchange."""
+        threads = set(threading.enumerate())
+        with listen(0) as listener:
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}/authToken"
+            assert isinstance(failing(login(url), SHORT), Unreachable)
+            for thread in set(threading.enumerate()) - threads:
+                thread.join(0.2)
+            assert set(threading.enumerate()) <= threads
+            connection, _ = listener.accept()
+            with connection:
+                hello = connection.recv(65_536)
+                assert connection.recv(1) == b""
+        assert b"vendor" not in hello
+        assert b"authToken" not in hello
 
 
 class TestAddresses:

@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from local.ports import LoopbackServer, listen
+from tests.certificates import Certificate
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.core.connections import NetworkOptions
-from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError, Unreachable
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError, Unreachable
 
 LONG = timedelta(seconds=5)
-
-
-class Certificate:
-    """A self-signed certificate of one address, as files and as PEM."""
-
-    def __init__(self, directory: Path, *, address: str = "127.0.0.1", ended: bool = False) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vendor of the tests")])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=2))
-            .not_valid_after(now + timedelta(days=-1 if ended else 1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        self.pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
-        self.certificate_file, self.key_file = directory / "certificate.pem", directory / "key.pem"
-        self.certificate_file.write_text(self.pem)
-        self.key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+HOST = "127.0.0.1"
 
 
 class _Vendor(BaseHTTPRequestHandler):
@@ -73,11 +41,8 @@ class _Server(LoopbackServer):
 
 
 @contextmanager
-def https(certificate: Certificate, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Iterator[str]:
-    """Runs a server with this certificate. Yields its URL."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.certificate_file, certificate.key_file)
-    context.maximum_version = newest
+def https(context: ssl.SSLContext) -> Iterator[str]:
+    """Runs a server with this TLS. Yields its URL."""
     listener = listen(0)
     server = _Server(listener, _Vendor)
     server.socket = context.wrap_socket(listener, server_side=True, do_handshake_on_connect=True)
@@ -92,13 +57,20 @@ def https(certificate: Certificate, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
-    return Certificate(tmp_path)
+def certificate() -> Certificate:
+    """A self-signed certificate of the server's address."""
+    return Certificate(hosts=(HOST,))
 
 
-def send(url: str, network: NetworkOptions) -> HttpResponse:
+@pytest.fixture
+def context(certificate: Certificate, tmp_path: Path) -> ssl.SSLContext:
+    """TLS of a server with that certificate."""
+    return certificate.server_context(tmp_path)
+
+
+def send(url: str, network: NetworkOptions, timeout: timedelta = LONG) -> HttpResponse:
     request = HttpRequest("GET", f"{url}/authToken", query=(("password", "fake-not-real"),))
-    return ProviderHttp(loopback=True)(request, network, LONG)
+    return ProviderHttp(loopback=True)(request, network, timeout)
 
 
 def refused(url: str, network: NetworkOptions) -> TransportError:
@@ -108,47 +80,90 @@ def refused(url: str, network: NetworkOptions) -> TransportError:
     return caught.value
 
 
-def test_an_untrusted_certificate_is_a_bad_certificate(certificate: Certificate) -> None:
-    with https(certificate) as url:
-        error = refused(url, NetworkOptions())
-    assert isinstance(error, Unreachable)
-    assert error.bad_certificate
+def bad_certificate(url: str, network: NetworkOptions) -> bool:
+    error = refused(url, network)
+    return isinstance(error, Unreachable) and error.bad_certificate
 
 
-def test_a_ca_bundle_makes_it_trusted(certificate: Certificate) -> None:
-    with https(certificate) as url:
+def test_an_untrusted_certificate_is_a_bad_certificate(context: ssl.SSLContext) -> None:
+    with https(context) as url:
+        assert bad_certificate(url, NetworkOptions())
+        assert bad_certificate(url, NetworkOptions(ca_bundle=Certificate(hosts=(HOST,)).pem))
+
+
+class Chain:
+    """A server's certificate, the intermediate that issued it, and the root."""
+
+    def __init__(self, *, key_identifiers: bool = True) -> None:
+        self.root = Certificate("root", key_identifiers=key_identifiers)
+        self.intermediate = Certificate("intermediate", self.root, key_identifiers=key_identifiers)
+        self.server = self.issue()
+        self.own = Certificate("own", hosts=(HOST,), is_ca=False)
+
+    def issue(self, **changes: Any) -> Certificate:
+        return Certificate("server", self.intermediate, hosts=(HOST,), is_ca=False, **changes)
+
+
+@pytest.mark.parametrize("key_identifiers", [True, False], ids=["key identifiers", "no key identifiers"])
+@pytest.mark.parametrize(
+    ("bundled", "sent_along", "accepted"),
+    [
+        (("root",), ("intermediate",), True),
+        (("root", "intermediate"), (), True),
+        (("root",), (), False),
+        (("intermediate",), (), True),
+        (("intermediate",), ("intermediate",), True),
+        (("intermediate",), ("intermediate", "root"), True),
+        (("server",), (), True),
+        (("server",), ("intermediate", "root"), True),
+        (("own",), ("intermediate", "root"), False),
+    ],
+)
+def test_a_ca_bundle_may_hold_any_certificate_of_the_chain(
+    bundled: tuple[str, ...], sent_along: tuple[str, ...], accepted: bool, key_identifiers: bool, tmp_path: Path
+) -> None:
+    """As with curl, and on every Python: 3.11 by itself refuses partial chains, 3.13 missing key identifiers."""
+    chain = Chain(key_identifiers=key_identifiers)
+    network = NetworkOptions(ca_bundle="".join(getattr(chain, name).pem for name in bundled))
+    context = chain.server.server_context(tmp_path, *(getattr(chain, name) for name in sent_along))
+    with https(context) as url:
+        if accepted:
+            assert send(url, network).status == 200
+        else:
+            assert bad_certificate(url, network)
+
+
+@pytest.mark.parametrize("is_ca", [True, False])
+def test_a_self_signed_certificate_in_the_ca_bundle_is_trusted(is_ca: bool, tmp_path: Path) -> None:
+    certificate = Certificate(hosts=(HOST,), is_ca=is_ca, key_identifiers=False)
+    with https(certificate.server_context(tmp_path)) as url:
         assert send(url, NetworkOptions(ca_bundle=certificate.pem)).status == 200
 
 
-def test_another_ca_bundle_does_not(certificate: Certificate, tmp_path: Path) -> None:
-    directory = tmp_path / "other"
-    directory.mkdir()
-    other = Certificate(directory)
-    with https(certificate) as url:
-        error = refused(url, NetworkOptions(ca_bundle=other.pem))
-    assert isinstance(error, Unreachable)
-    assert error.bad_certificate
+def test_a_server_certificate_in_the_ca_bundle_vouches_for_no_other(tmp_path: Path) -> None:
+    chain = Chain()
+    with https(chain.issue().server_context(tmp_path)) as url:
+        assert bad_certificate(url, NetworkOptions(ca_bundle=chain.server.pem))
 
 
-@pytest.mark.parametrize("flaw", [{"address": "127.0.0.2"}, {"ended": True}], ids=["another name", "ended"])
-def test_a_trusted_certificate_of_another_name_or_an_expired_one_is_bad(tmp_path: Path, flaw: dict[str, Any]) -> None:
-    certificate = Certificate(tmp_path, **flaw)
-    with https(certificate) as url:
-        error = refused(url, NetworkOptions(ca_bundle=certificate.pem))
-    assert isinstance(error, Unreachable)
-    assert error.bad_certificate
+@pytest.mark.parametrize("is_ca", [True, False])
+@pytest.mark.parametrize("flaw", [{"hosts": ("127.0.0.2",)}, {"ended": True}], ids=["another name", "ended"])
+def test_a_trusted_certificate_of_another_name_or_an_expired_one_is_bad(
+    tmp_path: Path, flaw: dict[str, Any], is_ca: bool
+) -> None:
+    certificate = Certificate(**{"hosts": (HOST,), "is_ca": is_ca, **flaw})
+    with https(certificate.server_context(tmp_path)) as url:
+        assert bad_certificate(url, NetworkOptions(ca_bundle=certificate.pem))
 
 
 def test_environment_variables_cannot_name_other_certificates(
-    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+    context: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """requests reads these two variables. They must not add trusted certificates."""
+    """HTTP libraries read these two variables. They must not add trusted certificates."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.setenv(name, str(certificate.certificate_file))
-    with https(certificate) as url:
-        error = refused(url, NetworkOptions())
-    assert isinstance(error, Unreachable)
-    assert error.bad_certificate
+        monkeypatch.setenv(name, str(tmp_path / "certificate.pem"))
+    with https(context) as url:
+        assert bad_certificate(url, NetworkOptions())
 
 
 def test_a_server_without_tls_is_unreachable() -> None:
@@ -161,3 +176,48 @@ def test_a_server_without_tls_is_unreachable() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_request_that_is_abandoned_while_it_is_sent_never_goes_out_in_clear(
+    certificate: Certificate, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSLSocket.shutdown` takes TLS off the socket before it closes it. The time between the two is widened here."""
+    may_send = threading.Event()
+    sent = threading.Event()
+    wire = bytearray()
+
+    class SlowSocket(ssl.SSLSocket):
+        """A client's socket that starts to send when TLS is off or when the exchange was abandoned."""
+
+        def send(self, data: Any, flags: int = 0) -> int:
+            may_send.wait(10)
+            try:
+                return super().send(data, flags)
+            finally:
+                sent.set()
+
+        def __setattr__(self, name: str, value: object) -> None:
+            had_tls = name == "_sslobj" and getattr(self, "_sslobj", None) is not None
+            super().__setattr__(name, value)
+            if had_tls and value is None and not self.server_side:
+                may_send.set()
+                sent.wait(10)
+
+    def record(listener: socket.socket) -> None:
+        """Does the handshake, then reads what is on the wire below TLS."""
+        with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            while received := socket.socket.recv(connection, 65536):
+                wire.extend(received)
+
+    monkeypatch.setattr(ssl.SSLContext, "sslsocket_class", SlowSocket)
+    with listen(0) as listener:
+        recorder = threading.Thread(target=record, args=(listener,), daemon=True)
+        recorder.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(OutcomeUnknown, match="time-out"):
+            send(url, NetworkOptions(ca_bundle=certificate.pem), timedelta(seconds=1))
+        may_send.set()
+        assert sent.wait(10)
+        recorder.join(10)
+    assert not recorder.is_alive()
+    assert b"not-real" not in wire

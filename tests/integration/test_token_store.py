@@ -37,7 +37,7 @@ from token_broker.adapters.dynamodb.keys import (
     endpoint_key,
     health_key,
     retired_key,
-    token_key_of,
+    token_item_key,
 )
 from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.core.health import ConnectionHealth
@@ -108,7 +108,7 @@ def item_of(dynamodb: Any, stack: LocalStack, item_key: Key) -> dict[str, Any]:
 
 
 def key_of(key: TokenKey) -> Key:
-    return token_key_of(key.name, key.scope_id)
+    return token_item_key(key.name, key.scope_id)
 
 
 class TestReads:
@@ -293,7 +293,7 @@ class TestFailures:
             "query": lambda stores: stores.due_index.due(0, until=NOW),
             "put_item": lambda stores: stores.tokens.put_retired(a_retired(key)),
             "delete_item": lambda stores: stores.tokens.delete_retired(a_retired(key)),
-            "get_item": lambda stores: stores.budgets.free_at("host", now=NOW, limit=1),
+            "get_item": lambda stores: stores.budgets.busy_until("host", now=NOW, limit=1),
         }
         for operation, call in calls.items():
             with canned() as (stores, stubber):
@@ -308,6 +308,6 @@ def test_the_first_request_of_a_minute_takes_one_call_from_the_budget(dynamodb: 
     for minute, take in ((0, "first of a host"), (0, "another"), (1, "first of a minute"), (3, "first after a while")):
         now = after(60 * minute)
         with watched(dynamodb) as calls:
-            assert stores.budgets.free_at(host, now=now, limit=5) is None
+            assert stores.budgets.busy_until(host, now=now, limit=5) is None
             assert stores.budgets.take(host, now=now, limit=5) is None
         assert [name for name, _ in calls] == ["GetItem", "UpdateItem"], take

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN
+from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN
 from token_broker.core.names import NAME, TOKEN_ID
 from token_broker.errors import PROVIDER_ERRORS, BrokerUnavailable, ConnectionMisconfigured
 from token_broker.oauth.grants import GRANTS
@@ -192,7 +192,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "failure": _or_null(_ref("Failure")),
         },
     ),
-    "Deadline": _object(
+    "ExpiryDate": _object(
         "An expiry other than a token's.",
         {
             "what": {"enum": [CREDENTIALS, REFRESH_TOKEN]},
@@ -207,7 +207,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             **_SUMMARY,
             "version": _VERSION,
             "settings": _SETTINGS,
-            "deadlines": _list(_ref("Deadline"), "The earliest first."),
+            "deadlines": _list(_ref("ExpiryDate"), "The earliest first."),
             "tokens": _list(_ref("TokenState"), "One per scope set."),
         },
     ),
@@ -240,7 +240,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "Everything works.",
         {
             "status": {"const": "ok"},
-            "version": _text("The broker's version."),
+            "version": _text("The release, and after a + the first 12 digits of what was deployed (CodeDigest)."),
             "checks": _object("The checks.", {name: {"const": "ok"} for name in _CHECKS}),
         },
     ),
@@ -252,7 +252,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "status": {"const": "failing"},
             "code": {"const": BrokerUnavailable.code},
             "detail": _text("What is wrong."),
-            "version": _text("The broker's version."),
+            "version": _text("The release, and after a + the first 12 digits of what was deployed (CodeDigest)."),
             "checks": _object(
                 "Which checks fail.",
                 {name: {"enum": ["ok", "failing"], "description": what} for name, what in _CHECKS.items()},

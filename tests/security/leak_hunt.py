@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, unquote
 import pytest
 from aws_lambda_powertools import Logger
 
-from local import aws, environments, process
+from local import aws, lambda_environments, process
 from local.providers import DEFAULT_ACCOUNTS
 from local.providers.simulator import Simulator
 from local.providers.ucommerce import Ucommerce
@@ -223,7 +223,7 @@ def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
 
         return invoked
 
-    start, variables = process.start_module, environments.lambda_environment
+    start, variables = process.start_module, lambda_environments.lambda_environment
 
     def start_module(*arguments: Any, log: Path | None = None, **named: Any) -> Any:
         if log is not None:
@@ -234,9 +234,9 @@ def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
         return {**variables(*arguments), "POWERTOOLS_LOG_LEVEL": "DEBUG"}
 
     patch.setattr(Functions, "invoke", listening(Functions.invoke))
-    patch.setattr(environments.EnvironmentPool, "invoke", listening(environments.EnvironmentPool.invoke))
+    patch.setattr(lambda_environments.EnvironmentPool, "invoke", listening(lambda_environments.EnvironmentPool.invoke))
     patch.setattr(process, "start_module", start_module)
-    patch.setattr(environments, "lambda_environment", at_debug)
+    patch.setattr(lambda_environments, "lambda_environment", at_debug)
 
 
 def _listen_to_aws(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:

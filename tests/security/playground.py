@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import strategies as st
 
 from local.resources import Route, load_template, routes_of, translate
 from tests.fakes import World
@@ -134,8 +133,3 @@ def event(
 def text_of(response: BrokerResponse) -> bytes:
     """A whole response as bytes."""
     return (json.dumps(response.headers) + response.text + json.dumps(response.body, ensure_ascii=False)).encode()
-
-
-def rarely(odd: st.SearchStrategy[Any], usual: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Any]:
-    """Mostly the usual value (default: None). So a request with one odd value is usually valid otherwise."""
-    return st.integers(0, 3).flatmap(lambda drawn: odd if drawn == 3 else usual if usual is not None else st.none())

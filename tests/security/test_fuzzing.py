@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,27 @@ from hypothesis import strategies as st
 from tests.fakes import World, answering
 from tests.integration.handlers.functions import BrokerResponse
 from tests.security.leak_hunt import Hunt, hunting
-from tests.security.playground import Playground, documented, event, playground, rarely, routes
+from tests.security.playground import Playground, documented, event, playground, routes
+from tests.security.provider_responses import (
+    ENDLESS,
+    JSON,
+    TOKEN,
+    WireResponse,
+    WireServer,
+    rarely,
+    wire_responses,
+    wire_server,
+)
 from token_broker.adapters.sqs import write_message
 from token_broker.catalogue import __file__ as catalogue_file
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.names import ConnectionName
 from token_broker.core.providers import CatalogueError, Provider, parse_provider
-from token_broker.oauth.exchange import MAX_BODY_BYTES, OutcomeUnknown, Unreachable
+from token_broker.errors import ProviderError, ProviderRateLimited
+from token_broker.oauth.exchange import OutcomeUnknown, Unreachable
 from token_broker.oauth.grants import GRANTS
+from token_broker.oauth.outcomes import RULES
 
 pytestmark = pytest.mark.soak
 
@@ -45,14 +59,9 @@ QUICK = settings(
 SLUGS = sorted(load_catalogue())
 ROUTES = sorted(routes(), key=lambda route: (route.path, route.method))
 CANARY = "fake-canary+100%2B/é&=not-real"
-TOKEN = "fake-canary-token-of-the-provider"
 CREDENTIALS = {"client_id": "fake-id", "client_secret": CANARY, "username": "fake-user", "password": CANARY}
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=10,
-)
+RULE_NAMES = {None, *(rule.name for rule in RULES)}
 NAMES = st.sampled_from(["unidy", "oauth2", "main", "demo", "Main", "-", "a" * 63, "a" * 64, "%75nidy", ".."])
 NAME = NAMES | st.text(max_size=12)
 TEXT = st.text(max_size=40) | st.sampled_from(["", "users:read", "a b", "a  b", "30", "3601", "-1", "true", "٣", "\0"])
@@ -200,44 +209,64 @@ def test_a_secret_works_or_is_reported_as_misconfigured(hunt: Hunt, slug: str, s
             assert response.status == 200 or response.code == "connection_misconfigured", response
 
 
-FIELDS = st.sampled_from(
-    "access_token accessToken refresh_token expires_in refresh_in token_type scope status error errors".split()
-)
-VALUES = JSON | st.sampled_from(
-    [TOKEN, "SUCCESS", "FAILED", "Bearer", "mac", "3599", -1, 1e308, "1e308", 10**40, "invalid_client", "invalid_scope"]
-)
-BODIES = (
-    st.binary(max_size=60)
-    | st.dictionaries(FIELDS | st.text(max_size=6), VALUES, max_size=6).map(lambda body: json.dumps(body).encode())
-    | JSON.map(lambda body: json.dumps(body).encode("utf-16"))
-    | st.just(b'{"access_token":' + b"[" * 20_000)
-)
-ANSWER_HEADERS = st.dictionaries(
-    st.sampled_from(["content-type", "date", "retry-after", "location", "www-authenticate"]),
-    TEXT
-    | st.sampled_from(
-        [
-            "Sun, 22 Nov 2026 12:00:00 GMT",
-            "99999999999999999999",
-            "https://shop.example/callback?code=a%2Bb+c",
-            "https://shop.example/callback?error=access_denied",
-            "https://[::1",
-            "//elsewhere.example?code=1",
-        ]
-    ),
-    max_size=3,
-)
-STATUSES = st.sampled_from([200, 201, 204, 302, 307, 400, 401, 403, 404, 408, 425, 429, 500, 503]) | st.integers(
-    100, 599
-)
+@pytest.fixture(scope="module")
+def server() -> Iterator[WireServer]:
+    with wire_server() as server:
+        yield server
+
+
+def fetched(server: WireServer, slug: str, wire: WireResponse, limit: timedelta) -> str | None:
+    """The failure rule of a token request that gets this response from the network; None if a token came.
+
+    Whatever is no error of the broker's own tree is raised.
+    """
+    world = World()
+    name = world.connection(slug)
+    world.provider.to = lambda request, _network, _timeout: server.send(wire, request, limit)
+    started = time.monotonic()
+    try:
+        response = world.get_token(world.instance(), name)
+    except ProviderRateLimited:
+        # Its cooldown is the endpoint's, and nothing is stored with the token key.
+        return "rate_limited"
+    except ProviderError:
+        record = world.record(name)
+        failure = record.failure or record.health.failure
+        assert failure is not None
+        return failure.rule
+    finally:
+        assert time.monotonic() - started < 20
+    assert response.access_token
+    assert world.clock() < response.token.expires_at <= world.clock() + timedelta(days=30)
+    return None
+
+
+@QUICK
+@given(slug=st.sampled_from(SLUGS), wire=wire_responses())
+def test_every_response_from_the_network_is_a_token_or_has_a_failure_rule(
+    server: WireServer, slug: str, wire: WireResponse
+) -> None:
+    """Through the real sender and reader: odd fields, encodings, interim responses, headers, chunks, cut bodies."""
+    rule = fetched(server, slug, wire, timedelta(seconds=8))
+    assert rule in RULE_NAMES
+    if wire.usual:
+        assert rule is None
+
+
+@pytest.mark.parametrize("wire", ENDLESS.values(), ids=ENDLESS)
+def test_an_endless_response_ends_with_a_failure_rule(server: WireServer, wire: WireResponse) -> None:
+    rule = fetched(server, "oauth2", wire, timedelta(seconds=2))
+    assert rule in RULE_NAMES - {None}
 
 
 @QUICK
 @given(slug=st.sampled_from(SLUGS), data=st.data())
-def test_a_providers_response_becomes_a_token_or_a_documented_error(hunt: Hunt, slug: str, data: st.DataObject) -> None:
+def test_a_providers_response_becomes_a_token_or_a_documented_error(
+    hunt: Hunt, server: WireServer, slug: str, data: st.DataObject
+) -> None:
     """Any response at any step: callers get a documented response, the worker continues, a purge works."""
     world = fresh_world()
-    scripted = st.tuples(STATUSES, BODIES, ANSWER_HEADERS) | st.sampled_from(["time-out", "unreachable"])
+    scripted = wire_responses() | st.sampled_from(["time-out", "unreachable"])
     good = {"connect": world.connect.to, "token": world.provider.to, "revoke": world.revoker.to}
 
     def response(step: str) -> Any:
@@ -248,9 +277,7 @@ def test_a_providers_response_becomes_a_token_or_a_documented_error(hunt: Hunt, 
             if isinstance(drawn, str):
                 world.clock.advance(min(timeout.total_seconds(), 8))
                 raise OutcomeUnknown("no answer in time") if drawn == "time-out" else Unreachable("nobody listens")
-            status, body, headers = drawn
-            assert len(body) <= MAX_BODY_BYTES
-            return answering(status, body, headers)(request, network, timeout)
+            return server.send(drawn, request, timeout)
 
         return send
 

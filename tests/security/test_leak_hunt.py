@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 import boto3
 import pytest
 
-from local.environments import EnvironmentPool, Function
+from local.lambda_environments import EnvironmentPool, Function
 from local.providers import DEFAULT_ACCOUNTS
 from tests.integration.handlers.world import World
 from tests.security.leak_hunt import KNOWN, Hunt, hunting, listening_to_output

@@ -12,18 +12,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from local.ports import LoopbackServer, listen
+from tests.certificates import Certificate
 from tests.fakes import World
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.core.connections import NetworkOptions
@@ -151,41 +148,17 @@ class TestPrivateNetworks:
         assert dialled == dials
 
 
-class Vendor:
+class Vendor(Certificate):
     """A certificate of one name, and the names by which clients called its server (SNI)."""
 
     def __init__(self, directory: Path, name: str = "vendor.example") -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
+        super().__init__(hosts=(name,))
         self.name = name
-        self.pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
         self.called: list[str | None] = []
-        directory.mkdir(exist_ok=True)
-        self._files = directory / "certificate.pem", directory / "key.pem"
-        self._files[0].write_text(self.pem)
-        self._files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        self._directory = directory
 
     def context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self._files)
+        context = self.server_context(self._directory)
 
         def called(_sock: Any, name: str | None, _context: Any) -> None:
             self.called.append(name)
@@ -275,7 +248,7 @@ class TestTls:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Two connections to the same host, in both orders: they share no connection, session or TLS context."""
-        vendor, other = Vendor(tmp_path / "a"), Vendor(tmp_path / "b")
+        vendor, other = Vendor(tmp_path), Vendor(tmp_path)
         resolving(monkeypatch, [LOOPBACK])
         with serving(vendor.context()) as (port, _):
             url = f"https://vendor.example:{port}/token"
@@ -318,19 +291,7 @@ class TestTls:
 
 
 class TestAnswers:
-    def test_endless_headers_are_an_unknown_outcome(self) -> None:
-        def endless(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(200)
-            for number in range(2000):
-                handler.send_header(f"X-Header-{number}", "x" * 100)
-            handler.end_headers()
-
-        with serving(None, endless) as (port, _):
-            error = refused(f"http://{LOOPBACK}:{port}/token", loopback=True)
-        assert isinstance(error, OutcomeUnknown)
-
     def test_a_body_that_decompresses_to_too_much_is_an_unknown_outcome(self) -> None:
-
         packed = gzip.compress(b"x" * (16 * 1024 * 1024))
 
         def bomb(handler: BaseHTTPRequestHandler) -> None:

@@ -23,7 +23,8 @@ from tests.fakes import World
 from tests.fakes.world import REDIRECT_URI
 from tests.integration.handlers.functions import BrokerResponse
 from tests.security.leak_search import forms, leaks
-from tests.security.playground import event, playground, rarely, routes, text_of
+from tests.security.playground import event, playground, routes, text_of
+from tests.security.provider_responses import rarely
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.oauth.exchange import HttpRequest, HttpResponse

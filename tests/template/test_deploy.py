@@ -80,6 +80,15 @@ def test_sam_gets_the_environments_parameters_and_the_digest(deploy: Callable[..
     assert given == [*sorted(overrides(environment)), f"CodeDigest={done.digest}", "--no-execute-changeset"]
 
 
+def test_a_given_parameter_replaces_the_environments_and_changes_the_digest(deploy: Callable[..., Deployed]) -> None:
+    done = deploy("dev", "LogLevel=INFO", "MemorySize=512", "--stack-name", "beside")
+    given = done.arguments[done.arguments.index("--parameter-overrides") + 1 :]
+    kept = [override for override in overrides("dev") if not override.startswith("LogLevel=")]
+    parameters = sorted([*kept, "LogLevel=INFO", "MemorySize=512"])
+    assert given == [*parameters, f"CodeDigest={done.digest}", "--stack-name", "beside"]
+    assert done.digest != deploy("dev").digest
+
+
 def test_the_same_build_has_the_same_digest(deploy: Callable[..., Deployed]) -> None:
     assert deploy("dev").digest == deploy("dev").digest
 

@@ -20,7 +20,7 @@ def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None
     assert {function: set(environment) for function, environment in stack.environments.items()} == {
         "GetTokenFunction": ACQUIRERS,
         "RenewTokenFunction": ACQUIRERS,
-        "ManageConnectionsFunction": ACQUIRERS - {"SEALING_KEY_ARN", "ALLOW_PRIVATE_NETWORKS"},
+        "ManageConnectionsFunction": (ACQUIRERS - {"SEALING_KEY_ARN", "ALLOW_PRIVATE_NETWORKS"}) | {"CODE_DIGEST"},
         "SweepDueFunction": EVERYWHERE | {"RENEWAL_QUEUE_URL"},
         "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},
     }

@@ -126,7 +126,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(
         lambda issued, refresh, used: Change(
             "committed",
-            lambda found, now: found.committed(_new(now, issued), refresh, leased_as=found, now=now, used=used),
+            lambda found, now: found.committed(_new(now, issued), refresh, at_lease=found, now=now, used=used),
         ),
         TOKENS,
         st.none() | REFRESH_TOKENS,

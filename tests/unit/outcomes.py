@@ -25,6 +25,7 @@ OUTCOMES: list[tuple[str, ExchangeResult, str, FailureLevel]] = [
     ("no_complete_response", ExchangeResult("refresh", transport="unknown"), TRANSIENT, CONNECTION),
     ("no_complete_response", ExchangeResult("code", transport="unknown"), TRANSIENT, CONNECTION),
     ("no_complete_response", ExchangeResult("login", transport="unknown"), TRANSIENT, CONNECTION),
+    ("unreadable_response", ExchangeResult("token", transport="unreadable"), INVALID, CONNECTION),
     ("redirected_elsewhere", ExchangeResult("token", 301), INVALID, CONNECTION),
     ("redirected_elsewhere", ExchangeResult("login", 302), INVALID, CONNECTION),
     ("redirected_elsewhere", ExchangeResult("refresh", 307), INVALID, CONNECTION),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.certificates import Certificate
 from tests.unit.grant_requests import CATALOGUE, SETTINGS, connection
 from token_broker.core.callers import Caller
 from token_broker.core.connections import COMMON_SETTINGS, Connection, parse_connection
@@ -17,8 +18,13 @@ from token_broker.core.validation import OAUTH_FIELDS
 from token_broker.errors import BrokerError, CallerNotAllowed, InvalidRequest, ScopeNotAllowed
 
 SLUGS = sorted(CATALOGUE)
+CA = Certificate()
+LEAF = Certificate("server", CA, hosts=("vendor.example",), is_ca=False)
 SHOP = "arn:aws:iam::123456789012:role/shop"
-PEM = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
+
+
+def pem_of(base64: str) -> str:
+    return f"-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"
 
 
 def faults(slug: str, **settings: Any) -> dict[str, str]:
@@ -117,7 +123,16 @@ def test_settings_are_valid_or_an_invalid_request(settings: dict[str, Any], slug
         ("allowed_scopes", [["*"], [], ["a", "b"]], ["a", [""], ["a b"], [7], ["ä"]]),
         ("credentials_expire_at", ["2027-01-31T00:00:00Z", "2027-01-31T00:00:00+01:00"], ["2027-01-31", "soon", 7]),
         ("client_auth", ["basic", "basic-raw", "form", "json", "none"], ["Basic", "", "private_key_jwt"]),
-        ("ca_bundle", [PEM], ["", "x", 7, PEM * 2000]),
+        (
+            "ca_bundle",
+            [CA.pem, CA.pem * 2, CA.pem + Certificate().pem, f"# My CA\r\n{CA.pem}".replace("\n", "\r\n"), LEAF.pem],
+            [
+                *("", "x", 7, CA.pem * 200, CA.pem.replace("\n", ""), CA.pem[:-30], CA.pem + CA.pem[:200]),
+                *(f"{character}\n{CA.pem}" for character in ("\x00", "\x1b[31m", "\x7f", "\ud800", "\u00e4", "\u2028")),
+                *(CA.pem + pem_of(der) for der in ("", "MAMCAQE=", "!", "MIIBszCCAVmgAwIBAgIUdummy")),
+                CA.pem + CA.key_pem,
+            ],
+        ),
         ("api_base_url", ["https://api.example.com/v1"], ["api.example.com", "http://api.example.com"]),
     ],
 )
@@ -148,7 +163,7 @@ def test_the_help_names_every_setting_that_is_read() -> None:
 
 
 def test_no_repr_shows_the_settings() -> None:
-    assert "audience-1" not in repr(connection("oauth2", params={"audience": "audience-1"}, ca_bundle=PEM))
+    assert "audience-1" not in repr(connection("oauth2", params={"audience": "audience-1"}, ca_bundle=CA.pem))
 
 
 # ------------------------------------------------------------------ URLs

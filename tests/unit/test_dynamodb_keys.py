@@ -13,7 +13,7 @@ from token_broker.adapters.dynamodb.keys import (
     is_token_sk,
     parse_due_sk,
     retired_key,
-    token_key_of,
+    token_item_key,
 )
 from token_broker.core.names import ConnectionName, TokenKey
 
@@ -25,14 +25,14 @@ TOKEN_SK, RETIRED_SK = f"T#{SCOPE_ID}", f"R#{SCOPE_ID}#{TOKEN_ID}"
 
 def test_each_item_has_its_key() -> None:
     assert connection_pk(NAME) == "C#unidy/eu-main"
-    assert token_key_of(NAME, SCOPE_ID) == ("C#unidy/eu-main", TOKEN_SK)
+    assert token_item_key(NAME, SCOPE_ID) == ("C#unidy/eu-main", TOKEN_SK)
     assert retired_key(NAME, SCOPE_ID, TOKEN_ID) == ("C#unidy/eu-main", RETIRED_SK)
     assert health_key(NAME) == ("C#unidy/eu-main", "HEALTH")
     assert endpoint_key("id.example:443") == ("H#id.example:443", "BUDGET")
 
 
 def test_a_key_names_its_connection_scope_set_and_token() -> None:
-    pk, sk = token_key_of(NAME, SCOPE_ID)
+    pk, sk = token_item_key(NAME, SCOPE_ID)
     assert (connection_of(pk), parse_due_sk(sk)) == (NAME, (SCOPE_ID, None))
     assert parse_due_sk(RETIRED_SK) == (SCOPE_ID, TOKEN_ID)
 

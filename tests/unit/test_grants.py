@@ -29,6 +29,7 @@ from token_broker.oauth.exchange import (
     OutcomeUnknown,
     TransportError,
     Unreachable,
+    UnreadableResponse,
     quoted_query,
 )
 from token_broker.oauth.grants import token_flow
@@ -287,15 +288,12 @@ def test_each_failed_response_has_its_rule(response: HttpResponse, rule: str, co
         (Unreachable("x", bad_certificate=True), "certificate_not_trusted", False),
         (Unreachable("x", private_address=True), "address_not_public", False),
         (OutcomeUnknown("x"), "no_complete_response", True),
+        (UnreadableResponse("x"), "unreadable_response", True),
     ],
 )
-def test_no_response_is_a_transient_failure(error: TransportError, rule: str, unknown: bool) -> None:
+def test_no_response_that_was_read_is_no_refusal(error: TransportError, rule: str, unknown: bool) -> None:
     failure = run(token_flow(grant_for("unidy", scope="a")), error).failure
-    assert (failure.rule, failure.kind, failure.outcome_unknown) == (
-        rule,
-        FailureKind.TRANSIENT,
-        unknown,
-    )
+    assert (failure.rule, failure.kind is FailureKind.REFUSED, failure.outcome_unknown) == (rule, False, unknown)
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "Text/HTML", "application/xhtml+xml"])

@@ -22,9 +22,9 @@ def test_a_failure_and_a_rate_limit_are_kept_side_by_side(settled: bool) -> None
     newer_failure = failure(ago=0, cooldown=1000)
     newer_limit = rate_limited(ago=0, cooldown=1000)
     logins = 0 if settled else 2
-    after_failure = both.failed(newer_failure, replaced=both.failure, settled=settled)
+    after_failure = both.failed(newer_failure, replaced=both.failure, reset_logins=settled)
     assert after_failure == replace(both, failure=newer_failure, unresolved_logins=logins)
-    after_limit = both.failed(newer_limit, replaced=both.rate_limit, settled=settled)
+    after_limit = both.failed(newer_limit, replaced=both.rate_limit, reset_logins=settled)
     assert after_limit == replace(both, rate_limit=newer_limit, unresolved_logins=logins)
     assert both.failures == (both.failure, both.rate_limit)
 
@@ -35,7 +35,7 @@ def test_a_failure_stored_meanwhile_stays_if_its_cooldown_is_longer(
 ) -> None:
     """P4: `replaced` is the failure that the new one was derived from."""
     stored = found.rate_limit if met.rate_limited else found.failure
-    failed = found.failed(met, replaced=replaced, settled=False)
+    failed = found.failed(met, replaced=replaced, reset_logins=False)
     now_stored = failed.rate_limit if met.rate_limited else failed.failure
     if stored is None or stored == replaced:
         assert now_stored == met

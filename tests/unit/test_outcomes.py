@@ -50,9 +50,9 @@ def test_a_success_is_no_failure(result: ExchangeResult) -> None:
     assert classify(result) is None
 
 
-def test_the_outcome_is_unknown_only_without_a_complete_response() -> None:
+def test_the_outcome_is_unknown_only_without_a_response_that_was_read() -> None:
     unknown = {rule for rule, result, *_ in OUTCOMES if failure_of(result).outcome_unknown}
-    assert unknown == {"no_complete_response"}
+    assert unknown == {"no_complete_response", "unreadable_response"}
 
 
 @pytest.mark.parametrize(("step", "restarts"), [("refresh", True), ("code", True), ("token", False), ("login", False)])

@@ -36,7 +36,7 @@ from token_broker.core.policy import (
 )
 from token_broker.core.records import REPORT_BURST, REPORT_INTERVAL, TokenRecord
 
-REISSUING = policy(reissue_window=seconds(900))
+REISSUING = policy(new_token_window=seconds(900))
 
 
 def decided(found: TokenRecord, wanted: TokenCriteria | None = None, by: RenewalPolicy | None = None) -> object:
@@ -62,11 +62,11 @@ def test_a_token_of_another_endpoint_is_not_served() -> None:
 
 
 def test_a_token_whose_seal_is_broken_is_not_served() -> None:
-    assert decided(record(token()), criteria(unreadable=CURRENT)) == Acquire(reported=False)
+    assert decided(record(token()), criteria(unreadable_token_id=CURRENT)) == Acquire(reported=False)
 
 
 def test_the_seal_of_an_older_token_does_not_matter() -> None:
-    assert decided(record(token()), criteria(unreadable=OTHER)) == Serve(token())
+    assert decided(record(token()), criteria(unreadable_token_id=OTHER)) == Serve(token())
 
 
 def test_a_token_due_for_renewal_is_still_served_to_callers() -> None:
@@ -116,8 +116,8 @@ def test_a_stale_token_of_another_endpoint_is_not_served_while_its_replacement_f
 
 
 def test_a_stale_token_that_was_reported_is_not_served_to_its_reporter() -> None:
-    assert decided(STALE, criteria(rejected=CURRENT)) == Acquire(reported=True)
-    waiting = decided(replace(STALE, lease=lease()), criteria(rejected=CURRENT))
+    assert decided(STALE, criteria(rejected_token_id=CURRENT)) == Acquire(reported=True)
+    waiting = decided(replace(STALE, lease=lease()), criteria(rejected_token_id=CURRENT))
     assert waiting == AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
 
 
@@ -212,7 +212,7 @@ def test_a_caller_who_waits_for_a_longer_token_can_fall_back_on_the_short_one() 
 
 def test_a_caller_who_reported_the_current_token_cannot_fall_back_on_it() -> None:
     waiting = AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
-    assert decided(record(token(), lease=lease()), criteria(rejected=CURRENT)) == waiting
+    assert decided(record(token(), lease=lease()), criteria(rejected_token_id=CURRENT)) == waiting
 
 
 @pytest.mark.parametrize(("until", "held"), [(0.0, True), (-0.999, True), (-1.0, False), (-60.0, False)])
@@ -294,11 +294,11 @@ def with_reports(taken: int, *, ago: float = 0) -> TokenRecord:
 
 
 def test_a_reported_current_token_is_replaced() -> None:
-    assert decided(record(token()), criteria(rejected=CURRENT)) == Acquire(reported=True)
+    assert decided(record(token()), criteria(rejected_token_id=CURRENT)) == Acquire(reported=True)
 
 
 def test_a_report_of_an_older_token_gets_the_current_one() -> None:
-    assert decided(with_reports(5), criteria(rejected=OTHER)) == Serve(token())
+    assert decided(with_reports(5), criteria(rejected_token_id=OTHER)) == Serve(token())
 
 
 def test_a_reported_token_is_still_served_to_others() -> None:
@@ -307,41 +307,41 @@ def test_a_reported_token_is_still_served_to_others() -> None:
 
 @pytest.mark.parametrize("taken", range(REPORT_BURST))
 def test_reports_are_allowed_while_the_bucket_is_not_empty(taken: int) -> None:
-    assert decided(with_reports(taken), criteria(rejected=CURRENT)) == Acquire(reported=True)
+    assert decided(with_reports(taken), criteria(rejected_token_id=CURRENT)) == Acquire(reported=True)
 
 
 def test_with_an_empty_bucket_a_report_is_denied_without_a_failure() -> None:
     denied = Deny(None, NOW + REPORT_INTERVAL)
-    assert decided(with_reports(REPORT_BURST), criteria(rejected=CURRENT)) == denied
+    assert decided(with_reports(REPORT_BURST), criteria(rejected_token_id=CURRENT)) == denied
 
 
 def test_a_report_is_allowed_again_when_a_minute_has_passed() -> None:
     before = with_reports(REPORT_BURST, ago=59)
-    assert decided(before, criteria(rejected=CURRENT)) == Deny(None, NOW + seconds(1))
-    assert decided(with_reports(REPORT_BURST, ago=60), criteria(rejected=CURRENT)) == Acquire(reported=True)
+    assert decided(before, criteria(rejected_token_id=CURRENT)) == Deny(None, NOW + seconds(1))
+    assert decided(with_reports(REPORT_BURST, ago=60), criteria(rejected_token_id=CURRENT)) == Acquire(reported=True)
 
 
 def test_with_an_empty_bucket_a_reporter_still_waits_for_another_acquisition() -> None:
     found = replace(with_reports(REPORT_BURST), lease=lease())
     waiting = AwaitOther(NOW + seconds(17), NOW + seconds(4), None)
-    assert decided(found, criteria(rejected=CURRENT)) == waiting
+    assert decided(found, criteria(rejected_token_id=CURRENT)) == waiting
 
 
 def test_a_report_during_a_cooldown_is_denied_with_that_failure() -> None:
     found = failure()
-    assert decided(record(token(), failure=found), criteria(rejected=CURRENT)) == Deny(found, found.retry_at)
+    assert decided(record(token(), failure=found), criteria(rejected_token_id=CURRENT)) == Deny(found, found.retry_at)
 
 
 def test_a_reported_token_that_was_issued_again_meanwhile_is_served_with_a_warning() -> None:
     again = token(age=1)
-    assert decided(record(again), criteria(rejected=CURRENT, requested_at=NOW - seconds(2))) == Serve(
+    assert decided(record(again), criteria(rejected_token_id=CURRENT, requested_at=NOW - seconds(2))) == Serve(
         again, ("same_token_reissued",)
     )
 
 
 def test_a_report_of_an_expired_token_is_a_plain_request() -> None:
     expired = replace(with_reports(REPORT_BURST), token=token(remaining=-1))
-    assert decided(expired, criteria(rejected=CURRENT)) == Acquire(reported=False)
+    assert decided(expired, criteria(rejected_token_id=CURRENT)) == Acquire(reported=False)
 
 
 # ------------------------------------------------------------------ the sweep

@@ -26,14 +26,14 @@ REQUESTS = st.builds(
     TokenCriteria,
     requested_at=MOMENTS,
     min_ttl=st.integers(0, 3600).map(seconds),
-    rejected=st.sampled_from([None, CURRENT, OTHER]),
+    rejected_token_id=st.sampled_from([None, CURRENT, OTHER]),
     renewal=st.booleans(),
     secret_version=st.sampled_from([None, "v1", "v2"]),
-    unreadable=st.sampled_from([None, CURRENT]),
+    unreadable_token_id=st.sampled_from([None, CURRENT]),
 )
 POLICIES = st.builds(
     policy,
-    reissue_window=st.sampled_from([None, seconds(900)]),
+    new_token_window=st.sampled_from([None, seconds(900)]),
     revokes_previous=st.booleans(),
 )
 
@@ -54,7 +54,7 @@ def usable(found: TokenRecord, criteria: TokenCriteria, by: RenewalPolicy, now: 
         held is None
         or held.expires_at <= now
         or held.token_endpoint != by.token_endpoint
-        or held.token_id == criteria.unreadable
+        or held.token_id == criteria.unreadable_token_id
     ):
         return None
     return held
@@ -68,7 +68,7 @@ def test_no_expired_unreadable_rejected_or_foreign_token_is_served(
     if token_served is not None:
         assert token_served == usable(found, criteria, by, NOW)
         # Unless the provider issued the reported token again while the report was under way.
-        assert token_served.token_id != criteria.rejected or token_served.issued_at > criteria.requested_at
+        assert token_served.token_id != criteria.rejected_token_id or token_served.issued_at > criteria.requested_at
 
 
 @given(RECORDS, REQUESTS, POLICIES)
@@ -78,7 +78,7 @@ def test_a_caller_is_denied_only_without_a_valid_token_or_after_reporting_it(
     decision = decide(found, criteria, by, NOW)
     if isinstance(decision, Deny):
         held = usable(found, criteria, by, NOW)
-        assert held is None or held.token_id == criteria.rejected
+        assert held is None or held.token_id == criteria.rejected_token_id
         assert criteria.renewal or decision.retry_at > NOW
 
 
@@ -90,7 +90,7 @@ def test_a_report_causes_a_request_only_for_the_current_token_and_while_the_buck
     if isinstance(decision, Acquire) and decision.reported:
         held = usable(found, criteria, by, NOW)
         assert held is not None
-        assert held.token_id == criteria.rejected
+        assert held.token_id == criteria.rejected_token_id
         assert found.reports_until is None or found.reports_until <= NOW + minutes(4)
 
 

@@ -69,7 +69,7 @@ def test_a_lease_marks_the_refresh_token_as_sent() -> None:
 def test_if_nothing_was_sent_the_mark_is_restored(was_sent: bool) -> None:
     before = record(token(), refresh_token=replace(REFRESH, sent=was_sent))
     assert as_leased(before).lease_ended(before).refresh_token == before.refresh_token
-    assert as_leased(before).failed(failure(), unsent=before).refresh_token == before.refresh_token
+    assert as_leased(before).failed(failure(), restore_mark_from=before).refresh_token == before.refresh_token
 
 
 def test_if_something_was_sent_the_mark_stays() -> None:
@@ -81,10 +81,10 @@ def test_if_something_was_sent_the_mark_stays() -> None:
 
 def test_a_lease_belongs_to_its_owner_until_another_takes_it() -> None:
     found = record(lease=lease(-60))
-    assert found.leased_by("another")
+    assert found.last_leased_by("another")
     assert not found.leased(NOW)
-    assert not found.leased_by("mine")
-    assert not record().leased_by("another")
+    assert not found.last_leased_by("mine")
+    assert not record().last_leased_by("another")
 
 
 @given(RECORDS, KEEP_WARM, DIGESTS)
@@ -97,9 +97,9 @@ def test_the_lease_write_applies_the_settings_as_a_put_does(found: TokenRecord, 
 
 # ------------------------------------------------------------------ commits
 def committed(
-    found: TokenRecord, issued: Token, *, leased_as: TokenRecord | None = None, used: bool = False
+    found: TokenRecord, issued: Token, *, at_lease: TokenRecord | None = None, used: bool = False
 ) -> TokenRecord:
-    return found.committed(issued, None, leased_as=leased_as or found, now=NOW, used=used)
+    return found.committed(issued, None, at_lease=at_lease or found, now=NOW, used=used)
 
 
 @given(RECORDS, TOKENS)
@@ -117,7 +117,7 @@ def test_the_same_live_token_never_gets_a_later_expiry(found: TokenRecord, issue
 @pytest.mark.parametrize("learns", [True, False])
 @given(found=RECORDS, issued=TOKENS)
 def test_a_commit_learns_whether_the_provider_reissues(learns: bool, found: TokenRecord, issued: Token) -> None:
-    after = found.committed(issued, None, leased_as=found, now=NOW, used=False, learns_reissue=learns)
+    after = found.committed(issued, None, at_lease=found, now=NOW, used=False, learns_reissue=learns)
     is_alive = found.live_token(NOW) is not None
     is_same = found.token is not None and found.token.token_id == issued.token_id
     assert after.reissues is (learns and (is_same or (found.reissues and not is_alive)))
@@ -140,9 +140,9 @@ def test_a_commit_ends_lease_failure_and_deferral(found: TokenRecord, issued: To
 def test_a_stale_mark_survives_a_commit_if_it_came_after_the_lease(found: TokenRecord, issued: Token) -> None:
     issued = replace(issued, settings_digest="s1")
     leased = as_leased(found)
-    assert committed(leased, issued, leased_as=leased).stale_at is None
+    assert committed(leased, issued, at_lease=leased).stale_at is None
     later = NOW + timedelta(days=1)
-    assert committed(leased.marked_stale(later), issued, leased_as=leased).stale_at == later
+    assert committed(leased.marked_stale(later), issued, at_lease=leased).stale_at == later
 
 
 @given(RECORDS, TOKENS)
@@ -153,18 +153,18 @@ def test_a_token_is_stale_from_the_start_if_the_settings_changed_since_the_lease
     issued = replace(issued, settings_digest="s1")
     leased = as_leased(found)
     changed = leased.settings_applied(keep_warm="used", settings_digest="s2", now=NOW, resumed=False)
-    assert committed(changed, issued, leased_as=leased).stale_at == NOW
+    assert committed(changed, issued, at_lease=leased).stale_at == NOW
     unknown = replace(issued, settings_digest=None)
-    assert committed(leased, unknown, leased_as=leased).stale_at is None
+    assert committed(leased, unknown, at_lease=leased).stale_at is None
 
 
 def test_a_failure_that_came_after_the_lease_survives_a_commit() -> None:
     """Another scope set of the connection failed meanwhile."""
     newer = refused(ago=0)
     leased = as_leased(record(health=ConnectionHealth(failure=failure(), unresolved_logins=1)))
-    assert committed(leased, token(), leased_as=leased).health.failure is None
+    assert committed(leased, token(), at_lease=leased).health.failure is None
     failed_since = leased.health_changed(ConnectionHealth(failure=newer))
-    assert committed(failed_since, token(), leased_as=leased).health.failure == newer
+    assert committed(failed_since, token(), at_lease=leased).health.failure == newer
 
 
 # ------------------------------------------------------------------ failures

@@ -36,7 +36,7 @@ WINDOWS = st.none() | st.integers(61, 86_400).map(seconds)
     ],
 )
 def test_the_window_of_each_provider(provider: str, lifetime: float, reissue: float | None, window: float) -> None:
-    by = policy(reissue_window=None if reissue is None else seconds(reissue))
+    by = policy(new_token_window=None if reissue is None else seconds(reissue))
     assert by.window(seconds(lifetime)).total_seconds() == pytest.approx(window), provider
 
 
@@ -47,14 +47,14 @@ def test_the_window_is_30_s_if_each_token_revokes_the_one_before(lifetime: float
 
 @given(LIFETIMES, WINDOWS, st.booleans())
 def test_a_window_is_at_most_half_the_lifetime(lifetime: timedelta, reissue: timedelta | None, revokes: bool) -> None:
-    window = policy(reissue_window=reissue, revokes_previous=revokes).window(lifetime)
+    window = policy(new_token_window=reissue, revokes_previous=revokes).window(lifetime)
     assert timedelta() < window <= lifetime / 2
     assert window <= timedelta(minutes=15)
 
 
 @given(KEYS, LIFETIMES, WINDOWS)
 def test_jitter_only_delays_a_renewal(key: TokenKey, lifetime: timedelta, reissue: timedelta | None) -> None:
-    by = policy(reissue_window=reissue)
+    by = policy(new_token_window=reissue)
     renew_at = by.renew_at(key, NOW, NOW + lifetime, None)
     assert NOW + lifetime - by.window(lifetime) <= renew_at < NOW + lifetime
     assert renew_at >= NOW + lifetime / 2
@@ -64,7 +64,7 @@ def test_jitter_only_delays_a_renewal(key: TokenKey, lifetime: timedelta, reissu
 def test_a_token_is_not_renewed_before_its_reissue_window_opens(
     key: TokenKey, lifetime: timedelta, reissue: timedelta, refresh_in: timedelta | None
 ) -> None:
-    by = policy(reissue_window=reissue)
+    by = policy(new_token_window=reissue)
     assert NOW + lifetime - by.renew_at(key, NOW, NOW + lifetime, refresh_in) <= reissue
 
 
@@ -106,7 +106,7 @@ def test_a_huge_refresh_in_changes_nothing() -> None:
 @pytest.mark.parametrize(("remaining", "gives_new_token"), [(901, False), (900, True), (0, True)])
 def test_the_provider_gives_a_new_token_within_its_window(remaining: float, gives_new_token: bool) -> None:
     found = token(remaining=remaining)
-    assert policy(reissue_window=REISSUE).gives_new_token(record(found), found, NOW) is gives_new_token
+    assert policy(new_token_window=REISSUE).gives_new_token(record(found), found, NOW) is gives_new_token
     assert policy().gives_new_token(record(found), found, NOW) is True
 
 
@@ -146,15 +146,15 @@ def test_the_provider_is_asked_again_if_its_token_has_no_time_left(
 @given(st.floats(0.001, 1), LIFETIMES)
 def test_a_shortened_policy_has_the_same_proportions(scale: float, lifetime: timedelta) -> None:
     """The local stack shortens all durations together."""
-    plain = RenewalPolicy("i", "s", reissue_window=REISSUE)
+    plain = RenewalPolicy("i", "s", new_token_window=REISSUE)
     shortened = RenewalPolicy(
         "i",
         "s",
-        reissue_window=REISSUE * scale,
+        new_token_window=REISSUE * scale,
         sweep_interval=plain.sweep_interval * scale,
         safety_margin=plain.safety_margin * scale,
         lease=plain.lease * scale,
         max_window=plain.max_window * scale,
-        reissue_margin=plain.reissue_margin * scale,
+        new_token_margin=plain.new_token_margin * scale,
     )
     assert abs(shortened.window(lifetime * scale) - plain.window(lifetime) * scale) < timedelta(milliseconds=1)

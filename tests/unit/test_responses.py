@@ -20,9 +20,9 @@ from token_broker.oauth.responses import (
     UnusableResponse,
     error_code,
     http_date,
-    json_object,
     jwt_expiry,
     read_token,
+    response_object,
     retry_after,
 )
 
@@ -82,13 +82,45 @@ def test_a_token_is_read_in_spite_of_a_wrong_charset(body: bytes) -> None:
     ],
 )
 def test_a_body_that_is_not_a_json_object_is_unusable(body: bytes) -> None:
-    assert json_object(raw(body)) is None
+    assert response_object(raw(body)) is None
     assert why_unusable(raw(body)) == "the response is not a JSON object"
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize("content_type", [FORM, f"{FORM}; charset=UTF-8", FORM.upper()])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"access_token=t%2Bt&expires_in=5&scope=a+b&token_type=bearer", {"access_token": "t+t", "scope": "a b"}),
+        (b"access_token=t+t&scope=\r\n", {"access_token": "t t", "scope": None}),
+        (b'{"access_token": "t"}', {"access_token": "t"}),
+    ],
+)
+def test_a_form_is_read_where_the_content_type_says_so(
+    body: bytes, expected: dict[str, str | None], content_type: str
+) -> None:
+    """GitHub and old OAuth servers send forms. Others call JSON a form."""
+    token = read_token(HttpResponse(200, {"content-type": content_type}, body), STANDARD)
+    assert {name: getattr(token, name) for name in expected} == expected
+    assert response_object(HttpResponse(200, {"content-type": "text/plain"}, body)) is None or b"{" in body
+
+
+@pytest.mark.parametrize("body", [b"", b"t", b"&".join([b"a=b"] * 101), b"<html></html>", b"access_token=%ff", b"[]"])
+def test_a_form_without_token_is_unusable(body: bytes) -> None:
+    with pytest.raises(UnusableResponse):
+        read_token(HttpResponse(200, {"content-type": FORM}, body), STANDARD)
+
+
+def test_the_error_in_a_form_is_read() -> None:
+    body = b"error=invalid_client&error_description=free+text"
+    assert error_code(response_object(HttpResponse(200, {"content-type": FORM}, body))) == "invalid_client"
 
 
 @given(st.binary(max_size=200))
 def test_no_body_breaks_the_parser(body: bytes) -> None:
-    error_code(json_object(raw(body)))
+    error_code(response_object(raw(body)))
     with pytest.raises(UnusableResponse):
         read_token(raw(body), STANDARD)
 

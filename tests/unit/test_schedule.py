@@ -1,4 +1,4 @@
-"""When the sweep must look at a key and when its item may be deleted, as tables and properties of `derive`."""
+"""When the sweep must look at a key and when its item may be deleted, as tables and properties of `with_schedule`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from token_broker.core.schedule import (
     MAX_REFRESH_TOKEN_KEEP,
     SHARDS,
     delete_at,
-    derive,
     is_kept_warm,
     next_due,
     shard_of,
+    with_schedule,
 )
 
 TOKEN = token(renew_at=NOW + seconds(2000))
@@ -120,7 +120,7 @@ def test_a_key_is_in_the_index_exactly_if_it_is_kept_warm(
     before: TokenRecord, after: TokenRecord, reschedule: bool
 ) -> None:
     """P12: whatever its token, stale mark, failures, refusals and budget."""
-    derived = derive(before, after, NOW, reschedule=reschedule)
+    derived = with_schedule(before, after, NOW, reschedule=reschedule)
     assert (derived.due_at is not None) is is_kept_warm(after, NOW)
 
 
@@ -157,7 +157,7 @@ def test_a_claim_survives_what_the_schedule_does_not_follow_from(change: str) ->
         "lease ended": claimed.lease_ended(),
         "reported": claimed.reported(NOW),
     }[change]
-    assert derive(claimed, changed, NOW).due_at == claimed.due_at
+    assert with_schedule(claimed, changed, NOW).due_at == claimed.due_at
 
 
 @given(RECORDS, st.integers(0, 600))
@@ -165,9 +165,9 @@ def test_a_claim_survives_use_and_lease_in_every_state(found: TokenRecord, later
     claimed = replace(found, keep_warm="always", settings_digest="s1", due_at=NOW + seconds(later))
     if claimed.token is not None:
         claimed = replace(claimed, token=replace(claimed.token, settings_digest="s1"))
-    used = derive(claimed, claimed.used(NOW), NOW)
+    used = with_schedule(claimed, claimed.used(NOW), NOW)
     leased = used.lease_taken(lease(), keep_warm="always", settings_digest="s1", mark_refresh_token=True)
-    assert derive(used, leased, NOW).due_at == claimed.due_at
+    assert with_schedule(used, leased, NOW).due_at == claimed.due_at
 
 
 @pytest.mark.parametrize(
@@ -186,18 +186,18 @@ def test_a_claim_survives_use_and_lease_in_every_state(found: TokenRecord, later
 )
 def test_a_claim_ends_with_what_the_schedule_follows_from(changed: TokenRecord, due_at: datetime | None) -> None:
     claimed = warm(found=TOKEN, due_at=NOW + CLAIM)
-    assert derive(claimed, changed, NOW).due_at == due_at
+    assert with_schedule(claimed, changed, NOW).due_at == due_at
 
 
 @given(RECORDS)
 def test_an_answered_claim_ends(found: TokenRecord) -> None:
     claimed = replace(found, due_at=NOW + CLAIM)
-    assert derive(claimed, found, NOW, reschedule=True).due_at == next_due(found, NOW, looked_at=True)
+    assert with_schedule(claimed, found, NOW, reschedule=True).due_at == next_due(found, NOW, looked_at=True)
 
 
 def test_a_key_that_comes_back_to_the_index_has_no_claim() -> None:
     idle = record(TOKEN, keep_warm="used", settings_digest="s1", last_used_at=NOW - 2 * IDLE_TIME)
-    assert derive(idle, idle.used(NOW), NOW).due_at == TOKEN.renew_at
+    assert with_schedule(idle, idle.used(NOW), NOW).due_at == TOKEN.renew_at
 
 
 # ------------------------------------------------------------------ the life of an item
@@ -205,7 +205,7 @@ def test_a_key_that_comes_back_to_the_index_has_no_claim() -> None:
 def test_an_item_outlives_its_due_time_and_all_in_it_by_two_days(
     before: TokenRecord, after: TokenRecord, reschedule: bool
 ) -> None:
-    derived = derive(before, after, NOW, reschedule=reschedule)
+    derived = with_schedule(before, after, NOW, reschedule=reschedule)
     if after.keep_warm == "always":
         assert derived.delete_at is None
         return
@@ -237,7 +237,7 @@ def test_an_empty_item_is_kept_for_two_days() -> None:
 
 def test_a_key_of_a_deleted_connection_leaves_the_index_and_may_be_deleted() -> None:
     found = warm(found=TOKEN, failure=refused(), due_at=NOW)
-    gone = derive(found, found.purged(deleted=True), NOW)
+    gone = with_schedule(found, found.purged(deleted=True), NOW)
     assert (gone.keep_warm, gone.due_at, gone.delete_at) == ("never", None, NOW + KEEP)
 
 
@@ -253,7 +253,7 @@ def test_after_any_sequence_of_changes_a_warm_key_is_in_the_index_and_its_item_i
         now += seconds(gap)
         if claims and stored.due_at is not None and stored.due_at <= now:
             stored = replace(stored, due_at=now + CLAIM)
-        stored = derive(stored, change.apply(stored, now), now)
+        stored = with_schedule(stored, change.apply(stored, now), now)
         assert (stored.due_at is not None) is is_kept_warm(stored, now)
         if stored.due_at is not None:
             assert stored.delete_at is None or stored.delete_at >= stored.due_at + KEEP

@@ -6,10 +6,24 @@ from datetime import timedelta
 
 import pytest
 
+from token_broker import __version__
 from token_broker.service.context import TimeLimits
 from token_broker.settings import Settings
 
+DIGEST = "12ab" * 16
 SCALES = ("TOKEN_BROKER_TIME_SCALE", "TOKEN_BROKER_LEASE_SCALE")
+
+
+@pytest.mark.parametrize(
+    ("environment", "version"),
+    [
+        ({}, __version__),
+        ({"CODE_DIGEST": "unset"}, __version__),
+        ({"CODE_DIGEST": DIGEST}, f"{__version__}+{DIGEST[:12]}"),
+    ],
+)
+def test_the_version_tells_two_builds_of_one_release_apart(environment: dict[str, str], version: str) -> None:
+    assert Settings.from_environment(environment).version == version
 
 
 def test_a_deployed_function_has_no_scale() -> None:
@@ -40,4 +54,4 @@ def test_all_time_limits_are_shortened_together() -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_each_time_limit_is_longer_than_the_one_within_it(scale: float) -> None:
     times = TimeLimits().scaled(scale)
-    assert times.wait < times.exchange < times.acquisition < times.lease
+    assert times.wait_on_lease < times.exchange < times.acquisition < times.lease

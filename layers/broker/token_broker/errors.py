@@ -1,7 +1,7 @@
 """All errors of the broker. Each has a stable code and holds nothing secret.
 
     BrokerError
-    ├── RequestError            the caller can fix it
+    ├── RequestError            no provider was asked
     │   ├── InvalidRequest · CallerNotAllowed · ScopeNotAllowed
     │   ├── UnknownProvider · UnknownConnection
     │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke · TooManyScopeSets
@@ -10,7 +10,7 @@
     ├── ProviderError           the provider gave no usable token
     │   ├── ProviderRefused · ProviderInvalidResponse
     │   └── ProviderUnavailable · ProviderRateLimited
-    ├── AcquisitionInProgress   another instance is asking the provider
+    ├── AcquisitionInProgress   no token within this request's time
     └── BrokerUnavailable       our own DynamoDB, KMS, Secrets Manager or SQS
 
 The HTTP status of each is in one table in `token_broker.http.problems`. Callers see an error's text. It names
@@ -58,7 +58,7 @@ class BrokerError(Exception):
 
 
 class RequestError(BrokerError):
-    """The same request will fail again."""
+    """No provider was asked. The caller or the connection's owner must act, or wait."""
 
 
 class InvalidRequest(RequestError):
@@ -164,7 +164,7 @@ class ProviderRefused(ProviderError):
     """The provider refused credentials, scope or client. Repeating the request could lock the account."""
 
     code = "provider_refused"
-    title = "The provider refused"
+    title = "The provider refused the credentials, the scope or the client"
 
 
 class ProviderInvalidResponse(ProviderError):
@@ -182,17 +182,17 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderRateLimited(ProviderError):
-    """The provider's request limit, or our budget of half of it, is used up for now."""
+    """The provider's limit, or the half of it that the broker uses, is reached; or the broker protects the account."""
 
     code = "provider_rate_limited"
-    title = "The provider's request limit is reached"
+    title = "The provider may not be asked now"
 
 
 class AcquisitionInProgress(BrokerError):
-    """Another instance is asking the provider for this token, for longer than this caller may wait."""
+    """The token could not be acquired within this request's time. Usually another instance is asking the provider."""
 
     code = "acquisition_in_progress"
-    title = "The token is being acquired"
+    title = "The token could not be acquired within this request's time"
 
 
 class BrokerUnavailable(BrokerError):

@@ -15,7 +15,7 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker.core.deadlines import CREDENTIALS, REFRESH_TOKEN, Deadline
+from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN, ExpiryDate
 from token_broker.core.names import ConnectionName, TokenKey
 
 # At DEBUG these log requests, responses and plaintexts. Their level is fixed, whatever LOG_LEVEL says.
@@ -76,7 +76,7 @@ def gauge(metric: str, value: float, **dimensions: str) -> None:
     _measure(metric, MetricUnit.NoUnit, value, dimensions)
 
 
-def measure_deadlines(name: ConnectionName, deadlines: Iterable[Deadline], now: datetime) -> None:
+def measure_deadlines(name: ConnectionName, deadlines: Iterable[ExpiryDate], now: datetime) -> None:
     """Days left as metrics by provider. Credentials that expire within 14 days are logged with their connection."""
     for deadline in deadlines:
         days = deadline.days_left(now)

@@ -17,7 +17,8 @@ from token_broker.oauth.exchange import HttpRequest, HttpResponse
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], None]
 NewId = Callable[[], str]
-# Sends one request and returns the whole response within a time. Raises TransportError.
+# Sends one request and returns the whole response within a time. Raises TransportError. In AWS:
+# adapters.provider_http.ProviderHttp.
 Send = Callable[[HttpRequest, NetworkOptions, timedelta], HttpResponse]
 
 
@@ -99,7 +100,7 @@ class DueIndex(Protocol):
 class Budgets(Protocol):
     """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails."""
 
-    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+    def busy_until(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         """None if a request may be taken, else when to try again. Takes nothing."""
 
     def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:

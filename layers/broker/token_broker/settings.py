@@ -6,6 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from token_broker import __version__
+
+DIGEST_DIGITS = 12  # of CodeDigest, in the version
+UNSET = "unset"  # the template's default of CodeDigest
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -15,6 +20,7 @@ class Settings:
     deadlines: the three exist for the local stack, and the template never sets them.
     """
 
+    version: str
     connection_table: str
     token_table: str
     renewal_queue_url: str
@@ -30,6 +36,7 @@ class Settings:
         """Raises ValueError for a value that makes no sense."""
         local = environment.get("TOKEN_BROKER_LOCAL") == "1"
         return cls(
+            version=_version(environment.get("CODE_DIGEST", UNSET)),
             connection_table=environment.get("CONNECTION_TABLE", ""),
             token_table=environment.get("TOKEN_TABLE", ""),
             renewal_queue_url=environment.get("RENEWAL_QUEUE_URL", ""),
@@ -40,6 +47,11 @@ class Settings:
             time_scale=_scale(environment, "TOKEN_BROKER_TIME_SCALE") if local else 1.0,
             lease_scale=_scale(environment, "TOKEN_BROKER_LEASE_SCALE") if local else 1.0,
         )
+
+
+def _version(code_digest: str) -> str:
+    """The release, and the first digits of the deployed digest: two builds of one release differ."""
+    return __version__ if code_digest == UNSET else f"{__version__}+{code_digest[:DIGEST_DIGITS]}"
 
 
 def _scale(environment: Mapping[str, str], name: str) -> float:

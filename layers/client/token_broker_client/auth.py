@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 from urllib3.util import parse_url
 
-from token_broker_client.connection_auth import ConnectionAuth, carries_token, rejects_token
+from token_broker_client.connection_auth import ConnectionAuth, carries_token
 from token_broker_client.tokens import Token
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class BrokerAuth(ConnectionAuth, AuthBase):
         session.auth = BrokerAuth("unidy", "eu-main", scope="users:read")
 
     If the provider's API responds with 401 to a request that carried this token, the token is reported to the broker
-    once, and the request is sent again once with another token, provided that its body can be sent again. With
-    requests, that is bytes, text or a file that can seek; with httpx, everything but a stream. The headers follow a
-    redirect within the same origin, and never to another one.
+    once, and the request is sent again once with another token, provided that its body is bytes, text, or a file or a
+    form that can seek. `is_rejected` replaces the rule of the 401. The headers follow a redirect within the same
+    origin, and never to another one.
 
     A request raises what `TokenBroker.token` raises.
 
@@ -90,7 +90,7 @@ class _SentRequest:
             self._first.headers.update(self.token.headers)
         if not carries_token(request.headers, self.token) or origin(request.url or "") != self._origin:
             return response
-        if response.status_code == 401 and not self._replayed and rejects_token(response.headers):
+        if not self._replayed and self._auth.rejects(response):
             response = self._replay(response, kwargs)
         if response.is_redirect and not self._stays_at_origin(response):
             for name in self.token.headers:

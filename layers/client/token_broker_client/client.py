@@ -11,7 +11,6 @@ import boto3
 import urllib3
 
 from token_broker_client.endpoint import Endpoint
-from token_broker_client.errors import ClientNotConfigured
 from token_broker_client.source import DEADLINE_S, TokenSource, sleep
 
 URL_VARIABLE: Final = "TOKEN_BROKER_URL"
@@ -19,6 +18,8 @@ URL_VARIABLE: Final = "TOKEN_BROKER_URL"
 
 class TokenBroker(TokenSource):
     """The broker at `url` (the stack's output ApiUrl; None: the environment variable TOKEN_BROKER_URL).
+
+    Without any URL, the first request raises ClientNotConfigured. In tests, `testing.FakeBroker` stands in for it.
 
         broker = TokenBroker("https://….execute-api.eu-west-1.amazonaws.com/api")
         token = broker.token("unidy", "eu-main", scope="users:read")
@@ -41,9 +42,7 @@ class TokenBroker(TokenSource):
         sleep: Callable[[float], None] = sleep,
     ) -> None:
         """`deadline_s`: how long one call may take, with all retries and pauses. Raises ClientNotConfigured."""
-        url = url or os.environ.get(URL_VARIABLE)
-        if not url:
-            raise ClientNotConfigured(f"no URL of the broker: pass one, or set {URL_VARIABLE}")
+        url = url or os.environ.get(URL_VARIABLE) or ""
         self._endpoint = Endpoint(url, session=session, region=region, http=http)
         super().__init__(self._endpoint, deadline_s=deadline_s, clock=clock, sleep=sleep)
         self._url = url
@@ -58,6 +57,10 @@ class TokenBroker(TokenSource):
         self.forget()
         self._endpoint.reset_after_fork()
 
+    def active(self) -> TokenSource:
+        """This broker, or the FakeBroker of a test."""
+        return fake_brokers[-1] if fake_brokers else self
+
     def __repr__(self) -> str:
         return f"TokenBroker({self._url!r})"
 
@@ -65,14 +68,12 @@ class TokenBroker(TokenSource):
 _brokers: weakref.WeakSet[TokenBroker] = weakref.WeakSet()
 _shared: dict[str, TokenBroker] = {}
 _shared_lock = threading.Lock()
-# In tests these replace every shared broker. The last one counts. See `testing.FakeBroker`.
+# In tests these replace every TokenBroker. The last one counts. See `testing.FakeBroker`.
 fake_brokers: list[TokenSource] = []
 
 
-def shared_broker(url: str | None = None) -> TokenSource:
+def shared_broker(url: str | None = None) -> TokenBroker:
     """The process's one TokenBroker for a URL (None: TOKEN_BROKER_URL). Raises ClientNotConfigured."""
-    if fake_brokers:
-        return fake_brokers[-1]
     url = url or os.environ.get(URL_VARIABLE) or ""
     with _shared_lock:
         broker = _shared.get(url)

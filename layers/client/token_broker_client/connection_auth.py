@@ -1,14 +1,33 @@
 """What the auths for requests and for httpx share: a connection, its token, and when a response rejects the token."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 from token_broker_client.client import shared_broker
 from token_broker_client.source import TokenSource
 from token_broker_client.tokens import Token
 
 BEARER_ERROR: Final = re.compile(r'\bbearer\b.*?\berror\s*=\s*"?([a-z_]+)', re.IGNORECASE)
+
+
+class ApiResponse(Protocol):
+    """A response of requests or httpx, as far as a rejected token can be read from it."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+def rejects_token(response: ApiResponse) -> bool:
+    """Whether the token is not valid any more: a 401, unless its WWW-Authenticate header gives another reason.
+
+    "insufficient_scope" and "invalid_request" do not mean that the token is not valid (RFC 6750 section 3).
+    """
+    error = BEARER_ERROR.search(response.headers.get("WWW-Authenticate") or "")
+    return response.status_code == 401 and (error is None or error.group(1).lower() == "invalid_token")
 
 
 class ConnectionAuth:
@@ -23,16 +42,20 @@ class ConnectionAuth:
         min_ttl: int | None = None,
         url: str | None = None,
         broker: TokenSource | None = None,
+        is_rejected: Callable[[Any], bool] = rejects_token,
     ) -> None:
         """`scope`, `min_ttl`: see `TokenBroker.token`. `url`: the broker's (None: TOKEN_BROKER_URL).
 
         All auths of one URL share cached tokens and connections. `broker`: your own TokenBroker instead of a URL.
+        `is_rejected`: for an API that does not respond with 401 when a token is not valid any more. It gets each
+        response with status 400 or above, its body included, and says whether the token was rejected.
         """
         self._name = provider, connection
         self._scope = scope
         self._min_ttl = min_ttl
         self._url = url
         self._broker = broker
+        self._is_rejected = is_rejected
 
     def token(self) -> Token:
         """The token that the next request carries. It has the `api_base_url`, too. Raises TokenBrokerError."""
@@ -46,6 +69,15 @@ class ConnectionAuth:
         """See `TokenSource.replacement`."""
         return self._source().replacement(rejected, scope=self._scope, min_ttl=self._min_ttl)
 
+    @property
+    def needs_body(self) -> bool:
+        """Whether `is_rejected` may read the response's body."""
+        return self._is_rejected is not rejects_token
+
+    def rejects(self, response: ApiResponse) -> bool:
+        """Whether the API says that the token of the request is not valid any more."""
+        return response.status_code >= 400 and self._is_rejected(response)
+
     def __repr__(self) -> str:
         scope = "" if self._scope is None else f", scope={self._scope!r}"
         return f"BrokerAuth({self._name[0]!r}, {self._name[1]!r}{scope})"
@@ -57,12 +89,3 @@ class ConnectionAuth:
 def carries_token(headers: Mapping[str, Any], token: Token) -> bool:
     """Whether a request was sent with the token."""
     return all(headers.get(name) == value for name, value in token.headers.items())
-
-
-def rejects_token(headers: Mapping[str, str]) -> bool:
-    """Whether a 401 says that the token is not valid, by its WWW-Authenticate header (RFC 6750 section 3).
-
-    Without an error code it does. "insufficient_scope" and "invalid_request" do not mean that the token is not valid.
-    """
-    error = BEARER_ERROR.search(headers.get("WWW-Authenticate") or "")
-    return error is None or error.group(1).lower() == "invalid_token"

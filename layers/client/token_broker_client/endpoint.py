@@ -13,11 +13,10 @@ import boto3
 import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError
 
 from token_broker_client.errors import BrokerRefused, BrokerUnreachable, ClientNotConfigured, error_for_problem
 
-CONNECT_S: Final = 3.0
+CONNECT_S: Final = 1.5  # for each of the host's addresses
 USER_AGENT: Final = "token-broker-client/0.1.0"
 # API Gateway's host names contain the region to sign for. The caller may run in another one.
 REGION_IN_HOST: Final = re.compile(r"\.execute-api\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?$")
@@ -41,10 +40,14 @@ class Endpoint:
         region: str | None = None,
         http: urllib3.PoolManager | None = None,
     ) -> None:
-        """Raises ClientNotConfigured unless the URL is https or on this machine: responses carry tokens."""
+        """Raises ClientNotConfigured unless the URL is https or on this machine: responses carry tokens.
+
+        Without a URL (""), the first request raises it.
+        """
         parts = urlsplit(url)
         host = parts.hostname or ""
-        if not host or parts.query or parts.fragment or (parts.scheme != "https" and not _is_this_machine(host)):
+        more = parts.query or parts.fragment or parts.username is not None
+        if url and (not host or more or (parts.scheme != "https" and not _is_this_machine(host))):
             raise ClientNotConfigured("the broker's URL must be https://host/stage, like the stack's output ApiUrl")
         self._url = url.rstrip("/")
         in_host = REGION_IN_HOST.search(host)
@@ -77,6 +80,8 @@ class Endpoint:
 
         `timeout_s` limits connecting, and each wait for data. Raises TokenBrokerError.
         """
+        if not self._url:
+            raise ClientNotConfigured("no URL of the broker: pass one, or set TOKEN_BROKER_URL")
         url = self._url + path + ("?" + urlencode(query, quote_via=quote) if query else "")
         data = b"" if body is None else json.dumps(body).encode()
         signed = self._signed(method, url, dict(headers or {}), data)
@@ -86,7 +91,7 @@ class Endpoint:
                 method, url, headers=signed, body=data or None, timeout=timeout, retries=False, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
-            raise BrokerUnreachable(f"no response from the broker: {type(error).__name__}") from error
+            raise BrokerUnreachable(f"no response from the broker at {self._url}: {type(error).__name__}") from error
         received = _json_object(response.data)
         if response.status not in (200, 201):
             raise error_for_problem(response.status, received, _seconds(response.headers.get("Retry-After")))
@@ -102,14 +107,20 @@ class Endpoint:
     def _signed(self, method: str, url: str, headers: dict[str, str], data: bytes) -> dict[str, str]:
         try:
             signer = self._signer()
-        except BotoCoreError as error:
-            raise ClientNotConfigured(f"no AWS credentials to sign with: {error}") from error
+        except ClientNotConfigured:
+            raise
+        except Exception as error:  # botocore also raises RuntimeError, KeyError and others
+            raise ClientNotConfigured(f"no AWS credentials to sign with: {type(error).__name__}: {error}") from error
         headers = {"Accept": "application/json", "User-Agent": USER_AGENT, **headers}
         if data:
             headers["Content-Type"] = "application/json"
         request = AWSRequest(method, url, headers=headers, data=data)
         signer.add_auth(request)
-        return dict(request.headers.items())
+        signed = dict(request.headers.items())
+        if not all(value.isascii() and value.isprintable() for value in signed.values()):
+            # http.client's own error would repeat the session token.
+            raise ClientNotConfigured("the AWS credentials hold a character that a header cannot have")
+        return signed
 
     def _signer(self) -> SigV4Auth:
         with self._lock:

@@ -1,7 +1,7 @@
 """The client's errors. Each has a stable code and holds nothing secret.
 
     TokenBrokerError
-    ├── ClientNotConfigured     no URL, region or AWS credentials: no request was sent
+    ├── ClientNotConfigured     no URL, region or AWS credentials, or none now: no request was sent
     ├── BrokerUnreachable       no response in time
     └── BrokerRefused           a problem document (RFC 9457) of the broker or of API Gateway
         ├── InvalidRequest · AccessDenied · CallerNotAllowed · ScopeNotAllowed
@@ -26,7 +26,10 @@ class TokenBrokerError(Exception):
 
 
 class ClientNotConfigured(TokenBrokerError, ValueError):
-    """The broker's URL, the region or AWS credentials are missing, or the URL would send tokens unencrypted."""
+    """The broker's URL or the region is missing, the URL would send tokens unencrypted, or boto3 gives no credentials.
+
+    The last covers every failure of boto3's credential chain, such as expired credentials that cannot be refreshed.
+    """
 
 
 class BrokerUnreachable(TokenBrokerError):

@@ -1,12 +1,12 @@
 """`HttpxAuth`: puts a connection's token on each request of httpx, with its sync and async clients."""
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Final
+from typing import Any, Final
 
 import anyio.to_thread
 import httpx
 
-from token_broker_client.connection_auth import ConnectionAuth, carries_token, rejects_token
+from token_broker_client.connection_auth import ConnectionAuth, carries_token
 from token_broker_client.tokens import Token
 
 MAX_REDIRECTS: Final = 5
@@ -22,10 +22,13 @@ class HttpxAuth(ConnectionAuth, httpx.Auth):
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """For httpx.Client."""
-        flow = _AuthFlow(request)
+        flow = _AuthFlow(self, request)
         flow.use(self.token())
         while True:
-            flow.receive((yield flow.request))
+            response = yield flow.request
+            if response.is_error and self.needs_body:
+                response.read()
+            flow.receive(response)
             if flow.rejected:
                 flow.use(self.replacement(flow.rejected))
             if not flow.send_again:
@@ -33,10 +36,13 @@ class HttpxAuth(ConnectionAuth, httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """For httpx.AsyncClient. The broker is asked in a thread, and only if no token is cached."""
-        flow = _AuthFlow(request)
+        flow = _AuthFlow(self, request)
         flow.use(self.kept() or await anyio.to_thread.run_sync(self.token, abandon_on_cancel=True))
         while True:
-            flow.receive((yield flow.request))
+            response = yield flow.request
+            if response.is_error and self.needs_body:
+                await response.aread()
+            flow.receive(response)
             if flow.rejected:
                 flow.use(await anyio.to_thread.run_sync(self.replacement, flow.rejected, abandon_on_cancel=True))
             if not flow.send_again:
@@ -46,10 +52,12 @@ class HttpxAuth(ConnectionAuth, httpx.Auth):
 class _AuthFlow:
     """Decides what to send next, and sends nothing itself. `request` is sent; `receive` takes the response."""
 
-    def __init__(self, request: httpx.Request) -> None:
+    def __init__(self, auth: ConnectionAuth, request: httpx.Request) -> None:
         self.request = request
         self.rejected: Token | None = None  # replace this token before sending again
         self.send_again = False
+        self._auth = auth
+        self._body = _Body(request.stream)
         self._origin = _origin(request.url)
         self._token: Token | None = None
         self._replayed = False
@@ -60,7 +68,7 @@ class _AuthFlow:
         self.rejected = None
         if token is None:
             return
-        self.send_again = not self._replayed or isinstance(self.request.stream, httpx.ByteStream)
+        self.send_again = not self._replayed or self._body.rewind(self.request.stream)
         if self.send_again:
             self._token = token
             self.request.headers = _TokenHeaders(self.request.headers, token)
@@ -74,19 +82,47 @@ class _AuthFlow:
             return
         if not carries_token(request.headers, token):
             self._repeat_with_header(response, token)
-        elif response.status_code == 401 and not self._replayed:
-            self._replayed = rejects_token(response.headers)
-            if self._replayed:
-                self.request, self.rejected = request, token
+        elif not self._replayed and self._auth.rejects(response):
+            self._replayed = True
+            self.request, self.rejected = request, token
 
     def _repeat_with_header(self, response: httpx.Response, token: Token) -> None:
         """A redirect within the origin has lost its header: sends its last request again."""
         self._redirects += 1
         request = response.request
-        if self._redirects <= MAX_REDIRECTS and isinstance(request.stream, httpx.ByteStream):
+        if self._redirects <= MAX_REDIRECTS and self._body.rewind(request.stream):
             self.request = request
             self.send_again = True
             request.headers = _TokenHeaders(request.headers, token)
+
+
+class _Body:
+    """Rewinds the files that a request's body is read from. httpx keeps them in attributes of its streams."""
+
+    def __init__(self, stream: object) -> None:
+        self._stream = stream
+        fields = getattr(stream, "fields", None)  # of a form
+        files: list[Any] = [getattr(stream, "_stream", None)]
+        if fields is not None:
+            files = [file for file in (getattr(it, "file", b"") for it in fields) if not isinstance(file, bytes | str)]
+        self._starts: list[tuple[Any, int]] | None
+        try:
+            self._starts = [(file, file.tell()) for file in files]
+        except (AttributeError, OSError):
+            self._starts = None
+
+    def rewind(self, stream: object) -> bool:
+        """Whether the stream, which is this body or a redirect's, can be sent again. This body is then at its start."""
+        if isinstance(stream, httpx.ByteStream):
+            return True
+        if stream is not self._stream or self._starts is None:
+            return False
+        try:
+            for file, start in self._starts:
+                file.seek(start)
+        except (AttributeError, OSError):
+            return False
+        return True
 
 
 class _TokenHeaders(httpx.Headers):

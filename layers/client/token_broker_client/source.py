@@ -1,6 +1,7 @@
 """`TokenSource`: gets tokens from the broker, caches them, makes one request for all threads, and retries."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,11 @@ from token_broker_client.cache import MAX_RECHECK_S, MIN_RECHECK_S, CachedToken,
 from token_broker_client.endpoint import BrokerGet
 from token_broker_client.errors import (
     BrokerRefused,
+    BrokerUnavailable,
     BrokerUnreachable,
+    GatewayTimeout,
+    InternalError,
+    Throttled,
     TokenBrokerError,
     TooManyRejections,
     TryLater,
@@ -19,11 +24,17 @@ from token_broker_client.errors import (
 from token_broker_client.tokens import Token
 
 DEADLINE_S: Final = 30.0
+# How long a broker that has never responded is tried. Its URL or the way to it may be wrong.
+FIRST_RESPONSE_S: Final = 5.0
 # How long a caller with a usable token waits for its successor. After that it gets the usable one.
 SUCCESSOR_WAIT_S: Final = 5.0
 FAILED_REPORT_PAUSE_S: Final = 30.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 4.0
+# Failures that follow each other within this time are one incident. A kept token is rechecked at least each 5 min.
+INCIDENT_GAP_S: Final = 2 * MAX_RECHECK_S
+# Errors of the broker itself. All others concern the connection.
+BROKER_ERRORS: Final = (BrokerUnavailable, GatewayTimeout, InternalError, Throttled)
 logger = logging.getLogger("token_broker_client")
 
 
@@ -48,12 +59,14 @@ class TokenSource:
         self._deadline_s = deadline_s
         self._clock = clock
         self._sleep = sleep
+        self._responded = False
         self.forget()
 
     def forget(self) -> None:
         """Drops every cached token."""
         self._lock = threading.Lock()
         self._entries: dict[CacheKey, CacheEntry] = {}
+        self._failed_at: dict[tuple[str, str] | None, float] = {}
 
     def token(
         self,
@@ -71,16 +84,13 @@ class TokenSource:
         While the broker fails, a cached token is returned until it expires. Raises BrokerRefused or BrokerUnreachable
         when the deadline has passed or waiting does not help, and ClientNotConfigured.
         """
-        return self._obtain(CacheKey(provider, connection, scope, min_ttl), rejected)
+        return self.active().obtain(CacheKey(provider, connection, scope, min_ttl), rejected)
 
     def kept(
         self, provider: str, connection: str, *, scope: str | None = None, min_ttl: int | None = None
     ) -> Token | None:
         """The token that `token` would return without asking the broker, or None. Never waits."""
-        entry = self._entry(CacheKey(provider, connection, scope, min_ttl))
-        with entry.lock:
-            now = self._clock()
-            return entry.usable(now) if entry.fresh(now) else None
+        return self.active().cached(CacheKey(provider, connection, scope, min_ttl))
 
     def replacement(self, rejected: Token, *, scope: str | None = None, min_ttl: int | None = None) -> Token | None:
         """Another token than the one that the provider's API rejected, or None if there is none.
@@ -88,23 +98,49 @@ class TokenSource:
         The first thread that comes reports the rejected token to the broker. If the broker returns the same token
         again, it is not reported again for 5 min. Raises no TokenBrokerError: the caller should see the API's response.
         """
-        key = CacheKey(rejected.provider, rejected.connection, scope, min_ttl)
+        return self.active().other(CacheKey(rejected.provider, rejected.connection, scope, min_ttl), rejected.token_id)
+
+    def active(self) -> "TokenSource":
+        """The source that serves the three methods above: this one, or in a test a FakeBroker."""
+        return self
+
+    def cached(self, key: CacheKey) -> Token | None:
+        """See `kept`."""
         entry = self._entry(key)
         with entry.lock:
-            if entry.reported_recently(self._clock(), rejected.token_id):
+            now = self._clock()
+            return entry.usable(now) if entry.fresh(now) else None
+
+    def other(self, key: CacheKey, rejected: str) -> Token | None:
+        """See `replacement`."""
+        entry = self._entry(key)
+        with entry.lock:
+            if entry.reported_recently(self._clock(), rejected):
                 return None
         try:
-            token = self._obtain(key, rejected.token_id)
+            token = self.obtain(key, rejected)
         except TokenBrokerError as error:
-            logger.warning("the API rejected %s, and there is no other token: %s", rejected.token_id, error)
+            self._log(key, error, f"the API rejected {rejected}, and there is no other token")
             return None
-        return token if token.token_id != rejected.token_id else None
+        return token if token.token_id != rejected else None
+
+    def _log(self, key: CacheKey, error: TokenBrokerError, what: str) -> None:
+        """One line for each incident, not for each call. An incident concerns one connection, or all of them."""
+        concerns_all = not isinstance(error, BrokerRefused) or isinstance(error, BROKER_ERRORS)
+        name = None if concerns_all else (key.provider, key.connection)
+        now = self._clock()
+        with self._lock:
+            is_new = now - self._failed_at.get(name, -math.inf) > INCIDENT_GAP_S
+            self._failed_at[name] = now
+        if is_new:
+            logger.warning("%s: %s", what, error)
 
     def _entry(self, key: CacheKey) -> CacheEntry:
         with self._lock:
             return self._entries.setdefault(key, CacheEntry())
 
-    def _obtain(self, key: CacheKey, rejected: str | None) -> Token:
+    def obtain(self, key: CacheKey, rejected: str | None) -> Token:
+        """See `token`. One thread asks the broker, the others wait or use the cached token."""
         entry = self._entry(key)
         deadline = self._clock() + self._deadline_s
         while True:
@@ -151,7 +187,7 @@ class TokenSource:
                     entry.cached = entry.cached._replace(recheck_at=now + pause_s)
             if usable is None or _is_final(error):
                 raise
-            logger.warning("the broker failed, %s is still valid: %s", usable.token_id, error)
+            self._log(key, error, f"the broker failed, and a kept token stays in use ({usable.token_id})")
             pending.token = usable
             return usable
         with entry.lock:
@@ -168,14 +204,20 @@ class TokenSource:
         parameters = {"scope": key.scope, "min_ttl": key.min_ttl, "rejected": rejected}
         query = {name: str(value) for name, value in parameters.items() if value is not None}
         retries = 0
+        began_at = self._clock()
         while True:
             requested_at = self._clock()
             try:
                 body = self._get(path, query, timeout_s=max(deadline - requested_at, 0.1))
+                self._responded = True
                 return _read(body, requested_at, key.min_ttl)
             except TokenBrokerError as error:
+                self._responded = self._responded or isinstance(error, BrokerRefused)
                 pause_s = _pause(error, retries) if may_pause or retries == 0 else None
                 if pause_s is None or (not may_pause and pause_s > 0) or self._clock() + pause_s >= deadline:
+                    raise
+                took_s = self._clock() - requested_at
+                if not self._responded and self._clock() + pause_s + took_s > began_at + FIRST_RESPONSE_S:
                     raise
             if pause_s:
                 self._sleep(pause_s)

@@ -1,7 +1,7 @@
 """`FakeBroker`: a token broker for the tests of a service. No network, no AWS, no waiting.
 
     def test_users_are_listed():
-        with FakeBroker() as broker:                       # until the block ends, every BrokerAuth uses it
+        with FakeBroker() as broker:      # until the block ends, every BrokerAuth and TokenBroker uses it
             assert list_users(BrokerAuth("unidy", "eu-main")) == [...]
         assert broker.asked[0].scope == "users:read"
 
@@ -60,9 +60,12 @@ class Asked:
 class FakeBroker(TokenSource):
     """Returns tokens `fake-{provider}-{connection}-{n}`. Replaces a reported token. Time moves only with `advance`.
 
-    As a context manager it replaces every broker that BrokerAuth finds by URL or TOKEN_BROKER_URL. Or pass it as
-    `BrokerAuth(…, broker=fake)`. `headers`: the token's headers, by provider, such as {"own": {"X-Key": "{token}"}}.
-    `asked` lists the requests. Thread-safe.
+    As a context manager it stands in for every TokenBroker, also for one that was made before or without a URL, and so
+    for every BrokerAuth. Or pass it as `BrokerAuth(…, broker=fake)`. `headers`: the token's headers, by provider, such
+    as {"own": {"X-Key": "{token}"}}. `asked` lists the requests. Thread-safe.
+
+    `fail`, `delay`, `revoke` and `expire` are what happens to a service. Your fake of the provider's API can ask
+    `accepts` whether a request has a valid token.
     """
 
     def __init__(
@@ -79,7 +82,8 @@ class FakeBroker(TokenSource):
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._issued: dict[tuple[str, str, str], tuple[str, datetime]] = {}
         self._numbers: Counter[tuple[str, str]] = Counter()
-        self._failures: list[Exception] = []
+        self._accepted_until: dict[str, datetime] = {}
+        self._planned: list[Exception | float] = []  # for the next requests: an error, or how long it takes
         self._responding = threading.Lock()
         super().__init__(self._respond, clock=self._time, sleep=self.advance)
 
@@ -94,11 +98,28 @@ class FakeBroker(TokenSource):
         """The next `times` requests get an error of this code; "unreachable": no response. Raises KeyError."""
         for _ in range(times):
             if code == "unreachable":
-                self._failures.append(BrokerUnreachable("no response from the broker: set by the test"))
+                self._planned.append(BrokerUnreachable("no response from the broker: set by the test"))
             else:
                 status = STATUS[code]
                 problem = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail}
-                self._failures.append(error_for_problem(status, problem, retry_after))
+                self._planned.append(error_for_problem(status, problem, retry_after))
+
+    def delay(self, seconds: float, *, times: int = 1) -> None:
+        """The next `times` requests take this long on the fake clock. Beyond the client's time limit: no response."""
+        self._planned += [seconds] * times
+
+    def revoke(self) -> None:
+        """The provider revokes every token. As in reality, the broker notices when one is reported, or has expired."""
+        self._accepted_until.clear()
+
+    def expire(self) -> None:
+        """Moves the clock to the end of every token."""
+        self.advance(self._lifetime_s)
+
+    def accepts(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request with these headers has a token of this broker that is neither expired nor revoked."""
+        sent = {word for value in headers.values() for word in value.split()}
+        return any(self._now < until for token, until in self._accepted_until.items() if token in sent)
 
     def advance(self, seconds: float) -> None:
         """Moves the clock. A pause before a retry does this by itself."""
@@ -114,14 +135,18 @@ class FakeBroker(TokenSource):
     def _time(self) -> float:
         return self._now.timestamp()
 
-    def _respond(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG002
+    def _respond(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
         *_, provider, connection = path.split("/")
         scope, rejected = query.get("scope"), query.get("rejected")
         min_ttl = int(query["min_ttl"]) if "min_ttl" in query else None
         with self._responding:
             self.asked.append(Asked(provider, connection, scope, min_ttl, rejected))
-            if self._failures:
-                raise self._failures.pop(0)
+            planned = self._planned.pop(0) if self._planned else 0.0
+            if isinstance(planned, Exception):
+                raise planned
+            self.advance(min(planned, timeout_s))
+            if planned > timeout_s:
+                raise BrokerUnreachable("no response from the broker in time: set by the test")
             token, expires_at, source = self._current((provider, connection, scope or ""), rejected)
         headers = self._headers.get(provider, BEARER)
         remaining = expires_at - self._now
@@ -150,6 +175,7 @@ class FakeBroker(TokenSource):
         token = f"fake-{key[0]}-{key[1]}-{self._numbers[key[:2]]}"
         expires_at = self._now + timedelta(seconds=self._lifetime_s)
         self._issued[key] = token, expires_at
+        self._accepted_until[token] = expires_at
         return token, expires_at, "provider"
 
     @property

@@ -50,15 +50,15 @@ def read(provider: str, connection: str) -> Response[str]:
 @fetching_app.get(ROUTE)
 def fetch(provider: str, connection: str) -> Response[str]:
     """One GetSecretValue and one token request (Unidy's: client credentials as JSON)."""
-    import requests
+    import urllib3
 
     wanted = _wanted()
     secret = json.loads(client("secretsmanager").get_secret_value(SecretId=wanted["secret"])["SecretString"])
     fields = {"grant_type": "client_credentials", "scope": wanted["scope"], **secret}
-    with requests.Session() as session:
-        session.trust_env = False
-        response = session.post(wanted["token_url"], json=fields, timeout=8)
-    response.raise_for_status()
+    with urllib3.PoolManager(timeout=8, retries=False) as manager:
+        response = manager.request("POST", wanted["token_url"], json=fields)
+    if response.status != 200:
+        raise RuntimeError(f"the provider responded with {response.status}")
     return _response(fetching_app, provider, connection, response.json())
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from tests.component.state_machine.servers import RETRY_AFTER_S, Received
 from tests.component.state_machine.stage import Operation, Stage, Trace
 from token_broker.core.connections import settings_digest
-from token_broker.core.failures import Failure
+from token_broker.core.failures import UNKNOWN_ERROR, Failure
 from token_broker.core.names import ConnectionName, TokenKey
 
 REFUSED_COOLDOWNS = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4), timedelta(hours=24))
@@ -77,6 +77,9 @@ class Cooldowns:
         if before is None or after.rate_limited or not _knew(trace, before) or before.refused != after.refused:
             return
         same_secret = before.secret_version == after.secret_version
+        is_apart = self._login or after.at - before.at >= SECOND_CHANCE_COOLDOWN
+        if trace.met == "unknown" and before.rule == UNKNOWN_ERROR and same_secret and is_apart and not after.refused:
+            self._breaks("P4: a second unknown error in a row did not count as a refusal")
         if after.count <= before.count and (same_secret or not after.refused):
             self._breaks(f"P4: failure {before.count} in a row is followed by failure {after.count}")
 

@@ -1,4 +1,4 @@
-"""Checks promises P1 to P9 and P12 over random sequences of events.
+"""Checks promises P1 to P9, P12 and P14 over random sequences of events.
 
 Several instances and one provider, with crashes, lost responses, reports, purges, and changes of secrets, settings and
 connections. 2,000 steps, the same in every run. `make soak` (SOAK=1) runs 50,000 new ones.

@@ -14,6 +14,7 @@ from tests.component.state_machine.watched import (
     WatchedBudgets,
     WatchedConnectionStore,
     WatchedHealthStore,
+    WatchedSealer,
     WatchedSecretStore,
     WatchedTokenStore,
 )
@@ -64,6 +65,7 @@ class MachineWorld(World):
         )
         self.connections = WatchedConnectionStore(self.promises)
         self.secrets: WatchedSecretStore = WatchedSecretStore(self.promises)
+        self.sealer: WatchedSealer = WatchedSealer(self.promises)
         self.table = InMemoryTokenTable()
         self.tokens: WatchedTokenStore = WatchedTokenStore(self.connections, self.table, self.promises)
         self.health = WatchedHealthStore(self.table, self.promises)
@@ -97,12 +99,12 @@ class MachineWorld(World):
         return other
 
     def fresh_instance(self) -> Broker:
-        return self.instance(catalogue=self.catalogue, sleep=self.stage.sleep)
+        return self.instance(catalogue=self.catalogue, sleep=self._sleep)
 
     def other_release(self) -> Broker:
         """An instance of a release that does not know the provider."""
         catalogue = {slug: provider for slug, provider in self.catalogue.items() if slug != self.case.provider}
-        return self.instance(catalogue=catalogue, sleep=self.stage.sleep)
+        return self.instance(catalogue=catalogue, sleep=self._sleep)
 
     def client(self, name: ConnectionName) -> str:
         return f"client-{name.connection}"
@@ -139,6 +141,10 @@ class MachineWorld(World):
         if trace.issued is not None:
             trace.received.append(trace.issued)
         return response
+
+    def _sleep(self, seconds: float) -> None:
+        self.promises.waits(seconds)
+        self.stage.sleep(seconds)
 
     def _requested(self, received: Received) -> None:
         assert self.stage.running is not None

@@ -68,9 +68,9 @@ class BudgetsContract:
 
     def test_asking_when_it_is_free_takes_nothing(self, stores: Stores) -> None:
         host = new_host()
-        assert stores.budgets.free_at(host, now=after(0), limit=1) is None
+        assert stores.budgets.busy_until(host, now=after(0), limit=1) is None
         assert stores.budgets.take(host, now=after(0), limit=1) is None
-        assert stores.budgets.free_at(host, now=after(1), limit=1) == NEXT
-        assert stores.budgets.free_at(host, now=NEXT, limit=1) is None
+        assert stores.budgets.busy_until(host, now=after(1), limit=1) == NEXT
+        assert stores.budgets.busy_until(host, now=NEXT, limit=1) is None
         stores.budgets.cool_down(host, after(90))
-        assert stores.budgets.free_at(host, now=NEXT, limit=1) == after(90)
+        assert stores.budgets.busy_until(host, now=NEXT, limit=1) == after(90)

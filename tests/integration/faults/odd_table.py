@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from tests.integration.faults.provider_faults import NOW, AlterToken, RespondWith
 
@@ -124,6 +125,18 @@ ACCEPTED: Final = (
     ),
     OddResponse("Content-Type text/html", RespondWith(200, response(), html=True), "as given", everywhere(600)),
     OddResponse("201", RespondWith(201, response()), "as given", everywhere(600)),
+    OddResponse(
+        "a form, where the content type says so",
+        RespondWith(200, urlencode(response()), headers={"Content-Type": "application/x-www-form-urlencoded"}),
+        "as given",
+        everywhere(600),
+    ),
+    OddResponse(
+        "120 headers",
+        RespondWith(200, response(), headers={f"X-Header-{number}": "x" for number in range(120)}),
+        "as given",
+        everywhere(600),
+    ),
     OddResponse(
         "a JWT that expires before expires_in",
         RespondWith(200, response(access_token=jwt(NOW.timestamp() + 60), accessToken=jwt(NOW.timestamp() + 60))),

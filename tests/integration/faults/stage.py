@@ -211,7 +211,7 @@ class Stage:
         found = {"connection": (health.failure or health.rate_limit) is not None, "key": record.failure is not None}
         host = self.world.providers.url.partition("//")[2]
         # The budget is never used up, so only a cooldown can deny it.
-        endpoint = self._context().budgets.free_at(host, now=self.clock(), limit=10**6) is not None
+        endpoint = self._context().budgets.busy_until(host, now=self.clock(), limit=10**6) is not None
         return {level for level, cooling_down in {**found, "endpoint": endpoint}.items() if cooling_down}
 
     def _context(self) -> BrokerContext:

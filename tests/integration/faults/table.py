@@ -90,6 +90,24 @@ SECTIONS: Final = (
         ),
     ),
     Section(
+        ("unreadable_response",),
+        "A response that is not HTTP/1.1, or has more than 256 headers or 64 KiB of them",
+        "no usable response; whether a token was issued is unknown",
+        "Correct token_url or base_url: another server responds there. A refresh token or code that was sent is spent.",
+        (
+            Case(
+                "300 headers",
+                RespondWith(200, headers={f"X-Header-{number}": "x" for number in range(300)}),
+                invalid("unreadable_response"),
+            ),
+            Case(
+                "a header of 70 KB",
+                RespondWith(200, headers={"X-Header": "x" * 70_000}),
+                invalid("unreadable_response"),
+            ),
+        ),
+    ),
+    Section(
         ("redirected_elsewhere",),
         "A redirect from the token endpoint",
         "no usable response",

@@ -12,7 +12,7 @@ from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
 from token_broker.adapters.dynamodb.items import record_attributes
-from token_broker.adapters.dynamodb.keys import token_key_of
+from token_broker.adapters.dynamodb.keys import token_item_key
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import REPORT_BURST, Lease, TokenRecord
 
@@ -118,7 +118,7 @@ def acquisition_in_progress(world: World) -> BrokerResponse:
     key = TokenKey(ConnectionName("unidy", "demo"), "users:read")
     now = datetime.now(UTC)
     record = TokenRecord(key, lease=Lease("another instance", since=now, until=now + timedelta(seconds=15)))
-    pk, sk = token_key_of(key.name, key.scope_id)
+    pk, sk = token_item_key(key.name, key.scope_id)
     item = {"pk": {"S": pk}, "sk": {"S": sk}, "revision": {"S": "r1"}, **record_attributes(record)}
     world.aws.dynamodb.put_item(TableName=world.stack.token_table, Item=item)
     # 2 s of the invocation's time are reserved for the response, so a tenth of a second is left for waiting.

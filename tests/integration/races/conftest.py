@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from local.aws import AwsServer
-from local.environments import EnvironmentPool, Function
+from local.lambda_environments import EnvironmentPool, Function
 from local.resources import LocalStack
 from tests.integration.handlers.functions import Clients
 from tests.integration.handlers.world import World

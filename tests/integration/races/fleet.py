@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
-from local.environments import EnvironmentPool
 from local.events import queue_event, schedule_event, secret_event
+from local.lambda_environments import EnvironmentPool
 from local.sigv4 import LOCAL
 from tests.integration.handlers.functions import BrokerResponse
 from tests.integration.handlers.world import QUEUE_ARN, World

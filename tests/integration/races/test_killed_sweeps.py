@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from local.environments import EnvironmentPool, FunctionError
+from local.lambda_environments import EnvironmentPool, FunctionError
 from tests.integration.handlers.world import World
 from token_broker.adapters.sqs import read_message
 from token_broker.service import Broker

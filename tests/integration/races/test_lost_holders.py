@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from local.environments import EnvironmentPool, FunctionError
+from local.lambda_environments import EnvironmentPool, FunctionError
 from tests.integration.handlers.world import World
 from token_broker.core.records import CLOCK_TOLERANCE
 from token_broker.service import Broker
@@ -23,7 +23,7 @@ from .fleet import RESPONSE_S, Got, Instances, Processes, Race
 from .gate import Gate
 from .ground import Ground
 
-# Leases of 2.6 s, acquisitions of 1.8 s, exchanges of 1.2 s. A caller waits while the lease is younger than 0.6 s.
+# Environments to lose have leases of 2.6 s, acquisitions of 1.8 s and exchanges of 1.2 s. So a takeover is soon.
 LEASE_SCALE = "0.15"
 HOLDERS = 8 if SOAK else 5
 ROUNDS_OF_HOLDERS = ROUNDS // HOLDERS
@@ -77,9 +77,8 @@ class Holders:
 
 @pytest.fixture(scope="session")
 def lost_pools(make_pool: MakePool) -> tuple[EnvironmentPool, EnvironmentPool]:
-    """Environments with short leases: those to lose, and the others."""
-    doomed, others = (make_pool(API_FUNCTION, size=size, TOKEN_BROKER_LEASE_SCALE=LEASE_SCALE) for size in (HOLDERS, 2))
-    return doomed, others
+    """Environments to lose, with short leases, and others, with the usual time for a token request."""
+    return make_pool(API_FUNCTION, size=HOLDERS, TOKEN_BROKER_LEASE_SCALE=LEASE_SCALE), make_pool(API_FUNCTION, size=2)
 
 
 @pytest.fixture
@@ -92,11 +91,11 @@ def holders(
     doomed, others = (Processes(world, {API_FUNCTION: pool}) for pool in lost_pools)
     ground = Ground(world, race, make_broker, ROUNDS_OF_HOLDERS, lambda: Instances(make_broker))
     holders = Holders(ground, lost_pools[0], doomed, others)
-    # The imports of a first acquisition must not count against the short deadlines.
+    # The imports of a first acquisition must not count against the short deadlines. This one itself may come too late.
     for pool, fleet in zip(lost_pools, (doomed, others), strict=True):
         pool.prewarm()
         for _ in pool.pids:
-            assert fleet.get(ground.connect("unidy")).code == ""
+            fleet.get(ground.connect("unidy"))
     return holders
 
 

@@ -48,7 +48,7 @@ class _MasterKey(KMSMasterKey):  # type: ignore[misc]  # the SDK has no types
             raise
 
 
-class _Prepared(CryptoMaterialsManager):  # type: ignore[misc]  # the SDK has no types
+class _GivenDataKey(CryptoMaterialsManager):  # type: ignore[misc]  # the SDK has no types
     """Gives the data key that is there already."""
 
     def __init__(self, materials: Any) -> None:
@@ -90,7 +90,7 @@ class KmsSealer:
         def seal(value: str) -> bytes:
             sealed, _header = self._sdk.encrypt(
                 source=value.encode(),
-                materials_manager=_Prepared(materials),
+                materials_manager=_GivenDataKey(materials),
                 encryption_context=context,
                 algorithm=ALGORITHM,
                 frame_length=FRAME_LENGTH,

@@ -6,28 +6,22 @@ whether the server had closed it earlier or had received the request, which spen
 
 from __future__ import annotations
 
-import ipaddress
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import NewConnectionError
-from urllib3.poolmanager import PoolManager
+from urllib.parse import SplitResult, urlsplit
 
 from token_broker import __version__
+from token_broker.adapters.provider_addresses import AddressNotAllowed, connect
+from token_broker.adapters.provider_response import read_response
 from token_broker.core.connections import NetworkOptions
+from token_broker.core.providers import DEFAULT_PORTS
 from token_broker.oauth.exchange import (
-    MAX_BODY_BYTES,
     HttpRequest,
     HttpResponse,
     OutcomeUnknown,
@@ -37,10 +31,7 @@ from token_broker.oauth.exchange import (
 )
 
 USER_AGENT = f"token-broker/{__version__}"
-CHUNK = 8192
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# IPv4-compatible (RFC 4291 section 2.5.5.1) and NAT64 (RFC 6052 section 2.1, RFC 8215).
-EMBEDDING = tuple(ipaddress.IPv6Network(prefix) for prefix in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48"))
+_LINE_BREAK = re.compile(r"[\x00\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +71,8 @@ class _Exchange:
             result = error
         except Exception as error:  # noqa: BLE001  # its text may hold the URL
             result = self._failed(error)
+        finally:
+            self._close()
         if not self.abandoned:
             self.result = result
 
@@ -90,197 +83,107 @@ class _Exchange:
             raise self.result
         raise OutcomeUnknown("time-out") if self.connected else Unreachable("time-out while connecting")
 
-    @property
-    def is_secure(self) -> bool:
-        return self.request.url.lower().startswith("https://")
+    def abandon(self) -> None:
+        """Nobody waits any more. Ends a handshake or a read, and prevents a request that was not sent yet."""
+        with self.lock:
+            self.abandoned = True
+            if self.sock is not None:
+                try:
+                    # SSLSocket's own shutdown drops TLS first. What is being sent would go on in clear.
+                    socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                except OSError:
+                    # The server has closed it.
+                    return
 
-    def ready(self, sock: socket.socket) -> None:
+    def _send(self) -> HttpResponse:
+        deadline = time.monotonic() + self.timeout_s
+        url = urlsplit(self.request.url)
+        is_secure = url.scheme == "https"
+        if not is_secure and not (self.loopback and url.scheme == "http"):
+            raise Unreachable("only https is allowed")
+        message = self._message(url)
+        sock = connect(
+            url.hostname or "",
+            url.port or DEFAULT_PORTS[url.scheme],
+            private=self.network.private,
+            loopback=self.loopback,
+            deadline=deadline,
+        )
+        self._hold(sock, deadline)
+        if is_secure:
+            context = _tls(self.network.ca_bundle)
+            name = (url.hostname or "").rstrip(".")
+            secured = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+            self._hold(secured, deadline)
+            secured.do_handshake()
+            sock = secured
+        self._allow_sending()
+        sock.sendall(message)
+        with sock.makefile("rb") as stream:
+            return read_response(stream)
+
+    def _message(self, url: SplitResult) -> bytes:
+        """The whole request, written once. Raises ValueError where a line break would add a header."""
+        request = self.request
+        query = "&".join(part for part in (url.query, quoted_query(request.query)) if part)
+        headers = {
+            "Host": url.netloc,
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **request.headers,
+        }
+        if request.method != "GET":
+            headers["Content-Length"] = str(len(request.body or b""))
+        target = (url.path or "/") + (f"?{query}" if query else "")
+        lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        if any(_LINE_BREAK.search(line) for line in lines):
+            raise ValueError("a header has a line break")
+        return "\r\n".join([*lines, "", ""]).encode("iso-8859-1") + (request.body or b"")
+
+    def _hold(self, sock: socket.socket, deadline: float) -> None:
+        """Keeps the socket, so that `abandon` can end it. Raises OSError if nobody waits any more."""
+        with self.lock:
+            self.sock = sock
+            # Not 0: that would make the socket non-blocking.
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            if self.abandoned:
+                raise OSError("abandoned")
+
+    def _allow_sending(self) -> None:
         """The connection is open and the request may be sent. Raises OSError if nobody waits any more."""
         with self.lock:
             if self.abandoned:
                 raise OSError("abandoned")
-            self.connected, self.sock = True, sock
+            self.connected = True
 
-    def abandon(self) -> None:
-        """Nobody waits any more. Ends a blocked read, and prevents a request that was not sent yet."""
+    def _close(self) -> None:
+        """Under the lock: `abandon` must not end another connection that got the same file descriptor."""
         with self.lock:
-            self.abandoned, sock = True, self.sock
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                # It is closed already.
-                return
+            if self.sock is not None:
+                self.sock.close()
+                self.sock = None
 
-    def _send(self) -> HttpResponse:
-        url = self.request.url + (f"?{quoted_query(self.request.query)}" if self.request.query else "")
-        with (
-            self._session() as session,
-            session.request(
-                self.request.method,
-                url,
-                headers={"User-Agent": USER_AGENT, "Accept": "application/json", **self.request.headers},
-                data=self.request.body,
-                timeout=self.timeout_s,
-                allow_redirects=False,
-                stream=True,
-            ) as response,
-        ):
-            return HttpResponse(
-                status=response.status_code,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                body=self._body(response),
-            )
-
-    def _body(self, response: requests.Response) -> bytes:
-        body = bytearray()
-        for chunk in response.iter_content(CHUNK):
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise OutcomeUnknown("the body is too long")
-        return bytes(body)
-
-    @contextmanager
-    def _session(self) -> Iterator[requests.Session]:
-        with _Session() as session:
-            # No proxy and no .netrc: their credentials do not belong in these requests.
-            session.trust_env = False
-            adapter = _Adapter(self)
-            session.mount("https://", adapter)
-            if self.loopback:
-                session.mount("http://", adapter)
-            else:
-                session.adapters.pop("http://", None)
-            yield session
-
-    def _failed(self, error: BaseException) -> TransportError:
+    def _failed(self, error: Exception) -> TransportError:
         if self.connected:
             return OutcomeUnknown("the connection broke after sending")
-        causes = list(_causes(error))
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        if isinstance(error, ssl.SSLCertVerificationError):
             return Unreachable("the certificate is not trusted", bad_certificate=True)
-        if any(isinstance(cause, _AddressNotAllowed) for cause in causes):
+        if isinstance(error, AddressNotAllowed):
             return Unreachable("the address is not allowed", private_address=True)
         return Unreachable("no connection")
-
-    def connect(self, host: str, port: int) -> socket.socket:
-        """Resolves a name once, checks every address, and connects to the first that accepts."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for *_, address in found:
-            if not self._is_allowed(str(address[0])):
-                raise _AddressNotAllowed
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            sock.settimeout(self.timeout_s)
-            try:
-                sock.connect(address)
-            except OSError:
-                sock.close()
-                continue
-            self.sock = sock
-            return sock
-        raise OSError("nobody listens")
-
-    def _is_allowed(self, text: str) -> bool:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        if address.is_loopback:
-            return self.loopback
-        return all(self._is_public(form) for form in _embedded_addresses(address))
-
-    def _is_public(self, address: Address) -> bool:
-        if address.is_loopback:
-            return self.loopback
-        if address.is_link_local or address.is_multicast or address.is_unspecified:
-            return False
-        return address.is_global or (self.network.private and address.is_private)
-
-
-def _embedded_addresses(address: Address) -> Iterator[Address]:
-    """An address, and the IPv4 address that it may stand for: mapped, compatible, 6to4, Teredo, NAT64."""
-    if isinstance(address, ipaddress.IPv4Address):
-        yield address
-        return
-    embedded = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-    if embedded is None and any(address in prefix for prefix in EMBEDDING):
-        embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if embedded is not None:
-        yield embedded
-    if address.ipv4_mapped is None:
-        yield address
-
-
-class _Session(requests.Session):
-    """Ignores redirects. Even an unused one makes requests read the whole body and parse the Location."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002  # requests' hook
-        return None
 
 
 @lru_cache(maxsize=16)
 def _tls(ca_bundle: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer. Certificate and name are always checked. `ca_bundle` replaces the system's CA certificates."""
+    """TLS 1.2 or newer. Certificate and name are always checked. `ca_bundle` replaces the system's CA certificates.
+
+    As curl does, and the same on every Python: a certificate of the bundle is trusted even if it is an intermediate or
+    the server's own, and a CA certificate needs no key identifiers. Python 3.11 refuses the first, 3.13 the second.
+    """
     context = ssl.create_default_context(cadata=ca_bundle)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-class _AddressNotAllowed(Exception):
-    """A name resolves to an address that the broker may not connect to."""
-
-
-class _Adapter(HTTPAdapter):
-    """Makes urllib3 connect as the exchange does."""
-
-    def __init__(self, exchange: _Exchange) -> None:
-        self._exchange = exchange
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *_args: Any, **_kwargs: Any) -> None:
-        exchange = self._exchange
-
-        def new_connection(connection: HTTPConnection) -> socket.socket:
-            try:
-                return exchange.connect(connection.host, connection.port)
-            except OSError as error:
-                raise NewConnectionError(connection, "no connection") from error
-
-        class Plain(HTTPConnection):
-            _new_conn = new_connection
-
-            def connect(self) -> None:
-                super().connect()
-                exchange.ready(self.sock)
-
-        class Secure(HTTPSConnection):
-            _new_conn = new_connection
-
-            def connect(self) -> None:
-                super().connect()
-                exchange.ready(self.sock)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        manager = PoolManager(
-            num_pools=1, maxsize=1, ssl_context=_tls(exchange.network.ca_bundle) if exchange.is_secure else None
-        )
-        manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-        self.poolmanager = manager
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Does nothing: the TLS context has the certificates. requests would replace them with its own."""
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it wraps. urllib3 keeps causes in `reason` and in the arguments too."""
-    visited: set[int] = set()
-    pending: list[object] = [error]
-    while pending:
-        found = pending.pop()
-        if isinstance(found, BaseException) and id(found) not in visited:
-            visited.add(id(found))
-            yield found
-            pending += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]

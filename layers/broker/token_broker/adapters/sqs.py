@@ -26,7 +26,7 @@ class SqsRenewalQueue:
         self._url = url
 
     def send(self, messages: Sequence[RenewalMessage]) -> Sequence[RenewalMessage]:
-        unsent: list[RenewalMessage] = []
+        not_queued: list[RenewalMessage] = []
         for start in range(0, len(messages), BATCH):
             batch = messages[start : start + BATCH]
             with aws_errors("SQS"):
@@ -41,8 +41,8 @@ class SqsRenewalQueue:
                         for index, message in enumerate(batch)
                     ],
                 )
-            unsent += [batch[int(failed["Id"])] for failed in response.get("Failed", [])]
-        return unsent
+            not_queued += [batch[int(failed["Id"])] for failed in response.get("Failed", [])]
+        return not_queued
 
 
 def write_message(message: RenewalMessage) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -110,7 +110,7 @@ class Connection:
         return version == self.version and settings == self.settings
 
     @property
-    def warmth(self) -> str:
+    def renewal_mode(self) -> str:
         """What a token key is kept warm for: the setting, or `suspended`."""
         return "suspended" if self.suspended else self.keep_warm
 
@@ -301,22 +301,20 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _pem(value: Any) -> str:
+    """Certificates as OpenSSL reads them. Settings are no secrets, so a private key among them is refused."""
     if not isinstance(value, str) or len(value) > MAX_CA_BUNDLE:
         raise ValueError(f"must be certificates in PEM form, at most {MAX_CA_BUNDLE} characters")
+    if not re.fullmatch(r"[\t\r\n\x20-\x7e]*", value):
+        raise ValueError("has a character that is not printable ASCII")
+    if "PRIVATE KEY" in value:
+        raise ValueError("must hold no private key: anyone who reads the settings sees it")
     blocks = re.findall("-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", value, re.DOTALL)
-    if not blocks or not all(_is_certificate(block) for block in blocks):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=value)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("must hold complete certificates in PEM form") from None
+    # OpenSSL passes over a block that it finds empty, and keeps equal ones once.
+    if context.cert_store_stats()["x509"] != len({"".join(block.split()) for block in blocks}):
         raise ValueError("must hold complete certificates in PEM form")
     return value
-
-
-def _is_certificate(block: str) -> bool:
-    """Whether a PEM block holds one DER sequence of the length that it states (RFC 7468, X.690 section 8.1.3)."""
-    try:
-        der = base64.b64decode("".join(block.split()), validate=True)
-    except ValueError:
-        return False
-    if len(der) < 4 or der[0] != 0x30:
-        return False
-    octets = der[1] & 0x7F if der[1] & 0x80 else 0
-    length = int.from_bytes(der[2 : 2 + octets], "big") if octets else der[1]
-    return len(der) == 2 + octets + length

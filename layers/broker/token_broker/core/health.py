@@ -35,8 +35,9 @@ class ConnectionHealth:
     def failures(self) -> tuple[Failure, ...]:
         return tuple(failure for failure in (self.failure, self.rate_limit) if failure is not None)
 
-    def failed(self, failure: Failure, *, replaced: Failure | None, settled: bool) -> ConnectionHealth:
-        """After a failure of the whole connection. `settled`: no login is unresolved any more.
+    def failed(self, failure: Failure, *, replaced: Failure | None, reset_logins: bool) -> ConnectionHealth:
+        """After a failure of the whole connection. `reset_logins`: the unresolved logins no longer
+        count. Their outcome is known, or the cooldown of a refusal protects the account now.
 
         `replaced`: the stored failure that `failure` was derived from. A failure stored since then stays if its
         cooldown is longer.
@@ -45,7 +46,7 @@ class ConnectionHealth:
         if stored is not None and stored != replaced and stored.retry_at > failure.retry_at:
             failure = stored
         health = replace(self, rate_limit=failure) if failure.rate_limited else replace(self, failure=failure)
-        return replace(health, unresolved_logins=0) if settled else health
+        return replace(health, unresolved_logins=0) if reset_logins else health
 
     def succeeded(self, read_as: ConnectionHealth) -> ConnectionHealth:
         """After an issued token: the failures of `read_as` and the unresolved logins are over. Newer failures stay."""

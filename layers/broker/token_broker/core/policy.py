@@ -18,11 +18,11 @@ JITTER = 0.2
 
 @dataclass(frozen=True, slots=True)
 class RenewalPolicy:
-    """The durations of one connection.
+    """What `decide` needs to know of a connection.
 
-    `reissue_window`: the provider gives a new token only in this last part of the lifetime, and the same one before.
+    `new_token_window`: the provider gives a new token only in this last part of the lifetime, and the same one before.
     `revokes_previous`: each new token revokes the one before. `safety_margin`: spare time for a renewal, besides sweep
-    interval and lease. `wait`: callers wait for another's acquisition while its lease is younger than this.
+    interval and lease. `wait_on_lease`: callers wait for another's acquisition while its lease is younger than this.
     `min_spacing`: the least time between two token requests that are caused by `min_ttl`. `nearly_expired`: a token
     that the provider gives again with less time left is not used. `reissue_pause`: how long after its expiry the
     provider gives a new one, because lifetimes are told in whole seconds.
@@ -30,14 +30,14 @@ class RenewalPolicy:
 
     token_endpoint: str
     settings_digest: str
-    reissue_window: timedelta | None = None
+    new_token_window: timedelta | None = None
     revokes_previous: bool = False
     sweep_interval: timedelta = SWEEP_INTERVAL
     safety_margin: timedelta = timedelta(seconds=30)
     lease: timedelta = timedelta(seconds=17)
-    wait: timedelta = timedelta(seconds=4)
+    wait_on_lease: timedelta = timedelta(seconds=4)
     max_window: timedelta = timedelta(minutes=15)
-    reissue_margin: timedelta = timedelta(seconds=60)
+    new_token_margin: timedelta = timedelta(seconds=60)
     min_spacing: timedelta = timedelta(seconds=30)
     default_min_ttl: timedelta = timedelta(seconds=30)
     nearly_expired: timedelta = timedelta(seconds=2)
@@ -52,8 +52,8 @@ class RenewalPolicy:
             return min(lifetime / 2, self.safety_margin)
         wanted = max(lifetime * 0.2, self.sweep_interval + self.safety_margin + self.lease)
         window = min(lifetime / 2, wanted, self.max_window)
-        if self.reissue_window is not None:
-            window = min(window, self.reissue_window - self.reissue_margin)
+        if self.new_token_window is not None:
+            window = min(window, self.new_token_window - self.new_token_margin)
         return window
 
     def renew_at(
@@ -67,7 +67,7 @@ class RenewalPolicy:
         lifetime = expires_at - issued_at
         window = self.window(lifetime)
         renew_at = expires_at - window + window * JITTER * key_fraction(key)
-        if refresh_in is not None and self.reissue_window is None and not self.revokes_previous:
+        if refresh_in is not None and self.new_token_window is None and not self.revokes_previous:
             renew_at = min(renew_at, issued_at + min(max(refresh_in, lifetime / 10), lifetime))
         return renew_at
 
@@ -77,8 +77,8 @@ class RenewalPolicy:
 
     def gives_new_token(self, record: TokenRecord, token: Token, now: datetime) -> bool:
         """Whether the provider would return a new token, and not the same one again."""
-        if self.reissue_window is not None:
-            return token.remaining(now) <= self.reissue_window
+        if self.new_token_window is not None:
+            return token.remaining(now) <= self.new_token_window
         return not record.reissues or token.remaining(now) <= self.nearly_expired
 
     def ask_again_at(
@@ -91,7 +91,7 @@ class RenewalPolicy:
         it after the request was sent.
         """
         known, least = record.token, timedelta()
-        is_same = known is not None and known.token_id == token_id and self.reissue_window is None
+        is_same = known is not None and known.token_id == token_id and self.new_token_window is None
         if known is not None and is_same and known.expires_at > sent_at - self.nearly_expired:
             expires_at, least = min(expires_at, known.expires_at), self.nearly_expired
         if expires_at - sent_at > least:
@@ -99,7 +99,7 @@ class RenewalPolicy:
         return received_at + max(expires_at - sent_at, timedelta()) + self.reissue_pause
 
 
-def policy_for(connection: Connection, lease: timedelta, wait: timedelta, time_scale: float) -> RenewalPolicy:
+def policy_for(connection: Connection, lease: timedelta, wait_on_lease: timedelta, time_scale: float) -> RenewalPolicy:
     """The durations of a connection. `time_scale` shortens all that follow a token's lifetime (local stack only)."""
     return _policy(
         connection.endpoints.token,
@@ -107,7 +107,7 @@ def policy_for(connection: Connection, lease: timedelta, wait: timedelta, time_s
         connection.provider.reissue_window_s,
         connection.issue_revokes_previous,
         lease,
-        wait,
+        wait_on_lease,
         time_scale,
     )
 
@@ -119,16 +119,16 @@ def _policy(
     reissue_window_s: int | None,
     revokes_previous: bool,
     lease: timedelta,
-    wait: timedelta,
+    wait_on_lease: timedelta,
     time_scale: float,
 ) -> RenewalPolicy:
     base = RenewalPolicy(
         token_endpoint=token_endpoint,
         settings_digest=settings_digest,
-        reissue_window=timedelta(seconds=reissue_window_s) * time_scale if reissue_window_s else None,
+        new_token_window=timedelta(seconds=reissue_window_s) * time_scale if reissue_window_s else None,
         revokes_previous=revokes_previous,
         lease=lease,
-        wait=wait,
+        wait_on_lease=wait_on_lease,
     )
     if time_scale == 1.0:
         return base
@@ -138,7 +138,7 @@ def _policy(
         safety_margin=base.safety_margin * time_scale,
         lease=base.lease * time_scale,
         max_window=base.max_window * time_scale,
-        reissue_margin=base.reissue_margin * time_scale,
+        new_token_margin=base.new_token_margin * time_scale,
         min_spacing=base.min_spacing * time_scale,
         default_min_ttl=base.default_min_ttl * time_scale,
         nearly_expired=base.nearly_expired * time_scale,
@@ -148,17 +148,17 @@ def _policy(
 
 @dataclass(frozen=True, slots=True)
 class TokenCriteria:
-    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected`: the token_id a caller reported.
+    """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected_token_id`: a caller reported it.
 
-    `secret_version`: the current one, if known. `unreadable`: the token_id of a token whose seal is broken.
+    `secret_version`: the current one, if known. `unreadable_token_id`: the token_id of a token whose seal is broken.
     """
 
     requested_at: datetime
     min_ttl: timedelta = timedelta()
-    rejected: str | None = None
+    rejected_token_id: str | None = None
     renewal: bool = False
     secret_version: str | None = None
-    unreadable: str | None = None
+    unreadable_token_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +204,9 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
     changed) is replaced before it is served; it is served while somebody else is replacing it, or if that failed.
     """
     token = usable_token(record, policy, now)
-    if token is not None and token.token_id == criteria.unreadable:
+    if token is not None and token.token_id == criteria.unreadable_token_id:
         token = None
-    reported = token is not None and token.token_id == criteria.rejected
+    reported = token is not None and token.token_id == criteria.rejected_token_id
     leased = record.leased(now)
     failure = active_cooldown(record, criteria, policy, now)
     fallback = fallback_for(record, criteria, policy, now)
@@ -227,7 +227,7 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
             return fallback
         # After a failure nobody queues behind the next attempt.
         failing = any(not is_cleared(found, policy, None) for found in record.failures())
-        wait_until = now if failing else record.lease.since + policy.wait
+        wait_until = now if failing else record.lease.since + policy.wait_on_lease
         return AwaitOther(record.lease.until, wait_until, fallback)
     if criteria.renewal and record.token is not None and not is_stale(record, record.token, criteria, policy):
         earliest = policy.earliest_renewal(record.token)
@@ -239,7 +239,7 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
 def fallback_for(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime) -> Serve | None:
     """The valid token to serve where no better one can be had: not to the caller who reported it."""
     token = usable_token(record, policy, now)
-    if token is None or token.token_id in (criteria.unreadable, criteria.rejected):
+    if token is None or token.token_id in (criteria.unreadable_token_id, criteria.rejected_token_id):
         return None
     return Serve(token, warnings(record, criteria, policy, now))
 

@@ -157,7 +157,7 @@ class TokenRecord:
         """Whether somebody holds the lease."""
         return self.lease is not None and self.lease.holds(now)
 
-    def leased_by(self, owner: str) -> bool:
+    def last_leased_by(self, owner: str) -> bool:
         """Whether `owner` took the lease last. It may have expired, but nobody else has taken it."""
         return self.lease is not None and self.lease.owner == owner
 
@@ -189,11 +189,11 @@ class TokenRecord:
         )
         return replace(applied, lease=lease, refresh_token=refresh_token)
 
-    def lease_ended(self, leased_as: TokenRecord | None = None) -> TokenRecord:
-        """The lease ends. `leased_as`: the record before the lease, if nothing was sent: its mark is restored."""
+    def lease_ended(self, before_lease: TokenRecord | None = None) -> TokenRecord:
+        """The lease ends. `before_lease`: the record before the lease, if nothing was sent: its mark is restored."""
         refresh_token = self.refresh_token
-        if leased_as is not None and leased_as.refresh_token is not None and refresh_token is not None:
-            refresh_token = replace(refresh_token, sent=leased_as.refresh_token.sent)
+        if before_lease is not None and before_lease.refresh_token is not None and refresh_token is not None:
+            refresh_token = replace(refresh_token, sent=before_lease.refresh_token.sent)
         return replace(self, lease=None, refresh_token=refresh_token)
 
     def refresh_token_rotated(self, refresh_token: RefreshToken, *, sent: bool) -> TokenRecord:
@@ -205,12 +205,12 @@ class TokenRecord:
         token: Token,
         refresh_token: RefreshToken | None,
         *,
-        leased_as: TokenRecord,
+        at_lease: TokenRecord,
         now: datetime,
         used: bool,
         learns_reissue: bool = True,
     ) -> TokenRecord:
-        """A token was issued. `leased_as`: the record as its lease was taken. `used`: a caller asked for it.
+        """A token was issued. `at_lease`: the record as its lease was taken. `used`: a caller asked for it.
 
         The same token again never gets a later expiry while it lives. `learns_reissue`: it also shows that the provider
         gives no new one before, so that tokens are renewed when they expire; False where the provider's file says when.
@@ -231,7 +231,7 @@ class TokenRecord:
                 token = replace(token, reissued=True)
         if reissues:
             token = replace(token, renew_at=token.expires_at)
-        stale_at = None if self.stale_at == leased_as.stale_at else self.stale_at
+        stale_at = None if self.stale_at == at_lease.stale_at else self.stale_at
         if stale_at is None and token.settings_digest not in (None, self.settings_digest):
             stale_at = now
         return replace(
@@ -240,7 +240,7 @@ class TokenRecord:
             refresh_token=refresh_token,
             lease=None,
             failure=None,
-            health=self.health.succeeded(leased_as.health),
+            health=self.health.succeeded(at_lease.health),
             stale_at=stale_at,
             deferred_until=None,
             last_used_at=now if used else self.last_used_at,
@@ -254,12 +254,12 @@ class TokenRecord:
             return self.reissues or (previous is not None and previous.token_id == token.token_id)
         return previous.token_id == token.token_id
 
-    def failed(self, failure: Failure | None, *, unsent: TokenRecord | None = None) -> TokenRecord:
+    def failed(self, failure: Failure | None, *, restore_mark_from: TokenRecord | None = None) -> TokenRecord:
         """The acquisition failed and its lease ends. `failure`: the key's own; None leaves the stored one.
 
-        `unsent`: the record before the lease, if nothing was sent.
+        `restore_mark_from`: the record before the lease, if nothing was sent.
         """
-        return replace(self.lease_ended(unsent), failure=failure if failure is not None else self.failure)
+        return replace(self.lease_ended(restore_mark_from), failure=failure if failure is not None else self.failure)
 
     def deferred(self, until: datetime) -> TokenRecord:
         """The budget is used up. The sweep does not come back before `until`."""

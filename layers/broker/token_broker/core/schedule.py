@@ -1,6 +1,6 @@
 """What follows from a record's state: when the sweep must look at the key, when its item may be deleted.
 
-`derive` is called at every write, so no path can forget to schedule a key.
+`with_schedule` is called at every write, so no path can forget to schedule a key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def shard_of(key: TokenKey) -> int:
     return crc32(f"{key.name} {key.scope_id}".encode()) % SHARDS
 
 
-def derive(before: TokenRecord, after: TokenRecord, now: datetime, *, reschedule: bool = False) -> TokenRecord:
+def with_schedule(before: TokenRecord, after: TokenRecord, now: datetime, *, reschedule: bool = False) -> TokenRecord:
     """`after` with its schedule.
 
     A claim of the sweep stays if nothing changed that the schedule follows from, unless the claim is answered

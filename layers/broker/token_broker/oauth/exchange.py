@@ -49,6 +49,10 @@ class OutcomeUnknown(TransportError):
     """The request may have taken effect: a time-out or reset after sending, or a body that is cut or too long."""
 
 
+class UnreadableResponse(OutcomeUnknown):
+    """A response came, but it is not HTTP/1.1, or its headers are too many or too long."""
+
+
 def quoted_query(query: tuple[tuple[str, str], ...]) -> str:
     """Percent-encoded pairs, a space as %20 and a plus as %2B. Every server reads these the same way."""
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)

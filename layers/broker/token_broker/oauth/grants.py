@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import scope_items, split_scope
 from token_broker.core.providers import DEFAULT_PORTS, Grant
-from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable, UnreadableResponse
 from token_broker.oauth.outcomes import ExchangeResult, Step, TransportFailure, classify
 from token_broker.oauth.requests import GrantRequest, connect_request, login_request, token_request
 from token_broker.oauth.responses import (
@@ -22,8 +22,8 @@ from token_broker.oauth.responses import (
     UnusableResponse,
     error_code,
     has_retry_after,
-    json_object,
     read_token,
+    response_object,
     retry_after,
 )
 
@@ -171,24 +171,25 @@ def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
 def _sent(
     request: GrantRequest, step: Step, http_request: HttpRequest
 ) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+    transport: TransportFailure = "unreachable"
     try:
         return (yield http_request)
     except Unreachable as error:
-        transport: TransportFailure = "unreachable"
         if error.bad_certificate:
             transport = "bad_certificate"
         elif error.private_address:
             transport = "private_address"
         raise _failed(ExchangeResult(step, transport=transport, worked_before=request.worked_before)) from None
-    except OutcomeUnknown:
-        raise _failed(ExchangeResult(step, transport="unknown", worked_before=request.worked_before)) from None
+    except OutcomeUnknown as error:
+        transport = "unreadable" if isinstance(error, UnreadableResponse) else "unknown"
+        raise _failed(ExchangeResult(step, transport=transport, worked_before=request.worked_before)) from None
 
 
 def _result(request: GrantRequest, step: Step, response: HttpResponse) -> ExchangeResult:
     return ExchangeResult(
         step=step,
         status=response.status,
-        error=error_code(json_object(response)),
+        error=error_code(response_object(response)),
         retry_after=retry_after(response.headers, request.now),
         has_retry_after=has_retry_after(response.headers),
         html="html" in response.headers.get("content-type", "").lower(),

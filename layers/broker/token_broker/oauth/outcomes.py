@@ -21,7 +21,7 @@ from token_broker.core.failures import (
 )
 
 Step = Literal["connect", "token", "code", "refresh", "login"]
-TransportFailure = Literal["unreachable", "bad_certificate", "private_address", "unknown"]
+TransportFailure = Literal["unreachable", "bad_certificate", "private_address", "unknown", "unreadable"]
 
 CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_credentials"})
 SCOPE_ERRORS = frozenset({"invalid_scope", "scope_invalid", "invalid_target"})
@@ -143,6 +143,13 @@ RULES = (
         lambda result: result.transport == "unknown",
         FailureKind.TRANSIENT,
         "The provider did not answer in time or in full.",
+        outcome_unknown=True,
+    ),
+    Rule(
+        "unreadable_response",
+        lambda result: result.transport == "unreadable",
+        FailureKind.INVALID,
+        "The provider's response is not HTTP/1.1, or has more than 256 headers or 64 KiB of them.",
         outcome_unknown=True,
     ),
     Rule(

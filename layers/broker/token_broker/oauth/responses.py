@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from token_broker.core.providers import ResponseSpec
 from token_broker.oauth.exchange import HttpResponse
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
+MAX_FORM_FIELDS = 100
 MAX_SECONDS = 10 * 365 * 86_400
 # RFC 6749's field first, then what other servers write for it.
 EXPIRY_FIELDS = ("expires_in", "expiresIn", "expires", "expires_at", "expiresAt", "expires_on")
@@ -57,8 +59,11 @@ class UnusableResponse(Exception):
     """A 2xx response is not a usable token. The reason is our own text and quotes nothing."""
 
 
-def json_object(response: HttpResponse) -> Mapping[str, Any] | None:
-    """The JSON object in a body, whatever its content type and charset say; None if there is none."""
+def response_object(response: HttpResponse) -> Mapping[str, Any] | None:
+    """The fields in a body; None if there are none.
+
+    A JSON object is read whatever content type and charset say, a form only where the content type says so (GitHub).
+    """
     try:
         text = response.body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -67,8 +72,20 @@ def json_object(response: HttpResponse) -> Mapping[str, Any] | None:
     try:
         data = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
-        return None
+        return _form_object(text) if _is_form(response) else None
     return data if isinstance(data, dict) else None
+
+
+def _is_form(response: HttpResponse) -> bool:
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    return media_type.strip().lower() == "application/x-www-form-urlencoded"
+
+
+def _form_object(text: str) -> Mapping[str, Any] | None:
+    try:
+        return dict(parse_qsl(text.strip(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)) or None
+    except ValueError:
+        return None
 
 
 def error_code(data: Mapping[str, Any] | None) -> str | None:
@@ -100,7 +117,7 @@ def _error_candidates(data: Mapping[str, Any]) -> Iterator[str]:
 
 def read_token(response: HttpResponse, spec: ResponseSpec, scope_separator: str = " ") -> IssuedToken:
     """The token in a 2xx response. Raises UnusableResponse with a reason."""
-    data = json_object(response)
+    data = response_object(response)
     if data is None:
         raise UnusableResponse("the response is not a JSON object")
     if spec.success_field is not None and data.get(spec.success_field) != spec.success_value:

@@ -112,14 +112,15 @@ class Acquirer:
             self._end_failed(lease, error)
             raise
         if prepared is None:
-            end_lease(self.context, lease, unsent=True)
+            end_lease(self.context, lease, nothing_sent=True)
             return ReadAgain(provider_asked=False)
         return self._ask(prepared)
 
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
         """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets.
 
-        One of two calls, so that a miss stays within eight: the budget is taken from later in any case.
+        A miss makes at most eight AWS calls, so it makes only one of these two checks. The budget is taken from
+        later in any case.
         """
         # The connection's own scope always fits. Other scope sets are counted.
         if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
@@ -146,14 +147,15 @@ class Acquirer:
         now = context.clock()
         credentials = self.provider_client.credentials(connection, lease.key.scope)
         criteria = replace(lease.criteria, secret_version=credentials.version)
-        if not isinstance(decide(lease.leased_as, criteria, lease.policy, now), Acquire):
+        # The record without our lease: with it, `decide` would wait for ourselves.
+        if not isinstance(decide(lease.before_lease, criteria, lease.policy, now), Acquire):
             return None
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
             lease = self.note_new_version(lease, credentials, now)
         request = self._grant_request(lease, credentials)
         seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
-        if lease.leased_as.refresh_token is not None:
+        if lease.before_lease.refresh_token is not None:
             refresh_seal = context.sealer.prepare(lease.key, REFRESH_TOKEN)
         take_from_budget(context, connection, renewal=lease.criteria.renewal)
         if context.clock() >= lease.deadline:
@@ -168,7 +170,7 @@ class Acquirer:
         A purge changes the revision of every item of a connection, so that no lease can follow on what was read before
         it. A missing item has no revision.
         """
-        if lease.leased_as.exists:
+        if lease.before_lease.exists:
             return False
         stored = self.context.connections.get(lease.key.name)
         return stored is None or stored.version != lease.connection.version
@@ -212,7 +214,7 @@ class Acquirer:
             return None
         token_id = fingerprint(result.issued.access_token)
         return lease.policy.ask_again_at(
-            lease.leased_as, token_id, expiry.expires_at, sent_at=result.sent_at, received_at=self.context.clock()
+            lease.before_lease, token_id, expiry.expires_at, sent_at=result.sent_at, received_at=self.context.clock()
         )
 
     def _wait_for_new_token(self, prepared: _Prepared, issued: IssuedToken, until: datetime) -> _Prepared | None:
@@ -227,14 +229,14 @@ class Acquirer:
         if kept is None:
             return None
         # What was sent stays marked, even if nothing is sent the second time.
-        lease = replace(prepared.lease, leased_as=kept)
+        lease = replace(prepared.lease, before_lease=kept)
         try:
             if until + MIN_EXCHANGE_TIME > lease.deadline:
-                end_lease(context, lease, unsent=False)
+                end_lease(context, lease, nothing_sent=False)
                 return None
             take_from_budget(context, lease.connection, renewal=lease.criteria.renewal)
         except ProviderRateLimited:
-            end_lease(context, lease, unsent=False)
+            end_lease(context, lease, nothing_sent=False)
             raise
         context.sleep(max((until - context.clock()).total_seconds(), 0))
         if self._keep_refresh_token(lease, refresh_token, sent=True) is None:
@@ -250,7 +252,9 @@ class Acquirer:
             return lease.record
 
         def rotated(current: TokenRecord) -> TokenRecord | None:
-            return current.refresh_token_rotated(refresh_token, sent=sent) if current.leased_by(lease.owner) else None
+            return (
+                current.refresh_token_rotated(refresh_token, sent=sent) if current.last_leased_by(lease.owner) else None
+            )
 
         return save(self.context, lease.record, rotated)
 
@@ -262,7 +266,7 @@ class Acquirer:
 
     def _refresh_token_to_send(self, lease: LeaseContext, now: datetime) -> str | None:
         """The stored refresh token: never a second time, not after it expired, and only to its own endpoint."""
-        previous, refresh_token = lease.leased_as.token, lease.leased_as.refresh_token
+        previous, refresh_token = lease.before_lease.token, lease.before_lease.refresh_token
         if refresh_token is None or refresh_token.sent or previous is None:
             return None
         if previous.token_endpoint != lease.policy.token_endpoint:
@@ -279,7 +283,7 @@ class Acquirer:
     ) -> Acquired | None:
         """Stores the token while the lease is ours; None if it is not. Raises BrokerUnavailable."""
         context, connection, now = self.context, lease.connection, self.context.clock()
-        previous = lease.leased_as.live_token(now)
+        previous = lease.before_lease.live_token(now)
         superseded = previous is not None and previous.token_id != token.token_id
         can_revoke = connection.endpoints.revocation is not None and not connection.issue_revokes_previous
         if previous is not None and superseded and can_revoke:
@@ -287,15 +291,15 @@ class Acquirer:
             context.tokens.put_retired(RetiredToken.of(lease.key, previous))
 
         def committed(current: TokenRecord) -> TokenRecord | None:
-            if not current.leased_by(lease.owner):
+            if not current.last_leased_by(lease.owner):
                 return None
             return current.committed(
                 token,
                 refresh_token,
-                leased_as=lease.record,
+                at_lease=lease.record,
                 now=now,
                 used=not lease.criteria.renewal,
-                learns_reissue=lease.policy.reissue_window is None,
+                learns_reissue=lease.policy.new_token_window is None,
             )
 
         record = save(context, lease.record, committed)
@@ -326,7 +330,7 @@ class Acquirer:
             failure = broker_failure(
                 error.detail, current.failure, now=now, settings_digest=lease.connection.settings_digest
             )
-            save(context, current, lambda found: found.failed(failure) if found.leased_by(lease.owner) else None)
+            save(context, current, lambda found: found.failed(failure) if found.last_leased_by(lease.owner) else None)
             error.remembered = True
             self._discard(lease, token, access_token)
         raise error
@@ -336,7 +340,7 @@ class Acquirer:
         if lease.connection.endpoints.revocation is None:
             return
         _, current = self.context.tokens.read(lease.key)
-        known = {found.token_id for found in (current.token, lease.leased_as.token) if found is not None}
+        known = {found.token_id for found in (current.token, lease.before_lease.token) if found is not None}
         if token.token_id in known:
             return
         now = self.context.clock()
@@ -424,21 +428,23 @@ class Acquirer:
         if per_host:
             context.budgets.cool_down(connection.endpoints.token_host, failure.retry_at)
         elif met.level is not FailureLevel.KEY:
-            settled = failure.refused or not met.outcome_unknown
+            reset_logins = failure.refused or not met.outcome_unknown
             health = save_health(
                 context,
                 key.name,
                 health,
-                lambda current: current.failed(stored, replaced=previous, settled=settled),
+                lambda current: current.failed(stored, replaced=previous, reset_logins=reset_logins),
             )
         # A host's cooldown is stored with the host. The key holds a copy to show, which never replaces a refusal.
         show_at_key = met.level is FailureLevel.KEY or (per_host and not (key_failure and key_failure.refused))
-        unsent = lease.leased_as if failed.nothing_sent else None
+        restore_mark_from = lease.before_lease if failed.nothing_sent else None
 
         def remembered(current: TokenRecord) -> TokenRecord | None:
-            if not current.leased_by(lease.owner):
+            if not current.last_leased_by(lease.owner):
                 return None
-            return current.health_changed(health).failed(stored if show_at_key else None, unsent=unsent)
+            return current.health_changed(health).failed(
+                stored if show_at_key else None, restore_mark_from=restore_mark_from
+            )
 
         save(context, lease.record, remembered)
         return error_of(failure, now)
@@ -449,17 +455,17 @@ class Acquirer:
         stored = lease.record.failure
 
         def ended(current: TokenRecord) -> TokenRecord | None:
-            if not current.leased_by(lease.owner):
+            if not current.last_leased_by(lease.owner):
                 return None
             if isinstance(error, ProviderRateLimited):
-                return current.lease_ended(lease.leased_as).deferred(self._deferred_until(current, error))
+                return current.lease_ended(lease.before_lease).deferred(self._deferred_until(current, error))
             failure = None
             if isinstance(error, ConnectionMisconfigured):
                 failure = misconfigured(error.code, error.detail, now=now, settings_digest=digest)
             elif isinstance(error, BrokerUnavailable):
                 met = broker_failure(error.detail, stored, now=now, settings_digest=digest)
                 failure = failure_to_store(met, stored)
-            return current.failed(failure, unsent=lease.leased_as)
+            return current.failed(failure, restore_mark_from=lease.before_lease)
 
         try:
             save(self.context, lease.record, ended)

@@ -15,9 +15,9 @@ def check_budget(context: BrokerContext, connection: Connection, *, renewal: boo
     if published is None:
         return
     now = context.clock()
-    free_at = context.budgets.free_at(connection.endpoints.token_host, now=now, limit=_budget(published, renewal))
-    if free_at is not None:
-        raise _used_up(free_at - now)
+    busy_until = context.budgets.busy_until(connection.endpoints.token_host, now=now, limit=_budget(published, renewal))
+    if busy_until is not None:
+        raise _used_up(busy_until - now)
 
 
 def take_from_budget(context: BrokerContext, connection: Connection, *, renewal: bool = False) -> None:
@@ -30,9 +30,9 @@ def take_from_budget(context: BrokerContext, connection: Connection, *, renewal:
     if published is None:
         return
     now = context.clock()
-    free_at = context.budgets.take(connection.endpoints.token_host, now=now, limit=_budget(published, renewal))
-    if free_at is not None:
-        raise _used_up(free_at - now)
+    busy_until = context.budgets.take(connection.endpoints.token_host, now=now, limit=_budget(published, renewal))
+    if busy_until is not None:
+        raise _used_up(busy_until - now)
 
 
 def _budget(published: int, renewal: bool) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from token_broker.core.connections import Connection
-from token_broker.core.deadlines import Deadline, deadlines
+from token_broker.core.expiries import ExpiryDate, deadlines
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import TokenRecord
@@ -40,7 +40,7 @@ class ConnectionState:
     live: int = 0
     next_expiry: datetime | None = None
     last_failure: Failure | None = None
-    deadlines: tuple[Deadline, ...] = ()
+    deadlines: tuple[ExpiryDate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Connections:
         """Applies the settings to every token key. A PUT that failed in between can simply be repeated."""
         keys = [record.key for record in self.context.tokens.items(connection.name).records]
         own_key = TokenKey(connection.name, connection.scope)
-        if connection.warmth == "always" and own_key not in keys:
+        if connection.renewal_mode == "always" and own_key not in keys:
             keys.append(own_key)
         for key in keys:
             self._apply_to(key, resumed=resumed)
@@ -116,7 +116,7 @@ class Connections:
                 return
             connection = self.reader.connection(key.name, stored)
             after = record.settings_applied(
-                keep_warm=connection.warmth,
+                keep_warm=connection.renewal_mode,
                 settings_digest=connection.settings_digest,
                 now=context.clock(),
                 resumed=resumed and not connection.suspended,

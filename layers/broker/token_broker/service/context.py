@@ -32,18 +32,20 @@ from token_broker.ports import (
 class TimeLimits:
     """How long real work may take: one exchange, one acquisition with all its steps, a lease.
 
-    `wait`: callers wait for another's acquisition while its lease is younger than this. A lease outlives its
+    `wait_on_lease`: callers wait for another's acquisition while its lease is younger than this. A lease outlives its
     acquisition by the time that the commit and its retries may take.
     """
 
     exchange: timedelta = timedelta(seconds=8)
     acquisition: timedelta = timedelta(seconds=12)
     lease: timedelta = timedelta(seconds=17)
-    wait: timedelta = timedelta(seconds=4)
+    wait_on_lease: timedelta = timedelta(seconds=4)
 
     def scaled(self, scale: float) -> TimeLimits:
         """All of them shortened, so that a test can see a lease expire (local stack only)."""
-        return TimeLimits(self.exchange * scale, self.acquisition * scale, self.lease * scale, self.wait * scale)
+        return TimeLimits(
+            self.exchange * scale, self.acquisition * scale, self.lease * scale, self.wait_on_lease * scale
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class BrokerContext:
     limits: TimeLimits = TimeLimits()
 
     def policy(self, connection: Connection) -> RenewalPolicy:
-        return policy_for(connection, self.limits.lease, self.limits.wait, self.deployment.time_scale)
+        return policy_for(connection, self.limits.lease, self.limits.wait_on_lease, self.deployment.time_scale)
 
     def scaled(self, duration: timedelta) -> timedelta:
         """A lifetime by the local stack's faster clock."""

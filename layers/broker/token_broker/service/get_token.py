@@ -39,8 +39,8 @@ from token_broker.errors import (
 from token_broker.ports import DueKey, RenewalMessage, SealBroken, SecretNotReadable, StoredSettings
 from token_broker.service.acquire import ACCESS_TOKEN, Acquired, Acquirer, ReadAgain, error_of
 from token_broker.service.context import BrokerContext, SettingsReader
-from token_broker.service.memory import MAX_ENTRIES, CachedToken, TokenMemory
 from token_broker.service.records import try_save
+from token_broker.service.token_memory import MAX_ENTRIES, CachedToken, TokenMemory
 
 MEMORY_TIME = timedelta(seconds=30)
 MEMORY_TIME_IN_OUTAGE = timedelta(minutes=5)
@@ -80,7 +80,7 @@ class TokenResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordSnapshot:
+class Reading:
     """One read of the table and what follows from it. `read_at`: before the read; `now`: after it."""
 
     connection: Connection
@@ -111,7 +111,8 @@ class GetToken:
         if scope is None:
             scope = self._memory.default_scope(request.name)
         key = TokenKey(request.name, scope)
-        cached = self._memory.get(key)
+        # A reported token can be newer than the one in memory. So a report is decided on the table's record.
+        cached = self._memory.get(key) if request.rejected is None else None
         if cached is not None and (found := self._from_memory(request, cached, requested_at, self._memory_time)):
             return found
         try:
@@ -147,32 +148,30 @@ class GetToken:
         context = self._context
         pause_s, may_acquire, unreadable = FIRST_PAUSE_S, True, None
         while True:
-            snapshot = self._read(request, key, requested_at, unreadable)
-            key = snapshot.record.key
-            match snapshot.decision:
+            reading = self._read(request, key, requested_at, unreadable)
+            key = reading.record.key
+            match reading.decision:
                 case Serve() as serve:
                     try:
-                        return self._serve(snapshot, serve)
+                        return self._serve(reading, serve)
                     except SealBroken:
                         unreadable = serve.token.token_id
                 case Deny() as deny:
-                    raise _denied(deny, snapshot.now)
+                    raise _denied(deny, reading.now)
                 case AwaitOther(wait_until=wait_until, fallback=fallback):
                     if context.clock() + timedelta(seconds=pause_s) > min(wait_until, request.deadline):
-                        return self._serve_or_raise(snapshot, fallback, _in_progress())
+                        return self._serve_or_raise(reading, fallback, _in_progress())
                     context.sleep(pause_s)
                     pause_s = min(pause_s * 2, LAST_PAUSE_S)
                 case Acquire() as acquire:
                     if not may_acquire or context.clock() + context.limits.acquisition > request.deadline:
-                        return self._serve_or_raise(snapshot, self._fallback(snapshot), _no_time())
-                    outcome = self._acquire(snapshot, acquire)
+                        return self._serve_or_raise(reading, self._fallback(reading), _no_time())
+                    outcome = self._acquire(reading, acquire)
                     if isinstance(outcome, TokenResponse):
                         return outcome
                     may_acquire = not outcome.provider_asked
 
-    def _read(
-        self, request: TokenRequest, key: TokenKey, requested_at: datetime, unreadable: str | None
-    ) -> RecordSnapshot:
+    def _read(self, request: TokenRequest, key: TokenKey, requested_at: datetime, unreadable: str | None) -> Reading:
         """Reads the table, checks that the caller may have the token, and decides."""
         while True:
             read_at = self._context.clock()
@@ -189,9 +188,9 @@ class GetToken:
         # A purged token, or one of other settings, must not come back from memory during an outage of our services.
         if usable_token(record, policy, now) is None:
             self._memory.drop(key)
-        criteria = replace(_criteria(request, policy, requested_at), unreadable=unreadable)
+        criteria = replace(_criteria(request, policy, requested_at), unreadable_token_id=unreadable)
         decision = decide(record, criteria, policy, now)
-        return self._check_for_new_secret(RecordSnapshot(connection, policy, record, criteria, read_at, now, decision))
+        return self._check_for_new_secret(Reading(connection, policy, record, criteria, read_at, now, decision))
 
     def _current_settings(self, name: ConnectionName, stored: StoredSettings | None) -> Connection:
         """The settings just read. They apply to what is in memory too."""
@@ -218,100 +217,100 @@ class GetToken:
             raise ConnectionSuspended(f"{connection.name} is suspended.")
         return self._context.policy(connection)
 
-    def _serve(self, snapshot: RecordSnapshot, serve: Serve) -> TokenResponse:
-        key, token = snapshot.record.key, serve.token
+    def _serve(self, reading: Reading, serve: Serve) -> TokenResponse:
+        key, token = reading.record.key, serve.token
         cached = self._memory.get(key)
         if cached is not None and cached.record.token is not None and cached.record.token.sealed == token.sealed:
             access_token = cached.access_token
         else:
             access_token, _ = unpack_access_token(self._context.sealer.open(token.sealed, key, ACCESS_TOKEN))
-        self._memory.put(CachedToken(snapshot.record, access_token, snapshot.read_at))
-        self._note_use(snapshot, token)
+        self._memory.put(CachedToken(reading.record, access_token, reading.read_at))
+        self._note_use(reading, token)
         now = self._context.clock()
         if not token.alive(now):
             raise _expired()
-        return TokenResponse(snapshot.connection, token, "table", now, serve.warnings, access_token)
+        return TokenResponse(reading.connection, token, "table", now, serve.warnings, access_token)
 
-    def _acquire(self, snapshot: RecordSnapshot, acquire: Acquire) -> TokenResponse | ReadAgain:
+    def _acquire(self, reading: Reading, acquire: Acquire) -> TokenResponse | ReadAgain:
         try:
-            outcome = self._acquirer.acquire(snapshot.connection, snapshot.record, snapshot.criteria, acquire)
+            outcome = self._acquirer.acquire(reading.connection, reading.record, reading.criteria, acquire)
         except (ProviderError, ConnectionMisconfigured, BrokerUnavailable) as error:
-            return self._serve_or_raise(snapshot, self._fallback(snapshot), error, failing=True)
-        return self._acquired(snapshot, outcome) if isinstance(outcome, Acquired) else outcome
+            return self._serve_or_raise(reading, self._fallback(reading), error, failing=True)
+        return self._acquired(reading, outcome) if isinstance(outcome, Acquired) else outcome
 
-    def _acquired(self, snapshot: RecordSnapshot, acquired: Acquired) -> TokenResponse:
+    def _acquired(self, reading: Reading, acquired: Acquired) -> TokenResponse:
         now = self._context.clock()
         if not acquired.token.alive(now):
             raise _expired()
-        self._memory.put(CachedToken(acquired.record, acquired.access_token, snapshot.read_at))
-        found = warnings(acquired.record, snapshot.criteria, snapshot.policy, now)
-        if acquired.token.token_id == snapshot.criteria.rejected and not acquired.token.reissued:
+        self._memory.put(CachedToken(acquired.record, acquired.access_token, reading.read_at))
+        found = warnings(acquired.record, reading.criteria, reading.policy, now)
+        if acquired.token.token_id == reading.criteria.rejected_token_id and not acquired.token.reissued:
             found = (*found, "same_token_reissued")
-        return TokenResponse(snapshot.connection, acquired.token, "provider", now, found, acquired.access_token)
+        return TokenResponse(reading.connection, acquired.token, "provider", now, found, acquired.access_token)
 
-    def _fallback(self, snapshot: RecordSnapshot) -> Serve | None:
+    def _fallback(self, reading: Reading) -> Serve | None:
         """The valid token in the table, although a longer or newer one was wanted."""
-        return fallback_for(snapshot.record, snapshot.criteria, snapshot.policy, self._context.clock())
+        return fallback_for(reading.record, reading.criteria, reading.policy, self._context.clock())
 
     def _serve_or_raise(
-        self, snapshot: RecordSnapshot, fallback: Serve | None, error: BrokerError, *, failing: bool = False
+        self, reading: Reading, fallback: Serve | None, error: BrokerError, *, failing: bool = False
     ) -> TokenResponse:
         if fallback is None:
             raise error
         if failing and "renewal_failing" not in fallback.warnings:
             fallback = replace(fallback, warnings=("renewal_failing", *fallback.warnings))
         try:
-            return self._serve(snapshot, fallback)
+            return self._serve(reading, fallback)
         except SealBroken:
             raise error from None
 
-    def _check_for_new_secret(self, snapshot: RecordSnapshot) -> RecordSnapshot:
+    def _check_for_new_secret(self, reading: Reading) -> Reading:
         """Decides again with the secret's version, which can clear a refusal. Looks it up at most once in 30 s.
 
         An account without a CloudTrail trail sends no event when a secret changes.
         """
-        name, now = snapshot.connection.name, self._context.clock()
+        name, now = reading.connection.name, self._context.clock()
         checked_at = self._secret_checked_at.get(name)
-        failure = _held_back_by(snapshot)
+        failure = _held_back_by(reading)
         if failure is None or not failure.refused:
-            return snapshot
+            return reading
         if checked_at is not None and now - checked_at < SECRET_CHECK_SPACING:
-            return snapshot
+            return reading
         if len(self._secret_checked_at) >= MAX_ENTRIES:
             self._secret_checked_at.clear()
         self._secret_checked_at[name] = now
         try:
             secret = self._context.secrets.read(name)
         except (BrokerUnavailable, SecretNotReadable):
-            return snapshot
+            return reading
         if secret is None:
-            return snapshot
-        criteria = replace(snapshot.criteria, secret_version=secret.version)
-        decision = decide(snapshot.record, criteria, snapshot.policy, now)
-        return replace(snapshot, criteria=criteria, decision=decision)
+            return reading
+        criteria = replace(reading.criteria, secret_version=secret.version)
+        decision = decide(reading.record, criteria, reading.policy, now)
+        return replace(reading, criteria=criteria, decision=decision)
 
-    def _note_use(self, snapshot: RecordSnapshot, token: Token) -> None:
+    def _note_use(self, reading: Reading, token: Token) -> None:
         """Keeps a used key in the due index, and queues an overdue one itself. Its failure is not the caller's.
 
         Settings that a PUT stored but did not apply are applied here.
         """
-        context, record, key, now = self._context, snapshot.record, snapshot.record.key, snapshot.now
-        warmth, digest = snapshot.connection.warmth, snapshot.connection.settings_digest
-        applied = (record.keep_warm, record.settings_digest) == (warmth, digest)
-        if warmth == "never" and applied:
+        context, record, key, now = self._context, reading.record, reading.record.key, reading.now
+        renewal_mode, digest = reading.connection.renewal_mode, reading.connection.settings_digest
+        applied = (record.keep_warm, record.settings_digest) == (renewal_mode, digest)
+        if renewal_mode == "never" and applied:
             return
         try:
             spacing = min(token.lifetime / 4, IDLE_TIME / 2)
             if not applied or record.last_used_at is None or now - record.last_used_at > spacing:
-                used = record.settings_applied(keep_warm=warmth, settings_digest=digest, now=now, resumed=False).used(
-                    now
-                )
+                used = record.settings_applied(
+                    keep_warm=renewal_mode, settings_digest=digest, now=now, resumed=False
+                ).used(now)
                 # If somebody else changed the record meanwhile, the next use is noted.
                 try_save(context, record, used)
             # If the sweep were running, it would have claimed this key: it looks two intervals ahead.
             if record.due_at is not None and record.due_at <= now and token.renew_at <= now:
                 due = DueKey(key.name, key.scope_id, record.due_at, delete_at=record.delete_at)
-                if context.due_index.claim(due, until=now + snapshot.policy.sweep_interval):
+                if context.due_index.claim(due, until=now + reading.policy.sweep_interval):
                     context.queue.send([RenewalMessage(key.name, key.scope_id)])
         except BrokerUnavailable:
             return
@@ -319,17 +318,17 @@ class GetToken:
 
 def _criteria(request: TokenRequest, policy: RenewalPolicy, requested_at: datetime) -> TokenCriteria:
     min_ttl = policy.default_min_ttl if request.min_ttl is None else request.min_ttl
-    return TokenCriteria(requested_at=requested_at, min_ttl=min_ttl, rejected=request.rejected)
+    return TokenCriteria(requested_at=requested_at, min_ttl=min_ttl, rejected_token_id=request.rejected)
 
 
-def _held_back_by(snapshot: RecordSnapshot) -> Failure | None:
+def _held_back_by(reading: Reading) -> Failure | None:
     """The failure because of which a caller gets no token, or a stale one."""
-    record, criteria, policy = snapshot.record, snapshot.criteria, snapshot.policy
-    match snapshot.decision:
+    record, criteria, policy = reading.record, reading.criteria, reading.policy
+    match reading.decision:
         case Deny(failure=failure):
             return failure
         case Serve(token=token) if is_stale(record, token, criteria, policy):
-            return active_cooldown(record, criteria, policy, snapshot.now)
+            return active_cooldown(record, criteria, policy, reading.now)
     return None
 
 

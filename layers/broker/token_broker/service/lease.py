@@ -16,11 +16,11 @@ from token_broker.service.records import save, try_save
 
 @dataclass(frozen=True, slots=True)
 class LeaseContext:
-    """A held lease. `leased_as`: the record before it, `record`: with it. `deadline`: when to stop asking."""
+    """A held lease. `before_lease`: the record before it, `record`: with it. `deadline`: when to stop asking."""
 
     connection: Connection
     policy: RenewalPolicy
-    leased_as: TokenRecord
+    before_lease: TokenRecord
     record: TokenRecord
     criteria: TokenCriteria
     owner: str
@@ -54,7 +54,7 @@ def take_lease(
     lease = Lease(context.new_id(), since=now, until=now + context.limits.lease)
     after = record.lease_taken(
         lease,
-        keep_warm=connection.warmth,
+        keep_warm=connection.renewal_mode,
         settings_digest=connection.settings_digest,
         mark_refresh_token=mark_refresh_token,
     )
@@ -73,12 +73,12 @@ def take_lease(
     )
 
 
-def end_lease(context: BrokerContext, lease: LeaseContext, *, unsent: bool) -> None:
-    """Ends a lease and changes nothing else. `unsent`: no refresh token was sent, so its mark is restored."""
+def end_lease(context: BrokerContext, lease: LeaseContext, *, nothing_sent: bool) -> None:
+    """Ends a lease and changes nothing else. `nothing_sent`: no refresh token was sent, so its mark is restored."""
 
     def ended(current: TokenRecord) -> TokenRecord | None:
-        if not current.leased_by(lease.owner):
+        if not current.last_leased_by(lease.owner):
             return None
-        return current.lease_ended(lease.leased_as if unsent else None)
+        return current.lease_ended(lease.before_lease if nothing_sent else None)
 
     save(context, lease.record, ended)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName
 from token_broker.core.records import TokenRecord
-from token_broker.core.schedule import derive
+from token_broker.core.schedule import with_schedule
 from token_broker.errors import BrokerUnavailable
 from token_broker.service.context import BrokerContext
 
@@ -24,7 +24,7 @@ def try_save(
 
     `reschedule`: this answers the sweep's claim. Returns whether it was saved, and the record that is stored now.
     """
-    after = derive(before, after, context.clock(), reschedule=reschedule)
+    after = with_schedule(before, after, context.clock(), reschedule=reschedule)
     after = replace(after, revision=_new_revision(context))
     stored = context.tokens.save(before, after)
     return (True, after) if stored is None else (False, stored)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import Enum
 
 from token_broker.core.connections import Connection
-from token_broker.core.deadlines import Deadline, deadlines
+from token_broker.core.expiries import ExpiryDate, deadlines
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
 from token_broker.core.policy import Acquire, AwaitOther, Deny, Serve, TokenCriteria, active_cooldown, decide
@@ -45,7 +45,7 @@ class Renewal:
     outcome: RenewalOutcome
     code: str | None = None
     consecutive_failures: int = 0
-    deadlines: tuple[Deadline, ...] = ()
+    deadlines: tuple[ExpiryDate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class Renewer:
                 return self._reschedule(connection, record, failure)
             case AwaitOther(until=until):
                 delay = max(until - now, timedelta(seconds=1))
-                unsent = context.queue.send([RenewalMessage(record.key.name, record.key.scope_id, delay)])
-                if unsent:
+                not_queued = context.queue.send([RenewalMessage(record.key.name, record.key.scope_id, delay)])
+                if not_queued:
                     raise BrokerUnavailable("The renewal queue did not accept a message.")
                 return Renewal(connection.name, RenewalOutcome.LEASED)
             case Acquire():
@@ -124,7 +124,7 @@ class Renewer:
 
     def _with_settings(self, connection: Connection, record: TokenRecord) -> TokenRecord:
         return record.settings_applied(
-            keep_warm=connection.warmth,
+            keep_warm=connection.renewal_mode,
             settings_digest=connection.settings_digest,
             now=self.context.clock(),
             resumed=False,

@@ -62,8 +62,8 @@ def _queue(context: BrokerContext, offsets: Sequence[tuple[DueKey, timedelta]]) 
         until = now + delay + 2 * context.scaled(SWEEP_INTERVAL) + context.limits.lease
         if context.due_index.claim(due, until=until):
             claims[RenewalMessage(due.name, due.scope_id, delay, due.token_id)] = replace(due, due_at=until)
-    unsent = context.queue.send(list(claims)) if claims else ()
-    for message in unsent:
+    not_queued = context.queue.send(list(claims)) if claims else ()
+    for message in not_queued:
         # The next sweep takes it up at once, and not when the claim ends.
         context.due_index.claim(claims[message], until=now)
-    return len(claims) - len(unsent), len(offsets) - len(claims)
+    return len(claims) - len(not_queued), len(offsets) - len(claims)

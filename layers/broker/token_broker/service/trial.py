@@ -77,7 +77,7 @@ class Trials:
         try:
             return self._run_leased(lease, credentials, stage, force=force)
         finally:
-            end_lease(context, lease, unsent=False)
+            end_lease(context, lease, nothing_sent=False)
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         scope = connection.scope

@@ -27,7 +27,7 @@ class DynamoBudgets:
         self._table = TokenTable(client, token_table)
         self._last_read: tuple[str, datetime | None] | None = None
 
-    def free_at(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+    def busy_until(self, host: str, *, now: datetime, limit: int) -> datetime | None:
         with aws_errors(DYNAMODB):
             response = self._table.client.get_item(TableName=self._table.name, Key=item_key(endpoint_key(host)))
         item: Item = response.get("Item") or {}
@@ -46,9 +46,9 @@ class DynamoBudgets:
                 taken, item = self._take_another(host, minute, now, limit)
             if taken:
                 return None
-            free_at = _free_at(item or {}, now, limit)
-            if free_at is not None:
-                return free_at
+            busy_until = _free_at(item or {}, now, limit)
+            if busy_until is not None:
+                return busy_until
             minute_at = read_moment(item or {}, "minute_at")
         return minute + MINUTE
 

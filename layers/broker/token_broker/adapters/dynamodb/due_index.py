@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
 from token_broker.adapters.dynamodb.items import moment, number, read_moment, read_seconds, seconds
-from token_broker.adapters.dynamodb.keys import Key, connection_of, parse_due_sk, retired_key, token_key_of
+from token_broker.adapters.dynamodb.keys import Key, connection_of, parse_due_sk, retired_key, token_item_key
 from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable
 from token_broker.core.schedule import KEEP
 from token_broker.ports import DueKey
@@ -58,7 +58,7 @@ class DynamoDueIndex:
 def _key(due: DueKey) -> Key:
     if due.token_id is not None:
         return retired_key(due.name, due.scope_id, due.token_id)
-    return token_key_of(due.name, due.scope_id)
+    return token_item_key(due.name, due.scope_id)
 
 
 def _read(item: Mapping[str, Any]) -> DueKey | None:

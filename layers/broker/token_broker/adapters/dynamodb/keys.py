@@ -30,7 +30,7 @@ def connection_of(pk: str) -> ConnectionName | None:
     return ConnectionName(provider, connection)
 
 
-def token_key_of(name: ConnectionName, scope_id: str) -> Key:
+def token_item_key(name: ConnectionName, scope_id: str) -> Key:
     return connection_pk(name), f"T#{scope_id}"
 
 

@@ -32,7 +32,7 @@ from token_broker.adapters.dynamodb.keys import (
     is_retired_sk,
     is_token_sk,
     retired_key,
-    token_key_of,
+    token_item_key,
 )
 from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable, item_key
 from token_broker.core.names import ConnectionName, TokenKey
@@ -56,11 +56,11 @@ class DynamoTokenStore:
         self._sleep = sleep
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
-        settings, items = self._read(key.name, token_key_of(key.name, key.scope_id))
+        settings, items = self._read(key.name, token_item_key(key.name, key.scope_id))
         return settings, read_record(key, items[0], read_health(items[1]))
 
     def read_due(self, name: ConnectionName, scope_id: str) -> tuple[StoredSettings | None, TokenRecord | None]:
-        settings, items = self._read(name, token_key_of(name, scope_id))
+        settings, items = self._read(name, token_item_key(name, scope_id))
         if items[0] is None:
             return settings, None
         return settings, read_record(TokenKey(name, items[0]["scope"]["S"]), items[0], read_health(items[1]))
@@ -68,7 +68,7 @@ class DynamoTokenStore:
     def read_retired(
         self, name: ConnectionName, scope_id: str, token_id: str
     ) -> tuple[StoredSettings | None, TokenRecord | None, RetiredToken | None]:
-        settings, items = self._read(name, token_key_of(name, scope_id), retired_key(name, scope_id, token_id))
+        settings, items = self._read(name, token_item_key(name, scope_id), retired_key(name, scope_id, token_id))
         if items[2] is None:
             return settings, None, None
         retired = read_retired(name, items[2])
@@ -128,7 +128,7 @@ class DynamoTokenStore:
     def save(self, before: TokenRecord, after: TokenRecord) -> TokenRecord | None:
         if after.revision is None:
             raise ValueError("a saved record has a revision")
-        key = token_key_of(after.key.name, after.key.scope_id)
+        key = token_item_key(after.key.name, after.key.scope_id)
         stored_before = record_attributes(before) if before.exists else {}
         saved, stored = self._table.save(
             key, stored_before, record_attributes(after), revision=before.revision, new_revision=after.revision

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from local.client import BrokerResponse, SignedClient
 from local.connections import DEMO_PROVIDERS, NAME
-from local.demo_course import CACHED, Course
+from local.demo_run import CACHED, DemoRun
 from local.stack import Stack
 from tests.integration.handlers.world import Aws
 
@@ -23,28 +23,28 @@ OVERDUE: Final = {"due_at": timedelta(minutes=-1), "renew_at": timedelta(minutes
 PATIENCE_S: Final = 60.0
 
 
-def run_courses(stack: Stack) -> list[Course]:
-    """Runs all providers at the same time. A course's `faults` say what went wrong."""
-    courses = [Course(provider, stack) for provider in DEMO_PROVIDERS]
-    with ThreadPoolExecutor(len(courses)) as callers:
-        for _ in callers.map(lambda course: _run(stack, course), courses):
+def run_all(stack: Stack) -> list[DemoRun]:
+    """Runs all providers at the same time. A run's `faults` say what went wrong."""
+    runs = [DemoRun(provider, stack) for provider in DEMO_PROVIDERS]
+    with ThreadPoolExecutor(len(runs)) as callers:
+        for _ in callers.map(lambda run: _run(stack, run), runs):
             pass
-    return courses
+    return runs
 
 
-def _run(stack: Stack, course: Course) -> None:
-    course.simulator.configure(lifetime_s=LIFETIMES_S.get(course.provider, LIFETIME_S))
-    course.begin()
-    if course.token_id is None:
+def _run(stack: Stack, run: DemoRun) -> None:
+    run.simulator.configure(lifetime_s=LIFETIMES_S.get(run.provider, LIFETIME_S))
+    run.begin()
+    if run.token_id is None:
         return
-    Aws(stack.endpoint_url, stack.resources).change_token_item(f"{course.provider}/{NAME}", **OVERDUE)
+    Aws(stack.endpoint_url, stack.resources).change_token_item(f"{run.provider}/{NAME}", **OVERDUE)
     # No request is sent meanwhile, because a request for an overdue key queues its renewal too.
     with closing(SignedClient(stack.url)) as client:
-        course.renewed = token_after(client, f"{course.provider}/{NAME}", course.token_id)
-    course.requests_made = course.simulator.report()["token_requests"]
-    course._expect(course.requests_made == 2, f"{course.requests_made} token requests for two tokens")
-    course._expect(course.renewed.body.get("source") in CACHED, "the renewed token was fetched once more")
-    course._use(course.renewed)
+        run.renewed = token_after(client, f"{run.provider}/{NAME}", run.token_id)
+    run.requests_made = run.simulator.report()["token_requests"]
+    run._expect(run.requests_made == 2, f"{run.requests_made} token requests for two tokens")
+    run._expect(run.renewed.body.get("source") in CACHED, "the renewed token was fetched once more")
+    run._use(run.renewed)
 
 
 def token_after(client: SignedClient, connection: str, token_id: str) -> BrokerResponse:
@@ -66,14 +66,14 @@ def get_until(client: SignedClient, path: str, enough: Callable[[Any], bool]) ->
         pause.wait(0.2)
 
 
-def summary(courses: Sequence[Course]) -> Iterator[str]:
+def summary(runs: Sequence[DemoRun]) -> Iterator[str]:
     """A line for each provider: its token_ids and sources."""
-    for course in courses:
+    for run in runs:
         first, second, renewed = (
-            (response.body if response else {}) for response in (course.first, course.second, course.renewed)
+            (response.body if response else {}) for response in (run.first, run.second, run.renewed)
         )
         yield (
-            f"  {course.provider:<16} {first.get('token_id')} from {first.get('source')} and {second.get('source')}, "
+            f"  {run.provider:<16} {first.get('token_id')} from {first.get('source')} and {second.get('source')}, "
             f"renewed as {renewed.get('token_id')}"
         )
 

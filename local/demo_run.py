@@ -16,7 +16,7 @@ REQUEST_EVERY_S: Final = 0.4
 CACHED: Final = frozenset({"memory", "table"})
 
 
-class Course:
+class DemoRun:
     """Follows one provider's token and keeps the responses. `faults` says in words what did not work."""
 
     def __init__(self, provider: str, stack: Stack) -> None:

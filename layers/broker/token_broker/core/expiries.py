@@ -13,7 +13,7 @@ CREDENTIALS, REFRESH_TOKEN = "credentials", "refresh_token"
 
 
 @dataclass(frozen=True, slots=True)
-class Deadline:
+class ExpiryDate:
     """When a connection's credentials (by its settings) or the refresh token of one `scope` expire."""
 
     what: str
@@ -25,15 +25,15 @@ class Deadline:
         return (self.at - now) / timedelta(days=1)
 
 
-def deadlines(connection: Connection, records: Iterable[TokenRecord]) -> tuple[Deadline, ...]:
+def deadlines(connection: Connection, records: Iterable[TokenRecord]) -> tuple[ExpiryDate, ...]:
     """The known deadlines, the next one first. A refresh token that was sent does not count."""
     found = [
-        Deadline(REFRESH_TOKEN, record.refresh_token.expires_at, record.key.scope)
+        ExpiryDate(REFRESH_TOKEN, record.refresh_token.expires_at, record.key.scope)
         for record in records
         if record.refresh_token is not None
         and not record.refresh_token.sent
         and record.refresh_token.expires_at is not None
     ]
     if connection.credentials_expire_at is not None:
-        found.append(Deadline(CREDENTIALS, connection.credentials_expire_at))
+        found.append(ExpiryDate(CREDENTIALS, connection.credentials_expire_at))
     return tuple(sorted(found, key=lambda deadline: deadline.at))

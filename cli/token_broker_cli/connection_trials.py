@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def add(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections add`: stores settings and credentials and tries them. Keeps everything or nothing."""
+    """`connections add`: stores settings and credentials and tries them. Keeps nothing if the trial fails."""
     name = f"{options.provider}/{options.name}"
     provider = find_provider(target, options.provider)
     if target.api.find(options.provider, options.name):
@@ -164,8 +164,6 @@ def _try_and_promote(
 
 
 def _trial_failure(title: str, error: BrokerRefused) -> str:
-    if error.code == "provider_refused":
-        return f"{title} refused"
     if error.code.startswith("provider_"):
         return f"{title} gave no token"
     return f"{title} was not asked"
@@ -177,8 +175,8 @@ def _after_failed_trial(error: BrokerRefused, options: argparse.Namespace) -> st
     if error.code == "too_many_trials":
         return f"{left} --wait waits and tries again."
     if error.code == "would_revoke":
-        return f"{left} --force allows that. Callers then get a new token."
-    return f"{left} A connection can have one trial in five minutes. --wait waits for the next."
+        return f"{left} --force runs the trial anyway. Callers then get a new token."
+    return f"{left} To try again within five minutes, add --wait."
 
 
 def _trial(target: Target, options: argparse.Namespace, title: str) -> Json:
