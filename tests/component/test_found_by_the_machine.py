@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.component.test_nothing_sticks import is_indexed, put, work_for
-from tests.fakes import CALLER, World, answering, calling_back, dying, hanging, in_turn, issuing
+from tests.fakes import CALLER, World, answering, dying, hanging, in_turn, issuing
 from tests.fakes.world import OAUTH_CREDENTIALS
 from token_broker.core.names import ConnectionName
 from token_broker.errors import (
@@ -330,19 +330,6 @@ def test_p12_a_trial_ends_the_wait_for_a_fourth_secret_within_an_hour(world: Wor
     broker.trial(name, force=False)
     work_for(world, broker, timedelta(minutes=3))
     assert world.record(name).live_token(world.clock()) is not None
-
-
-def test_a_purge_during_a_renewal_leaves_no_token_that_nobody_revokes(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    """The renewal keeps the superseded token for a later purge, and must not overwrite what a purge has marked."""
-    world.get_token(broker, name)
-    world.clock.advance(to=world.record(name).token.renew_at)  # type: ignore[union-attr]
-    world.revoker.to = answering(503)
-    other = world.instance()
-    world.provider.to = calling_back(lambda: other.purge(name, None, deadline=world.clock()), issuing("new-{n}"))
-    world.renew(broker, name)
-    assert all(item.revoke and item.due_at is not None for item in world.retired(name))
 
 
 def test_p2_a_token_that_expired_while_our_services_failed_does_not_come_from_memory(

@@ -96,17 +96,6 @@ def test_the_worker_then_uses_the_new_credentials(world: World) -> None:
     assert world.resource(new).json()["account"] == "two"
 
 
-def test_a_changed_secret_ends_a_refusal_without_an_event(world: World) -> None:
-    name = world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"})
-    assert world.api.token(name).status == 502
-    world.simulator("unidy").add_account({"name": "late", "secret": {"client_id": "fake", "client_secret": "right"}})
-    world.aws.secrets.put_secret_value(
-        SecretId=world.aws.secret_id(name), SecretString='{"client_id": "fake", "client_secret": "right"}'
-    )
-    world.functions.restart()
-    assert world.api.token(name).status == 200
-
-
 @pytest.mark.parametrize(
     "heard",
     [

@@ -104,6 +104,8 @@ def test_a_message_is_not_delivered_again_while_it_is_processed(template: Docume
         "deadLetterTargetArn": {"Fn::GetAtt": ["RenewalDeadLetterQueue", "Arn"]},
         "maxReceiveCount": 5,
     }
+    assert queue["MessageRetentionPeriod"] == 3600
+    assert properties(template, "RenewalDeadLetterQueue")["MessageRetentionPeriod"] == 14 * 86_400
 
 
 def test_renewals_have_batches_of_one_and_limited_concurrency(translated: Document) -> None:

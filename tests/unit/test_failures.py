@@ -48,7 +48,7 @@ UNKNOWN = failure_of(ExchangeResult("token", 200, error="unrecognised", unusable
 DOUBTED = failure_of(ExchangeResult("login", 200, error="failed", unusable=UNUSABLE, worked_before=True))
 
 
-@pytest.mark.parametrize(("rule", "result"), [outcome[:2] for outcome in OUTCOMES], ids=lambda value: str(value)[:80])
+@pytest.mark.parametrize(("rule", "result"), OUTCOMES, ids=lambda value: str(value)[:80])
 def test_each_outcome_has_its_first_cooldown(rule: str, result: ExchangeResult) -> None:
     failure = failure_of(replace(result, retry_after=None))
     assert cooldown(failure, 1) == OTHER_COOLDOWNS.get(rule, FIRST_COOLDOWN[failure.kind])

@@ -34,8 +34,6 @@ SWEEP_TIME = LOOK_AGAIN + 5 * SWEEP_INTERVAL
 # A caller asks again at least this often. A changed secret is looked up every 30 s.
 PATIENCE = timedelta(seconds=31)
 SWEEP_DEADLINE = timedelta(seconds=50)
-# A budget that is used up defers a key by up to a sixteenth of its token's lifetime.
-DEFERRED = 1 / 16
 
 
 def check_schedule(machine: Base) -> Iterator[str]:

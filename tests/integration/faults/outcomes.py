@@ -16,7 +16,6 @@ REFUSED: Final = "provider_refused"
 STATUS: Final = {UNAVAILABLE: 503, LIMITED: 503, INVALID: 502, REFUSED: 502}
 
 COLD, RENEWAL = "cold", "renewal"
-PHASES: Final = (COLD, RENEWAL)
 # Providers whose rate limit is not the connection's own.
 LIMIT_LEVEL: Final = {"commerce-layer": "endpoint"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.integration.faults.outcomes import (
@@ -45,6 +46,11 @@ def limited(cooldown_s: int, provider_error: str | None = None) -> Outcome:
 
 def invalid(rule: str, cooldown_s: int = TRANSIENT_S, provider_error: str | None = None) -> Outcome:
     return Outcome(rule, INVALID, cooldown_s, provider_error)
+
+
+def coded(status: int, code: str, outcome: Outcome, exceptions: Mapping[str, Outcome] | None = None) -> Case:
+    """A response with an error code, written as the vendor does."""
+    return Case(f"{status} {code}", RespondWith(status, code=code), outcome, exceptions or {})
 
 
 UNSENT: Final = Outcome("unreachable", UNAVAILABLE, TRANSIENT_S, token_requests=0, connect_requests=0)
@@ -154,36 +160,16 @@ SECTIONS: Final = (
         "refused",
         "Put the right credentials into the secret: the next request uses the new version. A trial checks them before.",
         (
-            Case(
-                "401 invalid_client",
-                RespondWith(401, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "400 invalid_client",
-                RespondWith(400, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "200 invalid_client",
-                RespondWith(200, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "500 invalid_client",
-                RespondWith(500, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
+            coded(401, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(400, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(200, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(500, "invalid_client", refused("client_refused", "invalid_client")),
             Case(
                 "401 invalid_client, with errors as one object",
                 RespondWith(401, {"errors": {"title": "invalid_client", "detail": FREE_TEXT}}),
                 refused("client_refused", "invalid_client"),
             ),
-            Case(
-                "400 unauthorized_client",
-                RespondWith(400, code="unauthorized_client"),
-                refused("client_refused", "unauthorized_client"),
-            ),
+            coded(400, "unauthorized_client", refused("client_refused", "unauthorized_client")),
             Case(
                 "200 with status INVALID_CREDENTIALS",
                 RespondWith(200, {"status": "INVALID_CREDENTIALS", "message": FREE_TEXT}),
@@ -202,21 +188,9 @@ SECTIONS: Final = (
         "refused",
         "Request a scope that the account has, or have the scope granted. Other scopes of the connection still work.",
         (
-            Case(
-                "400 invalid_scope",
-                RespondWith(400, code="invalid_scope"),
-                refused("scope_refused", "invalid_scope", "key"),
-            ),
-            Case(
-                "401 invalid_scope",
-                RespondWith(401, code="invalid_scope"),
-                refused("scope_refused", "invalid_scope", "key"),
-            ),
-            Case(
-                "400 invalid_target",
-                RespondWith(400, code="invalid_target"),
-                refused("scope_refused", "invalid_target", "key"),
-            ),
+            coded(400, "invalid_scope", refused("scope_refused", "invalid_scope", "key")),
+            coded(401, "invalid_scope", refused("scope_refused", "invalid_scope", "key")),
+            coded(400, "invalid_target", refused("scope_refused", "invalid_target", "key")),
         ),
     ),
     Section(
@@ -225,21 +199,9 @@ SECTIONS: Final = (
         "refused",
         "Compare the settings with the provider's page: client_auth, encoding, params.",
         (
-            Case(
-                "400 invalid_request",
-                RespondWith(400, code="invalid_request"),
-                refused("request_refused", "invalid_request"),
-            ),
-            Case(
-                "401 invalid_request",
-                RespondWith(401, code="invalid_request"),
-                refused("request_refused", "invalid_request"),
-            ),
-            Case(
-                "400 unsupported_grant_type",
-                RespondWith(400, code="unsupported_grant_type"),
-                refused("request_refused", "unsupported_grant_type"),
-            ),
+            coded(400, "invalid_request", refused("request_refused", "invalid_request")),
+            coded(401, "invalid_request", refused("request_refused", "invalid_request")),
+            coded(400, "unsupported_grant_type", refused("request_refused", "unsupported_grant_type")),
         ),
     ),
     Section(
@@ -248,15 +210,15 @@ SECTIONS: Final = (
         "refused; for a code or a refresh token: one new connect, then transient",
         "Ucommerce: nothing, unless it lasts. Other providers: the account may not use this grant. Ask the provider.",
         (
-            Case(
-                "400 invalid_grant",
-                RespondWith(400, code="invalid_grant"),
+            coded(
+                400,
+                "invalid_grant",
                 refused("grant_refused", "invalid_grant"),
                 {"ucommerce": SECOND_CODE, "ucommerce renewal": AFTER_REFRESH},
             ),
-            Case(
-                "401 invalid_grant",
-                RespondWith(401, code="invalid_grant"),
+            coded(
+                401,
+                "invalid_grant",
                 refused("grant_refused", "invalid_grant"),
                 {"ucommerce": SECOND_CODE, "ucommerce renewal": AFTER_REFRESH},
             ),
@@ -268,22 +230,10 @@ SECTIONS: Final = (
         "transient",
         "As for `unreachable`.",
         (
-            Case("400 server_error", RespondWith(400, code="server_error"), passing("temporary_error", "server_error")),
-            Case(
-                "400 temporarily_unavailable",
-                RespondWith(400, code="temporarily_unavailable"),
-                passing("temporary_error", "temporarily_unavailable"),
-            ),
-            Case(
-                "503 temporarily_unavailable",
-                RespondWith(503, code="temporarily_unavailable"),
-                passing("temporary_error", "temporarily_unavailable"),
-            ),
-            Case(
-                "400 invalid_token_reuse",
-                RespondWith(400, code="invalid_token_reuse"),
-                passing("temporary_error", "invalid_token_reuse"),
-            ),
+            coded(400, "server_error", passing("temporary_error", "server_error")),
+            coded(400, "temporarily_unavailable", passing("temporary_error", "temporarily_unavailable")),
+            coded(503, "temporarily_unavailable", passing("temporary_error", "temporarily_unavailable")),
+            coded(400, "invalid_token_reuse", passing("temporary_error", "invalid_token_reuse")),
         ),
     ),
     Section(
@@ -325,11 +275,7 @@ SECTIONS: Final = (
                 refused("credentials_refused", "unrecognised"),
             ),
             Case("403 with an empty body", RespondWith(403), refused("credentials_refused", None)),
-            Case(
-                "403 access_denied",
-                RespondWith(403, code="access_denied"),
-                refused("credentials_refused", "access_denied"),
-            ),
+            coded(403, "access_denied", refused("credentials_refused", "access_denied")),
         ),
     ),
     Section(

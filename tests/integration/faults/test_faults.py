@@ -180,20 +180,3 @@ def test_a_fault_at_connect_after_the_refresh_token_was_refused(stage: Stage, ca
 def test_every_failure_rule_has_a_case() -> None:
     cases = {outcome.rule for case in CASES + CONNECT_CASES for outcome in case.outcomes}
     assert cases | TESTED_ELSEWHERE == {rule.name for rule in RULES}
-
-
-def test_the_sections_are_in_the_order_of_the_rules() -> None:
-    names = [rule.name for rule in RULES]
-    for sections in (table.SECTIONS, connect_table.SECTIONS):
-        positions = [names.index(section.rules[0]) for section in sections]
-        assert positions == sorted(positions)
-
-
-def test_every_case_is_in_the_section_of_its_rule() -> None:
-    for section in table.SECTIONS + connect_table.SECTIONS:
-        assert {case.outcome.rule for case in section.cases} <= set(section.rules)
-
-
-@pytest.mark.parametrize("cases", [CASES, CONNECT_CASES], ids=["token", "connect"])
-def test_no_two_cases_have_the_same_name(cases: list[Case]) -> None:
-    assert len({case.id for case in cases}) == len(cases)
