@@ -10,7 +10,7 @@ import pytest
 from tests.docs import errors, setting_values
 from tests.docs.pages import PAGES, path_of, render
 from token_broker.catalogue import load_catalogue
-from token_broker.core.connections import MAX_CA_BUNDLE, parse_connection
+from token_broker.core.connections import MAX_CA_BUNDLE, MAX_PARAMS, parse_connection
 from token_broker.core.names import ConnectionName
 from token_broker.errors import InvalidRequest
 from token_broker.http.problems import STATUS
@@ -47,12 +47,12 @@ def test_the_limits_of_the_page_are_those_that_are_checked() -> None:
     assert accepts(allowed_callers=callers[:entries])
     assert not accepts(allowed_callers=callers)
     assert accepts(lifetime_s=1)
-    assert accepts(lifetime_s=172_800)
+    assert accepts(lifetime_s=2_592_000)
     assert not accepts(lifetime_s=0)
-    assert not accepts(lifetime_s=172_801)
+    assert not accepts(lifetime_s=2_592_001)
     assert accepts(scope=" ".join(f"item{number}" for number in range(50)))
     assert not accepts(scope=" ".join(f"item{number}" for number in range(51)))
-    params = {f"name{number}": "value" for number in range(setting_values.MAX_PARAMS + 1)}
+    params = {f"name{number}": "value" for number in range(MAX_PARAMS + 1)}
     assert not accepts(params=params)
     del params["name0"]
     assert accepts(params=params)

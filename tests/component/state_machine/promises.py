@@ -33,7 +33,7 @@ class Promises:
     cannot be opened. `stored`: tokens that were committed at any time.
     """
 
-    def __init__(self, stage: Stage, *, login: bool, limit: int | None) -> None:
+    def __init__(self, stage: Stage, *, login: bool, limit: int | None, reissues: bool) -> None:
         self.broken: list[str] = []
         self.purged_at: dict[str, tuple[int, datetime]] = {}
         self.to_revoke: dict[str, datetime] = {}
@@ -44,6 +44,8 @@ class Promises:
         self.logins = Logins(self.breaks)
         self.budgets = Budgets(self.breaks, limit)
         self._stage = stage
+        # A server that gives the same token until it expires is asked once more, if the token has no time left.
+        self._most_requests = 2 if reissues else 1
         self._lease_taken_away: dict[TokenKey, int] = {}
         self._reports: dict[TokenKey, list[datetime]] = defaultdict(list)
 
@@ -141,7 +143,7 @@ class Promises:
         if received.step == "revoke":
             return
         trace.requests += received.step != "connect"
-        if trace.requests > (3 if received.step in ("code", "refresh", "connect") else 1):
+        if trace.requests > self._most_requests * (3 if received.step in ("code", "refresh", "connect") else 1):
             self.breaks("P5: one call made more than one acquisition")
         if trace.lease_until is None or trace.key is None:
             self.breaks("P1: a token request without a lease")

@@ -59,11 +59,16 @@ class IssuedByServer:
 
 @dataclass(frozen=True)
 class ServerTraits:
-    """How a server differs from a plain one. `rotates`: each refresh token can be used once."""
+    """How a server differs from a plain one. `rotates`: each refresh token can be used once.
+
+    `reissue_window_s`: it gives the same token again until its last seconds; 0: until it expires. It tells what is
+    left, or (`tells_full_lifetime`) always the same.
+    """
 
     login: bool = False
     rotates: bool = False
     reissue_window_s: int | None = None
+    tells_full_lifetime: bool = False
     revokes_previous: bool = False
 
 
@@ -245,7 +250,8 @@ class Server:
             return _json(200, {"status": "SUCCESS", "accessToken": issue.token})
         body: dict[str, Any] = {"access_token": issue.token, "token_type": "bearer"}
         if self.lifetime_s is not None:
-            body["expires_in"] = int((issue.expires_at - now).total_seconds())
+            counted_from = issue.issued_at if self.traits.tells_full_lifetime else now
+            body["expires_in"] = int((issue.expires_at - counted_from).total_seconds())
         if self.traits.rotates:
             body["refresh_token"] = f"refresh-{next(self._numbers)}"
             self._refresh_tokens[body["refresh_token"]] = received.host

@@ -73,6 +73,31 @@ class ReissuingMachine(BrokerMachine):
     )
 
 
+class ReusingMachine(BrokerMachine):
+    """The same token again, with the seconds left, until it expires (Doorkeeper), and rotating refresh tokens."""
+
+    case = ProviderCase(
+        "ucommerce",
+        ServerTraits(rotates=True, reissue_window_s=0),
+        other_host={"base_url": OTHER_HOST},
+        lifetimes_s=(300, 60, 20, 3),
+        revocable=False,
+    )
+
+
+class FullLifetimeMachine(BrokerMachine):
+    """The same token again until it expires, but each response tells its full lifetime."""
+
+    case = ProviderCase(
+        "oauth2",
+        ServerTraits(reissue_window_s=0, tells_full_lifetime=True),
+        settings={"allowed_scopes": ["*"]},
+        other_host={"token_url": f"{OTHER_HOST}/token", "revocation_url": f"{OTHER_HOST}/revoke"},
+        scopes=(None, "a"),
+        lifetimes_s=(3600, 60, 20),
+    )
+
+
 class RevokingMachine(BrokerMachine):
     """Each new token revokes the one before."""
 
@@ -106,5 +131,7 @@ def _case(machine: type[BrokerMachine]) -> type[unittest.TestCase]:
 TestPlainServer = _case(PlainMachine)
 TestRotatingServer = _case(RotatingMachine)
 TestReissuingServer = _case(ReissuingMachine)
+TestReusingServer = _case(ReusingMachine)
+TestFullLifetimeServer = _case(FullLifetimeMachine)
 TestRevokingServer = _case(RevokingMachine)
 TestLockingServer = _case(LockingMachine)

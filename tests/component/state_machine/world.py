@@ -60,7 +60,9 @@ class MachineWorld(World):
         super().__init__()
         self.case = case
         self.stage = Stage(self.clock)
-        self.promises = Promises(self.stage, login=case.traits.login, limit=case.limit)
+        self.promises = Promises(
+            self.stage, login=case.traits.login, limit=case.limit, reissues=case.traits.reissue_window_s == 0
+        )
         self.connections = WatchedConnectionStore(self.promises)
         self.secrets: WatchedSecretStore = WatchedSecretStore(self.promises)
         self.sealer: WatchedSealer = WatchedSealer(self.promises)

@@ -62,6 +62,8 @@ SECOND_CODE: Final = Outcome(
 AFTER_REFRESH: Final = Outcome(
     "code_or_refresh_token_refused", UNAVAILABLE, TRANSIENT_S, "invalid_grant", token_requests=3, connect_requests=2
 )
+# A lifetime of 0 means that the token expires now, so the provider is asked once more. A login is not repeated.
+ASKED_TWICE: Final = Outcome("unusable_response", INVALID, TRANSIENT_S, token_requests=2)
 NOT_BEARER: Final = {"unicommerce": None}
 
 SECTIONS: Final = (
@@ -130,7 +132,7 @@ SECTIONS: Final = (
     ),
     Section(
         ("rate_limited",),
-        "429 with any body, or 503 with Retry-After",
+        "429 with any body, or 403 or 503 with Retry-After",
         "rate limit",
         "Wait: the broker sends nothing until then. If it happens again, something else uses the same account or "
         "address. Ask the provider for a higher limit.",
@@ -141,6 +143,9 @@ SECTIONS: Final = (
             Case("429, Retry-After: a date in the past", RespondWith(429, date_in_s=-90), limited(MINUTE_S)),
             Case("429, Retry-After: soon", RespondWith(429, headers={"Retry-After": "soon"}), limited(MINUTE_S)),
             Case("429, Retry-After: 0", RespondWith(429, headers={"Retry-After": "0"}), limited(MINUTE_S)),
+            Case("429, Retry-After: 6.2", RespondWith(429, headers={"Retry-After": "6.2"}), limited(7)),
+            Case("429, retry-after-ms: 6200", RespondWith(429, headers={"retry-after-ms": "6200"}), limited(7)),
+            Case("403, Retry-After: 7", RespondWith(403, headers={"Retry-After": "7"}), limited(7)),
             Case("429, Retry-After: 86400", RespondWith(429, headers={"Retry-After": "86400"}), limited(HOUR_S)),
             Case(
                 "429 with invalid_client", RespondWith(429, code="invalid_client"), limited(MINUTE_S, "invalid_client")
@@ -325,9 +330,11 @@ SECTIONS: Final = (
     Section(
         ("unusable_response",),
         "2xx without a usable token: not a JSON object, no token, a token over 16 KiB or with characters that no "
-        "header may hold, another token_type than bearer for a token that is sent as Bearer, a lifetime of 0 or less",
+        "header may hold, another token_type than bearer for a token that is sent as Bearer, a negative lifetime, or "
+        "one of 0 twice in a row",
         "no usable response",
-        "Correct token_url or base_url: another server responds there. `detail` says what is wrong.",
+        "Correct token_url or base_url: another server responds there. `detail` says what is wrong. With `oauth2` the "
+        "setting token_type names another type that is accepted, and zero_means_never accepts a lifetime of 0.",
         (
             Case("200 with an HTML page", RespondWith(200, PAGE, html=True), invalid("unusable_response")),
             Case("200 with an empty body", RespondWith(200), invalid("unusable_response")),
@@ -351,7 +358,12 @@ SECTIONS: Final = (
             ),
             Case("a token with é", AlterToken({"token": "fak\u00e9"}), invalid("unusable_response")),
             Case("a token over 16 KiB", AlterToken({"token": LONG}), invalid("unusable_response")),
-            Case("expires_in 0", AlterToken({"expires_in": 0}), invalid("unusable_response")),
+            Case(
+                "expires_in 0, twice",
+                AlterToken({"expires_in": 0}),
+                ASKED_TWICE,
+                {"unicommerce": invalid("unusable_response")},
+            ),
             Case("expires_in -1", AlterToken({"expires_in": -1}), invalid("unusable_response")),
             Case("expires_in soon", AlterToken({"expires_in": "soon"}), invalid("unusable_response")),
             Case("expires_in true", AlterToken({"expires_in": True}), invalid("unusable_response")),

@@ -38,7 +38,7 @@ from token_broker.ports import Seal, SealBroken
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
-from token_broker.service.provider_client import GrantResult, ProviderClient
+from token_broker.service.provider_client import GrantResult, ProviderClient, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import FIRST_RETRY, Revoker
 
@@ -46,6 +46,8 @@ ACCESS_TOKEN, REFRESH_TOKEN = "access_token", "refresh_token"  # purposes of sea
 MAX_SCOPE_SETS = 32
 SCOPE_SET_PERIOD = timedelta(hours=1)
 MAX_NEW_VERSIONS = 3
+# The least time that must be left for a second request.
+MIN_EXCHANGE_TIME = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,16 @@ class Acquirer:
         lease = prepared.lease
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
+            ask_again_at = self._ask_again_at(lease, result, expiry)
+            if ask_again_at is not None:
+                again = self._wait_for_new_token(prepared, result.issued, ask_again_at)
+                if again is None:
+                    return ReadAgain(provider_asked=True)
+                prepared, lease = again, again.lease
+                result, expiry = self.provider_client.request_token(lease, prepared.request)
+                if expiry.expired is not None:
+                    self._keep_refresh_token(lease, self._refresh_token(prepared, result.issued), sent=False)
+            check_not_expired(expiry)
         except GrantFailed as failed:
             if self.context.clock() >= lease.expires_at:
                 # Somebody else may hold the lease by now and may have stored a token. This failure is older.
@@ -200,6 +212,56 @@ class Acquirer:
             self._discard(lease, token, access_token)
             return ReadAgain(provider_asked=True)
         return acquired
+
+    def _ask_again_at(self, lease: LeaseContext, result: GrantResult, expiry: Expiry) -> datetime | None:
+        """When to ask once more for a token with time left; None: this one has some, or logins are counted."""
+        if lease.connection.provider.grant.counts_logins:
+            return None
+        token_id = fingerprint(result.issued.access_token)
+        return lease.policy.ask_again_at(
+            lease.before_lease, token_id, expiry.expires_at, sent_at=result.sent_at, received_at=self.context.clock()
+        )
+
+    def _wait_for_new_token(self, prepared: _Prepared, issued: IssuedToken, until: datetime) -> _Prepared | None:
+        """Waits for the time to ask once more. None: the time is too short, or the lease is not ours any more.
+
+        A new refresh token is stored first, and marked as sent before it is sent. Raises BrokerUnavailable or
+        ProviderRateLimited, after which the lease has ended or expires.
+        """
+        context = self.context
+        refresh_token = self._refresh_token(prepared, issued)
+        kept = self._keep_refresh_token(prepared.lease, refresh_token, sent=False)
+        if kept is None:
+            return None
+        # What was sent stays marked, even if nothing is sent the second time.
+        lease = replace(prepared.lease, before_lease=kept)
+        try:
+            if until + MIN_EXCHANGE_TIME > lease.deadline:
+                end_lease(context, lease, nothing_sent=False)
+                return None
+            take_from_budget(context, lease.connection, renewal=lease.criteria.renewal)
+        except ProviderRateLimited:
+            end_lease(context, lease, nothing_sent=False)
+            raise
+        context.sleep(max((until - context.clock()).total_seconds(), 0))
+        if self._keep_refresh_token(lease, refresh_token, sent=True) is None:
+            return None
+        request = replace(prepared.request, refresh_token=issued.refresh_token if refresh_token is not None else None)
+        return replace(prepared, lease=lease, request=request)
+
+    def _keep_refresh_token(
+        self, lease: LeaseContext, refresh_token: RefreshToken | None, *, sent: bool
+    ) -> TokenRecord | None:
+        """Stores a refresh token under the lease. Returns the record, or None if the lease is not ours any more."""
+        if refresh_token is None:
+            return lease.record
+
+        def rotated(current: TokenRecord) -> TokenRecord | None:
+            return (
+                current.refresh_token_rotated(refresh_token, sent=sent) if current.last_leased_by(lease.owner) else None
+            )
+
+        return save(self.context, lease.record, rotated)
 
     def _grant_request(self, lease: LeaseContext, credentials: Credentials) -> GrantRequest:
         previous, now = lease.record.token, self.context.clock()
@@ -237,7 +299,12 @@ class Acquirer:
             if not current.last_leased_by(lease.owner):
                 return None
             return current.committed(
-                token, refresh_token, at_lease=lease.record, now=now, used=not lease.criteria.renewal
+                token,
+                refresh_token,
+                at_lease=lease.record,
+                now=now,
+                used=not lease.criteria.renewal,
+                learns_reissue=lease.policy.new_token_window is None,
             )
 
         record = save(context, lease.record, committed)

@@ -18,7 +18,7 @@ from token_broker.core.schedule import KEEP, shard_of
 from token_broker.ports import StoredSettings
 
 Item = Mapping[str, Any]
-FORMAT = 2
+FORMAT = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,6 +81,8 @@ def record_attributes(record: TokenRecord) -> dict[str, Any]:
         ),
         **due_attributes(record.key, record.due_at),
     }
+    if record.reissues:
+        attributes["reissues"] = {"BOOL": True}
     if record.delete_at is not None:
         attributes["ttl"] = seconds(record.delete_at)
     if record.token is not None:
@@ -103,7 +105,11 @@ def due_attributes(key: TokenKey, due_at: datetime | None) -> dict[str, Any]:
 
 
 def _token_attributes(token: Token) -> dict[str, Any]:
-    flags = {"expires_assumed": token.expires_assumed, "expiry_disputed": token.expiry_disputed}
+    flags = {
+        "expires_assumed": token.expires_assumed,
+        "expiry_disputed": token.expiry_disputed,
+        "reissued": token.reissued,
+    }
     return {
         "token": {"B": token.sealed},
         # Only what is true: an item of at most 1 KB costs one write unit.
@@ -148,6 +154,7 @@ def read_record(key: TokenKey, item: Item | None, health: ConnectionHealth) -> T
         stale_at=read_moment(item, "stale_at"),
         deferred_until=read_moment(item, "deferred_until"),
         reports_until=read_moment(item, "reports_until"),
+        reissues="reissues" in item,
         due_at=read_moment(item, "due_at"),
         delete_at=read_seconds(item, "ttl"),
         revision=item["revision"]["S"],
@@ -167,6 +174,7 @@ def _read_token(item: Item) -> Token:
         settings_digest=read_string(item, "token_digest"),
         secret_version=item["secret_version"]["S"],
         sealed=item["token"]["B"],
+        reissued="reissued" in item,
     )
 
 
