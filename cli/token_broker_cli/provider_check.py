@@ -20,7 +20,8 @@ from token_broker.core.connections import COMMON_SETTINGS, Connection, parse_con
 from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName, fingerprint
-from token_broker.core.providers import CatalogueError, Provider
+from token_broker.core.provider_files import CatalogueError
+from token_broker.core.providers import Provider
 from token_broker.errors import BrokerError
 from token_broker.oauth.exchange import TransportError
 from token_broker.oauth.grants import GrantFailed, token_flow

@@ -13,8 +13,9 @@ from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
 
 GRANTS: Final[Mapping[str, str]] = {
     "client_credentials": "client credentials (RFC 6749 section 4.4)",
+    "password": "a user's password (RFC 6749 section 4.3)",
     "authorization_code": "authorization code without a browser (RFC 6749 section 4.1), then refresh tokens",
-    "login": "the vendor's own login with username and password",
+    "login": "the vendor's own login",
 }
 
 
@@ -41,12 +42,12 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
     yield "grant", GRANTS[provider.grant.name]
     yield "credentials", _credentials(provider)
     if provider.connect_url:
-        yield "authorization request", f"GET {code(provider.connect_url)}"
-    yield "token request", f"{_method(provider)} {code(provider.token_url)}"
+        yield "authorization request", f"GET {code(str(provider.connect_url))}"
+    yield "token request", f"{_method(provider)} {code(str(provider.request.url))}"
     if provider.grant.is_oauth:
-        yield "client authentication", f"{code(provider.client_auth)}, unless `client_auth` says otherwise"
+        yield "client authentication", f"{code(provider.request.client_auth)}, unless `client_auth` says otherwise"
     yield "scope", _scope(provider)
-    yield "the token is sent as", code(f"{provider.header}: {provider.prefix}…")
+    yield "callers send", ", ".join(code(f"{name}: {value}") for name, value in provider.send.headers.items())
     yield "assumed lifetime", duration(provider.default_lifetime_s or DEFAULT_LIFETIME.total_seconds())
     yield "reissue window", duration(provider.reissue_window_s) if provider.reissue_window_s else "none"
     yield "request limit", _limit(provider)
@@ -61,9 +62,10 @@ def _credentials(provider: Provider) -> str:
 
 
 def _method(provider: Provider) -> str:
-    """The method, which a setting of that name can change."""
-    setting = next((spec for spec in provider.settings if spec.name == "method"), None)
-    return " or ".join(setting.choices) if setting else provider.method
+    """The method, which a setting can change."""
+    method = provider.request.method
+    setting = next((spec for spec in provider.settings if spec.name == method.only_name), None)
+    return " or ".join(setting.choices) if setting else str(method)
 
 
 def _scope(provider: Provider) -> str:
@@ -81,17 +83,17 @@ def _scope(provider: Provider) -> str:
 
 
 def _limit(provider: Provider) -> str:
-    if provider.requests_per_minute is None:
-        return "none published"
-    return f"{provider.requests_per_minute} requests a minute per {provider.limit_per}"
+    limit = provider.limit
+    return "none published" if limit is None else f"{limit.requests} requests a {limit.per} per {limit.limit_per}"
 
 
 def _revocation(provider: Provider) -> str:
-    url = provider.revocation_url
-    if url is None:
+    if provider.revocation_url is None:
         return "none"
+    url = str(provider.revocation_url)
     relative = "" if url.startswith(("{", "https://")) else ", relative to the token endpoint"
-    return f"{code(url)}{relative} (RFC 7009)"
+    needs_secret = "; needs a `client_secret`" if provider.revocation_needs_secret else ""
+    return f"{code(url)}{relative} (RFC 7009){needs_secret}"
 
 
 def _row(spec: SettingSpec) -> tuple[str, ...]:

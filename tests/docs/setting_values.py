@@ -44,6 +44,8 @@ KINDS: Final[Mapping[str, str]] = {
     "base_url": f"{URL}; a slash at its end is dropped",
     "redirect_uri": "an absolute URI without fragment, of any scheme",
     "text": TEXT,
+    "label": "one part of a host name",
+    "whole": "a whole number",
     "params": f"an object of at most {MAX_PARAMS} [parameters](connections.md#parameters)",
 }
 

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from tests.fakes.connection_store import InMemoryConnectionStore
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.providers import MINUTE, start_of_period
 from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.core.schedule import KEEP, SHARDS, shard_of
 from token_broker.ports import ConnectionItems, ConnectionStore, DueKey, StoredSettings
 
-MINUTE = timedelta(minutes=1)
 # Due time, provider, connection, scope_id and token_id ("" for a token key): in the order of the index.
 Entry = tuple[datetime, str, str, str, str]
 
@@ -157,7 +157,7 @@ class InMemoryDueIndex:
 
 @dataclass(slots=True)
 class _Budget:
-    minute_at: datetime
+    began_at: datetime
     taken: int = 0
     cooldown_until: datetime | None = None
 
@@ -173,24 +173,24 @@ class InMemoryBudgets:
         """The hosts that were cooled down, and until when."""
         return {host: budget.cooldown_until for host, budget in self._budgets.items() if budget.cooldown_until}
 
-    def busy_until(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        budget, minute = self._budgets.get(host), now.replace(second=0, microsecond=0)
+    def busy_until(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
+        budget, began_at = self._budgets.get(host), start_of_period(now, period)
         if budget is None:
             return None
         if budget.cooldown_until is not None and budget.cooldown_until > now:
             return budget.cooldown_until
-        if budget.minute_at < minute:
+        if budget.began_at < began_at:
             return None
-        return minute + MINUTE if budget.minute_at > minute or budget.taken >= limit else None
+        return began_at + period if budget.began_at > began_at or budget.taken >= limit else None
 
-    def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        busy_until = self.busy_until(host, now=now, limit=limit)
+    def take(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
+        busy_until = self.busy_until(host, now=now, limit=limit, period=period)
         if busy_until is not None:
             return busy_until
-        minute = now.replace(second=0, microsecond=0)
-        budget = self._budgets.setdefault(host, _Budget(minute))
-        if budget.minute_at < minute:
-            budget.minute_at = minute
+        began_at = start_of_period(now, period)
+        budget = self._budgets.setdefault(host, _Budget(began_at))
+        if budget.began_at < began_at:
+            budget.began_at = began_at
             budget.taken = 0
         budget.taken += 1
         return None

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN
 from token_broker.core.names import NAME, TOKEN_ID
+from token_broker.core.providers import KNOWN_ERRORS
 from token_broker.errors import PROVIDER_ERRORS, BrokerUnavailable, ConnectionMisconfigured
 from token_broker.oauth.grants import GRANTS
-from token_broker.oauth.responses import KNOWN_ERRORS
 from token_broker.service.trial import CURRENT, PENDING
 
 Schema = dict[str, Any]

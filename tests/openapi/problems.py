@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from local.resources import load_template
+from token_broker.core.providers import KNOWN_ERRORS
 from token_broker.errors import BrokerError
 from token_broker.http import problems as http_problems
-from token_broker.oauth.responses import KNOWN_ERRORS
 
 Schema = dict[str, Any]
 

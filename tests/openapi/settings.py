@@ -63,6 +63,8 @@ KINDS: Final[dict[str, Schema]] = {
         "maxLength": MAX_TEXT,
     },
     "text": TEXT,
+    "label": {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"},
+    "whole": {"type": "integer"},
     "choice": {"type": "string"},
     "params": {
         "type": "object",
@@ -101,9 +103,8 @@ def _of(provider: Provider) -> Schema:
     for setting in COMMON_SETTINGS:
         schema, default = COMMON[setting.name], setting.default
         if setting.name == "client_auth":
-            default = provider.client_auth
-            if not provider.grant.is_oauth:
-                schema = {"type": "string", "enum": [provider.client_auth]}
+            default = provider.request.client_auth
+            schema = {"type": "string", "enum": list(provider.client_auths)}
         described[setting.name] = _described(schema, setting.help, default)
     return {
         "type": "object",

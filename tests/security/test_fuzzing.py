@@ -39,7 +39,8 @@ from token_broker.catalogue import __file__ as catalogue_file
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.names import ConnectionName
-from token_broker.core.providers import CatalogueError, Provider, parse_provider
+from token_broker.core.provider_files import CatalogueError, parse_provider
+from token_broker.core.providers import Provider
 from token_broker.errors import ProviderError, ProviderRateLimited
 from token_broker.oauth.exchange import OutcomeUnknown, Unreachable
 from token_broker.oauth.grants import GRANTS

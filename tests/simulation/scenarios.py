@@ -51,7 +51,9 @@ class Scenario:
 
     def simulate(self) -> Finding:
         outcome = run(self.plan)
-        limits = {slug: provider.requests_per_minute for slug, provider in load_catalogue().items()}
+        limits = {
+            slug: provider.limit.requests if provider.limit else None for slug, provider in load_catalogue().items()
+        }
         found = rows(outcome, limits)
         troubles = list(outages(outcome))
         lines = [*_always(outcome, found), *self.judge(outcome, found, troubles)]

@@ -10,10 +10,12 @@ import pytest
 import token_broker.catalogue
 from tests.unit.grant_requests import CATALOGUE
 from token_broker.catalogue import read_provider
-from token_broker.core.providers import CatalogueError, parse_provider
+from token_broker.core.provider_files import CatalogueError, parse_provider
+from token_broker.core.providers import Limit
 from token_broker.oauth.grants import GRANTS
 
 FILES = sorted(Path(token_broker.catalogue.__file__).parent.glob("*.toml"))
+FIRST = {"unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2"}
 WHOLE: dict[str, Any] = {
     "title": "Example",
     "documentation": "https://docs.example.com",
@@ -32,53 +34,45 @@ def test_every_file_is_valid(path: Path) -> None:
 
 
 def test_the_five_providers_and_the_standard_are_there() -> None:
-    five = {"unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy"}
-    assert set(CATALOGUE) == five | {"oauth2"}
+    assert set(CATALOGUE) >= FIRST
 
 
 @pytest.mark.parametrize(
-    ("slug", "grant", "client_auth", "encoding", "credentials"),
+    ("slug", "grant", "client_auth", "fields_in", "credentials"),
     [
         ("unified-services", "client_credentials", "basic-raw", "form", ("client_id", "client_secret")),
         ("unicommerce", "login", "none", "json", ("username", "password")),
-        ("commerce-layer", "client_credentials", "json", "json", ("client_id",)),
+        ("commerce-layer", "client_credentials", "json", "form", ("client_id",)),
         ("ucommerce", "authorization_code", "basic-raw", "form", ("client_id", "client_secret")),
-        ("unidy", "client_credentials", "json", "json", ("client_id", "client_secret")),
-        ("oauth2", "client_credentials", "basic", "form", ("client_id",)),
+        ("unidy", "client_credentials", "json", "form", ("client_id", "client_secret")),
+        ("oauth2", "client_credentials", "basic", "{encoding}", ("client_id",)),
     ],
 )
-def test_how_each_provider_is_asked(
-    slug: str, grant: str, client_auth: str, encoding: str, credentials: tuple[str, ...]
+def test_how_each_of_the_first_providers_is_asked(
+    slug: str, grant: str, client_auth: str, fields_in: str, credentials: tuple[str, ...]
 ) -> None:
     found = CATALOGUE[slug]
-    assert (found.grant.name, found.client_auth, found.encoding, found.credentials) == (
+    request = found.request
+    assert (found.grant.name, request.client_auth, str(request.fields_in), found.credentials) == (
         grant,
         client_auth,
-        encoding,
+        fields_in,
         credentials,
     )
 
 
-@pytest.mark.parametrize("slug", sorted(CATALOGUE))
-def test_how_each_providers_token_is_sent(slug: str) -> None:
-    found = CATALOGUE[slug]
-    sent = (found.header, found.prefix, found.token_type)
-    assert sent == (("apiKey", "", "N_A") if slug == "unicommerce" else ("Authorization", "Bearer ", "Bearer"))
-
-
-def test_the_special_limits_of_single_providers() -> None:
+def test_the_special_limits_of_the_first_providers() -> None:
     special = {
-        slug: (p.reissue_window_s, p.requests_per_minute, p.limit_per, p.default_lifetime_s)
-        for slug, p in CATALOGUE.items()
+        slug: (CATALOGUE[slug].reissue_window_s, CATALOGUE[slug].limit, CATALOGUE[slug].default_lifetime_s)
+        for slug in sorted(FIRST)
     }
-    plain = (None, None, "connection", None)
     assert special == {
-        **dict.fromkeys(CATALOGUE, plain),
-        "commerce-layer": (900, 30, "host", None),
-        "unicommerce": (None, None, "connection", 72_000),
+        **dict.fromkeys(FIRST, (None, None, None)),
+        "commerce-layer": (900, Limit(30, "minute", "host"), None),
+        "unicommerce": (None, None, 72_000),
     }
-    assert [slug for slug, found in CATALOGUE.items() if found.scope.required] == ["unidy"]
-    assert CATALOGUE["ucommerce"].basic_charset == "iso-8859-1"
+    assert [slug for slug in sorted(FIRST) if CATALOGUE[slug].scope.required] == ["unidy"]
+    assert CATALOGUE["ucommerce"].request.basic_charset == "iso-8859-1"
     assert CATALOGUE["commerce-layer"].optional_credentials == ("client_secret",)
 
 
@@ -108,7 +102,7 @@ def test_the_example_is_whole() -> None:
     [
         ({"title": None}, {"title"}),
         ({"documentation": "docs.example.com"}, {"documentation"}),
-        ({"grant": "password"}, {"grant"}),
+        ({"grant": "implicit"}, {"grant"}),
         ({"credentials": None}, {"credentials"}),
         ({"credentials": "client_id"}, {"credentials"}),
         ({"color": "red"}, {"color"}),
@@ -118,20 +112,20 @@ def test_the_example_is_whole() -> None:
         ({"request": {"url": "/token"}}, {"request.url"}),
         ({"request": {"url": "{base_url}/t", "method": "PUT"}}, {"request.method"}),
         ({"request": {"url": "{base_url}/t", "client_auth": "mtls"}}, {"request.client_auth"}),
-        ({"request": {"url": "{base_url}/t", "encoding": "xml"}}, {"request.encoding"}),
+        ({"request": {"url": "{base_url}/t", "fields_in": "xml"}}, {"request.fields_in"}),
         ({"request": {"url": "{base_url}/t", "basic_charset": "utf-16"}}, {"request.basic_charset"}),
         ({"request": {"url": "{base_url}/t", "urll": "x"}}, {"request.urll"}),
         ({"request": {"url": "{base_url}/t", "headers": {"X": 7}}}, {"request.headers.X"}),
-        ({"grant": "authorization_code"}, {"connect.url"}),
+        ({"grant": "authorization_code"}, {"connect.url", "settings"}),
         ({"response": {"token": 7}}, {"response.token"}),
         (
             {"response": {"success": {"field": "status", "values": "x"}}},
             {"response.success", "response.success.values"},
         ),
-        ({"send": {"prefix": 7}}, {"send.prefix"}),
+        ({"send": {"headers": {"X": 7}}}, {"send.headers.X", "send.headers"}),
         ({"lifetime": {"default_s": 2_592_001}}, {"lifetime.default_s"}),
         ({"renewal": {"reissue_window_s": 60}}, {"renewal.reissue_window_s"}),
-        ({"limits": {"requests_per_minute": 1}}, {"limits.requests_per_minute"}),
+        ({"limits": {"requests": 1, "per": "week"}}, {"limits.requests", "limits.per"}),
         ({"scope": {"required": "yes", "pattern": "("}}, {"scope.required", "scope.pattern"}),
         ({"settings": [{"name": "base_url", "kind": "uri"}]}, {"settings[0].kind", "settings[0].help"}),
         ({"settings": "base_url"}, {"settings", "request.url"}),
@@ -150,22 +144,60 @@ def setting(name: str, kind: str, **more: Any) -> dict[str, Any]:
     return {"settings": [BASE_URL, {"name": name, "kind": kind, "help": "Help.", **more}]}
 
 
+def in_body(kind: str, **more: Any) -> dict[str, Any]:
+    return setting("encoding", kind, **more) | {"request": {"url": URL, "fields_in": "{encoding}"}}
+
+
+def in_host(kind: str, **more: Any) -> dict[str, Any]:
+    region = {"name": "region", "kind": kind, "help": "Help.", **more}
+    return {"settings": [region], "request": {"url": "https://{region}.example.com/token"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "at_fault"),
     [
         (LOGIN, None),
-        ({**LOGIN, "request": {"url": URL, "method": "GET", "client_auth": "none", "encoding": "json"}}, None),
+        ({**LOGIN, "request": {"url": URL, "method": "GET", "client_auth": "none", "fields_in": "query"}}, None),
         ({**LOGIN, "request": {"url": URL, "client_auth": "basic"}}, "request.client_auth"),
-        ({**LOGIN, "request": {"url": URL, "encoding": "form"}}, "request.encoding"),
+        ({**LOGIN, "request": {"url": URL, "fields_in": "form"}}, None),
+        ({**LOGIN, "request": {"url": URL, "method": "GET", "fields_in": "form"}}, "request.fields_in"),
+        ({**LOGIN, "request": {"url": URL, "grant_type": "x"}}, "request.grant_type"),
         ({**LOGIN, "request": {"url": URL, "basic_charset": "utf-8"}}, "request.basic_charset"),
         ({**LOGIN, "request": {"url": URL, "client_id_in_body": False}}, "request.client_id_in_body"),
         ({**LOGIN, "optional_credentials": ["tenant"]}, "optional_credentials"),
         ({**LOGIN, "scope": {"required": False}}, "scope"),
         ({**LOGIN, "revocation": {"url": "revoke"}}, "revocation"),
-        ({**LOGIN, **setting("encoding", "choice", choices=["form", "json"])}, "settings[1].name"),
-        ({"request": {"url": URL, "method": "GET"}}, "request.method"),
-        ({"request": {"url": URL, "client_auth": "json", "encoding": "form"}}, "request.encoding"),
-        ({"request": {"url": URL, "client_auth": "json", "encoding": "json"}}, None),
+        ({"request": {"url": URL, "method": "GET"}}, None),
+        ({"request": {"url": URL, "method": "GET", "client_auth": "form"}}, "request.client_auth"),
+        ({"request": {"url": URL, "client_auth": "json", "fields_in": "form"}}, "request.fields_in"),
+        ({"request": {"url": URL, "client_auth": "json", "fields_in": "json"}}, None),
+        ({"request": {"url": URL, "fields": {"audience": "x", "n": 7, "on": True}}}, None),
+        ({"request": {"url": URL, "fields": {"a": "{scope}{now}{uuid}{secret:client_id}{endpoint}"}}}, None),
+        ({"request": {"url": URL, "fields": {"a": "{token}"}}}, "request.fields.a"),
+        ({"request": {"url": URL, "fields": {"a": "{secret:password}"}}}, "request.fields.a"),
+        ({"request": {"url": URL, "fields": {"a": {"b": "c"}}}}, "request.fields.a"),
+        ({"request": {"url": URL, "fields_in": "json", "fields": {"a": {"b": ["{base_url}"]}}}}, None),
+        ({"request": {"url": URL, "fields": {"a": "{"}}}, "request.fields.a"),
+        ({"request": {"url": URL, "query": {"a": "{refresh_token}"}}}, "request.query.a"),
+        ({"request": {"url": URL, "headers": {"X-A": "{scope}"}}}, "request.headers.X-A"),
+        ({"request": {"url": URL, "headers": {"X-A": "ä"}}}, "request.headers.X-A"),
+        ({"request": {"url": URL, "headers": {"X A": "b"}}}, "request.headers.X A"),
+        ({"request": {"url": URL, "grant_type": "account_credentials"}}, None),
+        ({"request": {"url": "{base_url}/{secret:client_id}"}}, "request.url"),
+        ({"request": {"url": "https://{base_url}.example.com"}}, "request.url"),
+        ({"request": {"url": "{base_url}.example.com"}}, "request.url"),
+        ({"grant": "password", "credentials": ["client_id", "client_secret", "username", "password"]}, None),
+        ({"grant": "password"}, "credentials"),
+        ({"send": {"headers": {"X-Token": "{token}", "X-B": "{base_url}"}}}, None),
+        ({"send": {"headers": {"X-B": "{base_url}"}}}, "send.headers"),
+        ({"send": {"headers": {"X-Token": "{token}", "X-Id": "{uuid}"}}}, "send.headers.X-Id"),
+        ({"send": {"headers": {"X-Token": "{token}", "X-Id": "{secret:client_secret}"}}}, "send.headers.X-Id"),
+        ({"refresh": {"use": False}}, None),
+        ({"refresh": {"use": False}, "response": {"refresh_token": "r"}}, "refresh.use"),
+        ({"limits": {"requests": 5, "per": "day", "limit_per": "client"}}, None),
+        ({"limits": {"limit_per": "host", "per": "day"}}, "limits.requests"),
+        ({"revocation": {"url": "revoke", "needs_secret": True}}, "revocation.needs_secret"),
+        ({"scope": {"send": False, "name": "scopes"}}, "scope.name"),
         ({"request": {"url": URL, "client_auth": "form", "client_id_in_body": True}}, "request.client_id_in_body"),
         ({"request": {"url": URL, "client_id_in_body": True}}, None),
         ({"request": {"url": URL, "headers": {"authorization": "x"}}}, "request.headers.authorization"),
@@ -173,27 +205,42 @@ def setting(name: str, kind: str, **more: Any) -> dict[str, Any]:
         ({"connect": {"url": "{base_url}/connect"}}, "connect"),
         ({"credentials": ["client_id", "tenant"]}, "credentials"),
         ({"optional_credentials": ["client_secret"]}, "optional_credentials"),
-        ({"credentials": ["client_id"], "revocation": {"url": "revoke"}}, "revocation"),
-        ({"response": {"token": "data.token"}}, "response.token"),
-        ({"response": {"success": {"field": "meta.ok", "value": "yes"}}}, "response.success.field"),
+        ({"credentials": ["client_id"], "revocation": {"url": "revoke"}}, None),
+        ({"response": {"token": "data.0.token"}}, None),
+        ({"response": {"token": ""}}, None),
+        ({"response": {"token": "data..token"}}, "response.token"),
+        ({"response": {"success": {"field": "meta.ok", "value": True}}}, None),
+        ({"response": {"expiry": {"field": "ttl", "as": "minutes"}}}, None),
+        ({"response": {"expiry": {"field": "ttl", "as": "hours"}}}, "response.expiry.as"),
+        ({"response": {"expiry": {"as": "epoch"}}}, "response.expiry.field"),
+        ({"response": {"expiry": {"field": "ttl", "as": "none"}}}, "response.expiry.field"),
+        ({"response": {"error": "errors.0.code", "errors": {"401-07": "invalid_client"}}}, None),
+        ({"response": {"errors": {"401-07": "wrong_password"}}}, "response.errors.401-07"),
         ({"response": {"success": {"value": "yes"}}}, "response.success"),
         ({"response": {"token_types": ["JWT"], "zero_means_never": True}}, None),
         ({"response": {"token_types": ["JWT"]}, "send": {"token_type": "N_A"}}, "response.token_types"),
-        ({"scope": {"separator": ","}}, None),
+        ({"scope": {"separator": ",", "granted_separator": " ", "name": "scopes"}}, None),
         ({"scope": {"separator": "and"}}, "scope.separator"),
         ({"scope": {"without_secret": "market:"}}, "scope.without_secret"),
         (setting("region", "text"), "settings[1].name"),
         (setting("base_url", "url"), "settings[1].name"),
         (setting("redirect_uri", "redirect_uri"), "settings[1].name"),
         (setting("method", "choice", choices=["GET", "POST"]), "settings[1].name"),
-        (setting("params", "text"), "settings[1].kind"),
+        (setting("params", "text"), "settings[1].name"),
+        (setting("token", "text"), "settings[1].name"),
         (setting("params", "params", default={"audience": "x"}), None),
-        (setting("encoding", "choice", choices=["form", "json"], default="form"), None),
-        (setting("encoding", "choice"), "settings[1].choices"),
-        (setting("encoding", "choice", choices=["form", "xml"]), "settings[1].choices"),
-        (setting("encoding", "choice", choices=["form", "json"], default="xml"), "settings[1].default"),
-        (setting("encoding", "choice", choices=["form", "json"], default="json"), "settings[1].default"),
-        (setting("encoding", "choice", choices=["form", "json"], default=7), "settings[1].default"),
+        (in_body("choice", choices=["form", "json"], default="form"), None),
+        (in_body("choice", choices=["form", "xml"], required=True), "request.fields_in"),
+        (in_body("choice", choices=["form", "json"]), "request.fields_in"),
+        (in_body("choice", choices=["form", "json"], default="xml"), "settings[1].default"),
+        (in_body("choice", choices=["form", "json"], default=7), "settings[1].default"),
+        (in_body("text", default="form"), "request.fields_in"),
+        (in_host("label", required=True), None),
+        (in_host("choice", choices=["eu", "us"], default="eu"), None),
+        (in_host("choice", choices=["eu", "u.s"], default="eu"), "request.url"),
+        (in_host("text", required=True), "request.url"),
+        (in_host("label"), "request.url"),
+        (in_host("label", default="a.b"), "request.url"),
         (setting("params", "params", required=True, default={"a": "b"}), "settings[1].default"),
         (setting("params", "params", choices=["JWT"]), "settings[1].choices"),
     ],
@@ -204,7 +251,8 @@ def test_a_field_without_effect_is_a_fault(changes: dict[str, Any], at_fault: st
 
 def test_all_faults_are_named_at_once() -> None:
     found = faults(title=7, grant="x", color="red", request={"url": "/t"}, limits={"limit_per": "x"})
-    assert found == {"title", "grant", "color", "request.url", "limits.limit_per"}
+    in_limits = {"limits.limit_per", "limits.requests", "limits.per"}
+    assert found == {"title", "grant", "color", "request.url", *in_limits}
 
 
 def test_the_text_names_the_file_and_every_field() -> None:

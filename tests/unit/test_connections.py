@@ -43,7 +43,7 @@ def test_the_required_settings_of_each_provider_are_enough(slug: str) -> None:
     assert (found.keep_warm, found.suspended, found.issue_revokes_previous) == ("used", False, False)
     assert (found.denied_callers, found.lifetime_s, found.api_base_url) == ((), None, None)
     assert (found.network.private, found.network.ca_bundle) == (False, None)
-    assert found.client_auth == CATALOGUE[slug].client_auth
+    assert found.client_auth == CATALOGUE[slug].request.client_auth
     assert found.version == "1"
 
 

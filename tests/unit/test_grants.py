@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.grant_requests import (
     CLIENT,
     LOGIN,
+    NOW,
     basic,
     bearer,
     form,
@@ -22,7 +27,12 @@ from tests.unit.grant_requests import (
     redirect,
     run,
 )
+from token_broker.core.connections import parse_connection
+from token_broker.core.credentials import Secret, parse_credentials
 from token_broker.core.failures import FailureKind, FailureLevel, cooldown
+from token_broker.core.names import ConnectionName
+from token_broker.core.provider_files import parse_provider
+from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.exchange import (
     HttpRequest,
     HttpResponse,
@@ -32,8 +42,8 @@ from token_broker.oauth.exchange import (
     UnreadableResponse,
     quoted_query,
 )
-from token_broker.oauth.grants import token_flow
-from token_broker.oauth.requests import GrantRequest, revocation_request
+from token_broker.oauth.grants import GRANTS, token_flow
+from token_broker.oauth.requests import GrantRequest, grant_request_for, revocation_request
 
 AWKWARD = {"client_id": "shop:1/ä", "client_secret": "p+q r%&=ß"}
 CLIENT_CREDENTIALS = ("unified-services", "commerce-layer", "unidy", "oauth2")
@@ -122,11 +132,121 @@ def test_the_query_of_an_endpoint_is_kept() -> None:
 def test_a_provider_can_separate_scope_items_otherwise() -> None:
     plain = grant_for("oauth2", scope="a b")
     by_comma = replace(plain.provider, scope=replace(plain.provider.scope, separator=","))
-    flow = token_flow(replace(plain, provider=by_comma))
+    response = replace(plain.response, scope_separator=",")
+    flow = token_flow(replace(plain, provider=by_comma, response=response))
     assert ("scope", "a,b") in form(next(flow))
     with pytest.raises(StopIteration) as done:
         flow.send(bearer(scope="b,a"))
     assert done.value.value.scope == "a b"
+
+
+# ------------------------------------------------------------------ the request as data
+AS_DATA: dict[str, Any] = {
+    "title": "Example",
+    "documentation": "https://docs.example.com",
+    "grant": "client_credentials",
+    "credentials": ["client_id", "client_secret"],
+    "request": {"url": "https://api.example.com/token", "client_auth": "form"},
+}
+ACCOUNT = {"name": "account", "kind": "whole", "help": "Help."}
+
+
+def as_data(secret: Mapping[str, str] = CLIENT, scope: str = "", **file: Any) -> GrantRequest:
+    """A request by a file of the catalogue that is `AS_DATA` with changes. Its connection has `account` 7, if any."""
+    whole = {**AS_DATA, **file, "request": {**AS_DATA["request"], **file.get("request", {})}}
+    provider = parse_provider("example", whole, file="example.toml", grants=GRANTS)
+    settings = {"allowed_callers": ["*"], "scope": scope, **({"account": 7} if "settings" in file else {})}
+    found = parse_connection(ConnectionName("example", "main"), provider, {k: v for k, v in settings.items() if v})
+    credentials = parse_credentials(found.name, provider, Secret(json.dumps(dict(secret)), "v1"))
+    return grant_request_for(found, credentials, scope, NOW)
+
+
+JSON_BODY = {"client_auth": "json", "fields_in": "json"}
+NO_CLIENT = {"client_auth": "none"}
+USER = {"username": "u", "password": "p"}
+OWN = {"grant_type": "client_credentials", **CLIENT}
+
+
+@pytest.mark.parametrize(
+    ("request_for", "fields"),
+    [
+        (lambda: as_data(request={"fields": {"audience": "x", "n": 7}}), {**OWN, "audience": "x", "n": "7"}),
+        (lambda: as_data(request={"grant_type": "account_credentials"}), {**OWN, "grant_type": "account_credentials"}),
+        (lambda: as_data(request={"fields": {"a": "{account}"}}, settings=[ACCOUNT]), {**OWN, "a": "7"}),
+        (
+            lambda: as_data(request={**JSON_BODY, "fields": {"a": {"b": ["{account}"]}}}, settings=[ACCOUNT]),
+            {**OWN, "a": {"b": [7]}},
+        ),
+        (lambda: as_data(scope="a b"), {**OWN, "scope": "a b"}),
+        (lambda: as_data(request={"fields": {"at": "{now}/{now_ms}"}}), {**OWN, "at": "1795348800/1795348800000"}),
+        (
+            lambda: as_data({**CLIENT, **USER}, grant="password", credentials=[*CLIENT, *USER]),
+            {**CLIENT, **USER, "grant_type": "password"},
+        ),
+        (
+            lambda: as_data(USER, grant="password", credentials=[*USER], request={"client_auth": "none"}),
+            {**USER, "grant_type": "password"},
+        ),
+        (lambda: as_data(USER, grant="login", credentials=[*USER], request=NO_CLIENT), USER),
+        (
+            lambda: as_data(
+                USER,
+                grant="login",
+                credentials=[*USER],
+                request={
+                    "client_auth": "none",
+                    "fields_in": "form",
+                    "fields": {"login": "{secret:username}:{secret:password}"},
+                },
+            ),
+            {"who": "u:p"},
+        ),
+    ],
+)
+def test_the_fields_of_a_request_are_those_of_grant_and_file(
+    request_for: Callable[[], GrantRequest], fields: dict[str, Any]
+) -> None:
+    assert fields_of(first(request_for())) == fields
+
+
+def test_a_file_can_put_fields_into_query_and_headers() -> None:
+    request = first(
+        as_data(
+            request={
+                "method": "GET",
+                "client_auth": "none",
+                "fields": {"client_secret": "{secret:client_secret}"},
+                "query": {"v": "2"},
+                "headers": {"X-Account": "{account}", "X-Request": "{uuid}", "X-Left-Out": "{region}"},
+            },
+            settings=[ACCOUNT, {"name": "region", "kind": "text", "help": "Help."}],
+        )
+    )
+    assert dict(request.query) == {"v": "2", "grant_type": "client_credentials", **CLIENT}
+    assert request.body is None
+    assert request.headers["X-Account"] == "7"
+    assert str(UUID(request.headers["X-Request"])) == request.headers["X-Request"]
+    assert "X-Left-Out" not in request.headers
+
+
+def test_each_request_has_a_uuid_of_its_own() -> None:
+    request = as_data(request={"headers": {"X-Request": "{uuid}"}})
+    assert first(request).headers["X-Request"] != first(request).headers["X-Request"]
+
+
+@given(st.text(max_size=20).filter(lambda text: "\x00" not in text and text.isprintable() and text.strip()))
+def test_a_credential_stays_in_its_field_or_is_refused_for_a_header(value: str) -> None:
+    secret = {"client_id": value, "client_secret": "{secret:client_id}{account}&x=y"}
+    fields = {"who": "{secret:client_id}|{secret:client_secret}"}
+    sent = fields_of(first(as_data(secret, request={"fields": fields})))
+    assert sent == {**OWN, **secret, "who": f"{value}|{secret['client_secret']}"}
+    in_header = {"headers": {"X-Client": "{secret:client_id}"}}
+    if value.isascii() and value == value.strip():
+        assert first(as_data(secret, request=in_header)).headers["X-Client"] == value
+    else:
+        with pytest.raises(ConnectionMisconfigured) as caught:
+            as_data(secret, request=in_header)
+        assert "client_id has a character" in caught.value.detail
 
 
 def test_unicommerce_gets_username_and_password_in_the_query_of_a_get() -> None:
@@ -350,11 +470,19 @@ def test_a_standard_server_revokes_where_its_settings_say() -> None:
     assert basic(request) == b"the-client:the-secret"
 
 
+def test_a_public_client_revokes_by_its_client_id() -> None:
+    """RFC 7009 section 2.1."""
+    request = revocation_request(grant_for("oauth2", {"client_id": "public"}, client_auth="none"), "tok-1")
+    assert request is not None
+    assert form(request) == [("token", "tok-1"), ("client_id", "public")]
+
+
 def test_without_revocation_endpoint_or_secret_nothing_is_revoked() -> None:
     assert revocation_request(grant_for("unified-services"), "t") is None
     assert revocation_request(grant_for("ucommerce"), "t") is None
     assert revocation_request(grant_for("unicommerce"), "t") is None
     assert revocation_request(grant_for("oauth2", revocation_url=None), "t") is None
+    # Its page lists client_secret among the required fields.
     assert revocation_request(grant_for("commerce-layer", {"client_id": "channel"}, scope="market:id:a"), "t") is None
 
 

@@ -17,8 +17,8 @@ from tests.unit.outcomes import (
     failure_of,
 )
 from token_broker.core.failures import cooldown
+from token_broker.core.providers import KNOWN_ERRORS
 from token_broker.oauth.outcomes import RULES, ExchangeResult, Step, TransportFailure, classify, unusable_response
-from token_broker.oauth.responses import KNOWN_ERRORS
 
 RULE_NAMES = [rule.name for rule in RULES]
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.grant_requests import CATALOGUE, NOW, bearer, json_response, jwt
+from token_broker.core.providers import KNOWN_ERRORS, ExpirySpec, ResponseSpec
 from token_broker.oauth.exchange import HttpResponse
 from token_broker.oauth.responses import (
     EXPIRY_FIELDS,
-    KNOWN_ERRORS,
     MAX_SECONDS,
     MAX_TOKEN_CHARACTERS,
     UnusableResponse,
@@ -115,12 +115,12 @@ def test_a_form_without_token_is_unusable(body: bytes) -> None:
 
 def test_the_error_in_a_form_is_read() -> None:
     body = b"error=invalid_client&error_description=free+text"
-    assert error_code(response_object(HttpResponse(200, {"content-type": FORM}, body))) == "invalid_client"
+    assert error_code(response_object(HttpResponse(200, {"content-type": FORM}, body)), STANDARD) == "invalid_client"
 
 
 @given(st.binary(max_size=200))
 def test_no_body_breaks_the_parser(body: bytes) -> None:
-    error_code(response_object(raw(body)))
+    error_code(response_object(raw(body)), STANDARD)
     with pytest.raises(UnusableResponse):
         read_token(raw(body), STANDARD)
 
@@ -297,7 +297,7 @@ def test_a_granted_scope_is_text_or_a_list(granted: object, read: str | None) ->
 
 
 def test_another_separator_of_granted_scope_items_can_be_named() -> None:
-    assert read_token(bearer(scope="b,a, c"), STANDARD, ",").scope == "a b c"
+    assert read_token(bearer(scope="b,a, c"), replace(STANDARD, scope_separator=",")).scope == "a b c"
 
 
 def test_the_date_of_a_response_is_the_providers_clock() -> None:
@@ -339,12 +339,12 @@ def test_the_date_of_a_cached_response_is_no_clock() -> None:
     ],
 )
 def test_an_error_code_is_found_in_every_vendors_shape(body: dict[str, Any] | None, code: str | None) -> None:
-    assert error_code(body) == code
+    assert error_code(body, STANDARD) == code
 
 
 @given(JSON.filter(lambda value: isinstance(value, dict)))
 def test_an_error_code_is_known_unrecognised_or_none(body: dict[str, Any]) -> None:
-    assert error_code({"errors": body, **body}) in {None, "unrecognised", *KNOWN_ERRORS}
+    assert error_code({"errors": body, **body}, STANDARD) in {None, "unrecognised", *KNOWN_ERRORS}
 
 
 # ------------------------------------------------------------------ dates and Retry-After
@@ -441,3 +441,123 @@ def test_another_token_has_no_expiry_of_its_own(token: str) -> None:
 def test_no_token_breaks_the_jwt_parser(token: str) -> None:
     end = jwt_expiry(token)
     assert end is None or end.tzinfo is UTC
+
+
+# ------------------------------------------------------------------ as a provider's file describes it
+@pytest.mark.parametrize(
+    ("path", "body", "token"),
+    [
+        ("data.access_token", b'{"data": {"access_token": "t"}}', "t"),
+        ("data.0.token", b'{"data": [{"token": "t"}]}', "t"),
+        ("data.1.token", b'{"data": [{"token": "t"}]}', None),
+        ("data.token", b'{"data": null}', None),
+        ("data.token", b'{"data": "token"}', None),
+        ("data.token", b'{"data.token": "t"}', None),
+        ("", b'"t"', "t"),
+        ("", b"t\r\n", "t"),
+        ("", b"", None),
+        ("", b'{"message": "no"}', None),
+        ("", b"[1]", None),
+        ("", b"<html>no</html>", None),
+        ("", b'"t', None),
+    ],
+)
+def test_a_token_stands_where_the_file_says(path: str, body: bytes, token: str | None) -> None:
+    spec = replace(STANDARD, token=tuple(path.split(".")) if path else ())
+    if token is None:
+        with pytest.raises(UnusableResponse):
+            read_token(raw(body), spec)
+    else:
+        assert read_token(raw(body), spec).access_token == token
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "expires_in", "expires_at"),
+    [
+        ("seconds", 60, 60, None),
+        ("seconds", "60", 60, None),
+        ("ms", 60_000, 60, None),
+        ("minutes", 30, 1800, None),
+        ("minutes", 10**30, MAX_SECONDS, None),
+        ("epoch", 1_800_000_000, None, datetime.fromtimestamp(1_800_000_000, UTC)),
+        ("epoch_ms", 1_800_000_000_500, None, datetime.fromtimestamp(1_800_000_000.5, UTC)),
+        ("epoch", 10**30, MAX_SECONDS, None),
+        ("iso", "2026-11-22T13:00:00+01:00", None, NOW),
+        ("iso", "2026-11-22T12:00:00", None, NOW),
+        ("none", "junk", None, None),
+        ("seconds", None, None, None),
+        ("seconds", "", None, None),
+        ("seconds", 0, 0, None),
+    ],
+)
+def test_an_expiry_is_read_as_the_file_says(
+    form: Any, value: Any, expires_in: float | None, expires_at: datetime | None
+) -> None:
+    path = () if form == "none" else ("data", "ttl")
+    spec = replace(STANDARD, expiry=ExpirySpec(path, form))
+    body = {"access_token": "t", "expires_in": 5, "data": {"ttl": value}}
+    found = read_token(json_response(body), spec)
+    assert (found.expires_in, found.expires_at) == (expires_in, expires_at)
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [("seconds", -1), ("seconds", "soon"), ("iso", 60), ("iso", "soon"), ("epoch", True), ("ms", [1])],
+)
+def test_an_expiry_of_another_form_is_unusable(form: Any, value: Any) -> None:
+    spec = replace(STANDARD, expiry=ExpirySpec(("ttl",), form))
+    with pytest.raises(UnusableResponse, match="ttl is not"):
+        read_token(json_response({"access_token": "t", "ttl": value}), spec)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "succeeds"),
+    [
+        ("SUCCESS", "SUCCESS", True),
+        ("SUCCESS", "success", False),
+        (True, True, True),
+        (True, 1, False),
+        (True, "true", False),
+        (1, True, False),
+        (0, 0, True),
+        (0, False, False),
+        (0, None, False),
+    ],
+)
+def test_success_is_a_value_of_its_own_type(wanted: Any, value: Any, succeeds: bool) -> None:
+    spec = replace(STANDARD, success=(("meta", "ok"), wanted))
+    response = json_response({"access_token": "t", "meta": {"ok": value}})
+    if succeeds:
+        assert read_token(response, spec).access_token == "t"
+    else:
+        with pytest.raises(UnusableResponse, match=r"meta\.ok is not"):
+            read_token(response, spec)
+
+
+ERRORS = {"401-07": "invalid_client", "7": "invalid_scope", "Later": "temporarily_unavailable"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"reply": {"codes": ["401-07"]}}, "invalid_client"),
+        ({"reply": {"codes": [7]}}, "invalid_scope"),
+        ({"error": "Later"}, "temporarily_unavailable"),
+        ({"errors": [{"code": "401-07"}]}, "invalid_client"),
+        ({"reply": {"codes": ["x"]}}, "unrecognised"),
+        ({"reply": {"codes": [True]}}, None),
+        ({"reply": {"codes": []}}, None),
+        ({"reply": {"codes": ["x"]}, "error": "invalid_grant"}, "invalid_grant"),
+    ],
+)
+def test_the_file_says_what_a_vendors_error_codes_mean(body: dict[str, Any], code: str | None) -> None:
+    assert error_code(body, ResponseSpec(("t",), error=("reply", "codes", "0"), errors=ERRORS)) == code
+
+
+def test_a_refresh_token_expires_at_the_earliest_of_what_is_known() -> None:
+    body = {"access_token": "t", "tokens": {"refresh": jwt(exp=NOW.timestamp() + 500), "ttl": 300}}
+    spec = replace(STANDARD, refresh_token=("tokens", "refresh"))
+    assert read_token(json_response(body), spec).refresh_token_expires_at(NOW) == NOW + timedelta(seconds=500)
+    spec = replace(spec, refresh_expiry=ExpirySpec(("tokens", "ttl"), "seconds"))
+    assert read_token(json_response(body), spec).refresh_token_expires_at(NOW) == NOW + timedelta(seconds=300)
+    assert read_token(json_response(body), replace(spec, refresh_token=None)).refresh_token is None

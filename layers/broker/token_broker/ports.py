@@ -11,6 +11,7 @@ from token_broker.core.connections import NetworkOptions
 from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.providers import MINUTE
 from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
@@ -98,13 +99,16 @@ class DueIndex(Protocol):
 
 
 class Budgets(Protocol):
-    """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails."""
+    """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails.
 
-    def busy_until(self, host: str, *, now: datetime, limit: int) -> datetime | None:
+    `host`: the endpoint's host, or one client or connection there. A budget is that of a calendar `period` (UTC).
+    """
+
+    def busy_until(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
         """None if a request may be taken, else when to try again. Takes nothing."""
 
-    def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        """Takes one request from the host's budget for this minute. Returns None, or when to try again."""
+    def take(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
+        """Takes one request from the budget of this period. Returns None, or when to try again."""
 
     def cool_down(self, host: str, until: datetime) -> None:
         """This host is not asked before `until`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.component.state_machine.promises import Promises
@@ -21,6 +21,7 @@ from tests.fakes import (
 from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.providers import MINUTE
 from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.ports import ConnectionStore, Seal, SecretNotReadable, StoredSettings
 
@@ -176,8 +177,8 @@ class WatchedBudgets(InMemoryBudgets):
         super().__init__()
         self._promises = promises
 
-    def take(self, host: str, *, now: datetime, limit: int) -> datetime | None:
-        busy_until = super().take(host, now=now, limit=limit)
+    def take(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
+        busy_until = super().take(host, now=now, limit=limit, period=period)
         if busy_until is None and self._promises.trace is not None:
             self._promises.trace.budget.append((host, now))
         return busy_until

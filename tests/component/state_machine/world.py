@@ -23,6 +23,7 @@ from tests.fakes.world import SETTINGS
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName
+from token_broker.core.providers import Limit
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError
 from token_broker.service import Broker
 
@@ -77,7 +78,9 @@ class MachineWorld(World):
         self.secret_numbers = 0
         self.catalogue = dict(load_catalogue())
         if case.limit is not None:
-            self.catalogue[case.provider] = replace(self.catalogue[case.provider], requests_per_minute=case.limit)
+            self.catalogue[case.provider] = replace(
+                self.catalogue[case.provider], limit=Limit(case.limit, "minute", "host")
+            )
 
     def copy(self) -> MachineWorld:
         """Another world in the same state, without its operations, messages and faults."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
+
+import pytest
 
 from tests.component.store_contracts.stores import Stores, after
 
 MINUTE = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NEXT = datetime(2026, 11, 22, 12, 1, tzinfo=UTC)
+TOMORROW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def new_host() -> str:
@@ -33,6 +36,18 @@ class BudgetsContract:
         assert stores.budgets.take(host, now=after(1), limit=1) == NEXT
         assert stores.budgets.take(host, now=NEXT, limit=1) is None
         assert stores.budgets.take(host, now=NEXT, limit=1) is not None
+
+    @pytest.mark.parametrize(
+        ("period", "next_period"), [(timedelta(hours=1), MINUTE + timedelta(hours=1)), (timedelta(days=1), TOMORROW)]
+    )
+    def test_a_budget_can_be_that_of_an_hour_or_a_day(
+        self, stores: Stores, period: timedelta, next_period: datetime
+    ) -> None:
+        host = new_host()
+        assert stores.budgets.take(host, now=NEXT, limit=1, period=period) is None
+        assert stores.budgets.busy_until(host, now=NEXT, limit=1, period=period) == next_period
+        assert stores.budgets.take(host, now=next_period - timedelta(seconds=1), limit=1, period=period) == next_period
+        assert stores.budgets.take(host, now=next_period, limit=1, period=period) is None
 
     def test_a_lower_limit_leaves_part_of_the_budget_to_others(self, stores: Stores) -> None:
         host = new_host()

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from token_broker.core.names import is_name
-from token_broker.core.providers import CatalogueError, Provider, parse_provider
+from token_broker.core.provider_files import CatalogueError, parse_provider
+from token_broker.core.providers import Provider
 from token_broker.errors import FieldError
 from token_broker.oauth.grants import GRANTS
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from token_broker.core.callers import Caller, allow_entry, is_admitted
 from token_broker.core.names import ConnectionName, canonical_scope, scope_items
-from token_broker.core.providers import CLIENT_AUTHS, MAX_LIFETIME_S, Endpoints, Provider, ResponseSpec, SettingSpec
+from token_broker.core.providers import MAX_LIFETIME_S, Endpoints, Provider, ResponseSpec, SettingSpec
+from token_broker.core.templates import as_text, header_value, host_label
 from token_broker.core.validation import OAUTH_FIELDS, Fields, absolute_url, flag, mapping, one_of, text, texts, whole
 from token_broker.errors import CallerNotAllowed, FieldError, InvalidRequest, ScopeNotAllowed
 
@@ -167,9 +168,8 @@ def parse_connection(
         for spec in provider.settings
     }
     scope = fields.take("scope", _scope, "")
-    auths = CLIENT_AUTHS if provider.grant.is_oauth else (provider.client_auth,)
-    own_auth: str = provider.client_auth
-    client_id_in_body = fields.take("client_id_in_body", flag, provider.client_id_in_body)
+    own_auth: str = provider.request.client_auth
+    client_id_in_body = fields.take("client_id_in_body", flag, provider.request.client_id_in_body)
     token_type = fields.take("token_type", text, "") or None
     zero_means_never = fields.take("zero_means_never", flag, provider.response.zero_means_never)
     connection = Connection(
@@ -189,7 +189,7 @@ def parse_connection(
         suspended=fields.take("suspended", flag, False),
         credentials_expire_at=fields.take("credentials_expire_at", _moment, None),
         api_base_url=fields.take("api_base_url", url, "") or None,
-        client_auth=fields.take("client_auth", one_of(auths), own_auth),
+        client_auth=fields.take("client_auth", one_of(provider.client_auths), own_auth),
         client_id_in_body=client_id_in_body,
         response=provider.response.accepting(token_type, zero_means_never=zero_means_never),
         issue_revokes_previous=fields.take("issue_revokes_previous", flag, False),
@@ -198,6 +198,7 @@ def parse_connection(
             private=fields.take("private_network", flag, False),
         ),
     )
+    _check_header_settings(fields, provider, options)
     if settings.get("client_id_in_body") and not connection.client_auth.startswith("basic"):
         fields.fault("client_id_in_body", f"has no effect with client_auth {connection.client_auth}")
     if token_type is not None and provider.response.token_types is None:
@@ -225,11 +226,29 @@ def _reader(spec: SettingSpec, url: Callable[[Any], str]) -> Callable[[Any], Any
         "url": url,
         "base_url": lambda value: url(value).rstrip("/"),
         "redirect_uri": _redirect_uri,
-        "text": text,
+        "text": _text,
+        "label": lambda value: host_label(text(value)),
+        "whole": whole(-MAX_PARAM_NUMBER, MAX_PARAM_NUMBER),
         "choice": one_of(spec.choices),
         "params": _params,
     }
     return readers[spec.kind]
+
+
+def _text(value: Any) -> str:
+    """Text. In a path, a dot segment would lead elsewhere (RFC 3986 section 3.3)."""
+    if value in (".", ".."):
+        raise ValueError("must not be . or ..")
+    return text(value)
+
+
+def _check_header_settings(fields: Fields, provider: Provider, options: Mapping[str, Any]) -> None:
+    """Adds a fault for each setting that must stand in a header and cannot."""
+    for name in sorted(provider.header_settings() & set(options)):
+        try:
+            header_value(as_text(options[name] or "x"))
+        except ValueError as error:
+            fields.fault(name, str(error))
 
 
 def _redirect_uri(value: Any) -> str:

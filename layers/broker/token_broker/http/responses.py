@@ -44,7 +44,7 @@ def token_body(response: TokenResponse) -> dict[str, Any]:
     token, connection = response.token, response.connection
     return {
         "access_token": response.access_token,
-        "token_type": connection.provider.token_type,
+        "token_type": connection.provider.send.token_type,
         "expires_in": whole_seconds(token.remaining(response.now)),
         "expires_at": timestamp(token.expires_at),
         "expires_assumed": token.expires_assumed,
@@ -138,7 +138,7 @@ def provider_body(found: Provider) -> dict[str, Any]:
         {
             "name": spec.name,
             "required": spec.required or (spec.name == "scope" and found.scope.required),
-            "default": found.client_auth if spec.name == "client_auth" else spec.default,
+            "default": found.request.client_auth if spec.name == "client_auth" else spec.default,
             "help": spec.help,
         }
         for spec in COMMON_SETTINGS

@@ -16,7 +16,7 @@ from token_broker.core.names import scope_items, split_scope
 from token_broker.core.providers import DEFAULT_PORTS, Grant
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable, UnreadableResponse
 from token_broker.oauth.outcomes import ExchangeResult, Step, TransportFailure, classify
-from token_broker.oauth.requests import GrantRequest, connect_request, login_request, token_request
+from token_broker.oauth.requests import GrantRequest, connect_request, refresh_request, token_request
 from token_broker.oauth.responses import (
     IssuedToken,
     UnusableResponse,
@@ -39,10 +39,10 @@ class GrantFailed(Exception):
         self.nothing_sent = nothing_sent
 
 
-def client_credentials(request: GrantRequest) -> Flow:
-    """RFC 6749 section 4.4."""
-    fields = {"grant_type": "client_credentials", **request.scope_field, **request.params}
-    return (yield from _exchange(request, "token", token_request(request, fields)))
+def one_request(request: GrantRequest) -> Flow:
+    """One token request. Its fields are those of the grant and of the provider's file."""
+    step: Step = "login" if request.provider.grant.counts_logins else "token"
+    return (yield from _exchange(request, step, token_request(request)))
 
 
 def authorization_code(request: GrantRequest) -> Flow:
@@ -55,30 +55,45 @@ def authorization_code(request: GrantRequest) -> Flow:
     return (yield from _connect_and_exchange(request))
 
 
-def login(request: GrantRequest) -> Flow:
-    """Unicommerce's authToken: username and password for a token. Not OAuth."""
-    return (yield from _exchange(request, "login", login_request(request)))
-
-
-OAUTH_SETTINGS = frozenset({"encoding"})
 GRANTS: Mapping[str, Grant] = MappingProxyType(
     {
         grant.name: grant
         for grant in (
-            Grant("client_credentials", client_credentials, settings=OAUTH_SETTINGS | {"params"}),
+            # RFC 6749 section 4.4
+            Grant(
+                "client_credentials",
+                one_request,
+                fields={"grant_type": "client_credentials", "scope": "{scope}"},
+            ),
+            # RFC 6749 section 4.3
+            Grant(
+                "password",
+                one_request,
+                fields={
+                    "grant_type": "password",
+                    "username": "{secret:username}",
+                    "password": "{secret:password}",
+                    "scope": "{scope}",
+                },
+                credentials=("username", "password"),
+                counts_logins=True,
+            ),
+            # RFC 6749 section 4.1
             Grant(
                 "authorization_code",
                 authorization_code,
-                needs_connect_url=True,
-                settings=OAUTH_SETTINGS | {"redirect_uri"},
+                fields={"grant_type": "authorization_code", "code": "{code}", "redirect_uri": "{redirect_uri}"},
+                connect_query={
+                    "client_id": "{secret:client_id}",
+                    "redirect_uri": "{redirect_uri}",
+                    "response_type": "code",
+                    "scope": "{scope}",
+                },
+                credentials=("client_id",),
             ),
+            # Not OAuth: credentials for a token.
             Grant(
-                "login",
-                login,
-                is_oauth=False,
-                has_scopes=False,
-                counts_logins=True,
-                settings=frozenset({"method"}),
+                "login", one_request, credentials_as_fields=True, is_oauth=False, has_scopes=False, counts_logins=True
             ),
         )
     }
@@ -91,9 +106,8 @@ def token_flow(request: GrantRequest) -> Flow:
     A response without a refresh token keeps the old one, as the section says.
     """
     if request.refresh_token is not None and request.provider.grant.is_oauth:
-        fields = {"grant_type": "refresh_token", "refresh_token": request.refresh_token}
         try:
-            issued = yield from _exchange(request, "refresh", token_request(request, fields))
+            issued = yield from _exchange(request, "refresh", refresh_request(request))
             return replace(issued, refresh_token=issued.refresh_token or request.refresh_token)
         except GrantFailed as failed:
             if not failed.failure.restart:
@@ -104,8 +118,7 @@ def token_flow(request: GrantRequest) -> Flow:
 
 def _connect_and_exchange(request: GrantRequest) -> Flow:
     code = yield from _connect(request)
-    fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": request.redirect_uri}
-    return (yield from _exchange(request, "code", token_request(request, fields)))
+    return (yield from _exchange(request, "code", token_request(request, code=code)))
 
 
 def _connect(request: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]:
@@ -121,7 +134,7 @@ def _connect(request: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]
     if query.get("code"):
         return query["code"]
     if query.get("error"):
-        raise _failed(replace(result, error=error_code({"error": query["error"]})))
+        raise _failed(replace(result, error=error_code({"error": query["error"]}, request.response)))
     raise _failed(replace(result, unusable="the redirect carries no code"))
 
 
@@ -151,7 +164,7 @@ def _exchange(request: GrantRequest, step: Step, http_request: HttpRequest) -> F
     if not 200 <= response.status < 300:
         raise _failed(result)
     try:
-        issued = read_token(response, request.response, request.provider.scope.separator)
+        issued = read_token(response, request.response)
         _check_not_wider(request, issued)
     except UnusableResponse as unusable:
         raise _failed(replace(result, unusable=str(unusable))) from None
@@ -189,7 +202,7 @@ def _result(request: GrantRequest, step: Step, response: HttpResponse) -> Exchan
     return ExchangeResult(
         step=step,
         status=response.status,
-        error=error_code(response_object(response)),
+        error=error_code(response_object(response), request.response),
         retry_after=retry_after(response.headers, request.now),
         has_retry_after=has_retry_after(response.headers),
         html="html" in response.headers.get("content-type", "").lower(),

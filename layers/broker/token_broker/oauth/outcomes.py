@@ -27,6 +27,8 @@ CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_cre
 SCOPE_ERRORS = frozenset({"invalid_scope", "scope_invalid", "invalid_target"})
 REQUEST_ERRORS = frozenset({"invalid_request", "unsupported_grant_type"})
 TRANSIENT_ERRORS = frozenset({"server_error", "temporarily_unavailable", "invalid_token_reuse"})
+# RFC 8628 section 3.5. A provider's file can map a vendor's code to it.
+LIMIT_ERRORS = frozenset({"slow_down"})
 TRANSIENT_CONNECT_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 
 
@@ -34,7 +36,7 @@ TRANSIENT_CONNECT_ERRORS = frozenset({"server_error", "temporarily_unavailable"}
 class ExchangeResult:
     """One exchange with a provider, reduced to what the rules look at.
 
-    `error`: a code of `responses.KNOWN_ERRORS`, `unrecognised` or None. `transport`: why there is no response.
+    `error`: a code of `providers.KNOWN_ERRORS`, `unrecognised` or None. `transport`: why there is no response.
     `wrong_redirect`: connect redirected to another address than redirect_uri. `worked_before`: the provider accepted
     these credentials before. `unusable`: why a 2xx response is not a token, None if it is one.
     """
@@ -108,6 +110,8 @@ def _connect_without_code(result: ExchangeResult) -> bool:
 
 def _rate_limited(result: ExchangeResult) -> bool:
     """RFC 6585 section 4; some servers and the firewalls before them send 503 or 403 with Retry-After instead."""
+    if result.error in LIMIT_ERRORS:
+        return True
     return result.status == 429 or (result.status in (403, 503) and result.has_retry_after)
 
 

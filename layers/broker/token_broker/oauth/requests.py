@@ -1,10 +1,11 @@
-"""The requests that a grant sends: token request, connect, login, revocation."""
+"""The requests that a grant sends: token request, connect, revocation."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.core.providers import Endpoints, Provider, ResponseSpec
+from token_broker.core.templates import SECRET, Template, as_text, expand_fields, header_value
+from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.exchange import HttpRequest
 
 
@@ -20,76 +23,128 @@ from token_broker.oauth.exchange import HttpRequest
 class GrantRequest:
     """All that a grant needs. `now` resolves a Retry-After that is a date.
 
-    `response`: how to read the token's response. `worked_before`: the provider accepted these credentials before.
+    `options`: the settings that only this provider has. `method`, `fields_in`: of the token request. `params`: fields
+    that the settings add. `response`: how to read the token's response. `worked_before`: the provider accepted these
+    credentials before.
     """
 
     provider: Provider
     endpoints: Endpoints
     credentials: Credentials
+    options: Mapping[str, Any] = field(repr=False)
     client_auth: str
     method: str
-    encoding: str
+    fields_in: str
     client_id_in_body: bool
     scope: str
     response: ResponseSpec
     now: datetime
     params: Mapping[str, Any] = field(default_factory=dict)
-    redirect_uri: str = ""
     refresh_token: str | None = field(default=None, repr=False)
     worked_before: bool = False
 
     @property
-    def scope_field(self) -> dict[str, str]:
-        return {"scope": self.scope.replace(" ", self.provider.scope.separator)} if self.scope else {}
+    def redirect_uri(self) -> str:
+        return self.options.get("redirect_uri") or ""
+
+    def values(self, **more: str) -> dict[str, Any]:
+        """What templates can name. They hold credentials. `{uuid}` is new each time."""
+        items = self.scope.split()
+        return {
+            **self.options,
+            **{SECRET + name: value for name, value in self.credentials.values.items()},
+            "scope": self.provider.scope.separator.join(items),
+            "scope_list": items,
+            "endpoint": self.endpoints.token,
+            "uuid": str(uuid.uuid4()),
+            "now": int(self.now.timestamp()),
+            "now_ms": int(self.now.timestamp() * 1000),
+            **more,
+        }
 
 
 def grant_request_for(connection: Connection, credentials: Credentials, scope: str, now: datetime) -> GrantRequest:
-    """What a grant or a revocation of this connection needs."""
+    """What a grant or a revocation of this connection needs.
+
+    Raises ConnectionMisconfigured for a credential that must stand in a header and cannot.
+    """
     provider, options = connection.provider, connection.options
-    return GrantRequest(
+    kinds = {spec.name: spec.kind for spec in provider.settings}
+    params = [options.get(name) or {} for name, kind in kinds.items() if kind == "params"]
+    request = GrantRequest(
         provider=provider,
         endpoints=connection.endpoints,
         credentials=credentials,
+        options=options,
         client_auth=connection.client_auth,
-        method=options.get("method") or provider.method,
-        encoding=options.get("encoding") or provider.encoding,
+        method=provider.request.method.text(options) or "",
+        fields_in=provider.request.fields_in.text(options) or "",
         client_id_in_body=connection.client_id_in_body,
         scope=scope,
         response=connection.response,
         now=now,
-        params=options.get("params") or {},
-        redirect_uri=options.get("redirect_uri") or "",
+        params={name: value for fields in params for name, value in fields.items()},
     )
+    _check_headers(connection, request)
+    return request
 
 
-def token_request(request: GrantRequest, fields: Mapping[str, Any]) -> HttpRequest:
-    """A POST to the token endpoint with exactly one client authentication.
+def _check_headers(connection: Connection, request: GrantRequest) -> None:
+    """Before anything is sent. Settings were checked when they were PUT."""
+    templates = (*connection.provider.request.headers.values(), *connection.provider.send.headers.values())
+    for name in sorted({name for template in templates for name in template.names if name.startswith(SECRET)}):
+        field_name = name.removeprefix(SECRET)
+        try:
+            header_value(request.credentials.values.get(field_name, "x"))
+        except ValueError as error:
+            raise ConnectionMisconfigured(f"In the secret of {connection.name}, {field_name} {error}.") from None
+
+
+def token_request(request: GrantRequest, **more: str) -> HttpRequest:
+    """The grant's token request: the fields of the provider's file and of the settings. `more`: what a step adds."""
+    values = request.values(**more)
+    fields = {**expand_fields(request.provider.request.fields, values), **request.params}
+    return _authenticated(request, request.method, request.endpoints.token, fields, values)
+
+
+def refresh_request(request: GrantRequest) -> HttpRequest:
+    """RFC 6749 section 6."""
+    fields = {"grant_type": "refresh_token", "refresh_token": request.refresh_token}
+    return _authenticated(request, request.method, request.endpoints.token, fields, request.values())
+
+
+def _authenticated(
+    request: GrantRequest, method: str, url: str, fields: Mapping[str, Any], values: Mapping[str, Any]
+) -> HttpRequest:
+    """A request with exactly one client authentication.
 
     `basic` percent-encodes id and secret before base64 (RFC 6749 section 2.3.1). `basic-raw` does not, for servers that
-    do not decode. `form` and `json` put them into a body of that encoding. With `client_id_in_body` the id stands in
-    the body too.
+    do not decode. `form` and `json` put them into a body of that encoding. `none` sends the client_id alone, if there
+    is one. With `client_id_in_body` the id stands in the body too.
     """
-    return _authenticated_post(request, request.endpoints.token, fields)
-
-
-def _authenticated_post(request: GrantRequest, url: str, fields: Mapping[str, Any]) -> HttpRequest:
-    body = dict(fields)
-    headers = {"Accept": "application/json", **request.provider.request_headers}
-    encoding = request.encoding
-    client_id, client_secret = request.credentials.client_id, request.credentials.client_secret
+    spec, credentials = request.provider.request, request.credentials.values
+    body, fields_in = dict(fields), request.fields_in
+    headers = _headers(spec.headers, values)
     if request.client_auth in ("form", "json"):
-        encoding = request.client_auth
-        body["client_id"] = client_id
-        if client_secret is not None:
-            body["client_secret"] = client_secret
-    elif request.client_auth == "none":
-        body["client_id"] = client_id
-    else:
+        fields_in = request.client_auth
+        body |= {name: credentials[name] for name in ("client_id", "client_secret") if name in credentials}
+    elif request.client_auth.startswith("basic"):
         headers["Authorization"] = _basic_authorization(request)
-        if request.client_id_in_body:
-            body["client_id"] = client_id
-    content_type, encoded = _encoded(body, encoding)
-    return _http_request("POST", url, headers={**headers, "Content-Type": content_type}, body=encoded)
+    if (request.client_auth == "none" or request.client_id_in_body) and request.provider.grant.is_oauth:
+        body |= {name: credentials[name] for name in ("client_id",) if name in credentials}
+    query = _pairs(expand_fields(spec.query, values))
+    if method == "GET":
+        return _http_request(method, url, (*query, *_pairs(body)), headers=headers)
+    if fields_in == "query":
+        return _http_request(method, url, (*query, *_pairs(body)), headers=headers, body=b"")
+    headers["Content-Type"], encoded = _encoded(body, fields_in)
+    return _http_request(method, url, query, headers=headers, body=encoded)
+
+
+def _headers(headers: Mapping[str, Template], values: Mapping[str, Any]) -> dict[str, str]:
+    """Request headers. One without a value is left out."""
+    found = {name: template.text(values) for name, template in headers.items()}
+    return {"Accept": "application/json", **{name: value for name, value in found.items() if value is not None}}
 
 
 def _http_request(
@@ -108,46 +163,40 @@ def _http_request(
 
 def connect_request(request: GrantRequest) -> HttpRequest:
     """RFC 6749 section 4.1.1, sent by the broker instead of a browser."""
-    query = (
-        ("client_id", request.credentials.client_id),
-        ("redirect_uri", request.redirect_uri),
-        ("response_type", "code"),
-        *request.scope_field.items(),
-    )
+    query = _pairs(expand_fields(request.provider.connect_query, request.values()))
     return _http_request("GET", request.endpoints.connect or "", query, headers={})
 
 
-def login_request(request: GrantRequest) -> HttpRequest:
-    """The credentials in the query of a GET, or as the JSON body of a POST. Not OAuth."""
-    fields = {name: request.credentials.values[name] for name in request.provider.credentials}
-    headers = dict(request.provider.request_headers)
-    if request.method == "GET":
-        return _http_request("GET", request.endpoints.token, tuple(fields.items()), headers=headers)
-    return _http_request("POST", request.endpoints.token, headers=headers, body=json.dumps(fields).encode())
-
-
 def revocation_request(request: GrantRequest, token: str) -> HttpRequest | None:
-    """RFC 7009 section 2.1. None where the provider or these credentials cannot revoke."""
-    if request.endpoints.revocation is None or request.credentials.values.get("client_secret") is None:
+    """RFC 7009 section 2.1. None where the provider or these credentials cannot revoke.
+
+    A public client identifies itself by its client_id alone.
+    """
+    provider, credentials = request.provider, request.credentials.values
+    if request.endpoints.revocation is None or "client_id" not in credentials:
         return None
-    return _authenticated_post(request, request.endpoints.revocation, {"token": token})
+    is_public = "client_secret" not in credentials
+    if is_public and provider.revocation_needs_secret:
+        return None
+    return _authenticated(request, "POST", request.endpoints.revocation, {"token": token}, request.values())
 
 
 def _encoded(body: Mapping[str, Any], encoding: str) -> tuple[str, bytes]:
-    """A body and its content type. A list is a repeated field of a form (RFC 8707 section 2.1)."""
+    """A body and its content type."""
     if encoding == "json":
         return "application/json", json.dumps(body).encode()
-    pairs = [
-        (name, _form_text(item))
-        for name, value in body.items()
-        for item in (value if isinstance(value, list) else [value])
-    ]
-    return "application/x-www-form-urlencoded", urlencode(pairs).encode()
+    return "application/x-www-form-urlencoded", urlencode(_pairs(body)).encode()
 
 
-def _form_text(value: Any) -> str:
-    """Text as it is; numbers and booleans as JSON writes them."""
-    return value if isinstance(value, str) else json.dumps(value)
+def _pairs(fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The fields of a form or query. A list is a repeated field (RFC 8707 section 2.1)."""
+    return tuple(_repeated(fields))
+
+
+def _repeated(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in fields.items():
+        for item in value if isinstance(value, list) else [value]:
+            yield name, as_text(item)
 
 
 def _basic_authorization(request: GrantRequest) -> str:
@@ -156,7 +205,7 @@ def _basic_authorization(request: GrantRequest) -> str:
         client_id, client_secret = quote_plus(client_id, safe=""), quote_plus(client_secret, safe="")
     pair = f"{client_id}:{client_secret}"
     try:
-        encoded = pair.encode(request.provider.basic_charset)
+        encoded = pair.encode(request.provider.request.basic_charset)
     except UnicodeEncodeError:
         # ISO-8859-1 cannot hold these characters. RFC 7617 section 2.1 prefers UTF-8.
         encoded = pair.encode()

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from token_broker.core.providers import ResponseSpec
+from token_broker.core.providers import KNOWN_ERRORS, ExpirySpec, Path, ResponseSpec
 from token_broker.oauth.exchange import HttpResponse
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
@@ -27,23 +27,20 @@ EXPIRY_FIELDS = ("expires_in", "expiresIn", "expires", "expires_at", "expiresAt"
 # Numbers below are seconds (31 years). Numbers from here on are seconds since 1970: all below were over in 2001.
 FIRST_EPOCH_SECOND = 10**9
 FIRST_EPOCH_MILLISECOND = 10**11
+# The forms of an expiry that are durations, in seconds.
+UNITS_S = {"seconds": 1.0, "ms": 0.001, "minutes": 60.0}
 # A Date has whole seconds, and an exchange takes up to 8 s: 10 s more than the 5 min that clocks may differ.
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5, seconds=10)
 # VSCHAR of RFC 6749 appendix A. A header would lose a space at either end.
 _TOKEN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-
-KNOWN_ERRORS = frozenset(
-    "invalid_client unauthorized_client invalid_credentials invalid_scope scope_invalid invalid_target invalid_request"
-    " unsupported_grant_type invalid_grant server_error temporarily_unavailable invalid_token_reuse access_denied"
-    " unsupported_response_type unsupported_token_type failed".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
     """A token as the provider issued it. Durations in seconds; `provider_now` is the response's Date.
 
-    `expires_in` 0: it expires now. `expires_at`: the moment of expiry, if the response states one.
+    `expires_in` 0: it expires now. `expires_at`: the moment of expiry, if the response states one. So
+    `refresh_expires_in` and `refresh_expires_at` for the refresh token, if the provider's file says where they stand.
     """
 
     access_token: str = field(repr=False)
@@ -53,6 +50,15 @@ class IssuedToken:
     refresh_token: str | None = field(repr=False)
     provider_now: datetime | None
     expires_at: datetime | None = None
+    refresh_expires_in: float | None = None
+    refresh_expires_at: datetime | None = None
+
+    def refresh_token_expires_at(self, now: datetime) -> datetime | None:
+        """When the refresh token expires: the earliest that the response and the token itself say, if anything."""
+        moments = [self.refresh_expires_at, jwt_expiry(self.refresh_token or "")]
+        if self.refresh_expires_in is not None:
+            moments.append(now + timedelta(seconds=self.refresh_expires_in))
+        return min((moment for moment in moments if moment is not None), default=None)
 
 
 class UnusableResponse(Exception):
@@ -64,16 +70,20 @@ def response_object(response: HttpResponse) -> Mapping[str, Any] | None:
 
     A JSON object is read whatever content type and charset say, a form only where the content type says so (GitHub).
     """
-    try:
-        text = response.body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # Some servers send ISO-8859-1. Every byte decodes, and only ASCII values are accepted later.
-        text = response.body.decode("iso-8859-1")
+    text = _decoded(response)
     try:
         data = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return _form_object(text) if _is_form(response) else None
     return data if isinstance(data, dict) else None
+
+
+def _decoded(response: HttpResponse) -> str:
+    try:
+        return response.body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # Some servers send ISO-8859-1. Every byte decodes, and only ASCII values are accepted later.
+        return response.body.decode("iso-8859-1")
 
 
 def _is_form(response: HttpResponse) -> bool:
@@ -88,13 +98,29 @@ def _form_object(text: str) -> Mapping[str, Any] | None:
         return None
 
 
-def error_code(data: Mapping[str, Any] | None) -> str | None:
-    """The provider's error code in lower case: one of KNOWN_ERRORS, `unrecognised` for any other, None for none.
+def value_at(data: Any, path: Path) -> Any:
+    """The value at a path; None where there is none."""
+    for step in path:
+        if isinstance(data, Mapping):
+            data = data.get(step)
+        elif isinstance(data, list) and step.isdecimal() and int(step) < len(data):
+            data = data[int(step)]
+        else:
+            return None
+    return data
 
-    Shapes: RFC 6749 section 5.2; Commerce Layer's `errors` (a list or one object); Ucommerce's `errors`; Unicommerce's
-    `status`.
+
+def error_code(data: Mapping[str, Any] | None, spec: ResponseSpec) -> str | None:
+    """The provider's error code: one of KNOWN_ERRORS, `unrecognised` for any other, None for none.
+
+    The provider's file says what the vendor's own codes mean, and where they stand besides the usual places: RFC 6749
+    section 5.2; Commerce Layer's `errors` (a list or one object); Ucommerce's `errors`; Unicommerce's `status`.
     """
-    found = [str(candidate).strip().lower().replace(" ", "_") for candidate in _error_candidates(data or {})]
+    candidates = list(_error_candidates(data or {}))
+    own = value_at(data, spec.error) if spec.error is not None else None
+    if isinstance(own, (str, int, float)) and not isinstance(own, bool) and own != "":
+        candidates.insert(0, str(own))
+    found = [spec.errors.get(text) or text.strip().lower().replace(" ", "_") for text in candidates]
     known = [candidate for candidate in found if candidate in KNOWN_ERRORS]
     return known[0] if known else ("unrecognised" if found else None)
 
@@ -115,27 +141,53 @@ def _error_candidates(data: Mapping[str, Any]) -> Iterator[str]:
         yield status
 
 
-def read_token(response: HttpResponse, spec: ResponseSpec, scope_separator: str = " ") -> IssuedToken:
+def read_token(response: HttpResponse, spec: ResponseSpec) -> IssuedToken:
     """The token in a 2xx response. Raises UnusableResponse with a reason."""
-    data = response_object(response)
-    if data is None:
-        raise UnusableResponse("the response is not a JSON object")
-    if spec.success_field is not None and data.get(spec.success_field) != spec.success_value:
-        raise UnusableResponse(f"{spec.success_field} is not {spec.success_value}")
-    token = _checked_token(data.get(spec.token), spec.token)
+    data: Mapping[str, Any]
+    if spec.token:
+        found = response_object(response)
+        if found is None:
+            raise UnusableResponse("the response is not a JSON object")
+        data, token = found, value_at(found, spec.token)
+    else:
+        data, token = {}, _whole_body(response)
+    if spec.success is not None:
+        path, wanted = spec.success
+        if not _is_same(value_at(data, path), wanted):
+            raise UnusableResponse(f"{'.'.join(path)} is not {json.dumps(wanted)}")
+    token = _checked_token(token, ".".join(spec.token) or "the body")
     _check_token_type(data.get("token_type"), spec)
-    expires_in, expires_at = _expiry(data, zero_means_never=spec.zero_means_never)
-    refresh = data.get("refresh_token")
+    expires_in, expires_at = _expiry(data, spec)
+    refresh_in, refresh_at = _one_expiry(data, spec.refresh_expiry, spec) if spec.refresh_expiry else (None, None)
+    refresh = value_at(data, spec.refresh_token) if spec.refresh_token is not None else None
     return IssuedToken(
         access_token=token,
         expires_in=expires_in,
         expires_at=expires_at,
         refresh_in=_positive_seconds(data.get("refresh_in")),
-        scope=_granted_scope(data.get("scope"), scope_separator),
+        scope=_granted_scope(value_at(data, spec.scope), spec.scope_separator),
         # A refresh token that no request can carry is ignored. The grant starts anew instead.
         refresh_token=refresh if _is_token(refresh) else None,
+        refresh_expires_in=refresh_in,
+        refresh_expires_at=refresh_at,
         provider_now=_date(response.headers),
     )
+
+
+def _whole_body(response: HttpResponse) -> Any:
+    """A body that is nothing but the token: a JSON string, or text."""
+    text = _decoded(response).strip()
+    if not text.startswith(('"', "{", "[", "<")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_same(value: Any, wanted: Any) -> bool:
+    """Equal and of one type: JSON's true is not 1."""
+    return value == wanted and isinstance(value, bool) == isinstance(wanted, bool)
 
 
 def jwt_expiry(token: str) -> datetime | None:
@@ -218,13 +270,16 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TOKEN_CHARACTERS and _TOKEN.fullmatch(value) is not None
 
 
-def _expiry(data: Mapping[str, Any], *, zero_means_never: bool) -> tuple[float | None, datetime | None]:
+def _expiry(data: Mapping[str, Any], spec: ResponseSpec) -> tuple[float | None, datetime | None]:
     """The shortest lifetime in seconds and the earliest moment of expiry that the response states.
 
-    A value of `expires_in` always counts. Another field counts unless it is invalid or 0 while a better one is there.
+    If the provider's file names a field, only that one counts. Else a value of `expires_in` always counts, and another
+    field counts unless it is invalid or 0 while a better one is there.
     """
+    if spec.expiry is not None:
+        return _one_expiry(data, spec.expiry, spec)
     read = {name: _duration_or_moment(data[name]) for name in EXPIRY_FIELDS if data.get(name) not in (None, "")}
-    if zero_means_never:
+    if spec.zero_means_never:
         read = {name: MAX_SECONDS if value == 0 else value for name, value in read.items()}
     counting = {name: value for name, value in read.items() if value or name == "expires_in"} or read
     for name, value in counting.items():
@@ -233,6 +288,32 @@ def _expiry(data: Mapping[str, Any], *, zero_means_never: bool) -> tuple[float |
     durations = [value for value in counting.values() if isinstance(value, (int, float))]
     moments = [value for value in counting.values() if isinstance(value, datetime)]
     return min(durations, default=None), min(moments, default=None)
+
+
+def _one_expiry(
+    data: Mapping[str, Any], expiry: ExpirySpec, spec: ResponseSpec
+) -> tuple[float | None, datetime | None]:
+    """A lifetime or a moment as the provider's file describes it; neither, if the field is missing."""
+    value = value_at(data, expiry.path) if expiry.form != "none" else None
+    if value is None or value == "":
+        return None, None
+    found = _in_form(value, expiry.form)
+    if found is None:
+        raise UnusableResponse(f"{'.'.join(expiry.path)} is not of the form {expiry.form}")
+    if isinstance(found, datetime):
+        return None, found
+    return (MAX_SECONDS if found == 0 and spec.zero_means_never else found), None
+
+
+def _in_form(value: Any, form: str) -> float | datetime | None:
+    if form == "iso":
+        return _moment(value) if isinstance(value, str) else None
+    number = _number(value)
+    if number is None or number < 0:
+        return None
+    if form in UNITS_S:
+        return min(number * UNITS_S[form], MAX_SECONDS)
+    return _epoch(number / 1000 if form == "epoch_ms" else number)
 
 
 def _duration_or_moment(value: Any) -> float | datetime | None:
@@ -247,8 +328,13 @@ def _duration_or_moment(value: Any) -> float | datetime | None:
         return None
     if number < FIRST_EPOCH_SECOND:
         return number
+    return _epoch(number if number < FIRST_EPOCH_MILLISECOND else number / 1000)
+
+
+def _epoch(seconds: float) -> float | datetime:
+    """A moment in seconds since 1970. One that no calendar holds is a long lifetime."""
     try:
-        return datetime.fromtimestamp(number if number < FIRST_EPOCH_MILLISECOND else number / 1000, UTC)
+        return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return MAX_SECONDS
 

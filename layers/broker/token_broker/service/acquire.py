@@ -33,7 +33,7 @@ from token_broker.errors import (
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
 from token_broker.oauth.requests import GrantRequest, grant_request_for
-from token_broker.oauth.responses import IssuedToken, jwt_expiry
+from token_broker.oauth.responses import IssuedToken
 from token_broker.ports import Seal, SealBroken
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext
@@ -162,7 +162,7 @@ class Acquirer:
         seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
         if lease.before_lease.refresh_token is not None:
             refresh_seal = context.sealer.prepare(lease.key, REFRESH_TOKEN)
-        take_from_budget(context, connection, renewal=lease.criteria.renewal)
+        take_from_budget(context, connection, credentials, renewal=lease.criteria.renewal)
         if context.clock() >= lease.deadline:
             # Our own services used up the time. That is not the provider's failure.
             raise BrokerUnavailable("No time was left to ask the provider.")
@@ -239,7 +239,7 @@ class Acquirer:
             if until + MIN_EXCHANGE_TIME > lease.deadline:
                 end_lease(context, lease, nothing_sent=False)
                 return None
-            take_from_budget(context, lease.connection, renewal=lease.criteria.renewal)
+            take_from_budget(context, lease.connection, prepared.credentials, renewal=lease.criteria.renewal)
         except ProviderRateLimited:
             end_lease(context, lease, nothing_sent=False)
             raise
@@ -371,7 +371,7 @@ class Acquirer:
                 return None
         return RefreshToken(
             refresh_id=fingerprint(issued.refresh_token),
-            expires_at=jwt_expiry(issued.refresh_token),
+            expires_at=issued.refresh_token_expires_at(self.context.clock()),
             sent=False,
             sealed=seal(issued.refresh_token),
         )
@@ -445,7 +445,7 @@ class Acquirer:
             counts_logins=connection.provider.grant.counts_logins,
         )
         stored = failure_to_store(failure, previous)
-        per_host = met.level is FailureLevel.ENDPOINT and connection.provider.limit_per == "host"
+        per_host = met.level is FailureLevel.ENDPOINT and connection.provider.is_limited_per_host
         if per_host:
             context.budgets.cool_down(connection.endpoints.token_host, failure.retry_at)
         elif met.level is not FailureLevel.KEY:

@@ -75,8 +75,9 @@ class TokenResponse:
     @property
     def headers(self) -> dict[str, str]:
         """The headers to send to the provider's API. They hold the token."""
-        provider = self.connection.provider
-        return {provider.header: provider.prefix + self.access_token}
+        values = {**self.connection.options, "token": self.access_token}
+        found = {name: template.text(values) for name, template in self.connection.provider.send.headers.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

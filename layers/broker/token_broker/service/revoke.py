@@ -185,7 +185,7 @@ class Revoker:
             request = revocation_request(grant, access_token)
             if request is None:
                 return "not_supported"
-            take_from_budget(self.context, connection)
+            take_from_budget(self.context, connection, credentials)
             response = self.context.send(request, self.context.network(connection), self.context.limits.exchange)
             return self._reason(connection, response)
         except (ConnectionMisconfigured, SecretNotReadable):
@@ -209,7 +209,7 @@ class Revoker:
             return None
         now = self.context.clock()
         if response.status == 429 or (response.status == 503 and "retry-after" in response.headers):
-            if connection.provider.limit_per == "host":
+            if connection.provider.is_limited_per_host:
                 wait = retry_after(response.headers, now) or DEFAULT_RATE_LIMIT_COOLDOWN
                 until = now + min(wait, MAX_RATE_LIMIT_COOLDOWN)
                 self.context.budgets.cool_down(connection.endpoints.token_host, until)

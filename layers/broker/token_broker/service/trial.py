@@ -108,7 +108,7 @@ class Trials:
             raise TooManyTrials(
                 f"The last trial of {name} was less than five minutes ago.", retry_after=next_trial_at - now
             )
-        take_from_budget(context, connection)
+        take_from_budget(context, connection, credentials)
         health = save_health(context, name, lease.record.health, lambda current: current.trial_begun(now))
         lease = lease.with_health(health)
         if stage == PENDING:
