@@ -188,7 +188,7 @@ def test_the_prompts_of_connections_add_are_shown_with_their_help() -> None:
 CREATES: Final = re.compile(
     r"python3 -m venv (?P<venv>[\w.-]+)"
     r"|(?<![-=<>])> (?P<output>[\w./-]+)(?=$| <<)"
-    r"|(?:--from-file |file://|--data @|connections apply )(?P<input>[\w./-]+)",
+    r"|(?:--from-file |file://|--data @|connections apply )(?P<input>[\w.][\w./-]*)",
     re.MULTILINE,
 )
 
