@@ -6,7 +6,9 @@ tests/security/test_least_privilege.py checks that roles grant exactly what is c
 import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from importlib import resources
+from string import Template
 
 import pytest
 
@@ -112,6 +114,7 @@ ARNS = {
     "AWS::Logs::LogGroup": "logs:eu-west-1:123456789012:log-group:{}:*",
     "AWS::SQS::Queue": "sqs:eu-west-1:123456789012:{}",
 }
+HERE = {"Partition": "aws", "Region": "eu-west-1", "Account": "123456789012"}
 QUALIFIED = ("function alias", "function version")
 COLONS_IF_QUALIFIED = "arn:aws:lambda:REGION:ACCOUNT:function:NAME:QUALIFIER".count(":")
 
@@ -179,13 +182,15 @@ def test_every_arn_and_service_is_of_the_stacks_partition(partition: str, region
 
 
 def takes(service: Document, kinds: list[str], arn: str) -> bool:
-    """Whether an action on these kinds of resources can have this one."""
+    """Whether an action on these kinds of resources can have this one, which may end in a wildcard."""
     # Actions and resources do not agree on capital letters.
     forms = {kind.lower(): resource["ARNFormats"] for kind, resource in service["Resources"].items()}
     for kind in kinds:
-        for form in forms[kind.lower()]:
-            pattern = re.sub(r"\$\{\w+\}", "[^:]*", form)
+        if kind in QUALIFIED and arn.count(":") != COLONS_IF_QUALIFIED:
             # The data gives functions, aliases and versions one form. The last two have one more part.
-            if re.fullmatch(pattern, arn) and (kind not in QUALIFIED or arn.count(":") == COLONS_IF_QUALIFIED):
+            continue
+        for form in forms[kind.lower()]:
+            here = Template(form).substitute(HERE)
+            if re.fullmatch(here, arn) or fnmatchcase(here.replace(".*", "name"), arn):
                 return True
     return False
