@@ -62,7 +62,7 @@ format: $(VENV)/.ready ## put the code into the one format, and fix what ruff ca
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
 
-simulate: $(VENV)/.ready ## simulate days of 10,000 keys, write build/simulation (chart, table, result)
+simulate: $(VENV)/.ready ## simulate days of 10,000 keys, print each limit with what was measured
 	@PYTHONPATH=layers/broker $(PYTHON) -m tests.simulation $(ARGS)
 
 docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/providers.md, docs/errors.md

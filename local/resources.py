@@ -76,7 +76,6 @@ class LocalStack:
     sweep_input: str  # the schedule's Input, with <aws.scheduler.scheduled-time> in it
     renew_function: str
     secret_changed_function: str
-    secret_event_pattern: dict[str, Any]
 
 
 def load_template() -> Document:
@@ -127,7 +126,9 @@ def create_resources(
     outputs = _create_stack(document, wanted, endpoint_url=endpoint_url, region=region, parameters=parameters)
 
     schedule = _only(document, "AWS::Scheduler::Schedule")
-    rule = _only(document, "AWS::Events::Rule")
+    rules = _of_type(document, "AWS::Events::Rule").values()
+    targets = [target["Arn"] for rule in rules for target in rule["Properties"]["Targets"]]
+    (secret_changed_function,) = {_function_of(target) for target in targets}
     return LocalStack(
         environments={
             function: {
@@ -149,8 +150,7 @@ def create_resources(
         sweep_function=_function_of(schedule["Target"]["Arn"]),
         sweep_input=schedule["Target"]["Input"],
         renew_function=_function_of(_only(document, "AWS::Lambda::EventSourceMapping")["FunctionName"]),
-        secret_changed_function=_function_of(rule["Targets"][0]["Arn"]),
-        secret_event_pattern=rule["EventPattern"],
+        secret_changed_function=secret_changed_function,
     )
 
 

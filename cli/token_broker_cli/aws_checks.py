@@ -95,7 +95,7 @@ def schedule(target: Target) -> Iterator[Finding]:
 
 
 def trail(target: Target) -> Iterator[Finding]:
-    """A CloudTrail trail records management events. They report changed secrets."""
+    """Whether a CloudTrail trail reports deleted and restored secrets. Secrets Manager reports new versions itself."""
     if target.is_local:
         yield ok("trail", "The local stack reports changed secrets itself.")
         return
@@ -110,8 +110,10 @@ def trail(target: Target) -> Iterator[Finding]:
             # An organisation's trail can belong to another account, and only that account may read it.
             yield note("trail", f"{found['Name']} cannot be read. It may report changed secrets.")
             return
-    todo = "Create a trail with management events, or accept this."
-    yield warning("trail", "No trail is logging: a changed secret is used only when a token is fetched next.", todo)
+    what = (
+        "No trail is logging. Secrets Manager itself reports new versions of secrets, but not deletion and restoration."
+    )
+    yield note("trail", what)
 
 
 def _resource(target: Target, logical: str) -> str:

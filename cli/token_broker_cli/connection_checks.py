@@ -1,7 +1,6 @@
 """`doctor`'s checks of connections and their secrets."""
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from token_broker_cli.connection_secret import CURRENT, PENDING
+from token_broker_cli.connection_secret import CURRENT, PENDING, secret_values
 from token_broker_cli.findings import Finding, fault, note, ok, warning
 from token_broker_cli.target import Target
 from token_broker_cli.wording import failure_text, is_past, relative
@@ -64,10 +63,16 @@ def secrets(target: Target) -> Iterator[Finding]:
 
 
 def clients(target: Target) -> Iterator[Finding]:
-    """No two connections of a provider share a client: limits, locks and revocations apply to the client."""
+    """No credential has a space at its end, and no two connections of a provider share a client.
+
+    Limits, locks and revocations apply to the client.
+    """
     secretsmanager = target.aws("secretsmanager")
     connections_of: dict[tuple[str, str], list[str]] = defaultdict(list)
     unreadable = 0
+    credentials = {
+        provider["slug"]: {spec["name"] for spec in provider["credentials"]} for provider in target.api.providers()
+    }
     for item in target.api.connections():
         secret_id = f"{target.secret_prefix}/{_name(item)}"
         try:
@@ -75,7 +80,12 @@ def clients(target: Target) -> Iterator[Finding]:
         except ClientError:
             unreadable += 1
             continue
-        if digest := _client_digest(response.get("SecretString", "")):
+        values = secret_values(response) or {}
+        for field, value in values.items():
+            if field in credentials.get(item["provider"], ()) and isinstance(value, str) and value != value.strip():
+                what = f"{_name(item)}: {field} begins or ends with a space."
+                yield warning("clients", what, f"If it was copied with it: {_rotate_command(target, _name(item))}")
+        if digest := _client_digest(values):
             connections_of[item["provider"], digest].append(_name(item))
     shared = sorted(sorted(names) for names in connections_of.values() if len(names) > 1)
     for names in shared:
@@ -87,13 +97,9 @@ def clients(target: Target) -> Iterator[Finding]:
         yield ok("clients", "No two connections use one client_id.")
 
 
-def _client_digest(text: str) -> str | None:
+def _client_digest(values: Mapping[str, Any]) -> str | None:
     """A digest of the client's name in a secret; None if there is none. The name itself is not kept."""
-    try:
-        values: Any = json.loads(text)
-    except ValueError:
-        return None
-    name = (values.get("client_id") or values.get("username")) if isinstance(values, dict) else None
+    name = values.get("client_id") or values.get("username")
     return hashlib.sha256(str(name).encode()).hexdigest() if name else None
 
 

@@ -21,6 +21,17 @@ class SecretVersion:
     values: Mapping[str, Any] = field(repr=False)
 
 
+def secret_values(response: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The JSON object in a response of GetSecretValue; None if there is none. A byte-order mark is ignored."""
+    stored = response.get("SecretString") or response.get("SecretBinary") or b""
+    try:
+        # Bytes, because json.loads refuses a text that begins with a byte-order mark.
+        values = json.loads(stored.encode() if isinstance(stored, str) else stored)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
+
+
 class ConnectionSecret:
     """The secret of one connection in Secrets Manager. Raises Problem and botocore's errors. None holds a value."""
 
@@ -39,11 +50,8 @@ class ConnectionSecret:
                 todo = f"Restore it first: aws secretsmanager restore-secret --secret-id {self.name}"
                 raise Problem(f"The secret {self.name} is being deleted.", todo) from None
             raise
-        try:
-            values = json.loads(response.get("SecretString", ""))
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):
+        values = secret_values(response)
+        if values is None:
             todo = "Correct it by hand. It must be an object such as {}, because the credentials are added to it."
             raise Problem(f"The secret {self.name} is not a JSON object.", todo)
         return SecretVersion(response["VersionId"], values)

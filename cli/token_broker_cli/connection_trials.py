@@ -43,6 +43,7 @@ def add(target: Target, options: argparse.Namespace) -> Exit:
     target.screen.show(
         {"provider": options.provider, "connection": options.name, **result},
         f"{name} is ready. A token is {_validity(result)}.",
+        *result.get("warnings", ()),
         f"Get one: {target.command(f'token {options.provider} {options.name}')}",
     )
     return Exit.DONE
@@ -66,6 +67,7 @@ def rotate(target: Target, options: argparse.Namespace) -> Exit:
     lines = [f"{options.provider}/{options.name} uses the new credentials. The broker renews its tokens with them."]
     if known:
         lines.append("The old ones are kept as AWSPREVIOUS. End them at the provider once callers have new tokens.")
+    lines += result.get("warnings", ())
     target.screen.show({"provider": options.provider, "connection": options.name, **result}, *lines)
     return Exit.DONE
 
@@ -76,7 +78,9 @@ def check(target: Target, options: argparse.Namespace) -> Exit:
     result = _trial(target, options, provider["title"])
     which = "pending" if result["stage"] == PENDING else "current"
     text = f"The {which} credentials work. A token is {_validity(result)}."
-    target.screen.show({"provider": options.provider, "connection": options.name, **result}, text)
+    target.screen.show(
+        {"provider": options.provider, "connection": options.name, **result}, text, *result.get("warnings", ())
+    )
     return Exit.DONE
 
 

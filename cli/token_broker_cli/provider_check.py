@@ -165,6 +165,8 @@ def _request_token(connection: Connection, credentials: Credentials, send: Provi
         raise _no_token(failed.failure) from None
     except UnusableResponse as unusable:
         raise _no_token(unusable_response(str(unusable))) from None
+    if expiry.expired is not None:
+        raise _no_token(unusable_response(expiry.expired))
     access_token = result.issued.access_token
     return CheckedToken(
         token_id=fingerprint(access_token),

@@ -10,9 +10,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import boto3
+from moto import mock_aws
+
+from local.resources import load_template
 from tests.bench.figure import Figure, Tally
 from tests.fakes.world import make_broker
-from tests.simulation.over_dynamodb import dynamodb
+from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
 from token_broker.adapters.dynamodb.items import due_attributes
 from token_broker.adapters.dynamodb.keys import token_item_key
 from token_broker.core.names import ConnectionName, TokenKey
@@ -23,6 +27,7 @@ SIZES: Final = (1_000, 10_000, 100_000)
 DUE: Final = 50
 BAR: Final = 1.0
 BATCH: Final = 25
+TABLE_PROPERTIES: Final = ("AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema")
 
 
 def measure(progress: Callable[[str], None], sizes: Sequence[int] = SIZES, due: int = DUE) -> list[Figure]:
@@ -52,15 +57,19 @@ def _sweep(stored: int, due: int) -> Tally:
     def count(parsed: dict[str, Any], **_: object) -> None:
         read.append(parsed["ScannedCount"])
 
-    with dynamodb() as stores:
-        ports = stores()
-        client: Any = ports["due_index"]._table.client
+    with mock_aws():
+        client: Any = boto3.client(
+            "dynamodb", region_name="eu-west-1", aws_access_key_id="local", aws_secret_access_key="local"
+        )
+        declared = load_template()["Resources"]["TokenTable"]["Properties"]
+        client.create_table(TableName="TokenTable", **{part: declared[part] for part in TABLE_PROPERTIES})
         for start in range(0, stored, BATCH):
             numbers = range(start, min(start + BATCH, stored))
             requests = [_put(number, now if number < due else now + timedelta(hours=6)) for number in numbers]
             client.batch_write_item(RequestItems={"TokenTable": requests})
         client.meta.events.register("after-call.dynamodb.Query", count)
-        context = make_broker(**ports, clock=lambda: now).context
+        due_index = DynamoDueIndex(client, token_table="TokenTable")
+        context = make_broker(due_index=due_index, clock=lambda: now).context
         report = sweep(context, scheduled_at=now, deadline=now + SWEEP_INTERVAL, threads=1)
     assert report.queued == due, report
     return Tally(read=sum(read), queries=len(read), stored=stored)

@@ -105,6 +105,18 @@ def test_from_a_file_and_a_pipe(cli: Cli, tmp_path: Path) -> None:
     assert cli.settings("unidy", name) == settings
 
 
+def test_a_space_at_the_end_of_a_credential_is_kept_and_told(cli: Cli, tmp_path: Path) -> None:
+    name = new_name()
+    secret = {"client_id": f"fake-{name}", "client_secret": "fake-copied "}
+    cli.running.providers.simulator("unidy").add_account({"name": name, "secret": secret})
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps(cli.plain_settings("unidy")))
+    result = cli("connections", "add", "unidy", name, "--from-file", str(file), stdin=json.dumps(secret))
+    assert result.code == 0, result.err
+    assert "client_secret begins or ends with a space." in result.out
+    assert cli.value("unidy", name) == secret
+
+
 def test_an_older_secret_stays_when_the_new_one_is_refused(cli: Cli, tmp_path: Path) -> None:
     name = new_name()
     file = tmp_path / "settings.json"

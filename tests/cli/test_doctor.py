@@ -70,6 +70,19 @@ def test_two_connections_with_one_client(cli: Cli) -> None:
     assert DEFAULT_ACCOUNTS["unidy"]["secret"]["client_id"] not in json.dumps(found)
 
 
+def test_a_secret_that_was_copied_with_a_space_and_one_with_a_byte_order_mark(cli: Cli) -> None:
+    spaced = cli.connect(credentials={"client_id": "spaced", "client_secret": "fake-copied "})
+    marked = cli.connect(credentials={"client_id": "marked", "client_secret": "fake-marked"})
+    text = '\ufeff{"client_id": "spaced", "client_secret": "fake-marked"}'
+    cli.secrets.put_secret_value(SecretId=cli.secret_id("unidy", marked), SecretBinary=text.encode())
+    found = findings(cli, "clients")
+    shown = json.dumps(found)
+    assert {finding["level"] for finding in found} == {"warning"}
+    assert f"unidy/{spaced}: client_secret begins or ends with a space." in [finding["text"] for finding in found]
+    assert any(spaced in finding["text"] and marked in finding["text"] for finding in found), "one client_id"
+    assert "fake-" not in shown
+
+
 def test_a_disabled_key(cli: Cli) -> None:
     kms = aws_client("kms", cli.running.endpoint_url)
     key = physical(cli.running, "SealingKey")
@@ -123,9 +136,10 @@ class TestInAws:
         result = cli.plain("doctor", "--json", *where)
         return [finding for finding in result.json["findings"] if finding["area"] == area]
 
-    def test_without_a_trail_there_is_a_warning(self, cli: Cli, in_aws: list[str]) -> None:
+    def test_without_a_trail_there_is_a_note(self, cli: Cli, in_aws: list[str]) -> None:
+        """Secrets Manager reports new versions itself."""
         (found,) = self.check(cli, in_aws, "trail")
-        assert (found["level"], found["text"].startswith("No trail is logging")) == ("warning", True)
+        assert (found["level"], found["text"].startswith("No trail is logging")) == ("note", True)
 
     def test_a_trail_that_logs_management_events(self, cli: Cli, in_aws: list[str]) -> None:
         running = cli.running
@@ -142,7 +156,7 @@ class TestInAws:
             assert (found["level"], found["text"]) == ("ok", "all reports changed secrets.")
             trails.stop_logging(Name="all")
             (found,) = self.check(cli, in_aws, "trail")
-            assert found["level"] == "warning"
+            assert found["level"] == "note"
         finally:
             trails.delete_trail(Name="all")
 

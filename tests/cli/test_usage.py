@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from local.process import ROOT
 from token_broker_cli.app import main
 from token_broker_cli.problems import ADVICE, Exit
 from token_broker_cli.usage import OVERVIEW, PROG, Parser, completion, parse, parser
 
-DOCUMENT = ROOT / "docs" / "platform-engineers.md"
 # A command line up to a quote, a pipe, a redirection or a closing parenthesis.
 TYPED = re.compile(r"token-broker [^\n`|<>)\"#;]*")
 
@@ -132,13 +130,6 @@ def test_the_completion_script_has_the_commands(shell: str) -> None:
 def test_bash_accepts_the_completion_script() -> None:
     checked = subprocess.run(["/bin/bash", "-n"], input=completion("bash"), text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
-
-
-def test_each_command_in_the_document_exists() -> None:
-    shown = [found for found in TYPED.findall(DOCUMENT.read_text()) if "--help" not in found]
-    assert len(shown) > 10
-    for typed in shown:
-        assert parse(words(typed)).command, typed
 
 
 @pytest.mark.parametrize("code", ADVICE)

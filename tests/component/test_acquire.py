@@ -117,15 +117,6 @@ def test_p11_an_acquisition_without_enough_time_does_not_begin(
     assert len(world.provider) == 0
 
 
-def test_p3_nobody_waits_for_a_running_renewal(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.get_token(broker, name)
-    world.clock.advance(3000)
-    world.lease(name)
-    started_at = world.clock()
-    assert world.get_token(broker, name).access_token == "tok-1"
-    assert world.clock() == started_at
-
-
 def test_a_caller_who_waits_for_a_longer_token_gets_the_short_one_in_the_end(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
@@ -142,12 +133,6 @@ def test_p1_a_dead_holder_is_replaced(world: World, broker: Broker, name: Connec
     with pytest.raises(AcquisitionInProgress):
         world.get_token(broker, name, within=timedelta(seconds=0))
     world.clock.advance(0.002)
-    assert world.get_token(broker, name).access_token == "tok-1"
-
-
-def test_p1_a_dead_holder_is_replaced_at_the_exact_moment(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.lease(name, "dead")
-    world.clock.advance(18)
     assert world.get_token(broker, name).access_token == "tok-1"
 
 
@@ -211,18 +196,6 @@ def test_a_repeated_commit_succeeds(world: World, broker: Broker, name: Connecti
     world.faults.let_pass("tokens.save")
     world.faults.send_twice("tokens.save")
     assert world.get_token(broker, name).access_token == "tok-1"
-    assert len(world.revoker) == 0
-
-
-def test_a_token_whose_commit_took_effect_is_returned_although_the_response_was_lost(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    world.faults.let_pass("tokens.save")
-    world.faults.lose_response("tokens.save")
-    response = world.get_token(broker, name)
-    assert (response.source, response.access_token) == ("provider", "tok-1")
-    assert world.get_token(world.instance(), name).access_token == "tok-1"
-    assert world.record(name).due_at == response.token.renew_at
     assert len(world.revoker) == 0
 
 
@@ -362,14 +335,6 @@ def test_p5_after_a_quiet_time_five_reports_cause_a_request_each_again(
             world.get_token(broker, name, rejected=current)
         world.clock.advance(300)
     assert len(world.provider) == 11
-
-
-def test_p5_a_reported_token_is_still_served_to_others(world: World, broker: Broker, name: ConnectionName) -> None:
-    rejected = first_token(world, broker, name)
-    world.provider.to = answering(503)
-    with pytest.raises(ProviderUnavailable):
-        world.get_token(broker, name, rejected=rejected)
-    assert world.get_token(broker, name).access_token == "tok-1"
 
 
 def test_p5_with_an_empty_bucket_a_report_gets_retry_after(world: World, broker: Broker, name: ConnectionName) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes import World, issuing
 from token_broker.core.connections import NetworkOptions
-from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.core.names import ConnectionName
 from token_broker.core.records import CLOCK_TOLERANCE
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker
@@ -168,31 +168,3 @@ def test_a_connection_recovers_from_a_crash(
     assert len(sent(world)) == len(set(sent(world)))
     # The request of the killed process, the renewal, and no more.
     assert len(world.provider) - before <= 2
-
-
-@EVERY_STEP
-def test_a_sweep_alone_recovers_it(world: World, broker: Broker, store: ConnectionName, step: int, after: bool) -> None:
-    """No caller comes meanwhile, and the token does not expire."""
-    journey = Journey(world, dies_at=step, after=after)
-    before = len(world.provider)
-    with pytest.raises(Crash):
-        world.renew(broker, store)
-    journey.end()
-    world.clock.advance((LEASE + CLOCK_TOLERANCE).total_seconds())
-    token = world.record(store).token
-    assert token is not None
-    assert token.alive(world.clock() + SWEEP_INTERVAL)
-    sweeps(world, world.instance())
-    assert is_renewed(world, store)
-    assert len(sent(world)) == len(set(sent(world)))
-    assert len(world.provider) - before <= 2
-
-
-def test_a_crash_after_the_commit_keeps_the_pair(world: World, broker: Broker, store: ConnectionName) -> None:
-    journey = Journey(world, dies_at=len(STEPS) - 1, after=True)
-    with pytest.raises(Crash):
-        world.renew(broker, store)
-    journey.end()
-    refresh = world.record(store).refresh_token
-    assert refresh is not None
-    assert (refresh.refresh_id, refresh.sent) == (fingerprint("refresh-2"), False)

@@ -154,23 +154,6 @@ def test_p2_a_token_that_expired_during_the_read_is_not_returned(
     assert response.access_token == "tok-2"
 
 
-def test_p2_a_token_shorter_than_min_ttl_is_replaced(world: World, broker: Broker, name: ConnectionName) -> None:
-    world.get_token(broker, name)
-    world.clock.advance(3000)
-    assert world.get_token(broker, name, min_ttl=600).access_token == "tok-1"
-    assert world.get_token(broker, name, min_ttl=601).access_token == "tok-2"
-
-
-def test_p2_a_short_token_is_served_with_a_warning_if_no_longer_one_can_be_had(
-    world: World, broker: Broker, name: ConnectionName
-) -> None:
-    world.provider.to = issuing(expires_in=300)
-    world.get_token(broker, name)
-    world.clock.advance(40)
-    response = world.get_token(broker, name, min_ttl=301)
-    assert (response.access_token, response.warnings) == ("tok-1", ("min_ttl_unmet",))
-
-
 def test_p2_before_the_reissue_window_the_same_token_is_served(world: World, broker: Broker) -> None:
     name = world.connection("commerce-layer", scope="market:id:1")
     world.get_token(broker, name)
@@ -228,19 +211,6 @@ def test_p8_a_caller_that_is_not_allowed_gets_no_token(world: World, broker: Bro
         world.get_token(broker, name, caller=STRANGER)
 
 
-def test_p8_a_denied_caller_gets_no_token_although_allowed(world: World, broker: Broker) -> None:
-    name = world.connection(allowed_callers=["*"], denied_callers=[STRANGER])
-    world.get_token(broker, name)
-    with pytest.raises(CallerNotAllowed):
-        world.get_token(broker, name, caller=STRANGER)
-
-
-def test_p8_an_empty_list_admits_nobody(world: World, broker: Broker) -> None:
-    name = world.connection(allowed_callers=[])
-    with pytest.raises(CallerNotAllowed):
-        world.get_token(broker, name)
-
-
 def test_p8_a_scope_outside_the_list_is_not_allowed_on_any_path(world: World, broker: Broker) -> None:
     name = world.connection(scope="a b", allowed_scopes=["a", "b"])
     world.get_token(broker, name, scope="a")
@@ -290,13 +260,6 @@ def test_p9_a_newly_allowed_caller_gets_a_token_at_once(world: World, broker: Br
     world.get_token(broker, name)
     world.settings(name, allowed_callers=["*"])
     assert world.get_token(broker, name, caller=STRANGER).source == "table"
-
-
-def test_a_token_of_another_endpoint_is_not_served(world: World, broker: Broker, name: ConnectionName) -> None:
-    """It belongs to another account or system."""
-    world.get_token(broker, name)
-    world.settings(name, token_url="https://other.example/token")
-    assert world.get_token(world.instance(), name).access_token == "tok-2"
 
 
 def test_a_suspended_connection_gives_no_token(world: World, broker: Broker) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from tests.fakes import World, answering, calling_back, dying, hanging, in_turn, issuing, refusing, unreachable
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
-from token_broker.errors import BrokerError
 from token_broker.ports import Send
 from token_broker.service import Broker
 from token_broker.service.renew import RenewalOutcome
@@ -149,22 +148,6 @@ def test_a_commit_whose_response_is_lost_keeps_the_new_pair(
     assert sent(world) == ["refresh-1", "refresh-2"]
 
 
-def test_a_holder_that_is_killed_after_sending_leaves_the_refresh_token_marked(
-    world: World, broker: Broker, store: ConnectionName
-) -> None:
-    """It is killed right after the request: no release, no commit."""
-    world.get_token(broker, store)
-    world.clock.advance(250)
-    working, world.provider.to = world.provider.to, dying()
-    with pytest.raises(KeyboardInterrupt):
-        world.renew(broker, store)
-    world.provider.to = working
-    world.clock.advance(18.001)
-    world.get_token(world.instance(), store, min_ttl=60)
-    assert sent(world) == ["refresh-1"]
-    assert len(world.connect) == 2
-
-
 def test_a_refresh_token_stored_between_the_read_and_the_lease_is_marked_too(
     world: World, broker: Broker, store: ConnectionName
 ) -> None:
@@ -246,10 +229,3 @@ def test_the_tokens_are_stored_sealed(world: World, broker: Broker, store: Conne
     assert b"tok-1" not in record.token.sealed
     assert b"refresh-1" not in record.refresh_token.sealed
     assert "refresh-1" not in repr(record)
-
-
-def test_an_html_page_from_connect_is_a_refusal(world: World, broker: Broker, store: ConnectionName) -> None:
-    world.connect.to = answering(200, b"<html>not on the whitelist</html>")
-    with pytest.raises(BrokerError, match="whitelist") as caught:
-        world.get_token(broker, store)
-    assert caught.value.code == "provider_refused"

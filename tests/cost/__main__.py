@@ -1,4 +1,4 @@
-"""Counts, measures, and writes docs/cost.md: python -m tests.cost, or make cost."""
+"""Counts, and writes docs/cost.md: python -m tests.cost, or make cost."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import pytest
 from local.aws import start_aws
 from local.providers import start_providers
 from local.resources import create_resources
-from tests.cost import speed
 from tests.cost.courses import Bench, count_all
 from tests.cost.money import Tariff, steadied
 from tests.cost.page import PAGE, render
 
 if __name__ == "__main__":
     with start_aws() as aws, start_providers() as providers, pytest.MonkeyPatch.context() as monkeypatch:
-        bench = Bench.over(aws, create_resources(aws.endpoint_url), providers, monkeypatch)
-        counted, cpu = steadied(count_all(bench)), speed.measure(bench)
-    PAGE.write_text(render(counted, Tariff.read(), cpu), encoding="utf-8")
+        counted = steadied(count_all(Bench.over(aws, create_resources(aws.endpoint_url), providers, monkeypatch)))
+    PAGE.write_text(render(counted, Tariff.read()), encoding="utf-8")

@@ -1,8 +1,7 @@
-"""docs/cost.md: cost.md.in, filled with the counts and prices.toml. The caller passes the paragraph on CPU."""
+"""docs/cost.md: cost.md.in, filled with the counts and prices.toml."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,6 @@ from tests.cost.money import COLUMNS, CONNECTIONS, GB, MILLION, MONTH_S, Bill, T
 
 TEMPLATE: Final = Path(__file__).with_name("cost.md.in")
 PAGE: Final = ROOT / "docs" / "cost.md"
-CPU: Final = re.compile(r"(?<=<!-- cpu -->\n)(.*?)(?=\n<!-- /cpu -->)", re.DOTALL)
 LONG_TOKEN: Final = 1500  # bytes
 # An example with services that cache tokens themselves, as BrokerAuth does.
 PROCESSES: Final = 20
@@ -35,15 +33,7 @@ WORK: Final = {
 }
 
 
-def cpu_of(page: str) -> str:
-    """The paragraph on CPU of a page. Raises ValueError if there is none."""
-    found = CPU.search(page)
-    if found is None:
-        raise ValueError("the page has no paragraph between <!-- cpu --> and <!-- /cpu -->")
-    return found[1]
-
-
-def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
+def render(counted: Counted, tariff: Tariff) -> str:
     """The page."""
     bills, fixed = tariff.token_requests(counted), tariff.fixed(counted)
     unidy, ucommerce = counted.kept["unidy"], counted.kept["ucommerce"]
@@ -96,7 +86,6 @@ def render(counted: Counted, tariff: Tariff, cpu: str) -> str:
         "kept_asks": f"{kept_asks:,.0f}",
         "keeping": _cents(kept_asks * total(bills["mix"])),
         "limit_millions": f"{30 * MONTH_S / 60 / MILLION:.2f}",
-        "cpu": cpu,
         "memory_mb": memory_mb,
         "processor_share": f"{memory_mb / ONE_PROCESSOR_MB:.2f}",
         "price_rows": rows(_price(tariff, name) for name in tariff.document["prices"]),

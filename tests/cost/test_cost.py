@@ -13,7 +13,7 @@ from local.resources import LocalStack
 from tests.cost.counting import index_units, item_size, read_units, write_units
 from tests.cost.courses import Bench, Counted, count_all
 from tests.cost.money import Tariff, steadied
-from tests.cost.page import PAGE, cpu_of, render
+from tests.cost.page import PAGE, render
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def counted(aws: AwsServer, stack: LocalStack) -> Iterator[Counted]:
 
 def test_the_page_is_up_to_date(counted: Counted) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    rendered = render(counted, Tariff.read(), cpu_of(page))
+    rendered = render(counted, Tariff.read())
     assert list(unified_diff(page.splitlines(), rendered.splitlines(), "docs/cost.md", "make cost", n=0)) == []
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from tests.docs.setting_values import COMMON, MAX_ENTRIES
 from tests.docs.tables import code, codes, default_of, table
-from token_broker.core.connections import COMMON_SETTINGS, OAUTH_FIELDS, CommonSetting
-from token_broker.core.validation import MAX_TEXT
+from token_broker.core.connections import COMMON_SETTINGS, CommonSetting
+from token_broker.core.validation import MAX_TEXT, OAUTH_FIELDS
 
 
 def values() -> Mapping[str, str]:
@@ -17,7 +17,7 @@ def values() -> Mapping[str, str]:
         "settings": table(head, map(_row, COMMON_SETTINGS)),
         "max_entries": str(MAX_ENTRIES),
         "max_text": f"{MAX_TEXT:,}",
-        "oauth_fields": codes(sorted(OAUTH_FIELDS)),
+        "oauth_fields": codes(sorted(OAUTH_FIELDS - {"grant_type"})),
     }
 
 

@@ -29,7 +29,8 @@ WHAT_TO_DO: Final[Mapping[str, str]] = {
     "throttled": "Wait.",
     "provider_refused": "For the owner: correct the credentials, the scope or the provider's allow-list. "
     "`provider_error` names the cause. The broker asks again when the secret changes, or a setting that is sent to the "
-    "provider. Otherwise it waits 15 min, then 1 h, 4 h, 24 h. No Retry-After: waiting does not help.",
+    "provider. Otherwise it waits 60 s once (not with a login), then 15 min, 1 h, 4 h, 24 h. No "
+    "Retry-After: waiting does not help.",
     "provider_invalid_response": "For the owner: check the URL.",
     "provider_unavailable": "Wait.",
     "provider_rate_limited": "Wait.",

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.docs.tables import codes
-from token_broker.core.connections import KEEP_WARM, MAX_CA_BUNDLE, MAX_LIFETIME_S
+from token_broker.core.connections import KEEP_WARM, MAX_CA_BUNDLE, MAX_PARAMS
 from token_broker.core.names import MAX_SCOPE_CHARACTERS, MAX_SCOPE_ITEMS
-from token_broker.core.providers import CLIENT_AUTHS, SettingSpec
+from token_broker.core.providers import CLIENT_AUTHS, MAX_LIFETIME_S, SettingSpec
 from token_broker.core.validation import MAX_TEXT, texts
 
 MAX_ENTRIES: Final[int] = inspect.signature(texts).parameters["limit"].default
-MAX_PARAMS: Final = 20
 
 URL: Final = "a [URL](connections.md#urls)"
 FLAG: Final = "`true` or `false`"
@@ -26,12 +25,15 @@ COMMON: Final[Mapping[str, str]] = {
     "scope": f"[scope items](connections.md#scopes), separated by single spaces; at most {MAX_SCOPE_ITEMS} items and "
     f"{MAX_SCOPE_CHARACTERS:,} characters",
     "allowed_scopes": f'a list of at most {MAX_ENTRIES} scope items, or `["*"]`',
-    "lifetime_s": f"a whole number from 1 to {MAX_LIFETIME_S:,} ({MAX_LIFETIME_S // 3600} h)",
+    "lifetime_s": f"a whole number from 1 to {MAX_LIFETIME_S:,} ({MAX_LIFETIME_S // 86_400} days)",
     "keep_warm": codes(KEEP_WARM),
     "suspended": FLAG,
     "credentials_expire_at": "a moment with its time zone (ISO 8601)",
     "api_base_url": URL,
     "client_auth": codes(CLIENT_AUTHS),
+    "client_id_in_body": FLAG,
+    "token_type": TEXT,
+    "zero_means_never": FLAG,
     "issue_revokes_previous": FLAG,
     "private_network": FLAG,
     "ca_bundle": f"certificates in PEM form and printable ASCII, at most {MAX_CA_BUNDLE // 1024} KiB",
@@ -42,7 +44,7 @@ KINDS: Final[Mapping[str, str]] = {
     "base_url": f"{URL}; a slash at its end is dropped",
     "redirect_uri": "an absolute URI without fragment, of any scheme",
     "text": TEXT,
-    "params": f"an object of at most {MAX_PARAMS} strings",
+    "params": f"an object of at most {MAX_PARAMS} [parameters](connections.md#parameters)",
 }
 
 

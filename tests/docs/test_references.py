@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Final
 
@@ -10,7 +9,6 @@ import pytest
 
 from local.process import ROOT
 from local.resources import load_template, routes_of, translate
-from tests.cli.test_usage import DOCUMENT as TESTED_THERE
 from tests.cli.test_usage import LEAVES, TYPED, words
 from tests.docs.markdown import PAGES, Page, page
 from token_broker_cli.usage import parse
@@ -42,7 +40,7 @@ def test_contributing_describes_every_make_command() -> None:
     assert described == TARGETS - {"help"}
 
 
-@pytest.mark.parametrize("document", [page for page in PAGES if page.path != TESTED_THERE], ids=ids)
+@pytest.mark.parametrize("document", PAGES, ids=ids)
 def test_every_command_line_that_a_page_shows_is_valid(document: Page) -> None:
     for command in document.commands():
         for typed in TYPED.findall(command):
@@ -91,20 +89,3 @@ def test_every_file_that_a_page_names_exists(document: Page) -> None:
         for name in PATH.findall(code):
             if not name.startswith(WRITTEN) and "<" not in code and "*" not in code:
                 assert any((root / name).exists() for root in (ROOT, BROKER, document.path.parent)), code
-
-
-@pytest.mark.parametrize("document", PAGES, ids=ids)
-def test_every_function_and_event_that_a_page_names_exists(document: Page) -> None:
-    resources = load_template()["Resources"]
-    for function in re.findall(r"(?:FUNCTION=|sam local invoke )([A-Z]\w+)", document.text):
-        assert resources[function]["Type"] == "AWS::Serverless::Function"
-    for event in re.findall(r"\bevents/(\w+\.json)", document.text):
-        assert json.loads((ROOT / "events" / event).read_text(encoding="utf-8"))
-
-
-def test_sam_local_lists_every_event_with_a_function_that_exists() -> None:
-    listed: list[str] = []
-    for function, events in re.findall(r"^\| (\w+Function) \| (.*) \|$", page("docs/sam-local.md").text, re.MULTILINE):
-        assert function in load_template()["Resources"]
-        listed += re.findall(r"`(\w+\.json)`", events)
-    assert sorted(listed) == sorted(path.name for path in ROOT.glob("events/*.json"))

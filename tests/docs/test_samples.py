@@ -23,7 +23,7 @@ from local.providers import PUBLIC_CLIENT_ACCOUNT, ProvidersServer, control, sta
 from tests.docs.markdown import PAGES, Block, Page, page
 from tests.openapi.bodies import SCHEMAS
 from token_broker.catalogue import load_catalogue
-from token_broker.core.connections import COMMON_SETTINGS, parse_connection
+from token_broker.core.connections import parse_connection
 from token_broker.core.names import ConnectionName
 
 CATALOGUE: Final = ROOT / "layers" / "broker" / "token_broker" / "catalogue"
@@ -162,55 +162,3 @@ def providers() -> Iterator[ProvidersServer]:
 def test_every_command_to_a_simulated_provider_is_one(document: Page, providers: ProvidersServer) -> None:
     for text, slug in re.findall(r"-d '(\{.*?\})' http://127\.0\.0\.1:4600/_control/([\w-]+)", document.text):
         control.apply(providers.simulator(slug), json.loads(text))
-
-
-def test_the_prompts_of_connections_add_are_shown_with_their_help() -> None:
-    """In the transcript each prompt, `NAME: `, stands below the help text of its setting."""
-    transcript = next(
-        block.text
-        for block in page("docs/platform-engineers.md").blocks("console")
-        if block.text.startswith("$ token-broker connections add oauth2")
-    )
-    provider = load_catalogue()["oauth2"]
-    helps = {spec.name: spec.help for spec in provider.settings} | {each.name: each.help for each in COMMON_SETTINGS}
-    assert f"{provider.title}: {provider.documentation}" in transcript
-    shown = re.findall(r"^(\S.*)\n(\w+)(?: \[.*\]| \(optional\))?:", transcript, re.MULTILINE)
-    prompts = {name: text for text, name in shown if name in helps}
-    assert prompts == {name: helps[name] for name in prompts}
-    own = {spec.name for spec in provider.settings}
-    assert prompts.keys() == own | {"allowed_callers", "scope", "allowed_scopes"}
-    further = re.search(r"^Further settings, as name=value: (.*), …$", transcript, re.MULTILINE)
-    assert further is not None
-    others = [setting.name for setting in COMMON_SETTINGS if setting.name not in prompts]
-    assert further[1].split(", ") == others[: further[1].count(",") + 1]
-
-
-CREATES: Final = re.compile(
-    r"python3 -m venv (?P<venv>[\w.-]+)"
-    r"|(?<![-=<>])> (?P<output>[\w./-]+)(?=$| <<)"
-    r"|(?:--from-file |file://|--data @|connections apply )(?P<input>[\w.][\w./-]*)",
-    re.MULTILINE,
-)
-
-
-def created_files() -> set[str]:
-    """The files and folders that the pages tell the reader to create in the root."""
-    names: set[str] = set()
-    for document in PAGES:
-        names |= set(named_files(document))
-        for code in (*document.inline(), *(block.text for block in document.blocks("console"))):
-            names |= {found[found.lastgroup or 0] for found in CREATES.finditer(code)}
-    return names
-
-
-def test_what_the_pages_tell_the_reader_to_create_is_ignored_by_git() -> None:
-    """Such a file can hold a secret or a token, and must not be committed by accident."""
-    created = created_files()
-    assert {"service", "tb", "headers", "app.py", "secret.json", "connections.toml", "build/mine.toml"} <= created
-    git = shutil.which("git")
-    assert git is not None
-    for name in sorted(created):
-        # A name that does not exist yet counts as a folder only with a slash.
-        path = name if "." in name else f"{name}/"
-        command = [git, "check-ignore", "--quiet", "--no-index", path]
-        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, name

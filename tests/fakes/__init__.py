@@ -8,6 +8,7 @@ from tests.fakes.sealing import FakeSealer
 from tests.fakes.secret_store import FakeSecretStore
 from tests.fakes.senders import (
     Recorder,
+    Reissuing,
     answering,
     calling_back,
     dying,
@@ -45,6 +46,7 @@ __all__ = [
     "InMemoryTokenStore",
     "InMemoryTokenTable",
     "Recorder",
+    "Reissuing",
     "Simulation",
     "World",
     "answering",

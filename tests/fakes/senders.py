@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 from urllib.parse import quote
@@ -150,3 +150,34 @@ class Recorder:
 def recording(send: Send) -> Recorder:
     """The same sender, with its requests recorded."""
     return Recorder(send)
+
+
+class Reissuing:
+    """Gives the same token until it has expired, with the whole seconds left (Doorkeeper) or always its full lifetime.
+
+    `expires_at`: of each token that it issued. `rotates`: each response has a new refresh token.
+    """
+
+    def __init__(
+        self, clock: HandClock, *, lifetime_s: int = 60, tells_left: bool = True, rotates: bool = False
+    ) -> None:
+        self.expires_at: dict[str, datetime] = {}
+        self.refresh_tokens = 0
+        self._clock = clock
+        self._lifetime_s = lifetime_s
+        self._tells_left = tells_left
+        self._rotates = rotates
+
+    def __call__(self, _request: HttpRequest, _network: NetworkOptions, _timeout: timedelta) -> HttpResponse:
+        self._clock.advance(0.1)
+        now = self._clock()
+        token, expires_at = next(reversed(self.expires_at.items()), ("", now))
+        if now >= expires_at:
+            token, expires_at = f"tok-{len(self.expires_at) + 1}", now + timedelta(seconds=self._lifetime_s)
+            self.expires_at[token] = expires_at
+        left = int((expires_at - now).total_seconds()) if self._tells_left else self._lifetime_s
+        body: dict[str, Any] = {"access_token": token, "token_type": "Bearer", "expires_in": left}
+        if self._rotates:
+            self.refresh_tokens += 1
+            body["refresh_token"] = f"refresh-{self.refresh_tokens}"
+        return HttpResponse(200, JSON, json.dumps(body).encode())

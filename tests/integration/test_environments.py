@@ -105,17 +105,6 @@ def test_a_function_gets_its_own_variables_and_lambdas_and_none_of_this_shell(
     assert not {"AWS_PROFILE", "CONNECTION_TABLE", "HOME"} & environment.keys()
 
 
-def test_a_function_gets_lambdas_context_and_its_code_directories_first(make_pool: MakePool, code: Path) -> None:
-    first, second = (pool.invoke({}) for pool in [make_pool()] * 2)
-    assert first["name"] == "ProbeFunction"
-    assert first["arn"] == "arn:aws:lambda:eu-west-1:123456789012:function:ProbeFunction"
-    assert first["memory"] == "128"
-    assert 0 < first["remaining_ms"] <= 5000
-    assert first["request_id"] != second["request_id"]
-    assert first["path"][0] == str(code)
-    assert str(Path.cwd()) not in first["path"]
-
-
 def test_an_environment_stays_warm_and_runs_one_event_at_a_time(make_pool: MakePool) -> None:
     pool = make_pool(size=2)
     with ThreadPoolExecutor(8) as callers:
@@ -130,14 +119,6 @@ def test_spreading_uses_every_environment_and_not_spreading_only_the_warm_one(ma
     spread, warm = make_pool(size=3), make_pool(size=3, spread=False)
     assert len({spread.invoke({})["pid"] for _ in range(3)}) == 3
     assert len({warm.invoke({})["pid"] for _ in range(3)}) == 1
-
-
-def test_environments_start_when_needed_or_all_at_once_when_prewarmed(make_pool: MakePool) -> None:
-    pool = make_pool(size=2)
-    assert pool.pids == []
-    pool.prewarm()
-    assert len(pool.pids) == 2
-    assert pool.invoke({})["calls"] == 1
 
 
 def test_what_a_handler_raises_comes_back_as_lambdas_error_object(make_pool: MakePool) -> None:
@@ -159,14 +140,6 @@ def test_a_function_over_its_time_out_is_killed_and_its_environment_replaced(mak
     assert pool.invoke({})["pid"] != before
 
 
-def test_a_stopped_process_runs_into_the_time_out(make_pool: MakePool) -> None:
-    pool = make_pool(timeout_s=0.5)
-    pool.prewarm()
-    os.kill(pool.pids[0], signal.SIGSTOP)
-    with pytest.raises(FunctionTimeout):
-        pool.invoke({})
-
-
 def test_a_process_that_ends_fails_its_own_event_only(make_pool: MakePool) -> None:
     pool = make_pool()
     with pytest.raises(FunctionError, match="ended without a result"):
@@ -175,11 +148,6 @@ def test_a_process_that_ends_fails_its_own_event_only(make_pool: MakePool) -> No
     os.kill(warm, signal.SIGKILL)
     os.waitid(os.P_PID, warm, os.WEXITED | os.WNOWAIT)
     assert pool.invoke({})["pid"] != warm
-
-
-def test_a_handler_that_does_not_load_says_why(make_pool: MakePool) -> None:
-    with pytest.raises(FunctionError, match="RuntimeError: no such setting"):
-        make_pool(handler="broken.lambda_handler").invoke({})
 
 
 def test_waiting_for_a_free_environment_is_bounded(make_pool: MakePool) -> None:
@@ -193,11 +161,6 @@ def test_waiting_for_a_free_environment_is_bounded(make_pool: MakePool) -> None:
 
     with ThreadPoolExecutor(2) as callers:
         assert set(callers.map(outcome, range(2))) == {FunctionTimeout, NoFreeEnvironment}
-
-
-def test_standard_error_is_the_functions_log(make_pool: MakePool, code: Path) -> None:
-    make_pool().invoke({})
-    assert "a line of the log" in (code / "probe.log").read_text()
 
 
 def test_closing_ends_every_process(make_pool: MakePool) -> None:

@@ -44,17 +44,6 @@ def test_a_due_key_is_renewed(world: World) -> None:
     assert stored(world)["token_id"]["S"] != old
 
 
-def test_a_second_copy_of_a_message_sends_no_token_request(world: World) -> None:
-    used(world)
-    assert world.work(message()) == DONE
-    assert world.work(message()) == DONE
-    assert world.report("unidy")["token_requests"] == 2
-
-
-def test_the_message_of_a_deleted_key_succeeds(world: World) -> None:
-    assert world.work(message()) == DONE
-
-
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 503}, {"kind": "malformed"}, {"kind": "reset"}])
 def test_a_providers_failure_is_remembered_and_comes_due_again(world: World, fault: dict[str, Any]) -> None:
     old = used(world)
@@ -66,27 +55,10 @@ def test_a_providers_failure_is_remembered_and_comes_due_again(world: World, fau
     assert world.aws.messages() == []
 
 
-def test_the_message_of_a_key_without_secret_succeeds(world: World) -> None:
-    used(world)
-    world.aws.secrets.delete_secret(SecretId=world.aws.secret_id("unidy/demo"), ForceDeleteWithoutRecovery=True)
-    assert world.work(message()) == DONE
-
-
 def test_a_failure_of_our_own_services_that_cannot_be_remembered_returns_the_message(world: World) -> None:
     used(world)
     world.functions.restart(TOKEN_TABLE="no-such-table")
     assert world.work(message()) == {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
-
-
-def test_a_remembered_failure_of_our_own_services_comes_due_again(world: World) -> None:
-    """Otherwise the key would go to the dead-letter queue in an outage of KMS. The provider is not asked meanwhile."""
-    used(world)
-    world.functions.restart(SEALING_KEY_ARN="arn:aws:kms:eu-west-1:123456789012:key/none")
-    assert world.work(message()) == DONE
-    item = stored(world)
-    assert item["failure"]["M"]["code"]["S"] == "broker_unavailable"
-    assert datetime.fromtimestamp(int(item["due_at"]["N"]) / 1000, UTC) > datetime.now(UTC)
-    assert world.report("unidy")["token_requests"] == 1
 
 
 @pytest.mark.parametrize(
@@ -113,27 +85,6 @@ def test_a_message_of_a_leased_key_is_queued_again(world: World) -> None:
     assert attributes["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
 
 
-def test_a_key_that_was_not_used_for_a_day_is_not_renewed(world: World) -> None:
-    used(world, last_used_at=-timedelta(hours=25))
-    assert world.work(message()) == DONE
-    assert world.report("unidy")["token_requests"] == 1
-    assert "due_at" not in stored(world)
-
-
-def test_a_key_off_the_index_returns_with_its_next_use(world: World) -> None:
-    used(world, last_used_at=-timedelta(hours=25))
-    world.work(message())
-    assert world.api.token("unidy/demo").status == 200
-    assert "due_at" in stored(world)
-
-
-def test_a_suspended_connection_is_not_renewed(world: World) -> None:
-    used(world)
-    assert world.api.put("unidy/demo", world.settings("unidy", suspended=True)).status == 200
-    assert world.work(message()) == DONE
-    assert world.report("unidy")["token_requests"] == 1
-
-
 def test_each_rotating_refresh_token_is_sent_once(world: World) -> None:
     name = world.connect("ucommerce")
     token_ids = {world.api.token(name).body["token_id"]}
@@ -146,21 +97,3 @@ def test_each_rotating_refresh_token_is_sent_once(world: World) -> None:
     assert len(token_ids) == 4
     report = world.report("ucommerce")
     assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (1, 0)
-
-
-def test_a_refresh_token_whose_outcome_is_unknown_is_never_sent_again(world: World) -> None:
-    name = world.connect("ucommerce")
-    world.api.token(name)
-    key = TokenKey(ConnectionName("ucommerce", "demo"), "")
-    body = write_message(RenewalMessage(key.name, key.scope_id))
-    world.simulator("ucommerce").fail("reset", when="after")
-    world.aws.change_token_item(name, due_at=-timedelta(minutes=1), renew_at=-timedelta(minutes=1))
-    assert world.work(message(body)) == DONE
-    (health,) = [item for item in world.aws.items(world.stack.token_table) if item["sk"]["S"] == "HEALTH"]
-    world.aws.dynamodb.delete_item(
-        TableName=world.stack.token_table, Key={"pk": health["pk"], "sk": health["sk"]}
-    )  # the cooldown has ended
-    assert world.work(message(body)) == DONE
-    report = world.report("ucommerce")
-    assert (report["connect_requests"], report["replayed_refresh_tokens"]) == (2, 0)
-    assert world.api.token(name).status == 200

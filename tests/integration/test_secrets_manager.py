@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.session import get_session
 
-from token_broker.adapters.secrets_manager import SecretsManagerStore, connection_of
+from token_broker.adapters.secrets_manager import SecretsManagerStore, connections_of
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable
 from token_broker.ports import SecretNotReadable
@@ -49,12 +50,25 @@ def test_a_secret_that_is_missing_or_to_be_deleted_is_absent(world: World, secre
     assert secrets.read(NAME) is None
 
 
-def test_a_binary_secret_has_no_text(world: World, secrets: SecretsManagerStore) -> None:
+@pytest.mark.parametrize(
+    ("binary", "text"),
+    [
+        (b'{"client_id": "\xc3\xa4"}', '{"client_id": "ä"}'),
+        ('{"client_id": "ä"}'.encode("utf-8-sig"), '{"client_id": "ä"}'),
+        ('{"client_id": "ä"}'.encode("utf-16"), '{"client_id": "ä"}'),
+        (b"\x80\x81\xff", ""),
+    ],
+)
+def test_a_binary_secret_has_its_text_or_none(
+    world: World, secrets: SecretsManagerStore, binary: bytes, text: str
+) -> None:
+    """`aws secretsmanager put-secret-value --secret-binary fileb://…`. Windows PowerShell writes UTF-16."""
     arn = world.aws.create_secret("unidy/demo", "first")
-    world.aws.secrets.put_secret_value(SecretId=arn, SecretBinary=b"\x00\x01")
+    world.aws.secrets.put_secret_value(SecretId=arn, SecretBinary=binary)
     found = secrets.read(NAME)
     assert found is not None
-    assert found.text == ""
+    assert found.text == text
+    assert not text or text not in repr(found)
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalServiceError"])
@@ -85,25 +99,35 @@ def test_a_secret_that_the_role_may_not_read_or_decrypt_is_not_readable(
     assert caught.value.__cause__ is None
 
 
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-broker"
+
+
 @pytest.mark.parametrize(
-    ("secret_id", "connection"),
+    ("secret_id", "connections"),
     [
-        ("token-broker/unidy/demo", "unidy/demo"),
-        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:token-broker/unidy/demo-AbCdEf", "unidy/demo"),
-        ("arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:token-broker/unidy/a-b-AbCdEf", "unidy/a-b"),
-        ("token-broker/unidy/demo-abcdef", "unidy/demo-abcdef"),
-        ("token-broker/unidy/Demo", None),
-        ("token-broker/unidy", None),
-        ("token-broker", None),
-        ("elsewhere/unidy/demo", None),
-        ("", None),
+        ("token-broker/unidy/demo", {"unidy/demo"}),
+        ("token-broker/unidy/demo-abcdef", {"unidy/demo-abcdef"}),
+        (f"{ARN}/unidy/demo-AbCdEf", {"unidy/demo"}),
+        (f"{ARN}/unidy/demo", {"unidy/demo"}),
+        (f"{ARN}/unidy/eu-market", {"unidy/eu", "unidy/eu-market"}),
+        (f"{ARN}/unidy/eu-main", {"unidy/eu-main"}),
+        ("token-broker/unidy/Demo", set()),
+        ("token-broker/unidy", set()),
+        ("token-broker", set()),
+        ("elsewhere/unidy/demo", set()),
+        ("", set()),
     ],
 )
-def test_a_secrets_name_or_arn_gives_its_connection(secret_id: str, connection: str | None) -> None:
-    found = connection_of(secret_id, PREFIX)
-    assert (None if found is None else str(found)) == connection
+def test_a_secrets_name_or_arn_gives_its_connections(secret_id: str, connections: set[str]) -> None:
+    assert {str(found) for found in connections_of(secret_id, PREFIX)} == connections
+
+
+@pytest.mark.parametrize("partition", get_session().get_available_partitions())
+def test_a_full_arn_of_any_partition_gives_one_connection(partition: str) -> None:
+    arn = ARN.replace("aws", partition, 1) + "/unidy/eu-market"
+    assert {str(found) for found in connections_of(arn, PREFIX, is_full_arn=True)} == {"unidy/eu"}
 
 
 def test_a_prefix_may_have_several_parts() -> None:
-    found = connection_of("arn:aws:secretsmanager:eu-west-1:1:secret:shop/broker/unidy/demo-AbCdEf", "shop/broker")
-    assert str(found) == "unidy/demo"
+    found = connections_of("arn:aws:secretsmanager:eu-west-1:1:secret:shop/broker/unidy/demo-AbCdEf", "shop/broker")
+    assert {str(name) for name in found} == {"unidy/demo"}

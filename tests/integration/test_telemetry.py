@@ -15,8 +15,6 @@ from tests.integration.handlers.world import World
 from token_broker.http.responses import timestamp
 from token_broker.observability import observed
 
-from .test_renew_token import DONE, message, used
-
 SERVICE = {"service": "token-broker"}
 Metrics = Callable[[], dict[str, list[dict[str, Any]]]]
 
@@ -58,15 +56,6 @@ def test_an_environments_first_invocation_counts_as_a_cold_start(
         handler({}, cast("LambdaContext", Context("GetTokenFunction")))
     (cold,) = metrics()["ColdStarts"]
     assert cold["value"] == 1
-
-
-def test_consecutive_failures_are_counted_by_provider(world: World, metrics: Metrics) -> None:
-    used(world)
-    world.simulator("unidy").fail("status", status=503)
-    for _ in ("failure", "cooldown"):
-        metrics()
-        assert world.work(message()) == DONE
-        assert metrics()["ConsecutiveFailures"] == [{**SERVICE, "provider": "unidy", "value": 1}]
 
 
 @pytest.mark.parametrize(("days", "warned"), [(13, True), (60, False)])

@@ -1,6 +1,5 @@
 """`make run` prints one line per request. The line holds nothing that could be a secret."""
 
-import http.client
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -63,15 +62,6 @@ def test_a_line_has_no_query_header_or_body(front: Front, lines: list[str], send
     assert PATH in lines[0]
     assert "hush-hush" not in lines[0]
     assert "?" not in lines[0]
-
-
-def test_each_request_of_a_connection_has_its_line(front: Front, lines: list[str]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", int(front.url.rpartition(":")[2]), timeout=5)
-    with closing(connection):
-        for _ in range(3):
-            connection.request("GET", "/_local/health")
-            connection.getresponse().read()
-    assert [line.rpartition(" 200 ")[0] for line in lines] == ["GET /_local/health"] * 3
 
 
 @pytest.mark.parametrize("request_line", [b"\x1b[31mnonsense", b"GET / HTTP/9", b"GET " + b"/" * 70_000])

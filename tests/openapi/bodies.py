@@ -160,6 +160,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "scope": SCOPE_TEXT,
             "token_id": _ref("TokenId"),
             "stage": {"enum": [CURRENT, PENDING], "description": "The version of the secret that was used."},
+            "warnings": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What is odd about the credentials, such as a space at the end of one.",
+            },
         },
     ),
     "Failure": _object(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from token_broker.catalogue import load_catalogue
-from token_broker.core.connections import COMMON_SETTINGS, KEEP_WARM, MAX_CA_BUNDLE, MAX_LIFETIME_S, OAUTH_FIELDS
+from token_broker.core.connections import COMMON_SETTINGS, KEEP_WARM, MAX_CA_BUNDLE, MAX_PARAMS
 from token_broker.core.names import MAX_SCOPE_CHARACTERS
-from token_broker.core.providers import CLIENT_AUTHS, Provider, SettingSpec
-from token_broker.core.validation import MAX_TEXT
+from token_broker.core.providers import CLIENT_AUTHS, MAX_LIFETIME_S, Provider, SettingSpec
+from token_broker.core.validation import MAX_TEXT, OAUTH_FIELDS
 
 Schema = dict[str, Any]
 
@@ -21,6 +21,7 @@ SCOPE: Final[Schema] = {
 }
 TEXT: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": "^[^\\x00-\\x1f\\x7f]*$"}
 URL: Final[Schema] = {"type": "string", "format": "uri", "pattern": "^https://[^?#@]+$", "maxLength": MAX_TEXT}
+URL_WITH_QUERY: Final[Schema] = {**URL, "pattern": "^https://[^#@]+$"}
 CALLER: Final[Schema] = {
     "type": "string",
     "pattern": "^(\\*|arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:(role|user)/([\\x21-\\x29\\x2b-\\x7e]+/)?"
@@ -44,10 +45,14 @@ COMMON: Final[dict[str, Schema]] = {
     "credentials_expire_at": {"type": "string", "format": "date-time"},
     "api_base_url": URL,
     "client_auth": {"type": "string", "enum": list(CLIENT_AUTHS)},
+    "client_id_in_body": FLAG,
+    "token_type": TEXT,
+    "zero_means_never": FLAG,
     "issue_revokes_previous": FLAG,
     "private_network": FLAG,
     "ca_bundle": {"type": "string", "maxLength": MAX_CA_BUNDLE, "pattern": "-----BEGIN CERTIFICATE-----"},
 }
+PARAM: Final[Schema] = {"type": ["string", "number", "boolean"], "maxLength": MAX_TEXT}
 KINDS: Final[dict[str, Schema]] = {
     "url": URL,
     "base_url": URL,
@@ -61,9 +66,11 @@ KINDS: Final[dict[str, Schema]] = {
     "choice": {"type": "string"},
     "params": {
         "type": "object",
-        "maxProperties": 20,
-        "propertyNames": {**TEXT, "not": {"enum": sorted(OAUTH_FIELDS)}},
-        "additionalProperties": TEXT,
+        "maxProperties": MAX_PARAMS,
+        "propertyNames": {**TEXT, "not": {"enum": sorted(OAUTH_FIELDS - {"grant_type"})}},
+        "additionalProperties": {
+            "anyOf": [PARAM, {"type": "array", "items": PARAM, "minItems": 1, "maxItems": MAX_PARAMS}]
+        },
     },
 }
 
@@ -90,7 +97,7 @@ def _of(provider: Provider) -> Schema:
     required = ["allowed_callers", *(spec.name for spec in provider.settings if spec.required)]
     if provider.scope.required:
         required.append("scope")
-    described = {spec.name: _own(spec) for spec in provider.settings}
+    described = {spec.name: _own(provider, spec) for spec in provider.settings}
     for setting in COMMON_SETTINGS:
         schema, default = COMMON[setting.name], setting.default
         if setting.name == "client_auth":
@@ -108,8 +115,10 @@ def _of(provider: Provider) -> Schema:
     }
 
 
-def _own(spec: SettingSpec) -> Schema:
+def _own(provider: Provider, spec: SettingSpec) -> Schema:
     schema = KINDS[spec.kind]
+    if spec.kind == "url" and provider.is_whole_url(spec.name):
+        schema = URL_WITH_QUERY
     if spec.kind == "choice":
         schema = {**schema, "enum": list(spec.choices)}
     return _described(schema, spec.help, spec.default)

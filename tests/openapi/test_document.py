@@ -91,7 +91,8 @@ def test_every_field_is_described(checked_in: Schema) -> None:
         ("unicommerce", lambda body: body | {"method": "PUT"}, False),
         ("unicommerce", lambda body: body | {"client_auth": "basic"}, False),
         ("oauth2", lambda body: body | {"params": {"audience": "x"}}, True),
-        ("oauth2", lambda body: body | {"params": {"grant_type": "x"}}, False),
+        ("oauth2", lambda body: body | {"params": {"grant_type": "x", "resource": ["a", 1, True]}}, True),
+        ("oauth2", lambda body: body | {"params": {"client_id": "x"}}, False),
         ("ucommerce", lambda body: body | {"redirect_uri": "https://x.example.com/#top"}, False),
     ],
 )

@@ -16,7 +16,6 @@ import pytest
 import token_broker.adapters
 from local.events import secret_event
 from local.resources import LocalStack
-from tests.integration.handlers.functions import Functions
 from tests.integration.handlers.world import World
 from tests.security.aws_needs import INTERFACES, NEEDS
 from tests.security.least_privilege import Call, Roles, recording
@@ -262,21 +261,3 @@ def test_secrets_outside_the_prefix_cannot_be_read(roles: Roles, stack: LocalSta
     for name in ("other/unidy/demo", f"{stack.secret_prefix}-other/unidy/demo", stack.secret_prefix, "unidy/demo"):
         facts = {"secretsmanager:VersionStage": ("AWSCURRENT",)}
         assert not roles.permits(Call(function, "secretsmanager:GetSecretValue", f"secret:{name}", facts), stack)
-
-
-def test_a_call_that_is_not_granted_is_reported(world: World, roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests this check itself, with a function that makes one call too many."""
-    invoke = Functions.invoke
-
-    def reads_a_secret(self: Functions, function: str, event: Any) -> Any:
-        if function == MANAGE:
-            client = self._clients.client("secretsmanager")
-            client.get_secret_value(SecretId=world.aws.secret_id("unidy/demo"), VersionStage="AWSCURRENT")
-        return invoke(self, function, event)
-
-    world.connect("unidy")
-    monkeypatch.setattr(Functions, "invoke", reads_a_secret)
-    with recording() as log:
-        assert world.api.call("GET", "/v1/connections").status == 200
-    refused = [call for call in log.calls(world.stack) if not roles.permits(call, world.stack)]
-    assert refused == [Call(MANAGE, "secretsmanager:GetSecretValue", "secret:token-broker/unidy/demo")]

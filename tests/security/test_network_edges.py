@@ -76,29 +76,11 @@ class TestNames:
         refused("https://vendor.example/token")
         assert (looked_up, dialled) == (["vendor.example"], ["1.1.1.1"])
 
-    def test_the_next_exchange_checks_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        resolving(monkeypatch, ["1.1.1.1"], ["169.254.169.254"])
-        dialled = dialling(monkeypatch)
-        refused("https://vendor.example/token")
-        error = refused("https://vendor.example/token")
-        assert isinstance(error, Unreachable)
-        assert error.private_address
-        assert dialled == ["1.1.1.1"]
-
     def test_after_a_failed_address_the_next_checked_one_is_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
         looked_up = resolving(monkeypatch, ["1.1.1.1", "1.0.0.1"], ["169.254.169.254"])
         dialled = dialling(monkeypatch)
         refused("https://vendor.example/token")
         assert (looked_up, dialled) == (["vendor.example"], ["1.1.1.1", "1.0.0.1"])
-
-    @pytest.mark.parametrize("host", ["vendor.example.", "vendor.example", "VENDOR.example"])
-    def test_a_trailing_dot_or_another_case_is_checked_too(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        resolving(monkeypatch, ["10.0.0.1"])
-        dialled = dialling(monkeypatch)
-        error = refused(f"https://{host}/token")
-        assert isinstance(error, Unreachable)
-        assert error.private_address
-        assert dialled == []
 
     @pytest.mark.parametrize(
         "host",
@@ -128,24 +110,6 @@ class TestPrivateNetworks:
         name = world.connection("oauth2", private_network=setting)
         world.get_token(world.instance(send=send, deployment=Deployment(private_networks=switch)), name)
         assert private_options == [setting and switch]
-
-    @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"])  # noqa: S104
-    def test_loopback_and_metadata_addresses_are_never_allowed(
-        self, address: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        resolving(monkeypatch, [address])
-        dialled = dialling(monkeypatch)
-        refused("https://vendor.example/token", NetworkOptions(private=True))
-        assert dialled == []
-
-    @pytest.mark.parametrize(("private", "dials"), [(True, ["10.1.2.3"]), (False, [])])
-    def test_an_allowed_private_address_is_connected_to(
-        self, private: bool, dials: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        resolving(monkeypatch, ["10.1.2.3"])
-        dialled = dialling(monkeypatch)
-        refused("https://vendor.example/token", NetworkOptions(private=private))
-        assert dialled == dials
 
 
 class Vendor(Certificate):

@@ -278,14 +278,3 @@ def test_only_addresses_in_the_settings_are_called(token_url: str, revocation_ur
             sent = event(route, names_of(mine), identity={"userArn": mine.session})
             check(place.send(route, sent), providers, mine, theirs)
         assert bool(providers.issued["mine"]) is (response.status == 201)
-
-
-def test_a_request_to_another_address_is_reported() -> None:
-    """Tests this check itself, for both kinds of wrong requests."""
-    mine, theirs = account_of("mine", "oauth2", "main"), account_of("theirs", "oauth2", "other")
-    providers = Providers([mine, theirs])
-    body = mine.secret["client_secret"].encode()
-    providers(HttpRequest("POST", "https://elsewhere.example/token", body=body), NetworkOptions(), timedelta(seconds=1))
-    both = body + theirs.secret["client_secret"].encode()
-    providers(HttpRequest("POST", "https://mine.example/token", body=both), NetworkOptions(), timedelta(seconds=1))
-    assert providers.wrong == ["mine at elsewhere.example", "2 accounts in one request"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -45,9 +44,6 @@ SWEEP_AFTER_S = 3.0
 SWEEP_TIME = timedelta(seconds=45)
 INSTANCES = 4
 STEADY_FROM = 0.5
-
-# Makes the stores of a day, by the names of their ports.
-Stores = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -130,12 +126,7 @@ class Outcome:
     exchanges: dict[str, list[Exchange]]
     rate_limited: int
     broken: int
-    renewals: dict[tuple[str, str], int]
     dead_letters: int
-    deferred: int
-    longest_queue_s: float
-    instances: int
-    cpu_s: float
 
 
 def in_memory() -> dict[str, Any]:
@@ -151,18 +142,18 @@ def in_memory() -> dict[str, Any]:
     }
 
 
-def run(plan: Plan, stores: Stores = in_memory) -> Outcome:
+def run(plan: Plan) -> Outcome:
     """Simulates a day."""
     gc.collect()
     gc.freeze()
     try:
-        return _Day(plan, stores).run()
+        return _Day(plan).run()
     finally:
         gc.unfreeze()
 
 
 class _Day:
-    def __init__(self, plan: Plan, stores: Stores) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.loop = Loop(START)
         self.random = random.Random(plan.seed)  # noqa: S311  # arrivals protect nothing
@@ -170,7 +161,7 @@ class _Day:
         self.secrets = FakeSecretStore()
         self.queue = WorkedQueue(self.loop)
         self.courses = {key.name: Course(key) for key in plan.keys}
-        made = stores()
+        made = in_memory()
         numbers = count(1)
         self._ports = {
             **made,
@@ -185,16 +176,13 @@ class _Day:
             "new_id": lambda: f"id-{next(numbers)}",
         }
         self.idle = [self._instance() for _ in range(INSTANCES)]
-        self.instances = INSTANCES
         # A renewal needs no memory, so one broker plays all environments of the worker.
         self.worker = self._instance()
         self.queue.broker = lambda: self.worker
         self.caller = Caller.from_event(CALLER)
         self.broken = 0
-        self.deferred = 0
 
     def run(self) -> Outcome:
-        started = time.process_time()
         end = START + timedelta(seconds=self.plan.length_s)
         for key in self.plan.keys:
             self.loop.after(key.starts_s, partial(self._put, key))
@@ -210,12 +198,7 @@ class _Day:
             self.vendors.exchanges,
             self.vendors.rate_limited,
             self.broken,
-            dict(self.queue.outcomes),
             self.queue.dead_letters,
-            self.deferred,
-            self.queue.longest_wait_s,
-            self.instances,
-            time.process_time() - started,
         )
 
     def _instance(self) -> Broker:
@@ -229,8 +212,7 @@ class _Day:
         self.loop.after(MINUTE_S, self._sweep)
         now = self.loop()
         # One batch at a time: claims take no time here, and their order must be the same in every run.
-        report = sweep(self.worker.context, scheduled_at=now, deadline=now + SWEEP_TIME, threads=1)
-        self.deferred += report.deferred
+        sweep(self.worker.context, scheduled_at=now, deadline=now + SWEEP_TIME, threads=1)
 
     def _plan_rotation(self, rotation: Rotation) -> None:
         step_s = rotation.length_s / len(self.plan.keys)
@@ -259,7 +241,6 @@ class _Day:
             course.called_s.append(began_s)
         if not self.idle:
             self.idle.append(self._instance())
-            self.instances += 1
         instance = self.idle.pop(self.random.randrange(len(self.idle)))
         try:
             self._get_token(instance, key)

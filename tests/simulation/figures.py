@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.simulation.day import MINUTE_S, Course, Failed, Outcome
+from tests.simulation.day import MINUTE_S, Course, Outcome
 from tests.simulation.population import PROVIDERS, window_s
 from tests.simulation.vendors import Exchange, Trouble
 
@@ -68,19 +68,15 @@ def expired_unrenewed(course: Course, length_s: float) -> list[float]:
 class Outage:
     """The effects of an outage. `protected`: keys whose token was valid for longer than the outage lasted.
 
-    `broken_promises`: failed calls on protected keys. Requests are per key and minute of the outage, except
-    `worst_minute_of_a_key`. `waited_elsewhere`, `failed_elsewhere`: callers of other providers meanwhile.
+    `broken_promises`: failed calls on protected keys. Requests are per key and minute of the outage.
+    `failed_elsewhere`: callers of other providers meanwhile.
     """
 
     trouble: Trouble
-    keys: int
     protected: int
-    broken_promises: tuple[tuple[str, Failed], ...]
-    failed: int
+    broken_promises: int
     requests_per_key: float
     busiest_key: float
-    worst_minute_of_a_key: int
-    waited_elsewhere: int
     failed_elsewhere: int
 
 
@@ -97,28 +93,16 @@ def _outage(outcome: Outcome, trouble: Trouble) -> Outage:
     provider = trouble.provider
     own = [course for course in outcome.courses if course.key.name.provider == provider and course.tokens]
     protected = [course for course in own if (course.expires_s(start) or 0) - start > trouble.length_s]
-    broken = tuple(
-        (str(course.key.name), failed)
-        for course in protected
-        for failed in course.failures
-        if start <= failed.at_s < end + AFTERMATH_S
-    )
-    moments: defaultdict[str, list[float]] = defaultdict(list)
-    for exchange in between(outcome.exchanges[provider], start, end):
-        moments[exchange.connection].append(exchange.at_s)
+    broken = sum(start <= failed.at_s < end + AFTERMATH_S for course in protected for failed in course.failures)
+    requests = Counter(exchange.connection for exchange in between(outcome.exchanges[provider], start, end))
     minutes = trouble.length_s / MINUTE_S
-    requests = sum(len(of_key) for of_key in moments.values())
     others = [course for course in outcome.courses if course.key.name.provider != provider and course.is_warm]
     return Outage(
         trouble,
-        keys=len(own),
         protected=len(protected),
         broken_promises=broken,
-        failed=sum(start <= failed.at_s < end for course in own for failed in course.failures),
-        requests_per_key=requests / minutes / max(len(own), 1),
-        busiest_key=max((len(of_key) for of_key in moments.values()), default=0) / minutes,
-        worst_minute_of_a_key=max((_worst(of_key) for of_key in moments.values()), default=0),
-        waited_elsewhere=sum(start <= wait.at_s < end for course in others for wait in course.waits),
+        requests_per_key=requests.total() / minutes / max(len(own), 1),
+        busiest_key=max(requests.values(), default=0) / minutes,
         failed_elsewhere=sum(start <= failed.at_s < end for course in others for failed in course.failures),
     )
 
@@ -128,28 +112,16 @@ def between(exchanges: Sequence[Exchange], start_s: float, end_s: float) -> Sequ
     return exchanges[bisect_left(exchanges, (start_s,)) : bisect_left(exchanges, (end_s,))]
 
 
-def per_minute(moments: Iterable[float], length_s: float) -> list[int]:
-    """How many moments fall into each minute."""
-    counts = Counter(int(moment // MINUTE_S) for moment in moments)
-    return [counts[minute] for minute in range(math.ceil(length_s / MINUTE_S))]
-
-
-def _worst(moments: Sequence[float]) -> int:
-    return worst_minute([Exchange(moment, "", "") for moment in moments])
-
-
 @dataclass(frozen=True)
 class Row:
     """One provider's day. `waited`: callers of keys that are kept warm, after each key's first caller."""
 
     provider: str
-    keys: int
     calls: int
     waited: int
     failed: int
     requests: int
     least: int
-    by_lifetimes: int
     worst_minute: int
     limit: int | None
     expired_unrenewed: int
@@ -157,8 +129,8 @@ class Row:
 
 def rows(outcome: Outcome, limits: dict[str, int | None]) -> list[Row]:
     """A row for each provider that the day had."""
-    found = [_row(outcome, provider, limits[provider]) for provider in PROVIDERS]
-    return [row for row in found if row.keys]
+    present = {course.key.name.provider for course in outcome.courses}
+    return [_row(outcome, provider, limits[provider]) for provider in PROVIDERS if provider in present]
 
 
 def _row(outcome: Outcome, provider: str, limit: int | None) -> Row:
@@ -167,15 +139,11 @@ def _row(outcome: Outcome, provider: str, limit: int | None) -> Row:
     warm = [course for course in own if course.is_warm]
     return Row(
         provider,
-        keys=len(own),
         calls=sum(course.calls for course in own),
         waited=sum(len(course.waits) for course in warm),
         failed=sum(len(course.failures) for course in own),
         requests=token_requests(outcome, provider),
         least=sum(least_requests(course, length_s) for course in own),
-        by_lifetimes=sum(
-            1 + int((length_s - course.tokens[0].issued_s) / course.key.lifetime_s) for course in own if course.tokens
-        ),
         worst_minute=worst_minute(outcome.exchanges[provider]),
         limit=limit,
         expired_unrenewed=sum(len(expired_unrenewed(course, length_s)) for course in own),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from tests.simulation.day import DAY_S, Course, Outcome, Plan, Rotation, Stores, in_memory, run
-from tests.simulation.figures import Outage, Row, expired_unrenewed, outages, rows
+from tests.simulation.day import DAY_S, Course, Outcome, Plan, Rotation, run
+from tests.simulation.figures import Outage, Row, outages, rows
 from tests.simulation.population import HOUR, PROVIDERS, crowd, population
 from tests.simulation.vendors import Trouble
 from token_broker.catalogue import load_catalogue
@@ -49,8 +49,8 @@ class Scenario:
     plan: Plan
     judge: Callable[[Outcome, list[Row], list[Outage]], Iterator[Line]]
 
-    def simulate(self, stores: Stores = in_memory) -> Finding:
-        outcome = run(self.plan, stores)
+    def simulate(self) -> Finding:
+        outcome = run(self.plan)
         limits = {slug: provider.requests_per_minute for slug, provider in load_catalogue().items()}
         found = rows(outcome, limits)
         troubles = list(outages(outcome))
@@ -165,7 +165,7 @@ def _waits_after_rotation(outcome: Outcome, course: Course) -> int:
 def _faults(outcome: Outcome, _: list[Row], found: list[Outage]) -> Iterator[Line]:
     for outage in found:
         name = f"{outage.trouble.provider} {outage.trouble.kind}"
-        broken = len(outage.broken_promises)
+        broken = outage.broken_promises
         measured = f"{broken} on {outage.protected:,} such keys"
         yield Line(f"{name}: failed calls on keys whose token was valid for longer", measured, broken == 0)
         measured = f"{outage.requests_per_key:.2f}, busiest key {outage.busiest_key:.2f}"
@@ -201,12 +201,3 @@ def _total(found: list[Row]) -> Row:
     for row in found[1:]:
         whole = replace(whole, requests=whole.requests + row.requests, least=whole.least + row.least)
     return replace(whole, provider="all")
-
-
-def worst_gaps(outcome: Outcome, most: int = 10) -> list[tuple[str, float]]:
-    """Keys whose token expired without a new one, and when. They help to find a cause."""
-    length_s = outcome.plan.length_s
-    found = [
-        (str(course.key.name), expired) for course in outcome.courses for expired in expired_unrenewed(course, length_s)
-    ]
-    return sorted(found, key=lambda item: item[1])[:most]

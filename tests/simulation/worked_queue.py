@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -36,19 +36,14 @@ def limits() -> Limits:
 
 
 class WorkedQueue:
-    """RenewalQueue (see ports), and its workers. Each handles one message at a time.
-
-    `outcomes`: how messages ended, by provider and outcome. `longest_wait_s`: the longest wait for a free worker.
-    """
+    """RenewalQueue (see ports), and its workers. Each handles one message at a time."""
 
     def __init__(self, loop: Loop) -> None:
-        self.outcomes: Counter[tuple[str, str]] = Counter()
         self.dead_letters = 0
-        self.longest_wait_s = 0.0
         self.broker: Callable[[], Broker]
         self._loop = loop
         self._limits = limits()
-        self._visible: deque[tuple[RenewalMessage, int, float]] = deque()
+        self._visible: deque[tuple[RenewalMessage, int]] = deque()
         self._busy = 0
 
     def send(self, messages: Sequence[RenewalMessage]) -> Sequence[RenewalMessage]:
@@ -61,20 +56,18 @@ class WorkedQueue:
         self._loop.after(delay_s, partial(self._arrived, message, receives))
 
     def _arrived(self, message: RenewalMessage, receives: int) -> None:
-        self._visible.append((message, receives, self._loop.seconds))
+        self._visible.append((message, receives))
         self._start_workers()
 
     def _start_workers(self) -> None:
         while self._visible and self._busy < self._limits.concurrency:
             self._busy += 1
-            message, receives, since_s = self._visible.popleft()
-            self.longest_wait_s = max(self.longest_wait_s, self._loop.seconds - since_s)
+            message, receives = self._visible.popleft()
             self._loop.after(0, partial(self._work, message, receives))
 
     def _work(self, message: RenewalMessage, receives: int) -> None:
         try:
-            renewal = self.broker().renew(message.name, message.scope_id, message.token_id)
-            self.outcomes[message.name.provider, renewal.outcome.value] += 1
+            self.broker().renew(message.name, message.scope_id, message.token_id)
         except BrokerUnavailable:
             if receives < self._limits.max_receives:
                 self._deliver(message, receives + 1, self._limits.visibility_s)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import boto3
 import pytest
 
 from local.aws import AwsProcess
@@ -20,11 +19,6 @@ def template() -> Document:
 @pytest.fixture(scope="session")
 def translated() -> Document:
     return translate(load_template(), region=REGION)
-
-
-@pytest.fixture(scope="session")
-def session() -> boto3.Session:
-    return boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)
 
 
 @pytest.fixture(scope="session")

@@ -98,12 +98,16 @@ def test_keys_rotate(template: Document, key: str) -> None:
 
 
 def test_a_message_is_not_delivered_again_while_it_is_processed(template: Document) -> None:
+    """AWS asks for six times the function's time-out. All deliveries fit into the time that a message is kept."""
     queue = properties(template, "RenewalQueue")
-    assert queue["VisibilityTimeout"] > properties(template, "RenewTokenFunction")["Timeout"]
+    assert queue["VisibilityTimeout"] == 6 * properties(template, "RenewTokenFunction")["Timeout"]
+    assert 5 * queue["VisibilityTimeout"] < queue["MessageRetentionPeriod"]
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["RenewalDeadLetterQueue", "Arn"]},
         "maxReceiveCount": 5,
     }
+    assert queue["MessageRetentionPeriod"] == 3600
+    assert properties(template, "RenewalDeadLetterQueue")["MessageRetentionPeriod"] == 14 * 86_400
 
 
 def test_renewals_have_batches_of_one_and_limited_concurrency(translated: Document) -> None:
@@ -139,6 +143,22 @@ def test_every_change_of_a_secret_invokes_the_function(translated: Document) -> 
         "UpdateSecret",
         "UpdateSecretVersionStage",
     }
-    assert properties(translated, "SecretChangedPermission")["SourceArn"] == {
-        "Fn::GetAtt": ["SecretChangedRule", "Arn"]
+
+
+def test_a_new_current_version_of_a_connections_secret_invokes_the_function_without_a_trail(
+    translated: Document,
+) -> None:
+    pattern = properties(translated, "SecretLabelRule")["EventPattern"]
+    assert (pattern["source"], pattern["detail-type"]) == (["aws.secretsmanager"], ["Secret Label Updated"])
+    assert pattern["detail"] == {
+        "name": [{"prefix": {"Fn::Sub": "${SecretPrefix}/"}}],
+        "labelUpdated": ["AWSCURRENT"],
     }
+
+
+@pytest.mark.parametrize("source", ["SecretLabel", "SecretChanged"])
+def test_each_rule_may_invoke_the_function(translated: Document, source: str) -> None:
+    (target,) = properties(translated, f"{source}Rule")["Targets"]
+    permission = properties(translated, f"{source}Permission")
+    assert permission["SourceArn"] == {"Fn::GetAtt": [f"{source}Rule", "Arn"]}
+    assert target["Arn"] == permission["FunctionName"] == {"Ref": "SecretChangedFunctionAliaslive"}

@@ -39,11 +39,12 @@ HEALTH: st.SearchStrategy[ConnectionHealth] = st.builds(
     unresolved_logins=st.integers(0, 3),
     login_version=st.none() | VERSIONS,
     new_versions=st.lists(st.tuples(VERSIONS, MOMENTS), max_size=3).map(tuple),
+    refused_versions=st.lists(VERSIONS, max_size=3, unique=True).map(tuple),
     trial_at=st.none() | MOMENTS,
     revision=st.none() | st.just("h1"),
 )
 TOKENS: st.SearchStrategy[Token] = st.builds(
-    lambda age, remaining, renew_at, token_id, issuer, settings, secret: token(
+    lambda age, remaining, renew_at, token_id, issuer, settings, secret, reissued: token(
         age=age,
         remaining=remaining,
         renew_at=renew_at,
@@ -51,6 +52,7 @@ TOKENS: st.SearchStrategy[Token] = st.builds(
         token_endpoint=issuer,
         settings_digest=settings,
         secret_version=secret,
+        reissued=reissued,
     ),
     st.integers(-5, 7200),
     st.integers(-60, 7200),
@@ -59,6 +61,7 @@ TOKENS: st.SearchStrategy[Token] = st.builds(
     st.sampled_from([ISSUER, "https://elsewhere.example.com"]),
     st.none() | DIGESTS,
     VERSIONS,
+    st.booleans(),
 )
 REFRESH_TOKENS: st.SearchStrategy[RefreshToken] = st.builds(
     RefreshToken, st.just("0f0e0d0c0b0a0908"), st.none() | MOMENTS, st.booleans(), st.just(b"refresh")
@@ -77,6 +80,7 @@ RECORDS: st.SearchStrategy[TokenRecord] = st.builds(
     stale_at=st.none() | MOMENTS,
     deferred_until=st.none() | MOMENTS,
     reports_until=st.none() | MOMENTS,
+    reissues=st.booleans(),
     due_at=st.none() | MOMENTS,
 )
 

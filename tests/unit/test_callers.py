@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.session import get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role"
 USER = f"arn:aws:iam::{ACCOUNT}:user"
 STS = f"arn:aws:sts::{ACCOUNT}:assumed-role"
+PARTITIONS = get_session().get_available_partitions()
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,10 @@ STS = f"arn:aws:sts::{ACCOUNT}:assumed-role"
     [
         (f"{STS}/shop/session-1", f"{ROLE}/shop"),
         (f"{STS}/shop/i-0abc@x=1", f"{ROLE}/shop"),
-        (f"arn:aws-cn:sts::{ACCOUNT}:assumed-role/shop/s", f"arn:aws-cn:iam::{ACCOUNT}:role/shop"),
+        *(
+            (f"arn:{partition}:sts::{ACCOUNT}:assumed-role/shop/s", f"arn:{partition}:iam::{ACCOUNT}:role/shop")
+            for partition in PARTITIONS
+        ),
         (f"{ROLE}/shop", f"{ROLE}/shop"),
         (f"{ROLE}/team/x/shop", f"{ROLE}/shop"),
         (f"{USER}/bob", f"{USER}/bob"),
@@ -42,7 +47,7 @@ def test_a_caller_has_neither_path_nor_session(user_arn: str, arn: str) -> None:
         (f"{ROLE}/service-role/shop-*", f"{ROLE}/shop-*"),
         (f"{ROLE}/*", f"{ROLE}/*"),
         (f"{USER}/dept/bob@example.com", f"{USER}/bob@example.com"),
-        (f"arn:aws-us-gov:iam::{ACCOUNT}:role/shop", f"arn:aws-us-gov:iam::{ACCOUNT}:role/shop"),
+        *((f"arn:{partition}:iam::{ACCOUNT}:role/shop",) * 2 for partition in PARTITIONS),
     ],
 )
 def test_an_entry_is_a_star_or_a_role_or_user(entry: str, kept: str) -> None:
@@ -62,12 +67,14 @@ def test_an_entry_is_a_star_or_a_role_or_user(entry: str, kept: str) -> None:
         "arn:aws:iam::12345678901:role/shop",
         "arn:aws:iam::1234567890123:role/shop",
         "arn:*:iam::123456789012:role/shop",
+        "arn:awsx:iam::123456789012:role/shop",
+        "arn:AWS:iam::123456789012:role/shop",
+        "arn:aws-:iam::123456789012:role/shop",
         f"arn:aws:iam::{ACCOUNT}:*",
         f"arn:aws:iam::{ACCOUNT}:*/shop",
         f"arn:aws:iam::{ACCOUNT}:root",
         f"arn:aws:iam::{ACCOUNT}:group/admins",
         f"arn:aws:iam::{ACCOUNT}:assumed-role/shop",
-        f"{STS}/shop/session",
         f"arn:aws:sts::{ACCOUNT}:role/shop",
         f"{ROLE}/",
         f"{ROLE}/*/shop",
@@ -81,6 +88,14 @@ def test_an_entry_is_a_star_or_a_role_or_user(entry: str, kept: str) -> None:
 def test_other_values_are_not_entries(entry: object) -> None:
     with pytest.raises(ValueError, match="ARN"):
         allow_entry(entry)
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize("session", ["/i-0abc@x=1", "/session", ""])
+def test_the_arn_of_a_session_is_refused_with_the_role_to_write_instead(partition: str, session: str) -> None:
+    """`aws sts get-caller-identity` prints it."""
+    with pytest.raises(ValueError, match=rf": arn:{partition}:iam::{ACCOUNT}:role/shop$"):
+        allow_entry(f"arn:{partition}:sts::{ACCOUNT}:assumed-role/shop{session}")
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,12 @@ def test_the_example_is_whole() -> None:
         ({"request": {"url": "{base_url}/t", "headers": {"X": 7}}}, {"request.headers.X"}),
         ({"grant": "authorization_code"}, {"connect.url"}),
         ({"response": {"token": 7}}, {"response.token"}),
-        ({"response": {"success": {"field": "status", "values": "x"}}}, {"response.success.values"}),
+        (
+            {"response": {"success": {"field": "status", "values": "x"}}},
+            {"response.success", "response.success.values"},
+        ),
         ({"send": {"prefix": 7}}, {"send.prefix"}),
-        ({"lifetime": {"default_s": 172_801}}, {"lifetime.default_s"}),
+        ({"lifetime": {"default_s": 2_592_001}}, {"lifetime.default_s"}),
         ({"renewal": {"reissue_window_s": 60}}, {"renewal.reissue_window_s"}),
         ({"limits": {"requests_per_minute": 1}}, {"limits.requests_per_minute"}),
         ({"scope": {"required": "yes", "pattern": "("}}, {"scope.required", "scope.pattern"}),
@@ -136,6 +139,67 @@ def test_the_example_is_whole() -> None:
 )
 def test_an_invalid_file_names_the_field(changes: dict[str, Any], at_fault: set[str]) -> None:
     assert faults(**changes) == at_fault
+
+
+LOGIN: dict[str, Any] = {"grant": "login", "credentials": ["username", "password"]}
+URL = "{base_url}/t"
+BASE_URL = WHOLE["settings"][0]
+
+
+def setting(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"settings": [BASE_URL, {"name": name, "kind": kind, "help": "Help.", **more}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_fault"),
+    [
+        (LOGIN, None),
+        ({**LOGIN, "request": {"url": URL, "method": "GET", "client_auth": "none", "encoding": "json"}}, None),
+        ({**LOGIN, "request": {"url": URL, "client_auth": "basic"}}, "request.client_auth"),
+        ({**LOGIN, "request": {"url": URL, "encoding": "form"}}, "request.encoding"),
+        ({**LOGIN, "request": {"url": URL, "basic_charset": "utf-8"}}, "request.basic_charset"),
+        ({**LOGIN, "request": {"url": URL, "client_id_in_body": False}}, "request.client_id_in_body"),
+        ({**LOGIN, "optional_credentials": ["tenant"]}, "optional_credentials"),
+        ({**LOGIN, "scope": {"required": False}}, "scope"),
+        ({**LOGIN, "revocation": {"url": "revoke"}}, "revocation"),
+        ({**LOGIN, **setting("encoding", "choice", choices=["form", "json"])}, "settings[1].name"),
+        ({"request": {"url": URL, "method": "GET"}}, "request.method"),
+        ({"request": {"url": URL, "client_auth": "json", "encoding": "form"}}, "request.encoding"),
+        ({"request": {"url": URL, "client_auth": "json", "encoding": "json"}}, None),
+        ({"request": {"url": URL, "client_auth": "form", "client_id_in_body": True}}, "request.client_id_in_body"),
+        ({"request": {"url": URL, "client_id_in_body": True}}, None),
+        ({"request": {"url": URL, "headers": {"authorization": "x"}}}, "request.headers.authorization"),
+        ({"request": {"url": URL, "headers": {"X-Version": "2"}}}, None),
+        ({"connect": {"url": "{base_url}/connect"}}, "connect"),
+        ({"credentials": ["client_id", "tenant"]}, "credentials"),
+        ({"optional_credentials": ["client_secret"]}, "optional_credentials"),
+        ({"credentials": ["client_id"], "revocation": {"url": "revoke"}}, "revocation"),
+        ({"response": {"token": "data.token"}}, "response.token"),
+        ({"response": {"success": {"field": "meta.ok", "value": "yes"}}}, "response.success.field"),
+        ({"response": {"success": {"value": "yes"}}}, "response.success"),
+        ({"response": {"token_types": ["JWT"], "zero_means_never": True}}, None),
+        ({"response": {"token_types": ["JWT"]}, "send": {"token_type": "N_A"}}, "response.token_types"),
+        ({"scope": {"separator": ","}}, None),
+        ({"scope": {"separator": "and"}}, "scope.separator"),
+        ({"scope": {"without_secret": "market:"}}, "scope.without_secret"),
+        (setting("region", "text"), "settings[1].name"),
+        (setting("base_url", "url"), "settings[1].name"),
+        (setting("redirect_uri", "redirect_uri"), "settings[1].name"),
+        (setting("method", "choice", choices=["GET", "POST"]), "settings[1].name"),
+        (setting("params", "text"), "settings[1].kind"),
+        (setting("params", "params", default={"audience": "x"}), None),
+        (setting("encoding", "choice", choices=["form", "json"], default="form"), None),
+        (setting("encoding", "choice"), "settings[1].choices"),
+        (setting("encoding", "choice", choices=["form", "xml"]), "settings[1].choices"),
+        (setting("encoding", "choice", choices=["form", "json"], default="xml"), "settings[1].default"),
+        (setting("encoding", "choice", choices=["form", "json"], default="json"), "settings[1].default"),
+        (setting("encoding", "choice", choices=["form", "json"], default=7), "settings[1].default"),
+        (setting("params", "params", required=True, default={"a": "b"}), "settings[1].default"),
+        (setting("params", "params", choices=["JWT"]), "settings[1].choices"),
+    ],
+)
+def test_a_field_without_effect_is_a_fault(changes: dict[str, Any], at_fault: str | None) -> None:
+    assert faults(**changes) == ({at_fault} if at_fault else set())
 
 
 def test_all_faults_are_named_at_once() -> None:

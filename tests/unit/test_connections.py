@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.certificates import Certificate
 from tests.unit.grant_requests import CATALOGUE, SETTINGS, connection
 from token_broker.core.callers import Caller
-from token_broker.core.connections import COMMON_SETTINGS, OAUTH_FIELDS, Connection, parse_connection
+from token_broker.core.connections import COMMON_SETTINGS, Connection, parse_connection
 from token_broker.core.names import ConnectionName
+from token_broker.core.validation import OAUTH_FIELDS
 from token_broker.errors import BrokerError, CallerNotAllowed, InvalidRequest, ScopeNotAllowed
 
 SLUGS = sorted(CATALOGUE)
@@ -112,7 +113,7 @@ def test_settings_are_valid_or_an_invalid_request(settings: dict[str, Any], slug
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("lifetime_s", [1, 172_800], [0, -1, 172_801, 1.5, "60", True]),
+        ("lifetime_s", [1, 2_592_000], [0, -1, 2_592_001, 1.5, "60", True]),
         ("keep_warm", ["used", "always", "never"], ["", "Used", True]),
         ("suspended", [True, False], ["true", 0, 1]),
         ("issue_revokes_previous", [True], ["true", 1]),
@@ -221,6 +222,23 @@ def test_a_token_url_is_used_as_it_was_written() -> None:
     assert found.endpoints.token == "https://id.example.com/o/token/"
 
 
+@pytest.mark.parametrize("query", ["?p=B2C_1_policy", "?api-version=2.0&a=", "?"])
+def test_a_whole_endpoint_may_have_a_query(query: str) -> None:
+    url = f"https://id.example.com/token{query}"
+    assert connection("oauth2", token_url=url).endpoints.token == url
+    assert set(faults("oauth2", api_base_url=url)) == {"api_base_url"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*sorted(OAUTH_FIELDS), "CLIENT_SECRET", "client-secret", "apiKey", "api_key", "key", "sig", "X-Amz-Signature"],
+)
+def test_a_query_holds_nothing_that_is_named_like_a_credential(name: str) -> None:
+    found = faults("oauth2", token_url=f"https://id.example.com/token?p=x&{name}=the-value")
+    assert set(found) == {"token_url"}
+    assert "the-value" not in repr(found)
+
+
 def test_http_is_allowed_on_the_local_stack_only() -> None:
     settings = {"allowed_callers": ["*"], "token_url": "http://127.0.0.1:4600/x/token"}
     name = ConnectionName("unified-services", "main")
@@ -267,25 +285,47 @@ def test_a_redirect_uri_is_absolute_without_fragment(uri: str) -> None:
     assert set(faults("ucommerce", redirect_uri=uri)) == {"redirect_uri"}
 
 
-@pytest.mark.parametrize("name", [*sorted(OAUTH_FIELDS), "Client_Id", "SCOPE"])
+@pytest.mark.parametrize("name", [*sorted(OAUTH_FIELDS - {"grant_type"}), "Client_Id", "SCOPE", "Grant_Type"])
 def test_oauth_fields_cannot_be_extra_parameters(name: str) -> None:
     assert set(faults("oauth2", params={name: "x"})) == {"params"}
 
 
-@pytest.mark.parametrize("params", [{"audience": "https://api"}, {"resource": "urn:x", "tenant": "é"}, {}])
-def test_other_fields_can_be_extra_parameters(params: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"audience": "https://api"},
+        {"resource": "urn:x", "tenant": "é"},
+        {},
+        {"a": 1, "b": 1.5, "c": True, "d": ""},
+        {"resource": ["urn:x", "urn:y"]},
+        {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange"},
+        {"grant_type": "account_credentials", "account_id": 12},
+    ],
+)
+def test_other_fields_can_be_extra_parameters(params: dict[str, Any]) -> None:
     assert connection("oauth2", params=params).options["params"] == params
 
 
 @pytest.mark.parametrize(
     "params",
     [
-        *({"a": 1}, {"a": ""}, {"a": None}, {"a": ["x"]}, ["a"], "a"),
+        *(
+            {"a": None},
+            {"a": []},
+            {"a": [["x"]]},
+            {"a": {}},
+            {"a": 10**400},
+            {"a": float("nan")},
+            {"": "x"},
+            ["a"],
+            "a",
+        ),
+        *({"grant_type": value} for value in ("authorization_code", "refresh_token", "password", "", 7, ["x"])),
         {"a": "\ud800"},
         {f"p{n}": "x" for n in range(21)},
     ],
 )
-def test_extra_parameters_are_a_few_texts_that_can_be_sent(params: object) -> None:
+def test_extra_parameters_are_a_few_values_that_can_be_sent(params: object) -> None:
     assert set(faults("oauth2", params=params)) == {"params"}
 
 
@@ -293,8 +333,26 @@ def test_a_setting_of_another_provider_is_unknown() -> None:
     assert faults("unidy", redirect_uri="https://x.example.com") == {"redirect_uri": "is not a known field"}
 
 
-def test_a_login_has_no_client_authentication_to_choose() -> None:
-    assert set(faults("unicommerce", client_auth="basic")) == {"client_auth"}
+@pytest.mark.parametrize(
+    ("settings", "at_fault"),
+    [
+        ({"client_id_in_body": True}, set()),
+        ({"client_id_in_body": True, "client_auth": "basic-raw"}, set()),
+        ({"client_id_in_body": True, "client_auth": "form"}, {"client_id_in_body"}),
+        ({"client_id_in_body": False, "client_auth": "form"}, set()),
+        ({"client_id_in_body": "yes"}, {"client_id_in_body"}),
+        ({"token_type": "JWT", "zero_means_never": True}, set()),
+        ({"client_id_in_body": True, "client_auth": "none"}, {"client_id_in_body"}),
+        ({"token_type": "", "zero_means_never": 1}, {"token_type", "zero_means_never"}),
+    ],
+)
+def test_settings_of_a_standard_server(settings: dict[str, Any], at_fault: set[str]) -> None:
+    assert set(faults("oauth2", **settings)) == at_fault
+
+
+@pytest.mark.parametrize("settings", [{"client_auth": "basic"}, {"client_id_in_body": True}, {"token_type": "JWT"}])
+def test_a_login_has_no_client_authentication_and_no_token_type_to_choose(settings: dict[str, Any]) -> None:
+    assert faults("unicommerce", **settings).keys() == settings.keys()
 
 
 @pytest.mark.parametrize("scope", ["market:id:a", "market:code:eu stock_location:id:b", "store:id:x", "market:all"])

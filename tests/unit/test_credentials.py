@@ -40,7 +40,9 @@ def test_a_sales_channel_needs_no_secret() -> None:
         assert parsed("commerce-layer", text).client_secret is None
 
 
-@pytest.mark.parametrize("text", ["", "the-secret", "[]", '"the-secret"', "null", "7", "{", "[" * 100_000, "\ufeff{}"])
+@pytest.mark.parametrize(
+    "text", ["", "the-secret", "[]", '"the-secret"', "null", "7", "{", "[" * 100_000, "\ufeff", "\ufeff\ufeff{}"]
+)
 def test_a_secret_must_be_a_json_object(text: str) -> None:
     assert "unidy/main" in why_not("unidy", text)
 
@@ -61,6 +63,62 @@ def test_a_secret_must_be_a_json_object(text: str) -> None:
 )
 def test_a_field_at_fault_is_named(slug: str, text: str, field: str) -> None:
     assert field in why_not(slug, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + json.dumps(CLIENT),
+        json.dumps(CLIENT, indent=2).replace("\n", "\r\n") + "\r\n",
+        "\ufeff\r\n" + json.dumps(CLIENT),
+    ],
+)
+def test_a_byte_order_mark_and_the_line_ends_of_windows_are_no_fault(text: str) -> None:
+    assert parsed("unidy", text).values == CLIENT
+
+
+CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), 0x7F)]
+
+
+@pytest.mark.parametrize(
+    ("slug", "field", "refused"),
+    [
+        ("unidy", "client_id", [*CONTROL_CHARACTERS, "\x80", "\x9f", "\u2028", "\u2029"]),
+        ("unidy", "client_secret", [*CONTROL_CHARACTERS, "\x80", "\x9f", "\u2028", "\u2029"]),
+        ("commerce-layer", "client_secret", CONTROL_CHARACTERS),
+        ("unicommerce", "username", [found for found in CONTROL_CHARACTERS if found != "\t"]),
+        ("unicommerce", "password", [found for found in CONTROL_CHARACTERS if found != "\t"]),
+    ],
+)
+def test_a_line_break_or_control_character_is_a_fault_that_names_the_field(
+    slug: str, field: str, refused: list[str]
+) -> None:
+    """RFC 6749 appendix A: a client has none. A username and a password may have a tab."""
+    values = LOGIN if slug == "unicommerce" else CLIENT
+    for character in refused:
+        for value in (f"the-{character}secret", f"the-secret{character}", f"the-secret\r\n{character}"):
+            detail = why_not(slug, json.dumps({**values, field: value}))
+            assert field in detail
+            assert "the-" not in detail
+
+
+@pytest.mark.parametrize(
+    ("slug", "value"),
+    [("unidy", 'p:äß ü€ %+&="\\'), ("unidy", "𝔘"), ("unicommerce", "tab\tä€"), ("unicommerce", "\x80\u2028𝔘")],
+)
+def test_other_characters_are_sent_as_they_are(slug: str, value: str) -> None:
+    """Appendix A.2 allows a client_secret %x20-7E only. Servers give out others too."""
+    values, field = (LOGIN, "password") if slug == "unicommerce" else (CLIENT, "client_secret")
+    assert parsed(slug, json.dumps({**values, field: value})).values[field] == value
+
+
+@pytest.mark.parametrize("value", ["the-secret ", " the-secret", "the-secret\u00a0"])
+def test_a_space_at_the_end_is_kept_and_told(value: str) -> None:
+    found = parsed("unidy", json.dumps({**CLIENT, "client_secret": value}))
+    assert found.values["client_secret"] == value
+    assert [warning.partition(" ")[0] for warning in found.warnings] == ["client_secret"]
+    assert "the-" not in found.warnings[0]
+    assert parsed("unidy", json.dumps(CLIENT)).warnings == ()
 
 
 def test_a_lone_surrogate_in_a_secret_is_a_fault() -> None:

@@ -48,7 +48,7 @@ UNKNOWN = failure_of(ExchangeResult("token", 200, error="unrecognised", unusable
 DOUBTED = failure_of(ExchangeResult("login", 200, error="failed", unusable=UNUSABLE, worked_before=True))
 
 
-@pytest.mark.parametrize(("rule", "result"), [outcome[:2] for outcome in OUTCOMES], ids=lambda value: str(value)[:80])
+@pytest.mark.parametrize(("rule", "result"), OUTCOMES, ids=lambda value: str(value)[:80])
 def test_each_outcome_has_its_first_cooldown(rule: str, result: ExchangeResult) -> None:
     failure = failure_of(replace(result, retry_after=None))
     assert cooldown(failure, 1) == OTHER_COOLDOWNS.get(rule, FIRST_COOLDOWN[failure.kind])
@@ -77,12 +77,13 @@ def test_a_rate_limit_holds_as_long_as_the_provider_says(result: ExchangeResult,
     assert cooldown(failure_of(result), 1) == expected
 
 
-def _cooldowns(failure: ExchangeFailure, times: int) -> list[timedelta]:
+def _cooldowns(failure: ExchangeFailure, times: int, **changes: Any) -> list[timedelta]:
     """The cooldowns of the same failure several times in a row."""
     found = []
     previous: Failure | None = None
     for _ in range(times):
-        previous = _remembered(failure, previous)
+        now = NOW if previous is None else previous.retry_at
+        previous = _remembered(failure, previous, now, **changes)
         found.append(previous.retry_at - previous.at)
     return found
 
@@ -91,6 +92,9 @@ def _remembered(
     failure: ExchangeFailure, previous: Failure | None = None, now: datetime = NOW, **changes: Any
 ) -> Failure:
     versions = {"secret_version": "v1", "settings_digest": "s1", **changes}
+    if previous is not None and previous.is_against_credentials:
+        versions.setdefault("refused_before", previous.secret_version == versions["secret_version"])
+    versions.setdefault("refused_before", False)
     return next_failure(failure, previous, now=now, **versions)
 
 
@@ -103,9 +107,58 @@ def test_an_unusable_response_has_the_cooldowns_of_an_outage() -> None:
     assert _cooldowns(unusable, 3) == [seconds(s) for s in (2, 30, 60)]
 
 
-def test_cooldowns_of_a_refusal_are_15_min_then_1_4_and_24_hours() -> None:
-    refused = failure_of(ExchangeResult("token", 401, error="invalid_client"))
-    assert _cooldowns(refused, 6) == [15 * MIN, HOUR, 4 * HOUR, 24 * HOUR, 24 * HOUR, 24 * HOUR]
+REFUSED_LADDER = [15 * MIN, HOUR, 4 * HOUR, 24 * HOUR, 24 * HOUR]
+FIXED_QUARTER_HOUR = [15 * MIN] * 5
+
+
+@pytest.mark.parametrize(
+    ("result", "counts_logins", "expected"),
+    [
+        (ExchangeResult("token", 401, error="invalid_client"), False, [MIN, *REFUSED_LADDER]),
+        (ExchangeResult("token", 401, error="invalid_client"), True, REFUSED_LADDER),
+        (ExchangeResult("login", 200, error="failed", unusable=UNUSABLE), True, REFUSED_LADDER),
+        (ExchangeResult("connect", 200), False, [MIN, *REFUSED_LADDER]),
+        (ExchangeResult("token", 404), False, [MIN, *FIXED_QUARTER_HOUR]),
+        (ExchangeResult("token", 400, error="invalid_scope"), False, REFUSED_LADDER),
+    ],
+)
+def test_a_first_refusal_of_the_connection_gets_one_more_try_and_no_login_does(
+    result: ExchangeResult, counts_logins: bool, expected: list[timedelta]
+) -> None:
+    """A provider may accept new credentials only after a minute. A wrong scope stays wrong."""
+    refused = failure_of(result)
+    assert _cooldowns(refused, len(expected), counts_logins=counts_logins) == expected
+
+
+def test_the_one_more_try_confirms_the_refusal_and_does_not_count() -> None:
+    found, previous = [], None
+    for minute in (0, 1, 16):
+        previous = _remembered(REFUSAL, previous, NOW + minute * MIN)
+        found.append((previous.one_more_try, previous.repeated_by_sweep, previous.count))
+    assert found == [(True, True, 1), (False, False, 1), (False, False, 2)]
+
+
+def test_a_refusal_before_the_one_more_try_does_not_use_it_up() -> None:
+    """The trial of a new connection comes right after the first acquisition."""
+    first = _remembered(REFUSAL)
+    early = _remembered(REFUSAL, first, now=NOW + seconds(59))
+    assert (early.one_more_try, early.retry_at) == (True, NOW + seconds(119))
+    confirmed = _remembered(REFUSAL, early, now=early.retry_at)
+    assert (confirmed.one_more_try, confirmed.retry_at - confirmed.at) == (False, 15 * MIN)
+
+
+def test_a_version_that_was_refused_before_gets_no_other_try() -> None:
+    """The health of the connection remembers it: the owner went back to it after another one."""
+    other = _remembered(REFUSAL, secret_version="v2")
+    again = _remembered(REFUSAL, other, refused_before=True)
+    assert (again.one_more_try, again.retry_at - again.at) == (False, 15 * MIN)
+
+
+def test_an_outage_during_the_one_more_try_does_not_use_it_up() -> None:
+    refused = _remembered(REFUSAL)
+    outage = _remembered(OUTAGE, refused, now=NOW + MIN)
+    stored = failure_to_store(outage, refused)
+    assert (stored.one_more_try, stored.retry_at) == (True, NOW + 6 * MIN)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +167,6 @@ def test_cooldowns_of_a_refusal_are_15_min_then_1_4_and_24_hours() -> None:
         (ExchangeResult("token", transport="bad_certificate"), 5 * MIN),
         (ExchangeResult("token", transport="private_address"), 5 * MIN),
         (ExchangeResult("token", 302), 15 * MIN),
-        (ExchangeResult("token", 404), 15 * MIN),
         (ExchangeResult("token", 429), MIN),
     ],
 )
@@ -124,7 +176,7 @@ def test_a_fixed_cooldown_does_not_grow(result: ExchangeResult, expected: timede
 
 def test_a_refusal_after_outages_is_the_first_of_its_kind() -> None:
     refused = _remembered(REFUSAL, _remembered(OUTAGE, _remembered(OUTAGE)))
-    assert (refused.count, refused.retry_at - refused.at) == (1, 15 * MIN)
+    assert (refused.count, refused.retry_at - refused.at) == (1, MIN)
 
 
 def test_an_outage_after_refusals_is_the_first_of_its_kind() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -89,6 +90,43 @@ def test_a_standard_server_can_be_sent_json() -> None:
     request = first(grant_for("oauth2", encoding="json", params={"resource": "urn:x"}))
     assert json_body(request) == {"grant_type": "client_credentials", "resource": "urn:x"}
     assert basic(request) == b"the-client:the-secret"
+
+
+PARAMS = {"grant_type": "account_credentials", "n": 7, "f": 1.5, "on": True, "off": False, "none": "", "r": ["x", 2]}
+
+
+def test_parameters_are_numbers_booleans_and_lists_in_json() -> None:
+    request = first(grant_for("oauth2", encoding="json", scope="a", params=PARAMS))
+    assert json_body(request) == {"scope": "a", **PARAMS}
+
+
+def test_parameters_in_a_form_are_text_and_a_list_is_a_repeated_field() -> None:
+    fields = form(first(grant_for("oauth2", params=PARAMS)))
+    assert fields == [
+        *(("grant_type", "account_credentials"), ("n", "7"), ("f", "1.5"), ("on", "true"), ("off", "false")),
+        *(("none", ""), ("r", "x"), ("r", "2")),
+    ]
+
+
+def test_the_client_id_can_stand_in_the_body_beside_basic() -> None:
+    request = first(grant_for("oauth2", client_id_in_body=True))
+    assert basic(request) == b"the-client:the-secret"
+    assert form(request) == [("grant_type", "client_credentials"), ("client_id", "the-client")]
+
+
+def test_the_query_of_an_endpoint_is_kept() -> None:
+    request = first(grant_for("oauth2", token_url="https://id.example.com/token?p=B2C_1%20x&flag="))
+    assert (request.url, request.query) == ("https://id.example.com/token", (("p", "B2C_1 x"), ("flag", "")))
+
+
+def test_a_provider_can_separate_scope_items_otherwise() -> None:
+    plain = grant_for("oauth2", scope="a b")
+    by_comma = replace(plain.provider, scope=replace(plain.provider.scope, separator=","))
+    flow = token_flow(replace(plain, provider=by_comma))
+    assert ("scope", "a,b") in form(next(flow))
+    with pytest.raises(StopIteration) as done:
+        flow.send(bearer(scope="b,a"))
+    assert done.value.value.scope == "a b"
 
 
 def test_unicommerce_gets_username_and_password_in_the_query_of_a_get() -> None:
@@ -234,7 +272,7 @@ def test_a_login_with_status_200_can_still_fail(response: HttpResponse, worked_b
         (json_response({"token_type": "Bearer"}), "unusable_response", None),
         (json_response([], 200), "unusable_response", None),
         (bearer(token_type="mac"), "unusable_response", None),
-        (bearer(expires_in=0), "unusable_response", None),
+        (bearer(expires_in=-1), "unusable_response", None),
     ],
 )
 def test_each_failed_response_has_its_rule(response: HttpResponse, rule: str, code: str | None) -> None:

@@ -16,10 +16,17 @@ from token_broker.oauth.responses import IssuedToken, UnusableResponse
 CENTURY = 3_153_600_000
 
 
+DAYS_30 = 2_592_000
+
+
 def issued(
-    expires_in: float | None = None, *, token: str = "opaque", provider_now: datetime | None = None
+    expires_in: float | None = None,
+    *,
+    token: str = "opaque",
+    provider_now: datetime | None = None,
+    expires_at: datetime | None = None,
 ) -> IssuedToken:
-    return IssuedToken(token, expires_in, None, None, None, provider_now)
+    return IssuedToken(token, expires_in, None, None, None, provider_now, expires_at)
 
 
 def expiry(found: IssuedToken, *, cap: float | None = None, default: float | None = None) -> Expiry:
@@ -43,19 +50,23 @@ def expiring(after: float) -> str:
         (issued(0.5), None, None, 0.5, False),
         (issued(3599), 1800, 1800, 1800, False),
         (issued(3599), 7200, 7200, 3599, False),
-        (issued(CENTURY), None, None, 172_800, False),
-        (issued(1e300), None, None, 172_800, False),
+        (issued(CENTURY), None, None, DAYS_30, False),
+        (issued(1e300), None, None, DAYS_30, False),
         (issued(), None, None, 3600, True),
         (issued(), None, 72_000, 72_000, True),
         (issued(), 1800, 1800, 1800, True),
         (issued(300, token=expiring(3600)), None, None, 300, False),
         (issued(3600, token=expiring(300)), None, None, 300, False),
         (issued(token=expiring(300)), None, 72_000, 300, False),
-        (issued(token=expiring(CENTURY)), None, None, 172_800, False),
+        (issued(token=expiring(CENTURY)), None, None, DAYS_30, False),
         (issued(3600, token=jwt(exp=9_999_999_999_999)), None, None, 3600, False),
         (issued(3600, token=jwt(sub="x")), None, None, 3600, False),
         (issued(token=jwt(sub="x")), None, None, 3600, True),
         (issued(7200, token=expiring(5400)), 3600, 3600, 3600, False),
+        (issued(expires_at=NOW + seconds(300)), None, 72_000, 300, False),
+        (issued(600, expires_at=NOW + seconds(300)), None, None, 300, False),
+        (issued(200, expires_at=NOW + seconds(300)), None, None, 200, False),
+        (issued(expires_at=NOW + seconds(300), token=expiring(200)), None, None, 200, False),
     ],
 )
 def test_the_earliest_expiry_counts(
@@ -69,9 +80,25 @@ def test_an_expired_jwt_is_ignored_beside_a_positive_expires_in(past: float) -> 
     assert expiry(issued(300, token=expiring(past))) == Expiry(NOW + seconds(300), assumed=False, disputed=True)
 
 
-def test_an_expired_jwt_without_expires_in_is_unusable() -> None:
-    with pytest.raises(UnusableResponse, match="expired"):
-        expiry(issued(token=expiring(-1)))
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (issued(0), "expires_in is 0"),
+        (issued(0, token=expiring(60)), "expires_in is 0"),
+        (issued(token=expiring(-1)), "it had expired when it was issued"),
+        (issued(expires_at=NOW), "it had expired when it was issued"),
+    ],
+)
+def test_a_token_without_time_left_expires_at_once(found: IssuedToken, why: str) -> None:
+    assert expiry(found, cap=60) == Expiry(NOW, assumed=False, disputed=False, expired=why)
+
+
+@pytest.mark.parametrize(
+    "provider_now", [NOW - timedelta(hours=1), NOW + timedelta(minutes=6), datetime(1970, 1, 1, tzinfo=UTC)]
+)
+def test_a_date_far_from_our_clock_is_not_believed(provider_now: datetime) -> None:
+    """A token without `expires_in` lives no longer than its `exp` by our own clock."""
+    assert expiry(issued(token=expiring(600), provider_now=provider_now)).expires_at == NOW + seconds(600)
 
 
 @pytest.mark.parametrize("apart", [-300, 300])
@@ -82,8 +109,8 @@ def test_a_jwt_is_compared_with_the_providers_clock(apart: float) -> None:
 
 
 def test_our_fast_clock_does_not_dispute_a_response_with_a_date() -> None:
-    found = issued(300, token=expiring(-10), provider_now=NOW - seconds(310))
-    assert expiry(found) == Expiry(NOW + seconds(300), assumed=False, disputed=False)
+    found = issued(280, token=expiring(-10), provider_now=NOW - seconds(290))
+    assert expiry(found) == Expiry(NOW + seconds(280), assumed=False, disputed=False)
 
 
 def test_the_default_lifetime_can_be_set() -> None:
@@ -94,10 +121,10 @@ def test_the_default_lifetime_can_be_set() -> None:
     expires_in=st.none() | st.floats(1e-9, 1e12),
     exp=st.none() | st.integers(-(10**10), 10**12) | st.floats(),
     provider_now=st.none() | st.datetimes(timezones=st.just(UTC)),
-    cap=st.none() | st.integers(1, 172_800),
-    default=st.none() | st.integers(1, 172_800),
+    cap=st.none() | st.integers(1, DAYS_30),
+    default=st.none() | st.integers(1, DAYS_30),
 )
-def test_a_lifetime_is_positive_and_at_most_48_hours(
+def test_a_lifetime_is_positive_and_at_most_30_days(
     expires_in: float | None, exp: float | None, provider_now: datetime | None, cap: int | None, default: int | None
 ) -> None:
     found = issued(expires_in, token="opaque" if exp is None else jwt(exp=exp), provider_now=provider_now)
@@ -105,6 +132,6 @@ def test_a_lifetime_is_positive_and_at_most_48_hours(
         lifetime = expiry(found, cap=cap, default=default).expires_at - NOW
     except UnusableResponse:
         return
-    assert timedelta() < lifetime <= timedelta(hours=48)
+    assert timedelta() <= lifetime <= timedelta(days=30)
     assert expires_in is None or lifetime <= timedelta(seconds=expires_in)
     assert cap is None or lifetime <= seconds(cap)

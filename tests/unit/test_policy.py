@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.records import (
     CURRENT,
+    KEY,
     NOW,
     OTHER,
     criteria,
@@ -413,9 +414,10 @@ def test_another_scope_than_requested_causes_a_warning() -> None:
     assert decided(record(narrower)) == Serve(narrower, ("scope_differs",))
 
 
-def test_the_requested_scope_causes_no_warning() -> None:
-    found = token(scope="users:read")
-    assert decided(record(found)) == Serve(found)
+@pytest.mark.parametrize(("requested", "granted"), [("a b", "a b"), ("a b", "b,a"), ("a,b", "a b"), ("a,b", "a,b")])
+def test_the_requested_scope_causes_no_warning_however_its_items_are_separated(requested: str, granted: str) -> None:
+    found = token(scope=granted)
+    assert decided(replace(record(found), key=replace(KEY, scope=requested))) == Serve(found)
 
 
 def test_a_disputed_expiry_causes_a_warning() -> None:

@@ -111,7 +111,21 @@ def test_the_same_live_token_never_gets_a_later_expiry(found: TokenRecord, issue
         assert stored.expires_at == min(held.expires_at, issued.expires_at)
         assert stored.renew_at <= held.expires_at
     else:
-        assert stored == issued
+        assert stored.expires_at == issued.expires_at
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@given(found=RECORDS, issued=TOKENS)
+def test_a_commit_learns_whether_the_provider_reissues(learns: bool, found: TokenRecord, issued: Token) -> None:
+    after = found.committed(issued, None, at_lease=found, now=NOW, used=False, learns_reissue=learns)
+    is_alive = found.live_token(NOW) is not None
+    is_same = found.token is not None and found.token.token_id == issued.token_id
+    assert after.reissues is (learns and (is_same or (found.reissues and not is_alive)))
+    assert after.token is not None
+    if after.reissues:
+        assert after.token.renew_at == after.token.expires_at
+    if is_same and not is_alive:
+        assert after.token.reissued
 
 
 @given(RECORDS, TOKENS, st.booleans())

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.records import KEY, NOW, policy, seconds, token
+from tests.unit.records import CURRENT, KEY, NOW, OTHER, policy, record, seconds, token
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.policy import RenewalPolicy, key_fraction
+from token_broker.core.records import Token
 
 REISSUE = seconds(900)
 KEYS = st.integers(0, 10_000).map(lambda number: TokenKey(ConnectionName("unidy", f"c{number}"), "users:read"))
-LIFETIMES = st.integers(1, 172_800).map(seconds)
+LIFETIMES = st.integers(1, 2_592_000).map(seconds)
 WINDOWS = st.none() | st.integers(61, 86_400).map(seconds)
 
 
@@ -104,8 +105,42 @@ def test_a_huge_refresh_in_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("remaining", "gives_new_token"), [(901, False), (900, True), (0, True)])
 def test_the_provider_gives_a_new_token_within_its_window(remaining: float, gives_new_token: bool) -> None:
-    assert policy(new_token_window=REISSUE).gives_new_token(token(remaining=remaining), NOW) is gives_new_token
-    assert policy().gives_new_token(token(remaining=remaining), NOW) is True
+    found = token(remaining=remaining)
+    assert policy(new_token_window=REISSUE).gives_new_token(record(found), found, NOW) is gives_new_token
+    assert policy().gives_new_token(record(found), found, NOW) is True
+
+
+@pytest.mark.parametrize(("remaining", "gives_new_token"), [(30, False), (3, False), (2, True), (0, True)])
+def test_a_provider_that_was_seen_to_reissue_gives_a_new_token_at_the_end(
+    remaining: float, gives_new_token: bool
+) -> None:
+    found = token(remaining=remaining)
+    assert policy().gives_new_token(record(found, reissues=True), found, NOW) is gives_new_token
+
+
+@pytest.mark.parametrize(
+    ("known", "expires_in", "asked_again_in"),
+    [
+        (None, 3600, None),
+        (None, 1, None),
+        (None, 0, 1),
+        (token(token_id=OTHER), 1, None),
+        (token(remaining=29), 29, None),
+        (token(remaining=29), 3600, None),
+        (token(remaining=2), 2, 3),
+        (token(remaining=1), 0, 1),
+        (token(remaining=1), 3600, 2),
+        (token(remaining=-1), 3600, 1),
+        (token(remaining=-2), 3600, None),
+    ],
+)
+def test_the_provider_is_asked_again_if_its_token_has_no_time_left(
+    known: Token | None, expires_in: float, asked_again_in: float | None
+) -> None:
+    again_at = policy().ask_again_at(
+        record(known), CURRENT, NOW + seconds(expires_in), sent_at=NOW, received_at=NOW + seconds(0.5)
+    )
+    assert again_at == (None if asked_again_in is None else NOW + seconds(asked_again_in + 0.5))
 
 
 @given(st.floats(0.001, 1), LIFETIMES)

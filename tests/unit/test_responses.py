@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from tests.unit.grant_requests import CATALOGUE, NOW, bearer, json_response, jwt
 from token_broker.oauth.exchange import HttpResponse
 from token_broker.oauth.responses import (
+    EXPIRY_FIELDS,
     KNOWN_ERRORS,
+    MAX_SECONDS,
     MAX_TOKEN_CHARACTERS,
     UnusableResponse,
     error_code,
@@ -23,8 +26,9 @@ from token_broker.oauth.responses import (
     retry_after,
 )
 
-STANDARD = CATALOGUE["oauth2"]
-LOGIN = CATALOGUE["unicommerce"]
+STANDARD = CATALOGUE["oauth2"].response
+LOGIN = CATALOGUE["unicommerce"].response
+YEAR_S = 365 * 86_400
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
@@ -122,7 +126,9 @@ def test_no_body_breaks_the_parser(body: bytes) -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(["expires_in", "refresh_in", "scope", "refresh_token", "error", "errors"]), JSON)
+    st.dictionaries(
+        st.sampled_from([*EXPIRY_FIELDS, "refresh_in", "scope", "refresh_token", "error", "errors", "token_type"]), JSON
+    )
 )
 def test_other_fields_beside_a_token_are_read_or_unusable(fields: dict[str, Any]) -> None:
     try:
@@ -130,7 +136,8 @@ def test_other_fields_beside_a_token_are_read_or_unusable(fields: dict[str, Any]
     except UnusableResponse:
         return
     assert issued.access_token == "t"
-    assert issued.expires_in is None or issued.expires_in > 0
+    assert issued.expires_in is None or issued.expires_in >= 0
+    assert issued.expires_at is None or issued.expires_at.tzinfo is UTC
     assert issued.scope is None or (issued.scope.isascii() and issued.scope.strip() == issued.scope != "")
 
 
@@ -162,7 +169,15 @@ def test_a_missing_token_type_means_bearer(kind: str | None) -> None:
 
 @pytest.mark.parametrize("kind", ["mac", "DPoP", "Bearer ", 1, ["Bearer"], True])
 def test_a_token_of_another_type_is_not_sent_as_bearer(kind: object) -> None:
-    assert why_unusable(bearer(token_type=kind)) == "token_type is not bearer"
+    reason = why_unusable(bearer(token_type=kind))
+    assert reason.startswith("token_type is not bearer. The setting token_type")
+
+
+@pytest.mark.parametrize("kind", ["Application Access Token", "BearerToken", "bearertoken", "Bearer", None])
+def test_a_token_of_a_type_that_is_named_is_accepted(kind: object) -> None:
+    spec = replace(STANDARD, token_types=("JWT", "BearerToken"))
+    spec = spec.accepting("Application Access Token", zero_means_never=False)
+    assert read_token(bearer(token_type=kind), spec).access_token == "tok-1"
 
 
 def test_a_token_type_does_not_matter_where_it_is_not_sent_as_bearer() -> None:
@@ -180,22 +195,66 @@ def test_a_token_type_does_not_matter_where_it_is_not_sent_as_bearer() -> None:
         ("1e3", 1000),
         (None, None),
         ("", None),
+        (0, 0),
+        ("0", 0),
+        (-0.0, 0),
+        (10 * YEAR_S, 10 * YEAR_S),
     ],
 )
 def test_a_lifetime_is_a_number_or_text(value: object, read: float | None) -> None:
     assert read_token(bearer(expires_in=value), STANDARD).expires_in == read
 
 
-@pytest.mark.parametrize("value", [3_153_600_000, "3153600000", 10**30, 1e300])
-def test_a_century_is_a_lifetime(value: object) -> None:
-    found = read_token(bearer(expires_in=value), STANDARD).expires_in
-    assert found is not None
-    assert found > 172_800
+@pytest.mark.parametrize("value", [100 * YEAR_S, "3153600000", 10**30, 1e300])
+def test_a_century_is_longer_than_any_lifetime(value: object) -> None:
+    found = read_token(bearer(expires_in=value), STANDARD)
+    moment = found.expires_at or NOW + timedelta(seconds=found.expires_in or 0)
+    assert moment - NOW > timedelta(days=30)
 
 
-@pytest.mark.parametrize("value", [0, -1, "0", "-3600", "soon", True, False, [3600], {"s": 1}, "NaN", "inf", -0.0])
+@pytest.mark.parametrize("value", [-1, "-3600", "soon", True, False, [3600], {"s": 1}, "NaN", "inf"])
 def test_an_invalid_lifetime_is_unusable(value: object) -> None:
     assert why_unusable(bearer(expires_in=value)) == "expires_in is not a positive number"
+    assert why_unusable(json_response({"access_token": "t", "expires": value})) == "expires is not a positive number"
+
+
+HOUR_ON = NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expires_in", "expires_at"),
+    [
+        ({"expires": 3600}, 3600, None),
+        ({"expiresIn": "3600"}, 3600, None),
+        ({"expires_at": 999_999_999}, 999_999_999, None),
+        ({"expires_at": HOUR_ON.timestamp()}, None, HOUR_ON),
+        ({"expires_on": str(int(HOUR_ON.timestamp()))}, None, HOUR_ON),
+        ({"expires_in": HOUR_ON.timestamp()}, None, HOUR_ON),
+        ({"expires": HOUR_ON.timestamp() * 1000}, None, HOUR_ON),
+        ({"expires_at": "2026-11-22T13:00:00Z"}, None, HOUR_ON),
+        ({"expires_at": "2026-11-22 13:00:00"}, None, HOUR_ON),
+        ({"expiresAt": "2026-11-22T14:00:00.000+01:00"}, None, HOUR_ON),
+        ({"expires": "Sun, 22 Nov 2026 13:00:00 GMT"}, None, HOUR_ON),
+        ({"expires_in": 3600, "expiresIn": 60, "expires": 600}, 60, None),
+        ({"expires_in": 3600, "expires_at": HOUR_ON.timestamp()}, 3600, HOUR_ON),
+        ({"expires_at": HOUR_ON.timestamp(), "expires": "2026-11-22T12:30:00Z"}, None, NOW + timedelta(minutes=30)),
+        ({"expires_in": 3600, "expires": "soon"}, 3600, None),
+        ({"expires_in": 3600, "expires": 0, "expires_at": None}, 3600, None),
+        ({"expires_in": 0, "expires": 3600}, 0, None),
+        ({"expires": 0}, 0, None),
+    ],
+)
+def test_the_least_of_all_fields_that_state_an_expiry_is_read(
+    fields: dict[str, Any], expires_in: float | None, expires_at: datetime | None
+) -> None:
+    found = read_token(json_response({"access_token": "t", **fields}), STANDARD)
+    assert (found.expires_in, found.expires_at) == (expires_in, expires_at)
+
+
+@pytest.mark.parametrize("field", ["expires_in", "expires"])
+def test_zero_can_mean_never(field: str) -> None:
+    spec = STANDARD.accepting(None, zero_means_never=True)
+    assert read_token(json_response({"access_token": "t", field: 0}), spec).expires_in == MAX_SECONDS
 
 
 @pytest.mark.parametrize(("value", "read"), [(1800, 1800), ("1800", 1800), (0, None), ("soon", None), (None, None)])
@@ -237,10 +296,19 @@ def test_a_granted_scope_is_text_or_a_list(granted: object, read: str | None) ->
     assert read_token(bearer(scope=granted), STANDARD).scope == read
 
 
+def test_another_separator_of_granted_scope_items_can_be_named() -> None:
+    assert read_token(bearer(scope="b,a, c"), STANDARD, ",").scope == "a b c"
+
+
 def test_the_date_of_a_response_is_the_providers_clock() -> None:
     response = HttpResponse(200, {"date": "Sun, 22 Nov 2026 12:05:00 GMT"}, b'{"access_token": "t"}')
     assert read_token(response, STANDARD).provider_now == NOW + timedelta(minutes=5)
     assert read_token(json_response({"access_token": "t"}, date="yesterday"), STANDARD).provider_now is None
+
+
+def test_the_date_of_a_cached_response_is_no_clock() -> None:
+    cached = json_response({"access_token": "t"}, date="Sun, 22 Nov 2026 12:05:00 GMT", age="3600")
+    assert read_token(cached, STANDARD).provider_now is None
 
 
 # ------------------------------------------------------------------ error codes
@@ -313,7 +381,14 @@ def test_no_text_breaks_the_date_parser(text: str) -> None:
         ({"retry-after": " 60 "}, 60),
         ({"retry-after": "0"}, 0),
         ({"retry-after": "-5"}, None),
-        ({"retry-after": "1.5"}, None),
+        ({"retry-after": "2.0"}, 2),
+        ({"retry-after": "299.997"}, 300),
+        ({"retry-after": "1.5"}, 2),
+        ({"retry-after-ms": "1500"}, 2),
+        ({"retry-after-ms": "0.5"}, 1),
+        ({"retry-after": "7", "retry-after-ms": "1500"}, 7),
+        ({"retry-after": "soon", "retry-after-ms": "1500"}, 2),
+        ({"retry-after": "1e9"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after": "٦٠"}, None),
@@ -322,6 +397,8 @@ def test_no_text_breaks_the_date_parser(text: str) -> None:
         ({"retry-after": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0),
         ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT", "date": "Sun, 22 Nov 2026 12:01:30 GMT"}, 30),
         ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT", "date": "nonsense"}, 120),
+        ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT", "date": "Thu, 01 Jan 1970 00:00:00 GMT"}, 120),
+        ({"retry-after": "Sun, 22 Nov 2026 12:02:00 GMT", "date": "Sun, 22 Nov 2026 11:59:00 GMT", "age": "9"}, 120),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:

@@ -57,6 +57,7 @@ def of_connection(**failures: Any) -> dict[str, Any]:
 COOLDOWN_ENDS = NOW + seconds(20)
 NEXT_LOOK = NOW + LOOK_AGAIN
 OTHER_SETTINGS: dict[str, Any] = {"settings_digest": "s0"}
+FIRST_REFUSAL = refused(cooldown=20, one_more_try=True)
 ROWS: list[tuple[str, dict[str, Any], datetime]] = [
     ("a token is due at renew_at", {"found": TOKEN}, TOKEN.renew_at),
     ("no token: at once", {}, NOW),
@@ -74,6 +75,7 @@ ROWS: list[tuple[str, dict[str, Any], datetime]] = [
     ("a refusal: in 15 min", {"failure": refused(cooldown=86_400)}, NEXT_LOOK),
     ("a refusal whose cooldown ended: in 15 min", {"failure": refused(cooldown=-5)}, NEXT_LOOK),
     ("a refusal of the connection: in 15 min", of_connection(failure=refused()), NEXT_LOOK),
+    ("a first refusal: at its one more try", of_connection(failure=FIRST_REFUSAL), COOLDOWN_ENDS),
     ("a refusal with other settings: at once", {"failure": refused(**OTHER_SETTINGS)}, NOW),
     ("a secret that changed after a refusal", {"failure": refused(ago=10), "stale_at": NOW - seconds(9)}, NOW),
     ("a secret that changed before a refusal", {"failure": refused(ago=10), "stale_at": NOW - seconds(11)}, NEXT_LOOK),

@@ -145,15 +145,19 @@ class Callers(Base):
         self.start("renew", renew, hops)
 
     @precondition(Base.can_start)
-    @rule(which=WHICH, scope=WHICH, trouble=TROUBLE, hops=HOPS)
-    def renew_in_time(self, which: int, scope: int, trouble: str | None, hops: int | None) -> None:
-        """The worker comes when a token is due."""
+    @rule(which=WHICH, scope=WHICH, trouble=TROUBLE, hops=HOPS, knows_provider=st.sampled_from([True, True, False]))
+    def renew_in_time(
+        self, which: int, scope: int, trouble: str | None, hops: int | None, knows_provider: bool
+    ) -> None:
+        """The worker comes when a token is due. It may be of a release that does not know the provider."""
         self.server.meet(trouble)
         key = self.key(which, scope)
         token = self.world.tokens.read(key)[1].token
         if token is not None:
             self.world.clock.advance(to=token.renew_at)
-            self.renew(key, hops)
+            self._work(
+                RenewalMessage(key.name, key.scope_id), hops, None if knows_provider else self.world.other_release()
+            )
 
     @precondition(lambda self: self.case.limit is not None and not self.stage.waiting)
     @rule(before_s=st.sampled_from([1, 5, 20]), are_renewals=st.booleans())

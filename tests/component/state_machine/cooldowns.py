@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from tests.component.state_machine.servers import RETRY_AFTER_S, Received
 from tests.component.state_machine.stage import Operation, Stage, Trace
 from token_broker.core.connections import settings_digest
-from token_broker.core.failures import Failure
+from token_broker.core.failures import UNKNOWN_ERROR, Failure
 from token_broker.core.names import ConnectionName, TokenKey
 
 REFUSED_COOLDOWNS = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4), timedelta(hours=24))
 OUTAGE_COOLDOWNS = tuple(timedelta(seconds=s) for s in (2, 30, 60, 120, 240, 300))
 RATE_LIMIT_COOLDOWN = timedelta(seconds=RETRY_AFTER_S)
-# Credentials that worked before and an unknown error get one more try.
+# Credentials that worked before, a secret that was never refused, and an unknown error get one more try.
 SECOND_CHANCE_COOLDOWN = timedelta(seconds=60)
 OUTAGES = ("503", "html", "no token", "unreachable", "hang", "lost")
 REFUSALS = ("refused", "invalid_scope")
@@ -40,6 +40,9 @@ class Cooldowns:
         self._hosts: dict[str, tuple[int, datetime]] = {}
         self._doubted: dict[ConnectionName, set[str | None]] = defaultdict(set)
         self._new_versions: dict[ConnectionName, dict[str | None, datetime]] = defaultdict(dict)
+        # Of each secret: when it was refused for the first time, and who makes its one more try until when.
+        self._refused_at: dict[ConnectionName, dict[str | None, datetime]] = defaultdict(dict)
+        self._trying: dict[ConnectionName, tuple[str | None, datetime]] = {}
 
     def host_cools_down(self, host: str, until: datetime) -> None:
         self._hosts[host] = (self._stage.next_seq(), until)
@@ -47,6 +50,8 @@ class Cooldowns:
     def worked(self, name: ConnectionName) -> None:
         """A token was issued: failures are over, new secrets are counted anew."""
         self._doubted.pop(name, None)
+        self._refused_at.pop(name, None)
+        self._trying.pop(name, None)
         self._new_versions.pop(name, None)
 
     # ------------------------------------------------------------------ what is remembered
@@ -77,6 +82,11 @@ class Cooldowns:
         if before is None or after.rate_limited or not _knew(trace, before) or before.refused != after.refused:
             return
         same_secret = before.secret_version == after.secret_version
+        is_apart = self._login or after.at - before.at >= SECOND_CHANCE_COOLDOWN
+        if trace.met == "unknown" and before.rule == UNKNOWN_ERROR and same_secret and is_apart and not after.refused:
+            self._breaks("P4: a second unknown error in a row did not count as a refusal")
+        if before.one_more_try:
+            return
         if after.count <= before.count and (same_secret or not after.refused):
             self._breaks(f"P4: failure {before.count} in a row is followed by failure {after.count}")
 
@@ -89,12 +99,24 @@ class Cooldowns:
         if failure.refused:
             if met in OUTAGES and not self._login:
                 self._breaks(f"P4: an outage ({met}) counted as a refusal")
+            if failure.one_more_try:
+                self._check_one_more_try(trace, failure)
+                return SECOND_CHANCE_COOLDOWN
             return REFUSED_COOLDOWNS[min(failure.count, len(REFUSED_COOLDOWNS)) - 1]
         if met in OUTAGES:
             return OUTAGE_COOLDOWNS[min(failure.count, len(OUTAGE_COOLDOWNS)) - 1]
         if met in REFUSALS:
             self._check_second_chance(trace)
         return SECOND_CHANCE_COOLDOWN
+
+    def _check_one_more_try(self, trace: Trace, failure: Failure) -> None:
+        """Only the first refusal of a secret gets one, and no login. Refusals before the try are the first one too."""
+        assert trace.key is not None
+        refused_at = self._refused_at[trace.key.name]
+        first = refused_at.get(failure.secret_version)
+        if self._login or (first is not None and failure.at - first >= SECOND_CHANCE_COOLDOWN):
+            self._breaks("P4: a secret that was refused before, or a login, gets one more try")
+        refused_at[failure.secret_version] = failure.at
 
     def _check_second_chance(self, trace: Trace) -> None:
         """Unicommerce answers FAILED in an outage too. Credentials that worked before get one second chance."""
@@ -126,8 +148,18 @@ class Cooldowns:
                 continue
             if now < failure.retry_at:
                 self._breaks(f"P4: a {received.step} request during a cooldown until {failure.retry_at}")
+            elif failure.one_more_try:
+                self._check_alone(key.name, trace, now)
             elif failure.refused and is_renewal and failure.rule != "too_many_unresolved_logins":
                 self._breaks("P4: the sweep repeated a refused request")
+
+    def _check_alone(self, name: ConnectionName, trace: Trace, now: datetime) -> None:
+        """The one more try is for the whole connection. If its process dies, another one tries after the lease."""
+        owner, until = self._trying.get(name, (None, now))
+        if now < until and owner != trace.owner:
+            self._breaks("P4: two keys made the one more try of their connection")
+        assert trace.lease_until is not None
+        self._trying[name] = (trace.owner, trace.lease_until)
 
     def _check_new_version(self, name: ConnectionName, version: str | None, now: datetime) -> None:
         """After a failure a new secret is used, but not more often than an account tolerates."""

@@ -78,10 +78,12 @@ def _judge_response(machine: Base, operation: Operation, response: TokenResponse
     breaks = machine.promises.breaks
     now, token = machine.world.clock(), response.token
     issued = machine.server.issued[token.token_id]
-    if token.expires_at <= now or issued.expires_at <= now:
+    # A server that always tells the full lifetime misleads a broker that does not know the token yet.
+    expires_at = token.expires_at if machine.case.traits.tells_full_lifetime else issued.expires_at
+    if token.expires_at <= now or expires_at <= now:
         breaks(f"P2: an expired token from {response.source}")
     _judge_lifetime(machine, operation, response)
-    if token.expires_at > issued.expires_at:
+    if token.expires_at > expires_at:
         breaks("P2: a token expires earlier than the response says")
     if fingerprint(response.access_token) != token.token_id:
         breaks("P7: another token than the one that was decided on")
@@ -121,10 +123,9 @@ def _judge_lifetime(machine: Base, operation: Operation, response: TokenResponse
     record, server = trace.record, machine.server
     if response.source != "table" or record is None or trace.met or record.failures() or record.lease:
         return
-    new_token_window = timedelta(seconds=server.traits.reissue_window_s or 0)
-    early = response.now - token.issued_at < MIN_SPACING or (
-        new_token_window and token.remaining(response.now) > new_token_window
-    )
+    window_s = server.traits.reissue_window_s
+    reissued = window_s is not None and token.remaining(response.now) > timedelta(seconds=window_s)
+    early = response.now - token.issued_at < MIN_SPACING or reissued
     can_be_had = timedelta(seconds=operation.min_ttl_s) <= token.lifetime and not early
     if can_be_had and not _disturbed(machine, operation) and not was_paused and machine.case.limit is None:
         breaks("P2: a token shorter than min_ttl while a longer one could be had")

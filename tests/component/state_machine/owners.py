@@ -16,12 +16,17 @@ ACTIONS = st.sampled_from(["purge", "purge", "trial", "trial", "delete"])
 CHANGES = st.sampled_from(["none", "none", "lifetime", "suspended", "suspended", "other host", "other host"])
 WARM = st.sampled_from(["used", "always", "always", "never"])
 SECRETS = st.sampled_from(
-    ["right", "right", "right", "wrong", "pending", "pending wrong", "provider", "unreadable", "none", "event only"]
+    [
+        *("right", "right", "right", "right soon", "right soon", "wrong", "pending", "pending wrong"),
+        *("provider", "unreadable", "none", "event only"),
+    ]
 )
 SEALED = st.sampled_from(["token", "token", "refresh_token", "retired"])
 MEMORY_EXPIRED_S = 31
 # Shorter than the default min_ttl.
 SHORT_S = 20
+# Some providers accept new credentials only this long after they were made.
+ACCEPTED_AFTER_S = 45
 
 
 class Owners(Base):
@@ -86,7 +91,7 @@ class Owners(Base):
     @precondition(Base.can_start)
     @rule(which=WHICH, how=SECRETS, with_event=st.booleans(), hops=HOPS)
     def change_secret(self, which: int, how: str, with_event: bool, hops: int | None) -> None:
-        """The secret changes in our store, only at the provider ("provider"), or in both ("right")."""
+        """The secret changes in our store, only at the provider ("provider"), or in both ("right", "right soon")."""
         name = self.name(which)
         self._change_secret(name, how)
         if with_event:
@@ -106,7 +111,8 @@ class Owners(Base):
             self.world.new_secret(name, is_right=how == "pending", stage="AWSPENDING")
             self.server.accepted[client] = accepted
         elif how != "event only":
-            self.world.new_secret(name, is_right=how == "right")
+            later = ACCEPTED_AFTER_S if how == "right soon" else 0
+            self.world.new_secret(name, is_right=how.startswith("right"), accepted_after_s=later)
             self.world.secrets.unreadable.discard(name)
 
     @precondition(lambda self: not self.stage.waiting)

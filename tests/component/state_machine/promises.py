@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from tests.component.state_machine.budgets import Budgets
-from tests.component.state_machine.cooldowns import Cooldowns
+from tests.component.state_machine.cooldowns import Cooldowns, digest_of
 from tests.component.state_machine.history import History, host_in
 from tests.component.state_machine.logins import Logins
 from tests.component.state_machine.servers import Received
@@ -22,6 +22,8 @@ TOLERANCE = timedelta(seconds=1)
 MAX_REPORTS = 5
 REPORT_INTERVAL = timedelta(minutes=1)
 TRIAL_SPACING = timedelta(minutes=5)
+# A caller waits for somebody else's acquisition only while its lease is younger than this.
+MAX_WAIT = timedelta(seconds=4)
 
 
 class Promises:
@@ -31,7 +33,7 @@ class Promises:
     cannot be opened. `stored`: tokens that were committed at any time.
     """
 
-    def __init__(self, stage: Stage, *, login: bool, limit: int | None) -> None:
+    def __init__(self, stage: Stage, *, login: bool, limit: int | None, reissues: bool) -> None:
         self.broken: list[str] = []
         self.purged_at: dict[str, tuple[int, datetime]] = {}
         self.to_revoke: dict[str, datetime] = {}
@@ -42,6 +44,8 @@ class Promises:
         self.logins = Logins(self.breaks)
         self.budgets = Budgets(self.breaks, limit)
         self._stage = stage
+        # A server that gives the same token until it expires is asked once more, if the token has no time left.
+        self._most_requests = 2 if reissues else 1
         self._lease_taken_away: dict[TokenKey, int] = {}
         self._reports: dict[TokenKey, list[datetime]] = defaultdict(list)
 
@@ -116,6 +120,20 @@ class Promises:
             is_refused = after.failure is not None and after.failure.refused
             self.logins.settled(name, trace, left=after.unresolved_logins, is_refused=is_refused)
 
+    # ------------------------------------------------------------------ callers
+    def waits(self, seconds: float) -> None:
+        """A caller waits for somebody else's acquisition: not for long, and not if the last attempt failed."""
+        trace = self.trace
+        assert trace is not None
+        assert trace.record is not None
+        lease = trace.record.lease
+        assert lease is not None
+        if self._stage.clock() + timedelta(seconds=seconds) > lease.since + MAX_WAIT:
+            self.breaks(f"P14: a caller waits for a lease that is older than {MAX_WAIT}")
+        digest = digest_of(trace)
+        if any(failure.rate_limited or failure.settings_digest == digest for failure in trace.record.failures()):
+            self.breaks("P14: a caller waits although the last attempt failed")
+
     # ------------------------------------------------------------------ requests
     def request(self, operation: Operation, received: Received, *, accepted: bool) -> None:
         """A request leaves the broker."""
@@ -125,13 +143,15 @@ class Promises:
         if received.step == "revoke":
             return
         trace.requests += received.step != "connect"
-        if trace.requests > (3 if received.step in ("code", "refresh", "connect") else 1):
+        if trace.requests > self._most_requests * (3 if received.step in ("code", "refresh", "connect") else 1):
             self.breaks("P5: one call made more than one acquisition")
         if trace.lease_until is None or trace.key is None:
             self.breaks("P1: a token request without a lease")
             return
         if now > trace.lease_until:
             self.breaks("P1: a token request after the lease expired")
+        if operation.kind != "trial" and not trace.has_data_key:
+            self.breaks("P12: a token request without a data key to seal its token")
         self._check_settings(trace, received)
         self._check_alone(operation, trace.key, now)
         self._check_reports(operation, trace.key, now)

@@ -34,8 +34,6 @@ SWEEP_TIME = LOOK_AGAIN + 5 * SWEEP_INTERVAL
 # A caller asks again at least this often. A changed secret is looked up every 30 s.
 PATIENCE = timedelta(seconds=31)
 SWEEP_DEADLINE = timedelta(seconds=50)
-# A budget that is used up defers a key by up to a sixteenth of its token's lifetime.
-DEFERRED = 1 / 16
 
 
 def check_schedule(machine: Base) -> Iterator[str]:
@@ -83,9 +81,9 @@ def _mend(machine: Base, world: MachineWorld, name: ConnectionName, *, with_even
     stored = world.connections.get(name)
     told = machine.told[name]
     if stored is None or stored.settings.get("suspended") or stored.version not in machine.applied:
-        body = {**(stored.settings if stored is not None else machine.case.body()), "suspended": False}
-        resumes = stored is not None and stored.settings.get("suspended")
-        if resumes:
+        # A PUT that did not succeed is repeated as it was.
+        body = dict(stored.settings) if stored is not None else machine.case.body()
+        if body.pop("suspended", False):
             told = machine.secret_version(name)
         _run(world, "put", lambda: broker.connections.put(name, body, expected=None, absent=False))
         stored = world.connections.get(name)

@@ -59,11 +59,16 @@ class IssuedByServer:
 
 @dataclass(frozen=True)
 class ServerTraits:
-    """How a server differs from a plain one. `rotates`: each refresh token can be used once."""
+    """How a server differs from a plain one. `rotates`: each refresh token can be used once.
+
+    `reissue_window_s`: it gives the same token again until its last seconds; 0: until it expires. It tells what is
+    left, or (`tells_full_lifetime`) always the same.
+    """
 
     login: bool = False
     rotates: bool = False
     reissue_window_s: int | None = None
+    tells_full_lifetime: bool = False
     revokes_previous: bool = False
 
 
@@ -87,6 +92,7 @@ def two_counts(numbers: count[int]) -> tuple[count[int], count[int]]:
 class Server:
     """All endpoints of one provider, at any host. A token is valid only at the host that issued it.
 
+    `accepted`: each client's secret, and `accepted_from` when the server knows it, if that is later than now.
     `trouble`: what the next requests meet, one each. `down`: what every request meets. `on_request` is called for each
     request, `broken_rule` for one that must never be sent. `unrevokable`: tokens whose revocation was refused for good.
     """
@@ -102,6 +108,7 @@ class Server:
         self.traits = traits
         self.lifetime_s: int | None = 3600
         self.accepted: dict[str, str] = {}
+        self.accepted_from: dict[str, datetime] = {}
         self.trouble: deque[str] = deque()
         self.down: str | None = None
         self.issued: dict[str, IssuedByServer] = {}
@@ -156,6 +163,7 @@ class Server:
     def copy_from(self, other: Server) -> None:
         """Becomes as another server is, without its troubles. What it issued is copied."""
         self.accepted = dict(other.accepted)
+        self.accepted_from = dict(other.accepted_from)
         self.issued = {token_id: replace(issue) for token_id, issue in other.issued.items()}
         self.unrevokable = set(other.unrevokable)
         self._refresh_tokens = dict(other._refresh_tokens)
@@ -169,7 +177,9 @@ class Server:
         return issue is not None and issue.good(self.stage.clock())
 
     def accepts(self, client: str, secret: str) -> bool:
-        return self.accepted.get(client) == secret
+        known_from = self.accepted_from.get(client)
+        is_known = known_from is None or known_from <= self.stage.clock()
+        return is_known and self.accepted.get(client) == secret
 
     def _refusal(self, met: str) -> HttpResponse:
         if self.traits.login:
@@ -240,7 +250,8 @@ class Server:
             return _json(200, {"status": "SUCCESS", "accessToken": issue.token})
         body: dict[str, Any] = {"access_token": issue.token, "token_type": "bearer"}
         if self.lifetime_s is not None:
-            body["expires_in"] = int((issue.expires_at - now).total_seconds())
+            counted_from = issue.issued_at if self.traits.tells_full_lifetime else now
+            body["expires_in"] = int((issue.expires_at - counted_from).total_seconds())
         if self.traits.rotates:
             body["refresh_token"] = f"refresh-{next(self._numbers)}"
             self._refresh_tokens[body["refresh_token"]] = received.host

@@ -35,9 +35,9 @@ MOST_CALLS = 400
 class Trace:
     """What an operation read, leased and sent, and what response it got. A `…_seq` is a place in the order of events.
 
-    `met`: what the provider's server did with its last request. `budget`: its unused places in the budgets of hosts.
-    `issued`: the token of that request, `received`: the tokens that it got. `dropped`: tokens that it purged, and until
-    when they live.
+    `has_data_key`: it can seal a token. `met`: what the provider's server did with its last request. `budget`: its
+    unused places in the budgets of hosts. `issued`: the token of that request, `received`: the tokens that it got.
+    `dropped`: tokens that it purged, and until when they live.
     """
 
     read_seq: int = 0
@@ -49,6 +49,7 @@ class Trace:
     lease_until: datetime | None = None
     in_flight: bool = False
     requests: int = 0
+    has_data_key: bool = False
     budget: list[tuple[str, datetime]] = field(default_factory=list)
     met: str | None = None
     met_at: datetime | None = None

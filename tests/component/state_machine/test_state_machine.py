@@ -1,4 +1,4 @@
-"""Checks promises P1 to P9 and P12 over random sequences of events.
+"""Checks promises P1 to P9, P12 and P14 over random sequences of events.
 
 Several instances and one provider, with crashes, lost responses, reports, purges, and changes of secrets, settings and
 connections. 2,000 steps, the same in every run. `make soak` (SOAK=1) runs 50,000 new ones.
@@ -73,6 +73,31 @@ class ReissuingMachine(BrokerMachine):
     )
 
 
+class ReusingMachine(BrokerMachine):
+    """The same token again, with the seconds left, until it expires (Doorkeeper), and rotating refresh tokens."""
+
+    case = ProviderCase(
+        "ucommerce",
+        ServerTraits(rotates=True, reissue_window_s=0),
+        other_host={"base_url": OTHER_HOST},
+        lifetimes_s=(300, 60, 20, 3),
+        revocable=False,
+    )
+
+
+class FullLifetimeMachine(BrokerMachine):
+    """The same token again until it expires, but each response tells its full lifetime."""
+
+    case = ProviderCase(
+        "oauth2",
+        ServerTraits(reissue_window_s=0, tells_full_lifetime=True),
+        settings={"allowed_scopes": ["*"]},
+        other_host={"token_url": f"{OTHER_HOST}/token", "revocation_url": f"{OTHER_HOST}/revoke"},
+        scopes=(None, "a"),
+        lifetimes_s=(3600, 60, 20),
+    )
+
+
 class RevokingMachine(BrokerMachine):
     """Each new token revokes the one before."""
 
@@ -106,5 +131,7 @@ def _case(machine: type[BrokerMachine]) -> type[unittest.TestCase]:
 TestPlainServer = _case(PlainMachine)
 TestRotatingServer = _case(RotatingMachine)
 TestReissuingServer = _case(ReissuingMachine)
+TestReusingServer = _case(ReusingMachine)
+TestFullLifetimeServer = _case(FullLifetimeMachine)
 TestRevokingServer = _case(RevokingMachine)
 TestLockingServer = _case(LockingMachine)

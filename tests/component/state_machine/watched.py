@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.component.state_machine.promises import Promises
 from tests.fakes import (
+    FakeSealer,
     FakeSecretStore,
     InMemoryBudgets,
     InMemoryConnectionStore,
@@ -21,7 +22,7 @@ from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import RetiredToken, TokenRecord
-from token_broker.ports import ConnectionStore, SecretNotReadable, StoredSettings
+from token_broker.ports import ConnectionStore, Seal, SecretNotReadable, StoredSettings
 
 BROKEN = b"tampered with"
 
@@ -77,6 +78,20 @@ class WatchedSecretStore(FakeSecretStore):
         """The current version's name."""
         secret = super().read(name)
         return secret.version if secret is not None else None
+
+
+class WatchedSealer(FakeSealer):
+    """Sealing without KMS."""
+
+    def __init__(self, promises: Promises) -> None:
+        super().__init__()
+        self._promises = promises
+
+    def prepare(self, key: TokenKey, purpose: str) -> Seal:
+        seal = super().prepare(key, purpose)
+        if self._promises.trace is not None:
+            self._promises.trace.has_data_key = True
+        return seal
 
 
 def secret_value(secret: Secret) -> str:

@@ -14,6 +14,7 @@ from tests.component.state_machine.watched import (
     WatchedBudgets,
     WatchedConnectionStore,
     WatchedHealthStore,
+    WatchedSealer,
     WatchedSecretStore,
     WatchedTokenStore,
 )
@@ -59,9 +60,12 @@ class MachineWorld(World):
         super().__init__()
         self.case = case
         self.stage = Stage(self.clock)
-        self.promises = Promises(self.stage, login=case.traits.login, limit=case.limit)
+        self.promises = Promises(
+            self.stage, login=case.traits.login, limit=case.limit, reissues=case.traits.reissue_window_s == 0
+        )
         self.connections = WatchedConnectionStore(self.promises)
         self.secrets: WatchedSecretStore = WatchedSecretStore(self.promises)
+        self.sealer: WatchedSealer = WatchedSealer(self.promises)
         self.table = InMemoryTokenTable()
         self.tokens: WatchedTokenStore = WatchedTokenStore(self.connections, self.table, self.promises)
         self.health = WatchedHealthStore(self.table, self.promises)
@@ -95,24 +99,27 @@ class MachineWorld(World):
         return other
 
     def fresh_instance(self) -> Broker:
-        return self.instance(catalogue=self.catalogue, sleep=self.stage.sleep)
+        return self.instance(catalogue=self.catalogue, sleep=self._sleep)
 
     def other_release(self) -> Broker:
         """An instance of a release that does not know the provider."""
         catalogue = {slug: provider for slug, provider in self.catalogue.items() if slug != self.case.provider}
-        return self.instance(catalogue=catalogue, sleep=self.stage.sleep)
+        return self.instance(catalogue=catalogue, sleep=self._sleep)
 
     def client(self, name: ConnectionName) -> str:
         return f"client-{name.connection}"
 
-    def new_secret(self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT") -> None:
-        """Stores another secret. `is_right`: the provider accepts it, and no other one any more."""
+    def new_secret(
+        self, name: ConnectionName, *, is_right: bool, stage: str = "AWSCURRENT", accepted_after_s: float = 0
+    ) -> None:
+        """Stores another secret. `is_right`: the provider accepts it, now or later, and no other one any more."""
         self.secret_numbers += 1
         secret, client = f"secret-{self.secret_numbers}", self.client(name)
         fields = ("username", "password") if self.case.traits.login else ("client_id", "client_secret")
         self.secrets.put(name, dict(zip(fields, (client, secret), strict=True)), stage=stage)
         if is_right:
             self.server.accepted[client] = secret
+            self.server.accepted_from[client] = self.clock() + timedelta(seconds=accepted_after_s)
 
     def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request arrives at once. The operation can pause before the response."""
@@ -137,6 +144,10 @@ class MachineWorld(World):
         if trace.issued is not None:
             trace.received.append(trace.issued)
         return response
+
+    def _sleep(self, seconds: float) -> None:
+        self.promises.waits(seconds)
+        self.stage.sleep(seconds)
 
     def _requested(self, received: Received) -> None:
         assert self.stage.running is not None

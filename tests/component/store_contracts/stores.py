@@ -65,7 +65,7 @@ def a_failure(**changes: Any) -> Failure:
         secret_version="v1",
         settings_digest="digest",
         rule="client_refused",
-        second_chance=True,
+        one_more_try=True,
     )
     return replace(failure, **changes)
 
@@ -111,6 +111,7 @@ def some_health() -> ConnectionHealth:
         unresolved_logins=2,
         login_version="v1",
         new_versions=(("v1", NOW), ("v2", after(1))),
+        refused_versions=("v1", "v2"),
         trial_at=after(2),
         delete_at=after(86_400),
         revision=uuid4().hex,

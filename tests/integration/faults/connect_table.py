@@ -16,9 +16,10 @@ from tests.integration.faults.outcomes import (
     Case,
     Outcome,
     Section,
+    refused_for_s,
 )
 from tests.integration.faults.provider_faults import FREE_TEXT, PAGE, Disrupt, ProviderFault, RespondWith
-from tests.integration.faults.table import GOOD
+from tests.integration.faults.table import GOOD, coded
 
 HOST: Final = urlsplit(REDIRECT_URI).netloc
 
@@ -39,7 +40,7 @@ def passing(rule: str, provider_error: str | None = None) -> Outcome:
 
 
 def refused(rule: str, provider_error: str | None, level: str = "connection") -> Outcome:
-    return at_connect(rule, REFUSED, QUARTER_HOUR_S, provider_error, level)
+    return at_connect(rule, REFUSED, refused_for_s(level), provider_error, level)
 
 
 SECTIONS: Final = (
@@ -158,22 +159,10 @@ SECTIONS: Final = (
         "as in the table above",
         "As in the table above.",
         (
-            Case(
-                "400 invalid_client",
-                RespondWith(400, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "400 invalid_scope",
-                RespondWith(400, code="invalid_scope"),
-                refused("scope_refused", "invalid_scope", "key"),
-            ),
-            Case(
-                "400 invalid_request",
-                RespondWith(400, code="invalid_request"),
-                refused("request_refused", "invalid_request"),
-            ),
-            Case("400 server_error", RespondWith(400, code="server_error"), passing("temporary_error", "server_error")),
+            coded(400, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(400, "invalid_scope", refused("scope_refused", "invalid_scope", "key")),
+            coded(400, "invalid_request", refused("request_refused", "invalid_request")),
+            coded(400, "server_error", passing("temporary_error", "server_error")),
         ),
     ),
     Section(

@@ -27,9 +27,11 @@ Each failure has a rule. The rules are ordered, and the first that applies count
 - **rate limit**: a cooldown as long as Retry-After says (seconds or a date), at most 1 h. Without a usable Retry-After
   60 s. If the provider counts by address (Commerce Layer), the cooldown applies to every connection there.
 - **refused**: a cooldown of 15 min, 1 h, 4 h, then always 24 h. After it, only a caller's request asks the provider.
-  The sweep looks at the key every 15 min and asks the provider only if settings or secret changed. A refusal ends at
-  once with a new version of the secret, changed settings or a successful trial. At most three new versions are used in
-  an hour.
+  The first refusal of a secret's version gets one more try after 60 s, by a caller or the sweep, once for the whole
+  connection: some providers accept new credentials only after a minute. A refused scope and a login get none: a login's
+  first cooldown is 15 min. The sweep looks at the key every 15 min and asks the provider only if settings or secret
+  changed. A refusal ends at once with a new version of the secret, changed settings or a successful trial. At most
+  three new versions are used in an hour.
 
 | code | status | what the caller gets if no valid token is left |
 |---|---|---|

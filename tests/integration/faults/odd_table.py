@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -75,8 +76,20 @@ ACCEPTED: Final = (
     OddResponse(
         "expires_in of a century",
         AlterToken({"expires_in": 36_525 * DAY_S}),
-        "48 h, or a JWT's own exp",
-        {**everywhere(2 * DAY_S), "unified-services": 3599, "commerce-layer": 7200, "ucommerce": 3600},
+        "30 days, or a JWT's own exp",
+        {**everywhere(30 * DAY_S), "unified-services": 3599, "commerce-layer": 7200, "ucommerce": 3600},
+    ),
+    OddResponse(
+        "expires_at as a moment instead of expires_in",
+        AlterToken({"expires_at": (NOW + timedelta(seconds=600)).isoformat()}, without=("expires_in",)),
+        "as given",
+        everywhere(600),
+    ),
+    OddResponse(
+        "expires as milliseconds since 1970 beside a longer expires_in",
+        AlterToken({"expires": (NOW.timestamp() + 60) * 1000}),
+        "the least of all",
+        everywhere(60),
     ),
     OddResponse(
         "expires_in 1",

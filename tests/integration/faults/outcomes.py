@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from tests.integration.faults.provider_faults import NotListening, ProviderFault
@@ -16,14 +16,20 @@ REFUSED: Final = "provider_refused"
 STATUS: Final = {UNAVAILABLE: 503, LIMITED: 503, INVALID: 502, REFUSED: 502}
 
 COLD, RENEWAL = "cold", "renewal"
-PHASES: Final = (COLD, RENEWAL)
 # Providers whose rate limit is not the connection's own.
 LIMIT_LEVEL: Final = {"commerce-layer": "endpoint"}
+# Providers that lock an account by the count of failed logins.
+LOGINS: Final = ("unicommerce",)
 
 TRANSIENT_S: Final = 2
 MINUTE_S: Final = 60
 QUARTER_HOUR_S: Final = 900
 HOUR_S: Final = 3600
+
+
+def refused_for_s(level: str) -> int:
+    """The first cooldown of a refusal: a refused scope stays wrong, credentials may be accepted late."""
+    return MINUTE_S if level == "connection" else QUARTER_HOUR_S
 
 
 class RequestCounts(NamedTuple):
@@ -54,7 +60,17 @@ class Outcome:
     @property
     def for_good(self) -> bool:
         """Whether the sweep leaves the key alone until secret or settings change."""
-        return self.code == REFUSED
+        return self.code == REFUSED and not self.gets_one_more_try
+
+    @property
+    def gets_one_more_try(self) -> bool:
+        """Whether the sweep asks once more, because a provider may accept new credentials late."""
+        return self.code == REFUSED and self.cooldown_s == MINUTE_S
+
+    @property
+    def for_login(self) -> Outcome:
+        """The same of a login, which gets no other try."""
+        return replace(self, cooldown_s=QUARTER_HOUR_S) if self.gets_one_more_try else self
 
     def requests(self, slug: str, phase: str) -> RequestCounts:
         """The requests of one acquisition."""
@@ -83,8 +99,11 @@ class Case:
     def expected(self, slug: str, phase: str) -> Outcome | None:
         for key in (f"{slug} {phase}", slug, phase):
             if key in self.exceptions:
-                return self.exceptions[key]
-        return self.outcome
+                outcome = self.exceptions[key]
+                break
+        else:
+            outcome = self.outcome
+        return outcome.for_login if outcome is not None and slug in LOGINS else outcome
 
     @property
     def outcomes(self) -> Iterator[Outcome]:

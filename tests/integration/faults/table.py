@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.integration.faults.outcomes import (
@@ -18,6 +19,7 @@ from tests.integration.faults.outcomes import (
     Case,
     Outcome,
     Section,
+    refused_for_s,
 )
 from tests.integration.faults.provider_faults import FREE_TEXT, PAGE, AlterToken, Disrupt, NotListening, RespondWith
 
@@ -28,7 +30,7 @@ LONG: Final = "t" * (16 * 1024 + 1)
 
 
 def refused(rule: str, provider_error: str | None, level: str = "connection") -> Outcome:
-    return Outcome(rule, REFUSED, QUARTER_HOUR_S, provider_error, level)
+    return Outcome(rule, REFUSED, refused_for_s(level), provider_error, level)
 
 
 def passing(rule: str, provider_error: str | None = None) -> Outcome:
@@ -47,6 +49,11 @@ def invalid(rule: str, cooldown_s: int = TRANSIENT_S, provider_error: str | None
     return Outcome(rule, INVALID, cooldown_s, provider_error)
 
 
+def coded(status: int, code: str, outcome: Outcome, exceptions: Mapping[str, Outcome] | None = None) -> Case:
+    """A response with an error code, written as the vendor does."""
+    return Case(f"{status} {code}", RespondWith(status, code=code), outcome, exceptions or {})
+
+
 UNSENT: Final = Outcome("unreachable", UNAVAILABLE, TRANSIENT_S, token_requests=0, connect_requests=0)
 # After a refused code: one new connect, and no third code. At a renewal a refused refresh token comes first.
 SECOND_CODE: Final = Outcome(
@@ -55,6 +62,8 @@ SECOND_CODE: Final = Outcome(
 AFTER_REFRESH: Final = Outcome(
     "code_or_refresh_token_refused", UNAVAILABLE, TRANSIENT_S, "invalid_grant", token_requests=3, connect_requests=2
 )
+# A lifetime of 0 means that the token expires now, so the provider is asked once more. A login is not repeated.
+ASKED_TWICE: Final = Outcome("unusable_response", INVALID, TRANSIENT_S, token_requests=2)
 NOT_BEARER: Final = {"unicommerce": None}
 
 SECTIONS: Final = (
@@ -123,7 +132,7 @@ SECTIONS: Final = (
     ),
     Section(
         ("rate_limited",),
-        "429 with any body, or 503 with Retry-After",
+        "429 with any body, or 403 or 503 with Retry-After",
         "rate limit",
         "Wait: the broker sends nothing until then. If it happens again, something else uses the same account or "
         "address. Ask the provider for a higher limit.",
@@ -134,6 +143,9 @@ SECTIONS: Final = (
             Case("429, Retry-After: a date in the past", RespondWith(429, date_in_s=-90), limited(MINUTE_S)),
             Case("429, Retry-After: soon", RespondWith(429, headers={"Retry-After": "soon"}), limited(MINUTE_S)),
             Case("429, Retry-After: 0", RespondWith(429, headers={"Retry-After": "0"}), limited(MINUTE_S)),
+            Case("429, Retry-After: 6.2", RespondWith(429, headers={"Retry-After": "6.2"}), limited(7)),
+            Case("429, retry-after-ms: 6200", RespondWith(429, headers={"retry-after-ms": "6200"}), limited(7)),
+            Case("403, Retry-After: 7", RespondWith(403, headers={"Retry-After": "7"}), limited(7)),
             Case("429, Retry-After: 86400", RespondWith(429, headers={"Retry-After": "86400"}), limited(HOUR_S)),
             Case(
                 "429 with invalid_client", RespondWith(429, code="invalid_client"), limited(MINUTE_S, "invalid_client")
@@ -149,36 +161,16 @@ SECTIONS: Final = (
         "refused",
         "Put the right credentials into the secret: the next request uses the new version. A trial checks them before.",
         (
-            Case(
-                "401 invalid_client",
-                RespondWith(401, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "400 invalid_client",
-                RespondWith(400, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "200 invalid_client",
-                RespondWith(200, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
-            Case(
-                "500 invalid_client",
-                RespondWith(500, code="invalid_client"),
-                refused("client_refused", "invalid_client"),
-            ),
+            coded(401, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(400, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(200, "invalid_client", refused("client_refused", "invalid_client")),
+            coded(500, "invalid_client", refused("client_refused", "invalid_client")),
             Case(
                 "401 invalid_client, with errors as one object",
                 RespondWith(401, {"errors": {"title": "invalid_client", "detail": FREE_TEXT}}),
                 refused("client_refused", "invalid_client"),
             ),
-            Case(
-                "400 unauthorized_client",
-                RespondWith(400, code="unauthorized_client"),
-                refused("client_refused", "unauthorized_client"),
-            ),
+            coded(400, "unauthorized_client", refused("client_refused", "unauthorized_client")),
             Case(
                 "200 with status INVALID_CREDENTIALS",
                 RespondWith(200, {"status": "INVALID_CREDENTIALS", "message": FREE_TEXT}),
@@ -197,21 +189,9 @@ SECTIONS: Final = (
         "refused",
         "Request a scope that the account has, or have the scope granted. Other scopes of the connection still work.",
         (
-            Case(
-                "400 invalid_scope",
-                RespondWith(400, code="invalid_scope"),
-                refused("scope_refused", "invalid_scope", "key"),
-            ),
-            Case(
-                "401 invalid_scope",
-                RespondWith(401, code="invalid_scope"),
-                refused("scope_refused", "invalid_scope", "key"),
-            ),
-            Case(
-                "400 invalid_target",
-                RespondWith(400, code="invalid_target"),
-                refused("scope_refused", "invalid_target", "key"),
-            ),
+            coded(400, "invalid_scope", refused("scope_refused", "invalid_scope", "key")),
+            coded(401, "invalid_scope", refused("scope_refused", "invalid_scope", "key")),
+            coded(400, "invalid_target", refused("scope_refused", "invalid_target", "key")),
         ),
     ),
     Section(
@@ -220,21 +200,9 @@ SECTIONS: Final = (
         "refused",
         "Compare the settings with the provider's page: client_auth, encoding, params.",
         (
-            Case(
-                "400 invalid_request",
-                RespondWith(400, code="invalid_request"),
-                refused("request_refused", "invalid_request"),
-            ),
-            Case(
-                "401 invalid_request",
-                RespondWith(401, code="invalid_request"),
-                refused("request_refused", "invalid_request"),
-            ),
-            Case(
-                "400 unsupported_grant_type",
-                RespondWith(400, code="unsupported_grant_type"),
-                refused("request_refused", "unsupported_grant_type"),
-            ),
+            coded(400, "invalid_request", refused("request_refused", "invalid_request")),
+            coded(401, "invalid_request", refused("request_refused", "invalid_request")),
+            coded(400, "unsupported_grant_type", refused("request_refused", "unsupported_grant_type")),
         ),
     ),
     Section(
@@ -243,15 +211,15 @@ SECTIONS: Final = (
         "refused; for a code or a refresh token: one new connect, then transient",
         "Ucommerce: nothing, unless it lasts. Other providers: the account may not use this grant. Ask the provider.",
         (
-            Case(
-                "400 invalid_grant",
-                RespondWith(400, code="invalid_grant"),
+            coded(
+                400,
+                "invalid_grant",
                 refused("grant_refused", "invalid_grant"),
                 {"ucommerce": SECOND_CODE, "ucommerce renewal": AFTER_REFRESH},
             ),
-            Case(
-                "401 invalid_grant",
-                RespondWith(401, code="invalid_grant"),
+            coded(
+                401,
+                "invalid_grant",
                 refused("grant_refused", "invalid_grant"),
                 {"ucommerce": SECOND_CODE, "ucommerce renewal": AFTER_REFRESH},
             ),
@@ -263,22 +231,10 @@ SECTIONS: Final = (
         "transient",
         "As for `unreachable`.",
         (
-            Case("400 server_error", RespondWith(400, code="server_error"), passing("temporary_error", "server_error")),
-            Case(
-                "400 temporarily_unavailable",
-                RespondWith(400, code="temporarily_unavailable"),
-                passing("temporary_error", "temporarily_unavailable"),
-            ),
-            Case(
-                "503 temporarily_unavailable",
-                RespondWith(503, code="temporarily_unavailable"),
-                passing("temporary_error", "temporarily_unavailable"),
-            ),
-            Case(
-                "400 invalid_token_reuse",
-                RespondWith(400, code="invalid_token_reuse"),
-                passing("temporary_error", "invalid_token_reuse"),
-            ),
+            coded(400, "server_error", passing("temporary_error", "server_error")),
+            coded(400, "temporarily_unavailable", passing("temporary_error", "temporarily_unavailable")),
+            coded(503, "temporarily_unavailable", passing("temporary_error", "temporarily_unavailable")),
+            coded(400, "invalid_token_reuse", passing("temporary_error", "invalid_token_reuse")),
         ),
     ),
     Section(
@@ -320,11 +276,7 @@ SECTIONS: Final = (
                 refused("credentials_refused", "unrecognised"),
             ),
             Case("403 with an empty body", RespondWith(403), refused("credentials_refused", None)),
-            Case(
-                "403 access_denied",
-                RespondWith(403, code="access_denied"),
-                refused("credentials_refused", "access_denied"),
-            ),
+            coded(403, "access_denied", refused("credentials_refused", "access_denied")),
         ),
     ),
     Section(
@@ -378,9 +330,11 @@ SECTIONS: Final = (
     Section(
         ("unusable_response",),
         "2xx without a usable token: not a JSON object, no token, a token over 16 KiB or with characters that no "
-        "header may hold, another token_type than bearer for a token that is sent as Bearer, a lifetime of 0 or less",
+        "header may hold, another token_type than bearer for a token that is sent as Bearer, a negative lifetime, or "
+        "one of 0 twice in a row",
         "no usable response",
-        "Correct token_url or base_url: another server responds there. `detail` says what is wrong.",
+        "Correct token_url or base_url: another server responds there. `detail` says what is wrong. With `oauth2` the "
+        "setting token_type names another type that is accepted, and zero_means_never accepts a lifetime of 0.",
         (
             Case("200 with an HTML page", RespondWith(200, PAGE, html=True), invalid("unusable_response")),
             Case("200 with an empty body", RespondWith(200), invalid("unusable_response")),
@@ -404,7 +358,12 @@ SECTIONS: Final = (
             ),
             Case("a token with é", AlterToken({"token": "fak\u00e9"}), invalid("unusable_response")),
             Case("a token over 16 KiB", AlterToken({"token": LONG}), invalid("unusable_response")),
-            Case("expires_in 0", AlterToken({"expires_in": 0}), invalid("unusable_response")),
+            Case(
+                "expires_in 0, twice",
+                AlterToken({"expires_in": 0}),
+                ASKED_TWICE,
+                {"unicommerce": invalid("unusable_response")},
+            ),
             Case("expires_in -1", AlterToken({"expires_in": -1}), invalid("unusable_response")),
             Case("expires_in soon", AlterToken({"expires_in": "soon"}), invalid("unusable_response")),
             Case("expires_in true", AlterToken({"expires_in": True}), invalid("unusable_response")),

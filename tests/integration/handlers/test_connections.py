@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -49,14 +47,6 @@ def test_put_creates_and_then_replaces_and_get_shows_what_was_put(world: World, 
     assert (shown.body["state"], shown.body["tokens"]) == ("idle", [])
 
 
-def test_a_connection_made_by_put_serves_a_token(world: World) -> None:
-    assert world.api.put("unidy/demo", world.settings("unidy")).status == 201
-    world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
-    response = world.api.token("unidy/demo")
-    assert response.status == 200
-    assert world.resource(response).status_code == 200
-
-
 def test_the_state_of_each_token_is_shown_and_never_the_token(world: World) -> None:
     given = world.api.token(world.connect("unidy"))
     shown = world.api.call("GET", PATH)
@@ -68,27 +58,6 @@ def test_the_state_of_each_token_is_shown_and_never_the_token(world: World) -> N
     for name in ("scope", "token_id", "expires_at", "renew_at"):
         assert token[name] == given.body[name]
     assert token["failure"] is None
-
-
-def test_a_failure_is_shown_with_its_code_and_times(world: World) -> None:
-    world.simulator("oauth2").fail("status", status=400, body={"error": "invalid_scope"})
-    assert world.api.token(world.connect("oauth2")).status == 502
-    shown = world.api.call("GET", "/v1/connections/oauth2/demo")
-    assert shown.body["state"] == "failing"
-    (token,) = shown.body["tokens"]
-    assert token["token_id"] is None
-    assert {"code", "at", "retry_at", "count"} <= set(token["failure"])
-    assert (token["failure"]["code"], token["failure"]["count"]) == ("provider_refused", 1)
-    assert token["failure"]["at"] < token["failure"]["retry_at"]
-
-
-def test_a_failure_of_our_own_services_is_shown_too(world: World) -> None:
-    name = world.connect("unidy")
-    world.functions.restart(SEALING_KEY_ARN="arn:aws:kms:eu-west-1:123456789012:key/none")
-    assert_problem(world.api.token(name), 503, "broker_unavailable")
-    shown = world.api.call("GET", PATH)
-    assert (shown.body["state"], shown.body["last_failure"]["code"]) == ("failing", "broker_unavailable")
-    assert world.report("unidy")["token_requests"] == 0
 
 
 def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
@@ -186,34 +155,6 @@ def test_delete_drops_the_tokens_and_keeps_the_secret(world: World) -> None:
     assert world.report("unidy")["live_tokens"] == []
 
 
-def test_a_connection_with_invalid_settings_can_be_deleted(world: World) -> None:
-    """The settings may have been edited by hand, or come from another version of the broker."""
-    world.connect("unidy", base_url="nowhere")
-    assert_success(world.api.call("DELETE", PATH))
-    assert listed(world) == []
-
-
-def test_a_connection_with_keep_warm_always_gets_a_token_before_a_caller_asks(world: World) -> None:
-    assert world.api.put("unidy/demo", world.settings("unidy", keep_warm="always")).status == 201
-    world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
-    assert world.sweep()["queued"] == 1
-    (message,) = world.aws.messages()
-    world.work(message)
-    assert world.api.token("unidy/demo").body["source"] == "table"
-    assert world.report("unidy")["token_requests"] == 1
-
-
-def test_a_changed_token_endpoint_drops_the_token_of_the_old_one(world: World) -> None:
-    """The old token belongs to another account or system."""
-    name = world.connect("oauth2")
-    first = world.api.token(name)
-    other = world.settings("oauth2", token_url=f"http://localhost:{world.providers.port}/oauth2/token")
-    assert world.api.put(name, other).status == 200
-    second = world.api.token(name)
-    assert second.status == 200
-    assert second.body["token_id"] != first.body["token_id"]
-
-
 def test_the_catalogue_shows_what_a_connection_of_each_provider_needs(world: World) -> None:
     response = world.api.call("GET", "/v1/providers")
     assert_success(response)
@@ -249,22 +190,3 @@ def test_health_names_the_table_that_fails(world: World) -> None:
     assert response.body["code"] == "broker_unavailable"
     assert response.body["checks"] == {"connections": "ok", "tokens": "failing"}
     assert int(response.headers["retry-after"]) > 0
-
-
-@pytest.mark.parametrize("path", ["/v1/connections", PATH, "/v1/providers", "/v1/health"])
-def test_a_reading_route_leaves_no_warning_in_the_log(world: World, path: str) -> None:
-    world.connect("unidy")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert world.api.call("GET", path).status == 200
-    assert [str(warning.message) for warning in caught] == []
-
-
-def test_a_setting_that_changes_what_is_requested_makes_the_tokens_due(world: World) -> None:
-    name = world.connect("unidy")
-    world.api.token(name)
-    assert world.api.put(name, world.settings("unidy", lifetime_s=600)).status == 200
-    (item,) = world.aws.token_items(name)
-    assert "stale_at" in item
-    world.aws.change_token_item(name, due_at=-timedelta(seconds=1))
-    assert world.sweep()["queued"] == 1

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
 from token_broker.adapters.dynamodb.items import record_attributes
@@ -203,57 +202,6 @@ def test_all_faults_of_a_query_are_named_at_once(world: World) -> None:
     assert fields(response) == ["colour", "min_ttl", "rejected", "scope"]
 
 
-@pytest.mark.parametrize(
-    ("secret", "named"),
-    [
-        ("no json at all", "not a JSON object"),
-        ('["client_id"]', "not a JSON object"),
-        ({"client_id": "fake", "client_secret": ""}, "client_secret"),
-        ({"client_id": 7, "client_secret": "fake"}, "client_id"),
-    ],
-)
-def test_a_secret_that_is_not_complete_is_named_without_its_values(
-    world: World, secret: str | dict[str, object], named: str
-) -> None:
-    response = world.api.token(world.connect("unidy", secret=secret))
-    assert_problem(response, 409, "connection_misconfigured")
-    assert named in response.body["detail"]
-    assert "fake" not in response.text
-
-
-def test_a_missing_secret_is_named_and_works_as_soon_as_it_exists(world: World) -> None:
-    assert world.api.put("unidy/demo", world.settings("unidy")).status == 201
-    assert_problem(world.api.token("unidy/demo"), 409, "connection_misconfigured")
-    world.aws.create_secret("unidy/demo", DEFAULT_ACCOUNTS["unidy"]["secret"])
-    assert world.api.token("unidy/demo").status == 200
-
-
-def test_an_unknown_error_of_a_provider_is_not_shown(world: World) -> None:
-    body = {"error": "tenant_4711_blocked", "error_description": "call Bob"}
-    world.simulator("unidy").fail("status", status=403, body=body)
-    response = world.api.token(world.connect("unidy"))
-    assert_problem(response, 502, "provider_refused")
-    assert response.body["provider_error"] == "unrecognised"
-    assert "4711" not in response.text
-    assert "Bob" not in response.text
-
-
-def test_a_refusal_is_not_repeated_at_the_provider(world: World) -> None:
-    name = world.connect("unidy", secret={"client_id": "fake", "client_secret": "wrong"})
-    for _ in range(3):
-        world.functions.restart()
-        assert_problem(world.api.token(name), 502, "provider_refused")
-    assert world.report("unidy")["token_requests"] == 1
-
-
-def test_the_limit_of_scope_sets_holds_for_a_second_request(world: World) -> None:
-    """The first error leaves the key's item. It must not count as a key with a token."""
-    too_many_scope_sets(world)
-    again = world.api.token("oauth2/demo", scope="api.write")
-    assert_problem(again, 409, "too_many_scope_sets")
-    assert world.report("oauth2")["token_requests"] == 1
-
-
 def test_the_cause_of_an_internal_error_is_only_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
     response = internal_error(world)
     assert "KeyError" not in response.text
@@ -262,18 +210,3 @@ def test_the_cause_of_an_internal_error_is_only_in_the_log(world: World, caplog:
     fields_of_line = vars(line)
     assert fields_of_line["error"] == "KeyError"
     assert any(place.startswith("items.py:") for place in fields_of_line["raised_at"])
-
-
-def test_a_refused_scope_has_a_cooldown_only_for_its_own_key(world: World) -> None:
-    name = world.connect("oauth2", allowed_scopes=["api.read", "api.none"])
-    refused = world.api.token(name, scope="api.none")
-    assert_problem(refused, 502, "provider_refused")
-    assert refused.body["provider_error"] == "invalid_scope"
-    assert world.api.token(name).status == 200
-
-
-def test_wrong_credentials_have_a_cooldown_for_every_scope_of_the_connection(world: World) -> None:
-    provider_refused(world)
-    response = world.api.token("unidy/demo", scope="users:write")
-    assert_problem(response, 502, "provider_refused")
-    assert world.report("unidy")["token_requests"] == 1

@@ -11,7 +11,7 @@ import pytest
 
 from local.providers import DEFAULT_ACCOUNTS, PUBLIC_CLIENT_ACCOUNT, SALES_CHANNEL_ACCOUNT
 
-from .functions import Api, BrokerResponse
+from .functions import BrokerResponse
 from .world import PROVIDERS, World
 
 FIELDS = [
@@ -134,25 +134,6 @@ def test_a_sales_channel_of_commerce_layer_needs_no_secret_but_a_market(world: W
     assert response.body["warnings"] == []
 
 
-def test_a_sales_channel_without_a_market_is_rejected_before_a_token_request(world: World) -> None:
-    name = world.connect("commerce-layer", name="storefront", secret=SALES_CHANNEL_ACCOUNT["secret"])
-    response = world.api.token(name)
-    assert (response.status, response.code) == (409, "connection_misconfigured")
-    assert "market:" in response.body["detail"]
-    assert world.report("commerce-layer")["token_requests"] == 0
-
-
-def test_a_requested_scope_has_its_own_key_whatever_its_order(world: World) -> None:
-    name = world.connect("unidy")
-    both = world.api.token(name, scope="users:write users:read")
-    again = world.api.token(name, scope="users:read users:write users:read")
-    one = world.api.token(name)
-    assert both.body["scope"] == "users:read users:write"
-    assert again.body["token_id"] == both.body["token_id"]
-    assert one.body["token_id"] != both.body["token_id"]
-    assert world.report("unidy")["token_requests"] == 2
-
-
 def test_a_min_ttl_that_cannot_be_met_gives_a_warning(world: World) -> None:
     name = world.connect("ucommerce")
     response = world.api.token(name, min_ttl="3600")
@@ -160,46 +141,6 @@ def test_a_min_ttl_that_cannot_be_met_gives_a_warning(world: World) -> None:
     assert "min_ttl_unmet" in response.body["warnings"]
 
 
-def test_a_reported_token_is_replaced_once_and_only_while_it_is_the_current_one(world: World) -> None:
-    name = world.connect("unidy")
-    old = world.api.token(name).body["token_id"]
-    new = world.api.token(name, rejected=old)
-    assert (new.status, new.body["source"]) == (200, "provider")
-    assert new.body["token_id"] != old
-    late = world.api.token(name, rejected=old)
-    assert (late.status, late.body["token_id"]) == (200, new.body["token_id"])
-    assert world.report("unidy")["token_requests"] == 2
-
-
-def test_a_provider_that_reissues_the_reported_token_gives_a_warning(world: World) -> None:
-    name = world.connect("commerce-layer", scope="market:id:abc")
-    old = world.api.token(name).body["token_id"]
-    response = world.api.token(name, rejected=old)
-    assert (response.status, response.body["token_id"]) == (200, old)
-    assert "same_token_reissued" in response.body["warnings"]
-
-
-def test_callers_keep_a_valid_token_while_the_provider_fails(world: World) -> None:
-    name = world.connect("unidy")
-    first = world.api.token(name)
-    world.aws.change_token_item(
-        name, issued_at=-timedelta(hours=2), expires_at=timedelta(seconds=20), renew_at=-timedelta(hours=1)
-    )
-    world.simulator("unidy").fail("status", status=503, times=None)
-    world.functions.restart()
-    response = world.api.token(name)
-    assert response.status == 200
-    assert response.body["token_id"] == first.body["token_id"]
-    assert response.body["warnings"] == ["renewal_failing", "min_ttl_unmet"]
-
-
 def test_no_header_of_the_response_holds_a_part_of_the_token(world: World) -> None:
     response = world.api.token(world.connect("unidy"))
     assert response.body["access_token"] not in str(response.headers)
-
-
-def test_a_new_instance_uses_changed_settings_at_once(world: World, api: Api) -> None:
-    name = world.connect("unidy")
-    api.token(name)
-    assert api.put(name, world.settings("unidy", suspended=True)).status == 200
-    assert api.token(name).code == "connection_suspended"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +22,7 @@ from .fleet import RESPONSE_S, Got, Instances, Processes, Race
 from .gate import Gate
 from .ground import Ground
 
-# Leases of 2.6 s, acquisitions of 1.8 s, exchanges of 1.2 s. A caller waits while the lease is younger than 0.6 s.
+# Environments to lose have leases of 2.6 s, acquisitions of 1.8 s and exchanges of 1.2 s. So a takeover is soon.
 LEASE_SCALE = "0.15"
 HOLDERS = 8 if SOAK else 5
 ROUNDS_OF_HOLDERS = ROUNDS // HOLDERS
@@ -31,18 +30,48 @@ PATIENCE = 100
 PAUSE_S = 0.2
 
 
+@dataclass(frozen=True)
+class Holder:
+    """One environment to kill or stop."""
+
+    pool: EnvironmentPool
+    functions: Processes
+
+    @property
+    def pid(self) -> int:
+        (pid,) = self.pool.pids
+        return pid
+
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+
+
 @dataclass
 class Holders:
     """Environments to kill or stop, each with its own lease, and others that take over."""
 
     ground: Ground
-    pool: EnvironmentPool
-    doomed: Processes
+    doomed: list[Holder]
     others: Processes
 
     def lead(self, names: list[str]) -> list[Future[Got]]:
         """Starts one caller per connection, each in its own environment."""
-        return [self.ground.race.meanwhile(partial(self.doomed.get, name)) for name in names]
+        return [self._ask(holder, name) for holder, name in zip(self.doomed, names, strict=True)]
+
+    def hang(self, provider: str, names: list[str], then: Callable[[Holder], None]) -> list[Future[Got]]:
+        """Lets each holder in turn ask a provider that hangs, and kills or stops it before its exchange times out."""
+        simulator = self.ground.world.simulator(provider)
+        simulator.fail("hang", times=len(names))
+        callers = []
+        for number, (holder, name) in enumerate(zip(self.doomed, names, strict=True), 1):
+            callers.append(self._ask(holder, name))
+            assert simulator.waits.until_held(number, RESPONSE_S)
+            then(holder)
+        return callers
+
+    def _ask(self, holder: Holder, name: str) -> Future[Got]:
+        return self.ground.race.meanwhile(partial(holder.functions.get, name))
 
     def taken_over(self, names: list[str]) -> dict[str, str]:
         """The token of each connection after another environment took over. Two callers for each ask until then."""
@@ -61,25 +90,22 @@ class Holders:
             time.sleep(PAUSE_S)
         raise AssertionError(f"nobody took {name} over")
 
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Stops the processes of the environments to lose until the context ends."""
-        pids = self.pool.pids
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+    def go_on(self) -> None:
+        """Lets stopped environments continue."""
+        for holder in self.doomed:
+            os.kill(holder.pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")
-def lost_pools(make_pool: MakePool) -> tuple[EnvironmentPool, EnvironmentPool]:
-    """Environments with short leases: those to lose, and the others."""
-    doomed, others = (make_pool(API_FUNCTION, size=size, TOKEN_BROKER_LEASE_SCALE=LEASE_SCALE) for size in (HOLDERS, 2))
-    return doomed, others
+def lost_pools(make_pool: MakePool) -> list[EnvironmentPool]:
+    """Environments to lose, with short leases."""
+    return [make_pool(API_FUNCTION, size=1, TOKEN_BROKER_LEASE_SCALE=LEASE_SCALE) for _ in range(HOLDERS)]
+
+
+@pytest.fixture(scope="session")
+def other_pool(make_pool: MakePool) -> EnvironmentPool:
+    """Environments that take over, with the usual time for a token request."""
+    return make_pool(API_FUNCTION, size=2)
 
 
 @pytest.fixture
@@ -87,17 +113,17 @@ def holders(
     world: World,
     make_broker: Callable[[], Broker],
     race: Race,
-    lost_pools: tuple[EnvironmentPool, EnvironmentPool],
+    lost_pools: list[EnvironmentPool],
+    other_pool: EnvironmentPool,
 ) -> Holders:
-    doomed, others = (Processes(world, {API_FUNCTION: pool}) for pool in lost_pools)
     ground = Ground(world, race, make_broker, ROUNDS_OF_HOLDERS, lambda: Instances(make_broker))
-    holders = Holders(ground, lost_pools[0], doomed, others)
-    # The imports of a first acquisition must not count against the short deadlines.
-    for pool, fleet in zip(lost_pools, (doomed, others), strict=True):
+    # The imports of a first acquisition must not count against the short deadlines. This one itself may come too late.
+    for pool in (*lost_pools, other_pool):
         pool.prewarm()
         for _ in pool.pids:
-            assert fleet.get(ground.connect("unidy")).code == ""
-    return holders
+            Processes(world, {API_FUNCTION: pool}).get(ground.connect("unidy"))
+    doomed = [Holder(pool, Processes(world, {API_FUNCTION: pool})) for pool in lost_pools]
+    return Holders(ground, doomed, Processes(world, {API_FUNCTION: other_pool}))
 
 
 @pytest.mark.parametrize("provider", ["unidy", "ucommerce"])
@@ -108,12 +134,8 @@ def test_a_killed_holder_is_replaced_by_one_other_request_after_its_lease(holder
         names = [ground.seeded(provider, slot, keep=False)[0] for slot in range(HOLDERS)]
         for name in names:
             ground.expire_token(name)
-        simulator.fail("hang", times=HOLDERS)
-        callers = holders.lead(names)
-        assert simulator.waits.until_held(HOLDERS, RESPONSE_S)
+        callers = holders.hang(provider, names, lambda holder: os.kill(holder.pid, signal.SIGKILL))
         ends = {name: ground.lease_end(name) for name in names}
-        for pid in holders.pool.pids:
-            os.kill(pid, signal.SIGKILL)
         for caller in callers:
             with pytest.raises(FunctionError):
                 caller.result(RESPONSE_S)
@@ -136,11 +158,13 @@ def test_a_holder_stopped_past_its_lease_cannot_commit_and_its_token_is_revoked(
         callers = holders.lead(names)
         for commit in commits:
             commit.wait()
-        with holders.stopped():
-            winners = holders.taken_over(names)
-            gate.open()
-            if not revocable:
-                ground.world.simulator("unidy").fail("status", on="revoke", status=503, times=HOLDERS)
+        for holder in holders.doomed:
+            holder.stop()
+        winners = holders.taken_over(names)
+        gate.open()
+        if not revocable:
+            ground.world.simulator("unidy").fail("status", on="revoke", status=503, times=HOLDERS)
+        holders.go_on()
         late = [caller.result(RESPONSE_S) for caller in callers]
         assert [got.token_id for got in late] == [winners[name] for name in names]
         assert ground.count(names[0], "issued") == 2 * HOLDERS
@@ -161,12 +185,10 @@ def test_a_holder_stopped_during_its_request_changes_nothing_when_it_continues(h
     for ground in holders.ground:
         simulator = ground.world.simulator("unidy")
         names = [ground.connect("unidy") for _ in range(HOLDERS)]
-        simulator.fail("hang", times=HOLDERS)
-        callers = holders.lead(names)
-        assert simulator.waits.until_held(HOLDERS, RESPONSE_S)
-        with holders.stopped():
-            winners = holders.taken_over(names)
-            simulator.waits.drop()
+        callers = holders.hang("unidy", names, Holder.stop)
+        winners = holders.taken_over(names)
+        simulator.waits.drop()
+        holders.go_on()
         late = [caller.result(RESPONSE_S) for caller in callers]
         assert {got.token_id for got in late} <= {"", *winners.values()}
         assert ground.count(names[0], "token_requests") == 2 * HOLDERS

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import requests
 
-from local.providers import ProvidersServer, default_settings, start_providers
+from local.providers import ProvidersServer, start_providers
 
-from .vendor_calls import SLUGS, HandClock, call, claims, report, steer, unidy, unified
+from .vendor_calls import SLUGS, call, report, unidy
 
 
 @pytest.mark.parametrize(
@@ -47,38 +47,12 @@ def test_the_control_route_knows_only_its_simulators(providers: ProvidersServer)
     assert call(providers, "GET", "/nobody/api/resource").status_code == 404
 
 
-def test_an_option_is_not_scaled_and_reset_clears_it(providers: ProvidersServer) -> None:
-    steer(providers, "unidy", options={"lifetime_s": 20})
-    assert unidy(providers).json()["expires_in"] == 20
-    steer(providers, "unidy", reset=True)
-    found = report(providers, "unidy")
-    assert (found["token_requests"], found["live_tokens"], found["options"]["lifetime_s"]) == (0, [], 7200)
-
-
-def test_clock_skew_moves_the_vendors_own_times(providers: ProvidersServer, clock: HandClock) -> None:
-    steer(providers, "unified-services", options={"clock_skew_s": 600})
-    response = unified(providers)
-    assert claims(response.json()["access_token"])["exp"] == clock.now + 600 + 3599
-    assert response.json()["expires_in"] == 3599
-
-
 def test_time_scale_shrinks_lifetimes_and_windows_together() -> None:
     with start_providers(time_scale=0.01) as providers:
         options = report(providers, "commerce-layer")["options"]
         assert (options["lifetime_s"], options["reissue_window_s"], options["rate_window_s"]) == (72, 9, 0.6)
         assert report(providers, "ucommerce")["options"]["code_lifetime_s"] == 0.6
         assert unidy(providers).json()["expires_in"] in {71, 72}
-
-
-def test_reset_drops_a_held_request(providers: ProvidersServer) -> None:
-    simulator = providers.simulator("unidy")
-    simulator.fail("hang")
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        hanging = pool.submit(unidy, providers)
-        assert simulator.waits.until_held(1, timeout_s=5)
-        simulator.reset()
-        assert isinstance(hanging.exception(timeout=5), requests.ConnectionError)
-    assert simulator.report()["issued"] == 0
 
 
 def test_close_ends_hanging_and_idle_connections_at_once() -> None:
@@ -93,21 +67,3 @@ def test_close_ends_hanging_and_idle_connections_at_once() -> None:
         assert isinstance(hanging.exception(timeout=5), requests.ConnectionError)
         with pytest.raises(requests.ConnectionError):
             session.get(f"{providers.url}/_control", timeout=5)
-
-
-def test_a_crowd_of_callers_is_served_and_counted(providers: ProvidersServer) -> None:
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        responses = list(pool.map(lambda _: unidy(providers), range(64)))
-    assert {response.status_code for response in responses} == {200}
-    assert len({response.json()["access_token"] for response in responses}) == 64
-    assert report(providers, "unidy")["issued"] == 64
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_default_settings_point_to_the_simulator(slug: str) -> None:
-    settings = default_settings(slug, "http://127.0.0.1:4600/")
-    assert settings["api_base_url"] == f"http://127.0.0.1:4600/{slug}"
-    urls = [value for name, value in settings.items() if name in {"token_url", "base_url", "revocation_url"}]
-    assert urls
-    assert all(url.startswith(f"http://127.0.0.1:4600/{slug}") for url in urls)
-    assert "allowed_callers" not in settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -11,7 +10,6 @@ import requests
 
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
 LOGIN = {**JSON, "Cache-Control": "no-store"}
 GRANT = {"grant_type": "client_credentials"}
@@ -113,14 +111,6 @@ def token_from(providers: ProvidersServer, slug: str) -> str:
 
 def sent(slug: str, token: str) -> dict[str, str]:
     return {"apiKey": token} if slug == "unicommerce" else {"Authorization": f"Bearer {token}"}
-
-
-def claims(token: str) -> dict[str, Any]:
-    header, payload, signature = token.split(".")
-    assert json.loads(base64.urlsafe_b64decode(header + "=="))["typ"] == "JWT"
-    assert signature
-    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    return decoded
 
 
 def report(providers: ProvidersServer, slug: str) -> dict[str, Any]:

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+# `arn:aws`, `arn:aws-cn`, `arn:aws-us-gov`, `arn:aws-iso-b`, `arn:aws-eusc` …: AWS adds partitions.
+_PARTITION = r"(?P<partition>aws(?:-[a-z]+)*)"
 _PRINCIPAL = re.compile(
-    r"arn:(?P<partition>aws|aws-cn|aws-us-gov):(?P<service>iam|sts)::(?P<account>[0-9]{12}):"
-    r"(?P<kind>role|user|assumed-role)/(?P<path>(?:[\x21-\x7e]+/)?)(?P<name>[\w+=,.@*-]{1,128})"
+    rf"arn:{_PARTITION}:iam::(?P<account>[0-9]{{12}}):"
+    r"(?P<kind>role|user)/(?P<path>(?:[\x21-\x7e]+/)?)(?P<name>[\w+=,.@*-]{1,128})",
+    re.ASCII,
 )
+_SESSION = re.compile(rf"arn:{_PARTITION}:sts::(?P<account>[0-9]{{12}}):assumed-role/(?P<name>[^/]+)(?:/.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +30,22 @@ class Caller:
 
         An ARN of another kind (root, a federated user) is kept as it is and matches only `*`.
         """
-        match = re.fullmatch(r"arn:([\w-]+):sts::([0-9]{12}):assumed-role/([^/]+)/(.+)", user_arn)
-        if match:
-            partition, account, role, _session = match.groups()
-            return cls(f"arn:{partition}:iam::{account}:role/{role}")
-        return cls(_without_path(user_arn))
+        return cls(_role_of(user_arn) or _without_path(user_arn))
 
 
 def allow_entry(value: object) -> str:
     """One entry of a list of callers: `*`, or an IAM role or user ARN with its account. Its path is dropped.
 
-    A `*` in the name stands for any characters. Raises ValueError with the reason.
+    A `*` in the name stands for any characters. Raises ValueError with the reason. `aws sts get-caller-identity` prints
+    the ARN of a session. Its reason names the role ARN to write instead.
     """
     if value == "*":
         return "*"
+    role = _role_of(value) if isinstance(value, str) else None
+    if role is not None and _PRINCIPAL.fullmatch(role):
+        raise ValueError(f"is the ARN of a session of a role; write the role's ARN: {role}")
     match = _PRINCIPAL.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match["service"] != "iam" or match["kind"] == "assumed-role" or "*" in match["path"]:
+    if match is None or "*" in match["path"]:
         raise ValueError("must be * or the ARN of an IAM role or user with a 12-digit account, * only in its name")
     return _without_path(match[0])
 
@@ -56,6 +60,12 @@ def is_admitted(caller: Caller, allowed: Sequence[str], denied: Sequence[str]) -
         and any(_matches(entry, caller.arn) for entry in allowed)
         and not any(_matches(entry, caller.arn) for entry in denied)
     )
+
+
+def _role_of(session_arn: str) -> str | None:
+    """The role of an assumed-role session, which has no path; None for another ARN."""
+    match = _SESSION.fullmatch(session_arn)
+    return f"arn:{match['partition']}:iam::{match['account']}:role/{match['name']}" if match is not None else None
 
 
 def _without_path(arn: str) -> str:

@@ -13,18 +13,16 @@ from typing import Any
 
 from token_broker.core.callers import Caller, allow_entry, is_admitted
 from token_broker.core.names import ConnectionName, canonical_scope, scope_items
-from token_broker.core.providers import CLIENT_AUTHS, Endpoints, Provider, SettingSpec
-from token_broker.core.validation import Fields, absolute_url, flag, mapping, one_of, text, texts, whole
+from token_broker.core.providers import CLIENT_AUTHS, MAX_LIFETIME_S, Endpoints, Provider, ResponseSpec, SettingSpec
+from token_broker.core.validation import OAUTH_FIELDS, Fields, absolute_url, flag, mapping, one_of, text, texts, whole
 from token_broker.errors import CallerNotAllowed, FieldError, InvalidRequest, ScopeNotAllowed
 
 KEEP_WARM = ("used", "always", "never")
-MAX_LIFETIME_S = 172_800
 MAX_CA_BUNDLE = 64 * 1024
-# Fields that the grant writes. As an extra parameter each would contradict or repeat it.
-OAUTH_FIELDS = frozenset(
-    "grant_type client_id client_secret scope code redirect_uri refresh_token response_type state username password"
-    " assertion client_assertion client_assertion_type code_verifier".split()
-)
+MAX_PARAMS = 20
+MAX_PARAM_NUMBER = 10**15
+# A parameter can name another grant_type, but none that needs a credential: settings are stored in clear.
+GRANT_TYPES_WITH_CREDENTIALS = frozenset({"authorization_code", "refresh_token", "password"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,9 @@ COMMON_SETTINGS = (
     CommonSetting("credentials_expire_at", "When the credentials expire, e.g. 2027-01-31T00:00:00Z."),
     CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
     CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", in_digest=True),
+    CommonSetting("client_id_in_body", "Send client_id in the body too.", default=False, in_digest=True),
+    CommonSetting("token_type", "A token_type of responses that is accepted besides bearer.", in_digest=True),
+    CommonSetting("zero_means_never", "A lifetime of 0 means never.", default=False, in_digest=True),
     CommonSetting("issue_revokes_previous", "Each new token revokes the one before.", default=False, in_digest=True),
     CommonSetting(
         "private_network",
@@ -99,6 +100,8 @@ class Connection:
     credentials_expire_at: datetime | None
     api_base_url: str | None
     client_auth: str
+    client_id_in_body: bool
+    response: ResponseSpec
     issue_revokes_previous: bool
     network: NetworkOptions
 
@@ -151,13 +154,24 @@ def parse_connection(
     def url(value: Any) -> str:
         return absolute_url(value, insecure=insecure_urls)
 
+    def url_with_query(value: Any) -> str:
+        return absolute_url(value, insecure=insecure_urls, query=True)
+
     options = {
-        spec.name: fields.take(spec.name, _reader(spec, url), spec.default, required=spec.required)
+        spec.name: fields.take(
+            spec.name,
+            _reader(spec, url_with_query if provider.is_whole_url(spec.name) else url),
+            spec.default,
+            required=spec.required,
+        )
         for spec in provider.settings
     }
     scope = fields.take("scope", _scope, "")
     auths = CLIENT_AUTHS if provider.grant.is_oauth else (provider.client_auth,)
     own_auth: str = provider.client_auth
+    client_id_in_body = fields.take("client_id_in_body", flag, provider.client_id_in_body)
+    token_type = fields.take("token_type", text, "") or None
+    zero_means_never = fields.take("zero_means_never", flag, provider.response.zero_means_never)
     connection = Connection(
         name=name,
         provider=provider,
@@ -176,12 +190,18 @@ def parse_connection(
         credentials_expire_at=fields.take("credentials_expire_at", _moment, None),
         api_base_url=fields.take("api_base_url", url, "") or None,
         client_auth=fields.take("client_auth", one_of(auths), own_auth),
+        client_id_in_body=client_id_in_body,
+        response=provider.response.accepting(token_type, zero_means_never=zero_means_never),
         issue_revokes_previous=fields.take("issue_revokes_previous", flag, False),
         network=NetworkOptions(
             ca_bundle=fields.take("ca_bundle", _pem, "") or None,
             private=fields.take("private_network", flag, False),
         ),
     )
+    if settings.get("client_id_in_body") and not connection.client_auth.startswith("basic"):
+        fields.fault("client_id_in_body", f"has no effect with client_auth {connection.client_auth}")
+    if token_type is not None and provider.response.token_types is None:
+        fields.fault("token_type", "has no effect: this provider's tokens are not sent as bearer")
     if provider.scope.required and not scope and not any(fault.field == "scope" for fault in fields.faults):
         fields.fault("scope", "is required: without one this provider grants all its scopes")
     if _unknown_item(provider, scope) is not None:
@@ -222,15 +242,36 @@ def _redirect_uri(value: Any) -> str:
     return uri
 
 
-def _params(value: Any) -> Mapping[str, str]:
+def _params(value: Any) -> Mapping[str, Any]:
+    """Extra fields of the token request: texts, numbers, booleans, or lists of these (RFC 8707)."""
     for name, parameter in mapping(value).items():
         text(name)
-        text(parameter)
-        if name.lower() in OAUTH_FIELDS:
+        if name.lower() in OAUTH_FIELDS and name != "grant_type":
             raise ValueError(f"{name} is set by the grant")
-    if len(value) > 20:
-        raise ValueError("has more than 20 entries")
+        items = parameter if isinstance(parameter, list) else [parameter]
+        if not 1 <= len(items) <= MAX_PARAMS:
+            raise ValueError(f"{name} must have 1 to {MAX_PARAMS} entries")
+        for item in items:
+            _check_param(item)
+        if name == "grant_type" and (
+            not isinstance(parameter, str) or parameter in ("", *GRANT_TYPES_WITH_CREDENTIALS)
+        ):
+            raise ValueError("grant_type must be one that needs no code, refresh token or password")
+    if len(value) > MAX_PARAMS:
+        raise ValueError(f"has more than {MAX_PARAMS} entries")
     return dict(value)
+
+
+def _check_param(value: Any) -> None:
+    if isinstance(value, bool) or value == "":
+        return
+    if isinstance(value, (int, float)):
+        if not -MAX_PARAM_NUMBER <= value <= MAX_PARAM_NUMBER:
+            raise ValueError("has a number that is too large")
+        return
+    if not isinstance(value, str):
+        raise ValueError("must have strings, numbers, booleans, or lists of these")
+    text(value)
 
 
 def _scope(value: Any) -> str:

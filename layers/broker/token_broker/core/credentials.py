@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,10 +12,16 @@ from token_broker.core.providers import Provider
 from token_broker.core.validation import is_encodable
 from token_broker.errors import ConnectionMisconfigured
 
+BYTE_ORDER_MARK = "\ufeff"
+# RFC 6749 appendix A.1 and A.2 allow a client only %x20-7E. Servers accept more, but none accepts a line break.
+_NOT_IN_CLIENT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Appendix A.15 and A.16 allow a username and a password all characters, a tab too, but no other control character.
+_NOT_IN_LOGIN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One version of a secret."""
+    """One version of a secret. `text`: as decoded, with a byte-order mark if it has one."""
 
     text: str = field(repr=False)
     version: str
@@ -35,14 +42,22 @@ class Credentials:
     def client_secret(self) -> str | None:
         return self.values.get("client_secret")
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was probably not meant: a value that was copied with a space. It is sent as it is."""
+        return tuple(
+            f"{name} begins or ends with a space." for name, value in self.values.items() if value != value.strip()
+        )
+
 
 def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) -> Credentials:
     """The credentials in a secret. Raises ConnectionMisconfigured that names the field at fault, never a value.
 
     Other fields of the secret are ignored.
     """
+    not_allowed = _NOT_IN_CLIENT if provider.grant.is_oauth else _NOT_IN_LOGIN
     try:
-        data = json.loads(secret.text)
+        data = json.loads(secret.text.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
@@ -55,6 +70,10 @@ def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) 
                 raise ConnectionMisconfigured(f"The secret of {name} lacks {field_name}.")
         elif not isinstance(value, str) or not is_encodable(value):
             raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a valid string.")
+        elif not_allowed.search(value):
+            raise ConnectionMisconfigured(
+                f"In the secret of {name}, {field_name} has a line break or another control character."
+            )
         else:
             values[field_name] = value
     return Credentials(values, secret.version)

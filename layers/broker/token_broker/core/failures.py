@@ -67,6 +67,7 @@ FIXED_COOLDOWNS = {
     UNKNOWN_ERROR: timedelta(seconds=60),
 }
 UNKNOWN_ERROR_SPACING = timedelta(seconds=60)
+ONE_MORE_TRY_COOLDOWN = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT_COOLDOWN = timedelta(seconds=60)
 MAX_RATE_LIMIT_COOLDOWN = timedelta(hours=1)
 TRANSIENT_COOLDOWNS = tuple(timedelta(seconds=s) for s in (2, 30, 60, 120, 240, 300))
@@ -78,8 +79,8 @@ MISCONFIGURED_COOLDOWN = timedelta(minutes=5)
 class Failure:
     """A remembered failure. `retry_at`: the provider is not asked before. `count`: failures of this kind in a row.
 
-    `secret_version` and `settings_digest`: what failed. A change of either clears a refusal. `second_chance`: the
-    provider refused credentials that worked before, and they were given one more try.
+    `secret_version` and `settings_digest`: what failed. A change of either clears a refusal. `one_more_try`: the
+    provider refused this version of the secret for the first time. It is asked once more, for the whole connection.
     """
 
     code: str
@@ -91,7 +92,7 @@ class Failure:
     secret_version: str | None
     settings_digest: str
     rule: str
-    second_chance: bool = False
+    one_more_try: bool = False
 
     @property
     def refused(self) -> bool:
@@ -99,9 +100,14 @@ class Failure:
         return self.code == FailureKind.REFUSED.code
 
     @property
+    def is_against_credentials(self) -> bool:
+        """Whether the provider refused the credentials, even if it may have meant something else."""
+        return self.refused or self.rule == CREDENTIALS_DOUBTED
+
+    @property
     def repeated_by_sweep(self) -> bool:
         """Whether the sweep asks again after the cooldown. A login that was not sent was not refused."""
-        return not self.refused or self.rule == UNRESOLVED_LOGINS
+        return not self.refused or self.one_more_try or self.rule == UNRESOLVED_LOGINS
 
     @property
     def rate_limited(self) -> bool:
@@ -121,42 +127,63 @@ def next_failure(
     now: datetime,
     secret_version: str | None,
     settings_digest: str,
+    refused_before: bool,
     counts_logins: bool = False,
 ) -> Failure:
     """The failure to remember after `previous`. The cooldown grows with the number of failures of a kind in a row.
+
+    `refused_before`: the provider refused this version of the secret already. Its first refusal gets one more try after
+    60 s, because a provider may take that long to accept new credentials; never with a grant that `counts_logins`. A
+    refusal before that, of a trial, does not use the try up. The refusal that confirms it does not count again.
 
     A second refusal of credentials that worked before counts as a refusal. So does a second unknown error with the same
     secret, at least a minute after the first; with a grant that `counts_logins` at once, so that no account is locked.
     """
     same_secret = previous is not None and previous.secret_version == secret_version
-    second_chance = previous is not None and same_secret and previous.second_chance
     doubted = exchange_failure.rule == CREDENTIALS_DOUBTED
-    if doubted and previous is not None and (second_chance or previous.refused):
+    if doubted and (refused_before or (previous is not None and previous.refused)):
         exchange_failure = replace(exchange_failure, rule=CREDENTIALS_REFUSED, kind=FailureKind.REFUSED)
     unknown_again = previous is not None and same_secret and previous.rule == exchange_failure.rule == UNKNOWN_ERROR
     if previous is not None and unknown_again and (counts_logins or now - previous.at >= UNKNOWN_ERROR_SPACING):
         exchange_failure = replace(exchange_failure, kind=FailureKind.REFUSED)
     is_refusal = exchange_failure.kind is FailureKind.REFUSED
-    continues = previous is not None and previous.refused == is_refusal and (same_secret or not is_refusal)
-    count = previous.count + 1 if previous is not None and continues else 1
+    one_more_try = (
+        is_refusal
+        and exchange_failure.level is FailureLevel.CONNECTION
+        and exchange_failure.rule != UNKNOWN_ERROR
+        and not counts_logins
+        and (not refused_before or _is_early(previous, same_secret=same_secret, now=now))
+    )
+    count = 1
+    if previous is not None and previous.refused == is_refusal and (same_secret or not is_refusal):
+        count = previous.count if previous.one_more_try else previous.count + 1
     return Failure(
         code=exchange_failure.kind.code,
         detail=exchange_failure.detail,
         provider_error=exchange_failure.provider_error,
         at=now,
-        retry_at=now + cooldown(exchange_failure, count),
+        retry_at=now + (ONE_MORE_TRY_COOLDOWN if one_more_try else cooldown(exchange_failure, count)),
         count=count,
         secret_version=secret_version,
         settings_digest=settings_digest,
         rule=exchange_failure.rule,
-        second_chance=second_chance or doubted,
+        one_more_try=one_more_try,
     )
+
+
+def _is_early(previous: Failure | None, *, same_secret: bool, now: datetime) -> bool:
+    """Whether it is too early for the one more try."""
+    if previous is None or not previous.one_more_try or not same_secret:
+        return False
+    return now - previous.at < ONE_MORE_TRY_COOLDOWN
 
 
 def broker_failure(detail: str, previous: Failure | None, *, now: datetime, settings_digest: str) -> Failure:
     """The failure to remember where one of our own services failed. Its cooldown grows like a provider's."""
     met = ExchangeFailure("broker_failed", FailureKind.BROKER, FailureLevel.KEY, detail)
-    return next_failure(met, previous, now=now, secret_version=None, settings_digest=settings_digest)
+    return next_failure(
+        met, previous, now=now, secret_version=None, settings_digest=settings_digest, refused_before=False
+    )
 
 
 def misconfigured(code: str, detail: str, *, now: datetime, settings_digest: str) -> Failure:
@@ -187,7 +214,7 @@ def cooldown(exchange_failure: ExchangeFailure, count: int) -> timedelta:
     """How long the provider is not asked after the `count`-th failure of a kind in a row.
 
     As long as the provider asks for (60 s by default, 1 h at most), a fixed time of the rule, or a growing one: 2 s,
-    30 s, doubling to 5 min; after a refusal 15 min, 1 h, 4 h, then 24 h.
+    30 s, doubling to 5 min; after a refusal 15 min, 1 h, 4 h, then 24 h (see also ONE_MORE_TRY_COOLDOWN).
     """
     if exchange_failure.kind is FailureKind.RATE_LIMITED:
         return min(exchange_failure.retry_after or DEFAULT_RATE_LIMIT_COOLDOWN, MAX_RATE_LIMIT_COOLDOWN)

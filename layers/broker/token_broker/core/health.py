@@ -10,6 +10,7 @@ from token_broker.core.failures import Failure
 NEW_VERSIONS_PERIOD = timedelta(hours=1)
 TRIAL_SPACING = timedelta(minutes=5)
 HEALTH_KEEP = timedelta(days=30)
+MAX_REFUSED_VERSIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class ConnectionHealth:
 
     `rate_limit`: the provider's last request to slow down. `failure`: the last failure of any other kind. Each has its
     own cooldown. `unresolved_logins`: logins with `login_version` of the secret that were sent and whose outcome is
-    unknown. `new_versions`: the secret versions first used after a failure and when, newest last. `trial_at`: the last
+    unknown. `new_versions`: the secret versions first used after a failure and when, newest last. `refused_versions`:
+    the last secret versions that the provider refused since it last accepted one, newest last. `trial_at`: the last
     trial. `delete_at`: when the item may be deleted. `revision` names this state; None where nothing is stored.
     """
 
@@ -27,6 +29,7 @@ class ConnectionHealth:
     unresolved_logins: int = 0
     login_version: str | None = None
     new_versions: tuple[tuple[str, datetime], ...] = ()
+    refused_versions: tuple[str, ...] = ()
     trial_at: datetime | None = None
     delete_at: datetime | None = None
     revision: str | None = None
@@ -42,10 +45,15 @@ class ConnectionHealth:
         `replaced`: the stored failure that `failure` was derived from. A failure stored since then stays if its
         cooldown is longer.
         """
+        refused_versions = self.refused_versions
+        version = failure.secret_version
+        if failure.is_against_credentials and version is not None and version not in refused_versions:
+            refused_versions = (*refused_versions, version)[-MAX_REFUSED_VERSIONS:]
         stored = self.rate_limit if failure.rate_limited else self.failure
         if stored is not None and stored != replaced and stored.retry_at > failure.retry_at:
             failure = stored
-        health = replace(self, rate_limit=failure) if failure.rate_limited else replace(self, failure=failure)
+        health = replace(self, refused_versions=refused_versions)
+        health = replace(health, rate_limit=failure) if failure.rate_limited else replace(health, failure=failure)
         return replace(health, unresolved_logins=0) if reset_logins else health
 
     def succeeded(self, read_as: ConnectionHealth) -> ConnectionHealth:
@@ -58,11 +66,19 @@ class ConnectionHealth:
             rate_limit=None if same_limit else self.rate_limit,
             unresolved_logins=0,
             new_versions=() if same_failure else self.new_versions,
+            refused_versions=() if same_failure else self.refused_versions,
         )
 
     def cooldowns_ended(self) -> ConnectionHealth:
         """After a successful trial of the current credentials."""
-        return replace(self, failure=None, rate_limit=None, unresolved_logins=0, new_versions=())
+        return replace(self, failure=None, rate_limit=None, unresolved_logins=0, new_versions=(), refused_versions=())
+
+    def one_more_try_taken(self, known: Failure, until: datetime) -> ConnectionHealth | None:
+        """Before the one more try after the refusal `known`: nobody else tries before `until`.
+
+        None if somebody else was first. If the one who took it dies, another may take it then.
+        """
+        return replace(self, failure=replace(known, retry_at=until)) if self.failure == known else None
 
     def login_counted(self, version: str) -> ConnectionHealth:
         """Counts a login before it is sent. Logins with another version of the secret do not count."""

@@ -52,6 +52,11 @@ def scope_items(scope: str) -> frozenset[str]:
     return frozenset(scope.split())
 
 
+def split_scope(scope: str) -> frozenset[str]:
+    """The items of a scope, whether spaces or commas separate them: some servers return the items with commas."""
+    return frozenset(scope.replace(",", " ").split())
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionName:
     """One account at a provider, e.g. `unidy/eu-main`."""

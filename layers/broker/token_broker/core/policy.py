@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from token_broker.core.connections import Connection
 from token_broker.core.failures import Failure
-from token_broker.core.names import TokenKey, scope_items
+from token_broker.core.names import TokenKey, split_scope
 from token_broker.core.records import Token, TokenRecord
 from token_broker.core.schedule import SWEEP_INTERVAL
 
@@ -23,7 +23,9 @@ class RenewalPolicy:
     `new_token_window`: the provider gives a new token only in this last part of the lifetime, and the same one before.
     `revokes_previous`: each new token revokes the one before. `safety_margin`: spare time for a renewal, besides sweep
     interval and lease. `wait_on_lease`: callers wait for another's acquisition while its lease is younger than this.
-    `min_spacing`: the least time between two token requests that are caused by `min_ttl`.
+    `min_spacing`: the least time between two token requests that are caused by `min_ttl`. `nearly_expired`: a token
+    that the provider gives again with less time left is not used. `reissue_pause`: how long after its expiry the
+    provider gives a new one, because lifetimes are told in whole seconds.
     """
 
     token_endpoint: str
@@ -38,6 +40,8 @@ class RenewalPolicy:
     new_token_margin: timedelta = timedelta(seconds=60)
     min_spacing: timedelta = timedelta(seconds=30)
     default_min_ttl: timedelta = timedelta(seconds=30)
+    nearly_expired: timedelta = timedelta(seconds=2)
+    reissue_pause: timedelta = timedelta(seconds=1)
 
     def window(self, lifetime: timedelta) -> timedelta:
         """The renewal window: how long before its expiry a token is renewed.
@@ -71,9 +75,28 @@ class RenewalPolicy:
         """The sweep renews no token earlier than this, so a very short one is renewed at most once a minute."""
         return token.issued_at + (self.sweep_interval if token.lifetime < 2 * self.sweep_interval else timedelta())
 
-    def gives_new_token(self, token: Token, now: datetime) -> bool:
+    def gives_new_token(self, record: TokenRecord, token: Token, now: datetime) -> bool:
         """Whether the provider would return a new token, and not the same one again."""
-        return self.new_token_window is None or token.remaining(now) <= self.new_token_window
+        if self.new_token_window is not None:
+            return token.remaining(now) <= self.new_token_window
+        return not record.reissues or token.remaining(now) <= self.nearly_expired
+
+    def ask_again_at(
+        self, record: TokenRecord, token_id: str, expires_at: datetime, *, sent_at: datetime, received_at: datetime
+    ) -> datetime | None:
+        """When to ask once more, because the provider gave a token that has (almost) no time left; None: it has.
+
+        The same token again expires when it would have expired. If that was a while ago, or if the provider's file says
+        when it reissues, the provider extended it. What is left counts from the response, because the provider counted
+        it after the request was sent.
+        """
+        known, least = record.token, timedelta()
+        is_same = known is not None and known.token_id == token_id and self.new_token_window is None
+        if known is not None and is_same and known.expires_at > sent_at - self.nearly_expired:
+            expires_at, least = min(expires_at, known.expires_at), self.nearly_expired
+        if expires_at - sent_at > least:
+            return None
+        return received_at + max(expires_at - sent_at, timedelta()) + self.reissue_pause
 
 
 def policy_for(connection: Connection, lease: timedelta, wait_on_lease: timedelta, time_scale: float) -> RenewalPolicy:
@@ -118,6 +141,8 @@ def _policy(
         new_token_margin=base.new_token_margin * time_scale,
         min_spacing=base.min_spacing * time_scale,
         default_min_ttl=base.default_min_ttl * time_scale,
+        nearly_expired=base.nearly_expired * time_scale,
+        reissue_pause=base.reissue_pause * time_scale,
     )
 
 
@@ -190,7 +215,8 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
         return fallback
     if token is not None and reported and token.issued_at > criteria.requested_at:
         # The provider issued the same token again during the report. The API rejected it for another reason.
-        return Serve(token, (*warnings(record, criteria, policy, now), "same_token_reissued"))
+        found = warnings(record, criteria, policy, now)
+        return Serve(token, found if token.reissued else (*found, "same_token_reissued"))
     allowed_at = record.report_allowed_at()
     if reported and allowed_at is not None and allowed_at > now and not leased:
         return Deny(None, allowed_at)
@@ -266,12 +292,12 @@ def is_stale(record: TokenRecord, token: Token, criteria: TokenCriteria, policy:
     return criteria.secret_version is not None and criteria.secret_version != token.secret_version
 
 
-def is_due(token: Token, policy: RenewalPolicy, now: datetime) -> bool:
+def is_due(record: TokenRecord, token: Token, policy: RenewalPolicy, now: datetime) -> bool:
     """Whether a token must be renewed now: `renew_at` is near or past."""
     return (
         now >= policy.earliest_renewal(token)
         and token.renew_at <= now + policy.sweep_interval / 2
-        and policy.gives_new_token(token, now)
+        and policy.gives_new_token(record, token, now)
     )
 
 
@@ -286,10 +312,12 @@ def warnings(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy
     if token.remaining(now) < criteria.min_ttl:
         found.append("min_ttl_unmet")
     requested = record.key.scope
-    if requested and token.scope != requested and scope_items(token.scope) != scope_items(requested):
+    if requested and token.scope != requested and split_scope(token.scope) != split_scope(requested):
         found.append("scope_differs")
     if token.expiry_disputed:
         found.append("expiry_disputed")
+    if token.reissued:
+        found.append("same_token_reissued")
     return tuple(found)
 
 
@@ -297,15 +325,17 @@ def _newer_wanted(
     record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime
 ) -> bool:
     if criteria.renewal:
-        return is_stale(record, token, criteria, policy) or is_due(token, policy, now)
+        return is_stale(record, token, criteria, policy) or is_due(record, token, policy, now)
     if is_stale(record, token, criteria, policy):
         return True
     if token.remaining(now) >= criteria.min_ttl or token.issued_at >= criteria.requested_at:
         return False
-    return _longer_can_be_had(token, criteria, policy, now)
+    return _longer_can_be_had(record, token, criteria, policy, now)
 
 
-def _longer_can_be_had(token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime) -> bool:
+def _longer_can_be_had(
+    record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime
+) -> bool:
     """Whether the provider would give a token that satisfies `min_ttl`.
 
     Only if the last one satisfied it when it was new, and at most once per `min_spacing`: otherwise a caller could
@@ -313,7 +343,7 @@ def _longer_can_be_had(token: Token, criteria: TokenCriteria, policy: RenewalPol
     """
     spacing = min(policy.min_spacing, token.lifetime / 2)
     new_enough = now - token.issued_at >= spacing
-    return criteria.min_ttl <= token.lifetime and policy.gives_new_token(token, now) and new_enough
+    return criteria.min_ttl <= token.lifetime and policy.gives_new_token(record, token, now) and new_enough
 
 
 def key_fraction(key: TokenKey) -> float:

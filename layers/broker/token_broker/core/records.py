@@ -26,7 +26,8 @@ REPORT_BURST = 5
 class Token:
     """An issued token. `scope`: the granted one. `token_endpoint`: who issued it. `sealed`: its ciphertext.
 
-    `settings_digest` and `secret_version`: what it was requested with; None where that is not known.
+    `settings_digest` and `secret_version`: what it was requested with; None where that is not known. `reissued`: it had
+    expired for us, and the provider issued it again with a new lifetime.
     """
 
     token_id: str
@@ -40,6 +41,7 @@ class Token:
     settings_digest: str | None
     secret_version: str
     sealed: bytes = field(repr=False)
+    reissued: bool = False
 
     @property
     def lifetime(self) -> timedelta:
@@ -121,8 +123,9 @@ class TokenRecord:
 
     `keep_warm`: the connection's setting, or `suspended`. `settings_digest`: of the settings last applied to the key.
     `stale_at`: when secret or settings changed after the token was acquired. `deferred_until`: the endpoint's budget is
-    used up until then. `reports_until`: the state of the report bucket (see `report_allowed_at`). `revision` names this
-    state; None where nothing is stored.
+    used up until then. `reports_until`: the state of the report bucket (see `report_allowed_at`). `reissues`: the
+    provider was seen to give the same token again until it expires. `revision` names this state; None where nothing is
+    stored.
     """
 
     key: TokenKey
@@ -137,6 +140,7 @@ class TokenRecord:
     stale_at: datetime | None = None
     deferred_until: datetime | None = None
     reports_until: datetime | None = None
+    reissues: bool = False
     due_at: datetime | None = None
     delete_at: datetime | None = None
     revision: str | None = None
@@ -192,6 +196,10 @@ class TokenRecord:
             refresh_token = replace(refresh_token, sent=before_lease.refresh_token.sent)
         return replace(self, lease=None, refresh_token=refresh_token)
 
+    def refresh_token_rotated(self, refresh_token: RefreshToken, *, sent: bool) -> TokenRecord:
+        """The provider gave another refresh token and a token that has expired. It is asked again under this lease."""
+        return replace(self, refresh_token=replace(refresh_token, sent=sent))
+
     def committed(
         self,
         token: Token,
@@ -200,19 +208,29 @@ class TokenRecord:
         at_lease: TokenRecord,
         now: datetime,
         used: bool,
+        learns_reissue: bool = True,
     ) -> TokenRecord:
         """A token was issued. `at_lease`: the record as its lease was taken. `used`: a caller asked for it.
 
-        The same token again never gets a later expiry. A secret or settings that changed since the lease was taken keep
-        the key stale. The credentials work, so the failures known then are over.
+        The same token again never gets a later expiry while it lives. `learns_reissue`: it also shows that the provider
+        gives no new one before, so that tokens are renewed when they expire; False where the provider's file says when.
+        A secret or settings that changed since the lease was taken keep the key stale. The credentials work, so the
+        failures known then are over.
         """
-        previous = self.live_token(now)
+        reissues = learns_reissue and self._reissues(token, now)
+        previous = self.token
         if previous is not None and previous.token_id == token.token_id:
-            token = replace(
-                token,
-                expires_at=min(token.expires_at, previous.expires_at),
-                renew_at=min(token.renew_at, previous.expires_at),
-            )
+            if previous.alive(now):
+                token = replace(
+                    token,
+                    expires_at=min(token.expires_at, previous.expires_at),
+                    renew_at=min(token.renew_at, previous.expires_at),
+                    reissued=previous.reissued,
+                )
+            else:
+                token = replace(token, reissued=True)
+        if reissues:
+            token = replace(token, renew_at=token.expires_at)
         stale_at = None if self.stale_at == at_lease.stale_at else self.stale_at
         if stale_at is None and token.settings_digest not in (None, self.settings_digest):
             stale_at = now
@@ -226,7 +244,15 @@ class TokenRecord:
             stale_at=stale_at,
             deferred_until=None,
             last_used_at=now if used else self.last_used_at,
+            reissues=reissues,
         )
+
+    def _reissues(self, token: Token, now: datetime) -> bool:
+        """Whether the provider gives the same token again until it expires, after it gave this one."""
+        previous = self.token
+        if previous is None or not previous.alive(now):
+            return self.reissues or (previous is not None and previous.token_id == token.token_id)
+        return previous.token_id == token.token_id
 
     def failed(self, failure: Failure | None, *, restore_mark_from: TokenRecord | None = None) -> TokenRecord:
         """The acquisition failed and its lease ends. `failure`: the key's own; None leaves the stored one.

@@ -47,7 +47,7 @@ def next_due(record: TokenRecord, now: datetime, *, looked_at: bool = False) -> 
 
     A token is renewed at `renew_at`, a stale or missing one at once, none before its cooldown ends. A refused key is
     looked at every 15 min, and at once if it was marked stale since: the provider is asked only if secret or settings
-    changed. `looked_at`: the worker just looked.
+    changed, or once more after the first refusal of a secret's version. `looked_at`: the worker just looked.
     """
     if not is_kept_warm(record, now):
         return None
@@ -60,7 +60,7 @@ def next_due(record: TokenRecord, now: datetime, *, looked_at: bool = False) -> 
         if not failure.refused:
             due_at = max(due_at, failure.retry_at)
         elif looked_at or record.stale_at is None or record.stale_at < failure.at:
-            due_at = max(due_at, now + LOOK_AGAIN)
+            due_at = max(due_at, failure.retry_at if failure.one_more_try else now + LOOK_AGAIN)
     return due_at
 
 

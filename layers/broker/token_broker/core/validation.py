@@ -6,13 +6,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from token_broker.errors import FieldError
 
 T = TypeVar("T")
 MAX_TEXT = 2048
+# Fields that the grant writes. A value from elsewhere would contradict or repeat it.
+OAUTH_FIELDS = frozenset(
+    "grant_type client_id client_secret scope code redirect_uri refresh_token response_type state username password"
+    " assertion client_assertion client_assertion_type code_verifier".split()
+)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What the names of credentials contain: a URL or setting is stored in clear and logged.
+CREDENTIAL_NAME = re.compile(r"secret|passw|pwd|token|assertion|credential|signature|key$|^(code|sig|auth|username)$")
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
@@ -120,10 +127,10 @@ def texts(value: Any, *, limit: int = 200) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text(item) for item in value))
 
 
-def absolute_url(value: Any, *, insecure: bool = False) -> str:
-    """An https URL with a real host and without user info, query or fragment, as it was written.
+def absolute_url(value: Any, *, insecure: bool = False, query: bool = False) -> str:
+    """An https URL with a real host and without user info or fragment, as it was written.
 
-    `insecure` admits http as well: the one setting of the local stack.
+    `insecure` admits http as well: the one setting of the local stack. `query` admits a query without credentials.
     """
     url = text(value)
     if not url.isascii() or any(character in url for character in ' "<>\\^`{|}'):
@@ -139,8 +146,16 @@ def absolute_url(value: Any, *, insecure: bool = False) -> str:
         raise ValueError("has no host")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not carry user info")
-    if "?" in url or "#" in url:
-        raise ValueError("must have no query and no fragment")
+    if "#" in url or ("?" in url and not query):
+        raise ValueError("must have no fragment" if query else "must have no query and no fragment")
+    if names_credential(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("must have no query parameter that is named like a credential")
     if port == 0:
         raise ValueError("has no usable port")
     return url
+
+
+def names_credential(names: Iterable[str]) -> bool:
+    """Whether one of these parameters is named like a credential, or is one that OAuth defines."""
+    plain = [name.lower().replace("-", "_") for name in names]
+    return any(name in OAUTH_FIELDS or CREDENTIAL_NAME.search(name) for name in plain)

@@ -79,6 +79,7 @@ def trial_body(result: TrialResult) -> dict[str, Any]:
         "scope": result.scope,
         "token_id": result.token_id,
         "stage": result.stage,
+        "warnings": list(result.warnings),
     }
 
 

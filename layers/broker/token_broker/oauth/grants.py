@@ -12,7 +12,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from token_broker.core.failures import ExchangeFailure
-from token_broker.core.names import scope_items
+from token_broker.core.names import scope_items, split_scope
 from token_broker.core.providers import DEFAULT_PORTS, Grant
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, Unreachable, UnreadableResponse
 from token_broker.oauth.outcomes import ExchangeResult, Step, TransportFailure, classify
@@ -21,6 +21,7 @@ from token_broker.oauth.responses import (
     IssuedToken,
     UnusableResponse,
     error_code,
+    has_retry_after,
     read_token,
     response_object,
     retry_after,
@@ -59,13 +60,26 @@ def login(request: GrantRequest) -> Flow:
     return (yield from _exchange(request, "login", login_request(request)))
 
 
+OAUTH_SETTINGS = frozenset({"encoding"})
 GRANTS: Mapping[str, Grant] = MappingProxyType(
     {
         grant.name: grant
         for grant in (
-            Grant("client_credentials", client_credentials),
-            Grant("authorization_code", authorization_code, needs_connect_url=True),
-            Grant("login", login, is_oauth=False, has_scopes=False, counts_logins=True),
+            Grant("client_credentials", client_credentials, settings=OAUTH_SETTINGS | {"params"}),
+            Grant(
+                "authorization_code",
+                authorization_code,
+                needs_connect_url=True,
+                settings=OAUTH_SETTINGS | {"redirect_uri"},
+            ),
+            Grant(
+                "login",
+                login,
+                is_oauth=False,
+                has_scopes=False,
+                counts_logins=True,
+                settings=frozenset({"method"}),
+            ),
         )
     }
 )
@@ -137,7 +151,7 @@ def _exchange(request: GrantRequest, step: Step, http_request: HttpRequest) -> F
     if not 200 <= response.status < 300:
         raise _failed(result)
     try:
-        issued = read_token(response, request.provider)
+        issued = read_token(response, request.response, request.provider.scope.separator)
         _check_not_wider(request, issued)
     except UnusableResponse as unusable:
         raise _failed(replace(result, unusable=str(unusable))) from None
@@ -149,7 +163,7 @@ def _exchange(request: GrantRequest, step: Step, http_request: HttpRequest) -> F
 
 def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
     everything = request.provider.scope.everything
-    requested, granted = scope_items(request.scope), scope_items(issued.scope or "")
+    requested, granted = scope_items(request.scope), split_scope(issued.scope or "")
     if everything in granted and requested and everything not in requested:
         raise UnusableResponse("it is valid for every scope, but narrower ones were requested")
 
@@ -177,7 +191,7 @@ def _result(request: GrantRequest, step: Step, response: HttpResponse) -> Exchan
         status=response.status,
         error=error_code(response_object(response)),
         retry_after=retry_after(response.headers, request.now),
-        has_retry_after="retry-after" in response.headers,
+        has_retry_after=has_retry_after(response.headers),
         html="html" in response.headers.get("content-type", "").lower(),
         worked_before=request.worked_before,
     )

@@ -103,11 +103,12 @@ def _connect_without_code(result: ExchangeResult) -> bool:
     """Whether connect shows an error page instead of a redirect with a code it knows."""
     if not result.connecting or not (200 <= result.status < 300 or 400 <= result.status < 500):
         return False
-    return result.error in (None, "unrecognised") and result.status not in (408, 425, 429)
+    return result.error in (None, "unrecognised") and result.status not in (408, 425) and not _rate_limited(result)
 
 
 def _rate_limited(result: ExchangeResult) -> bool:
-    return result.status == 429 or (result.status == 503 and result.has_retry_after)
+    """RFC 6585 section 4; some servers and the firewalls before them send 503 or 403 with Retry-After instead."""
+    return result.status == 429 or (result.status in (403, 503) and result.has_retry_after)
 
 
 def _credentials_doubted(result: ExchangeResult) -> bool:

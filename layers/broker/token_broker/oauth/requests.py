@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from urllib.parse import quote_plus, urlencode
+from typing import Any
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
-from token_broker.core.providers import Endpoints, Provider
+from token_broker.core.providers import Endpoints, Provider, ResponseSpec
 from token_broker.oauth.exchange import HttpRequest
 
 
@@ -19,7 +20,7 @@ from token_broker.oauth.exchange import HttpRequest
 class GrantRequest:
     """All that a grant needs. `now` resolves a Retry-After that is a date.
 
-    `worked_before`: the provider accepted these credentials before.
+    `response`: how to read the token's response. `worked_before`: the provider accepted these credentials before.
     """
 
     provider: Provider
@@ -28,16 +29,18 @@ class GrantRequest:
     client_auth: str
     method: str
     encoding: str
+    client_id_in_body: bool
     scope: str
+    response: ResponseSpec
     now: datetime
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
     redirect_uri: str = ""
     refresh_token: str | None = field(default=None, repr=False)
     worked_before: bool = False
 
     @property
     def scope_field(self) -> dict[str, str]:
-        return {"scope": self.scope} if self.scope else {}
+        return {"scope": self.scope.replace(" ", self.provider.scope.separator)} if self.scope else {}
 
 
 def grant_request_for(connection: Connection, credentials: Credentials, scope: str, now: datetime) -> GrantRequest:
@@ -50,19 +53,26 @@ def grant_request_for(connection: Connection, credentials: Credentials, scope: s
         client_auth=connection.client_auth,
         method=options.get("method") or provider.method,
         encoding=options.get("encoding") or provider.encoding,
+        client_id_in_body=connection.client_id_in_body,
         scope=scope,
+        response=connection.response,
         now=now,
         params=options.get("params") or {},
         redirect_uri=options.get("redirect_uri") or "",
     )
 
 
-def token_request(request: GrantRequest, fields: Mapping[str, str]) -> HttpRequest:
+def token_request(request: GrantRequest, fields: Mapping[str, Any]) -> HttpRequest:
     """A POST to the token endpoint with exactly one client authentication.
 
     `basic` percent-encodes id and secret before base64 (RFC 6749 section 2.3.1). `basic-raw` does not, for servers that
-    do not decode. `form` and `json` put them into a body of that encoding.
+    do not decode. `form` and `json` put them into a body of that encoding. With `client_id_in_body` the id stands in
+    the body too.
     """
+    return _authenticated_post(request, request.endpoints.token, fields)
+
+
+def _authenticated_post(request: GrantRequest, url: str, fields: Mapping[str, Any]) -> HttpRequest:
     body = dict(fields)
     headers = {"Accept": "application/json", **request.provider.request_headers}
     encoding = request.encoding
@@ -76,8 +86,24 @@ def token_request(request: GrantRequest, fields: Mapping[str, str]) -> HttpReque
         body["client_id"] = client_id
     else:
         headers["Authorization"] = _basic_authorization(request)
+        if request.client_id_in_body:
+            body["client_id"] = client_id
     content_type, encoded = _encoded(body, encoding)
-    return HttpRequest("POST", request.endpoints.token, headers={**headers, "Content-Type": content_type}, body=encoded)
+    return _http_request("POST", url, headers={**headers, "Content-Type": content_type}, body=encoded)
+
+
+def _http_request(
+    method: str,
+    url: str,
+    query: tuple[tuple[str, str], ...] = (),
+    *,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+) -> HttpRequest:
+    """A request to an endpoint. The query of its URL (Azure AD B2C's `?p=policy`) comes first."""
+    address, _, own_query = url.partition("?")
+    own_pairs = tuple(parse_qsl(own_query, keep_blank_values=True))
+    return HttpRequest(method, address, query=own_pairs + query, headers=headers, body=body)
 
 
 def connect_request(request: GrantRequest) -> HttpRequest:
@@ -88,7 +114,7 @@ def connect_request(request: GrantRequest) -> HttpRequest:
         ("response_type", "code"),
         *request.scope_field.items(),
     )
-    return HttpRequest("GET", request.endpoints.connect or "", query=query)
+    return _http_request("GET", request.endpoints.connect or "", query, headers={})
 
 
 def login_request(request: GrantRequest) -> HttpRequest:
@@ -96,21 +122,32 @@ def login_request(request: GrantRequest) -> HttpRequest:
     fields = {name: request.credentials.values[name] for name in request.provider.credentials}
     headers = dict(request.provider.request_headers)
     if request.method == "GET":
-        return HttpRequest("GET", request.endpoints.token, query=tuple(fields.items()), headers=headers)
-    return HttpRequest("POST", request.endpoints.token, headers=headers, body=json.dumps(fields).encode())
+        return _http_request("GET", request.endpoints.token, tuple(fields.items()), headers=headers)
+    return _http_request("POST", request.endpoints.token, headers=headers, body=json.dumps(fields).encode())
 
 
 def revocation_request(request: GrantRequest, token: str) -> HttpRequest | None:
     """RFC 7009 section 2.1. None where the provider or these credentials cannot revoke."""
     if request.endpoints.revocation is None or request.credentials.values.get("client_secret") is None:
         return None
-    return replace(token_request(request, {"token": token}), url=request.endpoints.revocation)
+    return _authenticated_post(request, request.endpoints.revocation, {"token": token})
 
 
-def _encoded(body: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
+def _encoded(body: Mapping[str, Any], encoding: str) -> tuple[str, bytes]:
+    """A body and its content type. A list is a repeated field of a form (RFC 8707 section 2.1)."""
     if encoding == "json":
         return "application/json", json.dumps(body).encode()
-    return "application/x-www-form-urlencoded", urlencode(body).encode()
+    pairs = [
+        (name, _form_text(item))
+        for name, value in body.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
+    return "application/x-www-form-urlencoded", urlencode(pairs).encode()
+
+
+def _form_text(value: Any) -> str:
+    """Text as it is; numbers and booleans as JSON writes them."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _basic_authorization(request: GrantRequest) -> str:

@@ -16,12 +16,19 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from token_broker.core.providers import Provider
+from token_broker.core.providers import ResponseSpec
 from token_broker.oauth.exchange import HttpResponse
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
 MAX_FORM_FIELDS = 100
 MAX_SECONDS = 10 * 365 * 86_400
+# RFC 6749's field first, then what other servers write for it.
+EXPIRY_FIELDS = ("expires_in", "expiresIn", "expires", "expires_at", "expiresAt", "expires_on")
+# Numbers below are seconds (31 years). Numbers from here on are seconds since 1970: all below were over in 2001.
+FIRST_EPOCH_SECOND = 10**9
+FIRST_EPOCH_MILLISECOND = 10**11
+# A Date has whole seconds, and an exchange takes up to 8 s: 10 s more than the 5 min that clocks may differ.
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=5, seconds=10)
 # VSCHAR of RFC 6749 appendix A. A header would lose a space at either end.
 _TOKEN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -34,7 +41,10 @@ KNOWN_ERRORS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token as the provider issued it. Durations in seconds; `provider_now` is the response's Date."""
+    """A token as the provider issued it. Durations in seconds; `provider_now` is the response's Date.
+
+    `expires_in` 0: it expires now. `expires_at`: the moment of expiry, if the response states one.
+    """
 
     access_token: str = field(repr=False)
     expires_in: float | None
@@ -42,6 +52,7 @@ class IssuedToken:
     scope: str | None
     refresh_token: str | None = field(repr=False)
     provider_now: datetime | None
+    expires_at: datetime | None = None
 
 
 class UnusableResponse(Exception):
@@ -104,28 +115,26 @@ def _error_candidates(data: Mapping[str, Any]) -> Iterator[str]:
         yield status
 
 
-def read_token(response: HttpResponse, provider: Provider) -> IssuedToken:
+def read_token(response: HttpResponse, spec: ResponseSpec, scope_separator: str = " ") -> IssuedToken:
     """The token in a 2xx response. Raises UnusableResponse with a reason."""
     data = response_object(response)
     if data is None:
         raise UnusableResponse("the response is not a JSON object")
-    spec = provider.response
     if spec.success_field is not None and data.get(spec.success_field) != spec.success_value:
         raise UnusableResponse(f"{spec.success_field} is not {spec.success_value}")
     token = _checked_token(data.get(spec.token), spec.token)
-    token_type = data.get("token_type") or provider.token_type
-    is_bearer = isinstance(token_type, str) and token_type.lower() == "bearer"
-    if not is_bearer and provider.token_type == "Bearer":  # noqa: S105  # a type's name
-        raise UnusableResponse("token_type is not bearer")
+    _check_token_type(data.get("token_type"), spec)
+    expires_in, expires_at = _expiry(data, zero_means_never=spec.zero_means_never)
     refresh = data.get("refresh_token")
     return IssuedToken(
         access_token=token,
-        expires_in=_seconds(data.get("expires_in"), "expires_in"),
-        refresh_in=_seconds(data.get("refresh_in"), None),
-        scope=_granted_scope(data.get("scope")),
+        expires_in=expires_in,
+        expires_at=expires_at,
+        refresh_in=_positive_seconds(data.get("refresh_in")),
+        scope=_granted_scope(data.get("scope"), scope_separator),
         # A refresh token that no request can carry is ignored. The grant starts anew instead.
         refresh_token=refresh if _is_token(refresh) else None,
-        provider_now=http_date(response.headers.get("date", "")),
+        provider_now=_date(response.headers),
     )
 
 
@@ -152,15 +161,47 @@ def http_date(text: str) -> datetime | None:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """`Retry-After` in seconds or as a date (RFC 9110 section 10.2.3); None if it is absent or invalid."""
+    """`Retry-After` in seconds or as a date (RFC 9110 section 10.2.3), else `retry-after-ms`; None if neither is valid.
+
+    Some servers send a decimal number. It is rounded up to whole seconds.
+    """
     text = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return timedelta(seconds=int(text))
     moment = http_date(text) if text else None
-    if moment is None:
-        return None
-    # The date is by the provider's clock, so it is compared with the response's Date.
-    return max(moment - (http_date(headers.get("date", "")) or now), timedelta())
+    if moment is not None:
+        return max(moment - clock_of(_date(headers), now), timedelta())
+    for value, unit in ((text, 1), (headers.get("retry-after-ms", "").strip(), 1000)):
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", value):
+            return timedelta(seconds=math.ceil(float(value) / unit))
+    return None
+
+
+def has_retry_after(headers: Mapping[str, str]) -> bool:
+    """Whether the provider asks to wait, even if it cannot be read for how long."""
+    return "retry-after" in headers or "retry-after-ms" in headers
+
+
+def clock_of(provider_now: datetime | None, now: datetime) -> datetime:
+    """The provider's clock, else ours: a Date that is more than 5 min from our clock is not believed."""
+    if provider_now is None or abs(provider_now - now) > MAX_CLOCK_DIFFERENCE:
+        return now
+    return provider_now
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    """When the response was made. None from a cache (`Age`), which repeats the Date of an older response."""
+    return None if "age" in headers else http_date(headers.get("date", ""))
+
+
+def _check_token_type(value: Any, spec: ResponseSpec) -> None:
+    """Raises UnusableResponse for a token that is not to be sent as bearer. A missing type means bearer."""
+    if spec.token_types is None or value is None or value == "":
+        return
+    accepted = {"bearer", *(name.lower() for name in spec.token_types)}
+    if not isinstance(value, str) or value.lower() not in accepted:
+        raise UnusableResponse(
+            "token_type is not bearer. The setting token_type, or token_types in the provider's file, names what else "
+            "is accepted"
+        )
 
 
 def _checked_token(value: Any, name: str) -> str:
@@ -177,28 +218,77 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TOKEN_CHARACTERS and _TOKEN.fullmatch(value) is not None
 
 
-def _seconds(value: Any, name: str | None) -> float | None:
-    """Seconds, as a number or as text (Entra's v1 endpoints send text). Without `name`, an invalid value is None."""
-    if value is None or value == "":
+def _expiry(data: Mapping[str, Any], *, zero_means_never: bool) -> tuple[float | None, datetime | None]:
+    """The shortest lifetime in seconds and the earliest moment of expiry that the response states.
+
+    A value of `expires_in` always counts. Another field counts unless it is invalid or 0 while a better one is there.
+    """
+    read = {name: _duration_or_moment(data[name]) for name in EXPIRY_FIELDS if data.get(name) not in (None, "")}
+    if zero_means_never:
+        read = {name: MAX_SECONDS if value == 0 else value for name, value in read.items()}
+    counting = {name: value for name, value in read.items() if value or name == "expires_in"} or read
+    for name, value in counting.items():
+        if value is None:
+            raise UnusableResponse(f"{name} is not a positive number")
+    durations = [value for value in counting.values() if isinstance(value, (int, float))]
+    moments = [value for value in counting.values() if isinstance(value, datetime)]
+    return min(durations, default=None), min(moments, default=None)
+
+
+def _duration_or_moment(value: Any) -> float | datetime | None:
+    """A lifetime in seconds or a moment of expiry; None for a value that is neither.
+
+    Numbers may be text (Entra's v1 endpoints send text). Other text is ISO 8601 or an HTTP date.
+    """
+    number = _number(value)
+    if number is None:
+        return _moment(value) if isinstance(value, str) else None
+    if number < 0:
+        return None
+    if number < FIRST_EPOCH_SECOND:
+        return number
+    try:
+        return datetime.fromtimestamp(number if number < FIRST_EPOCH_MILLISECOND else number / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return MAX_SECONDS
+
+
+def _moment(text: str) -> datetime | None:
+    """A moment in ISO 8601 or as an HTTP date. Without a time zone it is in UTC."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return http_date(text)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or text that holds one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (ValueError, TypeError, OverflowError):
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds <= 0:
-        if name is None:
-            return None
-        raise UnusableResponse(f"{name} is not a positive number")
-    return min(seconds, MAX_SECONDS)
+        number = float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return float(MAX_SECONDS)
+    return number if math.isfinite(number) else None
 
 
-def _granted_scope(value: Any) -> str | None:
+def _positive_seconds(value: Any) -> float | None:
+    number = _number(value)
+    return min(number, MAX_SECONDS) if number is not None and number > 0 else None
+
+
+def _granted_scope(value: Any, separator: str) -> str | None:
     """The granted scope: text (RFC 6749) or a list. Any other value counts as missing."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = " ".join(value)
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TOKEN_CHARACTERS or not value.isascii():
         return None
-    return " ".join(sorted(set(value.split()))) if value.isprintable() else None
+    if not value.isprintable():
+        return None
+    return " ".join(sorted(set(value.replace(separator, " ").split()))) or None
 
 
 def _reject_constant(_constant: str) -> float:

@@ -83,10 +83,17 @@ class Broker:
         trials = Trials(self.context, self._settings, self._provider_client, self._acquirer, self._revoker)
         return trials.run(name, force=force)
 
-    def secret_changed(self, name: ConnectionName) -> int:
-        """Makes the tokens of a connection due. Returns how many token keys."""
+    def secret_changed(self, name: ConnectionName, version: str | None = None) -> int:
+        """Makes the tokens of a connection due. Returns how many token keys.
+
+        `version`: the one that is current now, if known. A token that was issued with it stays.
+        """
         now = self.now()
-        records = self.context.tokens.items(name).records
+        records = [
+            record
+            for record in self.context.tokens.items(name).records
+            if version is None or record.token is None or record.token.secret_version != version
+        ]
         for record in records:
             save(self.context, record, lambda current: current.marked_stale(now))
         return len(records)

@@ -18,9 +18,9 @@ from token_broker.core.failures import (
     misconfigured,
     next_failure,
 )
-from token_broker.core.health import NEW_VERSIONS_PERIOD
+from token_broker.core.health import NEW_VERSIONS_PERIOD, ConnectionHealth
 from token_broker.core.names import fingerprint
-from token_broker.core.policy import Acquire, TokenCriteria, decide
+from token_broker.core.policy import Acquire, TokenCriteria, decide, is_cleared
 from token_broker.core.records import RefreshToken, RetiredToken, Token, TokenRecord, pack_access_token
 from token_broker.errors import (
     PROVIDER_ERRORS,
@@ -38,7 +38,7 @@ from token_broker.ports import Seal, SealBroken
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
-from token_broker.service.provider_client import GrantResult, ProviderClient
+from token_broker.service.provider_client import GrantResult, ProviderClient, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import FIRST_RETRY, Revoker
 
@@ -46,6 +46,8 @@ ACCESS_TOKEN, REFRESH_TOKEN = "access_token", "refresh_token"  # purposes of sea
 MAX_SCOPE_SETS = 32
 SCOPE_SET_PERIOD = timedelta(hours=1)
 MAX_NEW_VERSIONS = 3
+# The least time that must be left for a second request.
+MIN_EXCHANGE_TIME = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,11 @@ class Acquirer:
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
             lease = self.note_new_version(lease, credentials, now)
+        elif failure is not None and failure.one_more_try and not is_cleared(failure, lease.policy, None):
+            health = self._take_one_more_try(lease, failure)
+            if health is None:
+                return None
+            lease = lease.with_health(health)
         request = self._grant_request(lease, credentials)
         seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
         if lease.before_lease.refresh_token is not None:
@@ -177,6 +184,16 @@ class Acquirer:
         lease = prepared.lease
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
+            ask_again_at = self._ask_again_at(lease, result, expiry)
+            if ask_again_at is not None:
+                again = self._wait_for_new_token(prepared, result.issued, ask_again_at)
+                if again is None:
+                    return ReadAgain(provider_asked=True)
+                prepared, lease = again, again.lease
+                result, expiry = self.provider_client.request_token(lease, prepared.request)
+                if expiry.expired is not None:
+                    self._keep_refresh_token(lease, self._refresh_token(prepared, result.issued), sent=False)
+            check_not_expired(expiry)
         except GrantFailed as failed:
             if self.context.clock() >= lease.expires_at:
                 # Somebody else may hold the lease by now and may have stored a token. This failure is older.
@@ -195,6 +212,56 @@ class Acquirer:
             self._discard(lease, token, access_token)
             return ReadAgain(provider_asked=True)
         return acquired
+
+    def _ask_again_at(self, lease: LeaseContext, result: GrantResult, expiry: Expiry) -> datetime | None:
+        """When to ask once more for a token with time left; None: this one has some, or logins are counted."""
+        if lease.connection.provider.grant.counts_logins:
+            return None
+        token_id = fingerprint(result.issued.access_token)
+        return lease.policy.ask_again_at(
+            lease.before_lease, token_id, expiry.expires_at, sent_at=result.sent_at, received_at=self.context.clock()
+        )
+
+    def _wait_for_new_token(self, prepared: _Prepared, issued: IssuedToken, until: datetime) -> _Prepared | None:
+        """Waits for the time to ask once more. None: the time is too short, or the lease is not ours any more.
+
+        A new refresh token is stored first, and marked as sent before it is sent. Raises BrokerUnavailable or
+        ProviderRateLimited, after which the lease has ended or expires.
+        """
+        context = self.context
+        refresh_token = self._refresh_token(prepared, issued)
+        kept = self._keep_refresh_token(prepared.lease, refresh_token, sent=False)
+        if kept is None:
+            return None
+        # What was sent stays marked, even if nothing is sent the second time.
+        lease = replace(prepared.lease, before_lease=kept)
+        try:
+            if until + MIN_EXCHANGE_TIME > lease.deadline:
+                end_lease(context, lease, nothing_sent=False)
+                return None
+            take_from_budget(context, lease.connection, renewal=lease.criteria.renewal)
+        except ProviderRateLimited:
+            end_lease(context, lease, nothing_sent=False)
+            raise
+        context.sleep(max((until - context.clock()).total_seconds(), 0))
+        if self._keep_refresh_token(lease, refresh_token, sent=True) is None:
+            return None
+        request = replace(prepared.request, refresh_token=issued.refresh_token if refresh_token is not None else None)
+        return replace(prepared, lease=lease, request=request)
+
+    def _keep_refresh_token(
+        self, lease: LeaseContext, refresh_token: RefreshToken | None, *, sent: bool
+    ) -> TokenRecord | None:
+        """Stores a refresh token under the lease. Returns the record, or None if the lease is not ours any more."""
+        if refresh_token is None:
+            return lease.record
+
+        def rotated(current: TokenRecord) -> TokenRecord | None:
+            return (
+                current.refresh_token_rotated(refresh_token, sent=sent) if current.last_leased_by(lease.owner) else None
+            )
+
+        return save(self.context, lease.record, rotated)
 
     def _grant_request(self, lease: LeaseContext, credentials: Credentials) -> GrantRequest:
         previous, now = lease.record.token, self.context.clock()
@@ -232,7 +299,12 @@ class Acquirer:
             if not current.last_leased_by(lease.owner):
                 return None
             return current.committed(
-                token, refresh_token, at_lease=lease.record, now=now, used=not lease.criteria.renewal
+                token,
+                refresh_token,
+                at_lease=lease.record,
+                now=now,
+                used=not lease.criteria.renewal,
+                learns_reissue=lease.policy.new_token_window is None,
             )
 
         record = save(context, lease.record, committed)
@@ -341,6 +413,21 @@ class Acquirer:
         )
         return lease.with_health(noted)
 
+    def _take_one_more_try(self, lease: LeaseContext, refusal: Failure) -> ConnectionHealth | None:
+        """Takes the one more try after the first refusal of a secret's version, for all keys of the connection.
+
+        The health with the try taken; None if somebody else was first.
+        """
+        taken: ConnectionHealth | None = None
+
+        def take(current: ConnectionHealth) -> ConnectionHealth:
+            nonlocal taken
+            taken = current.one_more_try_taken(refusal, lease.expires_at)
+            return taken or current
+
+        health = save_health(self.context, lease.key.name, lease.record.health, take)
+        return health if taken is not None else None
+
     def store_failure(self, lease: LeaseContext, credentials: Credentials, failed: GrantFailed) -> BrokerError:
         """Stores a failure at the level of its cause, ends the lease, and returns the error to raise."""
         met, connection = failed.failure, lease.connection
@@ -354,6 +441,7 @@ class Acquirer:
             now=now,
             secret_version=credentials.version,
             settings_digest=connection.settings_digest,
+            refused_before=credentials.version in health.refused_versions,
             counts_logins=connection.provider.grant.counts_logins,
         )
         stored = failure_to_store(failure, previous)

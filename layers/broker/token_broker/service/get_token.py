@@ -25,6 +25,7 @@ from token_broker.core.policy import (
     warnings,
 )
 from token_broker.core.records import Token, TokenRecord, unpack_access_token
+from token_broker.core.schedule import IDLE_TIME
 from token_broker.errors import (
     AcquisitionInProgress,
     BrokerError,
@@ -243,7 +244,7 @@ class GetToken:
             raise _expired()
         self._memory.put(CachedToken(acquired.record, acquired.access_token, reading.read_at))
         found = warnings(acquired.record, reading.criteria, reading.policy, now)
-        if acquired.token.token_id == reading.criteria.rejected_token_id:
+        if acquired.token.token_id == reading.criteria.rejected_token_id and not acquired.token.reissued:
             found = (*found, "same_token_reissued")
         return TokenResponse(reading.connection, acquired.token, "provider", now, found, acquired.access_token)
 
@@ -299,7 +300,8 @@ class GetToken:
         if renewal_mode == "never" and applied:
             return
         try:
-            if not applied or record.last_used_at is None or now - record.last_used_at > token.lifetime / 4:
+            spacing = min(token.lifetime / 4, IDLE_TIME / 2)
+            if not applied or record.last_used_at is None or now - record.last_used_at > spacing:
                 used = record.settings_applied(
                     keep_warm=renewal_mode, settings_digest=digest, now=now, resumed=False
                 ).used(now)

@@ -59,6 +59,12 @@ def run_flow(
         return GrantResult(done.value, sent_at)
 
 
+def check_not_expired(expiry: Expiry) -> None:
+    """Raises GrantFailed for a token that expired when it was issued."""
+    if expiry.expired is not None:
+        raise GrantFailed(unusable_response(expiry.expired))
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderClient:
     """Runs grants for whoever holds the key's lease. Stores only the count of logins."""
@@ -103,7 +109,7 @@ class ProviderClient:
         return lease.with_health(health)
 
     def request_token(self, lease: LeaseContext, request: GrantRequest) -> tuple[GrantResult, Expiry]:
-        """Runs the grant. Raises GrantFailed."""
+        """Runs the grant. The token can have expired at once. Raises GrantFailed."""
         context = self.context
         unresolved = lease.record.health.unresolved_logins if request.provider.grant.counts_logins else 0
         if unresolved > MAX_UNRESOLVED_LOGINS:

@@ -27,7 +27,7 @@ from token_broker.service.acquire import Acquirer, error_of
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
-from token_broker.service.provider_client import ProviderClient
+from token_broker.service.provider_client import ProviderClient, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
 
@@ -36,12 +36,16 @@ PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What a token from these credentials looks like. It was not kept. `stage`: of the secret's version."""
+    """What a token from these credentials looks like. It was not kept. `stage`: of the secret's version.
+
+    `warnings`: what is odd about the credentials.
+    """
 
     token_id: str
     expires_in: timedelta
     scope: str
     stage: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +117,14 @@ class Trials:
         request = grant_request_for(connection, credentials, lease.key.scope, now)
         try:
             result, expiry = self.provider_client.request_token(lease, request)
+            access_token = result.issued.access_token
+            token_id = fingerprint(access_token)
+            if token_id not in _known_token_ids(items):
+                check_not_expired(expiry)
         except GrantFailed as failed:
-            raise self._failure(lease, credentials, stage, failed) from None
-        access_token = result.issued.access_token
-        token_id = fingerprint(access_token)
+            error = self._failure(lease, credentials, stage, failed)
+            error.detail = " ".join((error.detail, *credentials.warnings))
+            raise error from None
         if token_id not in _known_token_ids(items):
             self.revoker.revoke_access_token(connection, lease.key, access_token, credentials)
         if connection.issue_revokes_previous and has_live_token:
@@ -127,7 +135,8 @@ class Trials:
         else:
             self._settle_login(lease)
         scope = result.issued.scope or lease.key.scope
-        return TrialResult(token_id, expiry.expires_at - context.clock(), scope, stage)
+        remaining = max(expiry.expires_at - context.clock(), timedelta())
+        return TrialResult(token_id, remaining, scope, stage, credentials.warnings)
 
     def _failure(self, lease: LeaseContext, credentials: Credentials, stage: str, failed: GrantFailed) -> BrokerError:
         """Remembers a failure of the current version. Of a pending version only a rate limit is remembered."""
@@ -137,7 +146,8 @@ class Trials:
         if not met.outcome_unknown:
             self._settle_login(lease)
         now, digest = self.context.clock(), lease.connection.settings_digest
-        failure = next_failure(met, None, now=now, secret_version=credentials.version, settings_digest=digest)
+        version = credentials.version
+        failure = next_failure(met, None, now=now, secret_version=version, settings_digest=digest, refused_before=True)
         return error_of(failure, now)
 
     def _settle_login(self, lease: LeaseContext) -> None:

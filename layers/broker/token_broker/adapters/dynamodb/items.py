@@ -18,7 +18,7 @@ from token_broker.core.schedule import KEEP, shard_of
 from token_broker.ports import StoredSettings
 
 Item = Mapping[str, Any]
-FORMAT = 2
+FORMAT = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,6 +81,8 @@ def record_attributes(record: TokenRecord) -> dict[str, Any]:
         ),
         **due_attributes(record.key, record.due_at),
     }
+    if record.reissues:
+        attributes["reissues"] = {"BOOL": True}
     if record.delete_at is not None:
         attributes["ttl"] = seconds(record.delete_at)
     if record.token is not None:
@@ -103,7 +105,11 @@ def due_attributes(key: TokenKey, due_at: datetime | None) -> dict[str, Any]:
 
 
 def _token_attributes(token: Token) -> dict[str, Any]:
-    flags = {"expires_assumed": token.expires_assumed, "expiry_disputed": token.expiry_disputed}
+    flags = {
+        "expires_assumed": token.expires_assumed,
+        "expiry_disputed": token.expiry_disputed,
+        "reissued": token.reissued,
+    }
     return {
         "token": {"B": token.sealed},
         # Only what is true: an item of at most 1 KB costs one write unit.
@@ -148,6 +154,7 @@ def read_record(key: TokenKey, item: Item | None, health: ConnectionHealth) -> T
         stale_at=read_moment(item, "stale_at"),
         deferred_until=read_moment(item, "deferred_until"),
         reports_until=read_moment(item, "reports_until"),
+        reissues="reissues" in item,
         due_at=read_moment(item, "due_at"),
         delete_at=read_seconds(item, "ttl"),
         revision=item["revision"]["S"],
@@ -167,6 +174,7 @@ def _read_token(item: Item) -> Token:
         settings_digest=read_string(item, "token_digest"),
         secret_version=item["secret_version"]["S"],
         sealed=item["token"]["B"],
+        reissued="reissued" in item,
     )
 
 
@@ -223,8 +231,8 @@ def failure_map(failure: Failure) -> dict[str, Any]:
         ),
         **_moments(at=failure.at, retry_at=failure.retry_at),
     }
-    if failure.second_chance:
-        attributes["second_chance"] = {"BOOL": True}
+    if failure.one_more_try:
+        attributes["one_more_try"] = {"BOOL": True}
     return {"M": attributes}
 
 
@@ -242,7 +250,7 @@ def read_failure(item: Item, attribute: str) -> Failure | None:
         secret_version=read_string(entry, "secret_version"),
         settings_digest=entry["settings_digest"]["S"],
         rule=entry["rule"]["S"],
-        second_chance="second_chance" in entry,
+        one_more_try="one_more_try" in entry,
     )
 
 
@@ -261,6 +269,8 @@ def health_attributes(health: ConnectionHealth) -> dict[str, Any]:
     if health.new_versions:
         versions = [{"M": {"version": string(version), "at": moment(at)}} for version, at in health.new_versions]
         attributes["new_versions"] = {"L": versions}
+    if health.refused_versions:
+        attributes["refused_versions"] = {"L": [string(version) for version in health.refused_versions]}
     if health.delete_at is not None:
         attributes["ttl"] = seconds(health.delete_at)
     return attributes
@@ -271,12 +281,14 @@ def read_health(item: Item | None) -> ConnectionHealth:
     if not item:
         return ConnectionHealth()
     new_versions = item.get("new_versions", {"L": []})["L"]
+    refused_versions = item.get("refused_versions", {"L": []})["L"]
     return ConnectionHealth(
         failure=read_failure(item, "failure"),
         rate_limit=read_failure(item, "rate_limit"),
         unresolved_logins=int(item["unresolved_logins"]["N"]),
         login_version=read_string(item, "login_version"),
         new_versions=tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in new_versions),
+        refused_versions=tuple(version["S"] for version in refused_versions),
         trial_at=read_moment(item, "trial_at"),
         delete_at=read_seconds(item, "ttl"),
         revision=item["revision"]["S"],
