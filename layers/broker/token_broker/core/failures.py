@@ -180,9 +180,9 @@ def _is_early(previous: Failure | None, *, same_secret: bool, now: datetime) -> 
 
 def broker_failure(detail: str, previous: Failure | None, *, now: datetime, settings_digest: str) -> Failure:
     """The failure to remember where one of our own services failed. Its cooldown grows like a provider's."""
-    met = ExchangeFailure("broker_failed", FailureKind.BROKER, FailureLevel.KEY, detail)
+    exchange_failure = ExchangeFailure("broker_failed", FailureKind.BROKER, FailureLevel.KEY, detail)
     return next_failure(
-        met, previous, now=now, secret_version=None, settings_digest=settings_digest, refused_before=False
+        exchange_failure, previous, now=now, secret_version=None, settings_digest=settings_digest, refused_before=False
     )
 
 
