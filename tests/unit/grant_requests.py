@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
+from token_broker.catalogue.examples import read_examples
 from token_broker.core.connections import Connection, parse_connection
 from token_broker.core.credentials import Secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
@@ -23,7 +26,11 @@ from token_broker.oauth.responses import IssuedToken
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 CATALOGUE = load_catalogue()
 REDIRECT_URI = "https://shop.example.com/signed-in"
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
+FROM_EXAMPLES = {
+    slug: read_examples(Path(catalogue.__file__).parent / "examples" / f"{slug}.toml").examples[0].settings
+    for slug in CATALOGUE
+}
+SETTINGS: Mapping[str, Mapping[str, Any]] = FROM_EXAMPLES | {
     "unified-services": {"token_url": "https://login.example.com/tenant/oauth2/v2.0/token"},
     "unicommerce": {"base_url": "https://market.example.com/uni"},
     "commerce-layer": {},
