@@ -38,12 +38,12 @@ class Arrival:
 class Simulator(ABC):
     """One simulated vendor. Thread-safe: it has one lock, which is never held while a fault waits."""
 
-    slug: ClassVar[str]
-    routes: ClassVar[Mapping[str, str]]
+    slug: str
+    routes: ClassVar[Mapping[str, str]] = {}
     methods: ClassVar[Mapping[str, tuple[str, ...]]] = METHODS
     client_auth: ClassVar[tuple[str, ...]] = ("basic-raw",)
     charset: ClassVar[str] = "utf-8"
-    defaults: ClassVar[Options] = Options()
+    defaults: Options = Options()
 
     def __init__(self, *, time_scale: float, now: Callable[[], float]) -> None:
         self.now = now
@@ -54,7 +54,7 @@ class Simulator(ABC):
 
     def _reset(self) -> None:
         self.options = scaled(self.defaults, self._time_scale)
-        self.accounts = initial_accounts(self.slug)
+        self.accounts = self.first_accounts()
         self.tokens = TokenLedger()
         self.journal = Journal()
         self.faults = FaultQueue()
@@ -64,7 +64,7 @@ class Simulator(ABC):
 
     def arrive(self, request: Request) -> Arrival:
         """Counts the request and takes the fault to play for it."""
-        operation = self.routes.get(request.path, "unknown")
+        operation = self.operation_at(request.path)
         with self._lock:
             entry = self.journal.arrived(request.method, request.path, operation)
             fault = self.faults.take(operation)
@@ -112,6 +112,14 @@ class Simulator(ABC):
         return False
 
     # Defined by a vendor
+
+    def first_accounts(self) -> dict[str, Account]:
+        """The accounts after a start or a reset, by name."""
+        return initial_accounts(self.slug)
+
+    def operation_at(self, path: str) -> str:
+        """What a request to this path is for."""
+        return self.routes.get(path, "unknown")
 
     @abstractmethod
     def token(self, request: Request) -> Reply:
