@@ -20,7 +20,7 @@ from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import NetworkOptions
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
-from token_broker.observability import seal_broken
+from token_broker.observability import report_broken_seal
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.service import Broker
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
@@ -106,7 +106,9 @@ def build_broker(
         from token_broker.adapters.kms import KmsSealer
 
         client = session.client("kms", config=CLIENT_CONFIG)
-        return KmsSealer(client, key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=seal_broken)
+        return KmsSealer(
+            client, key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=report_broken_seal
+        )
 
     def queue() -> SqsRenewalQueue:
         from token_broker.adapters.sqs import SqsRenewalQueue
