@@ -65,7 +65,7 @@ format: $(VENV)/.ready ## put the code into the one format, and fix what ruff ca
 simulate: $(VENV)/.ready ## simulate days of 10,000 keys, print each limit with what was measured
 	@PYTHONPATH=layers/broker $(PYTHON) -m tests.simulation $(ARGS)
 
-docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/providers.md, docs/errors.md
+docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/providers.md, docs/errors.md, docs/provider.schema.json
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.docs
 
 openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples

@@ -1,4 +1,4 @@
-"""Writes docs/connections.md, docs/providers.md and docs/errors.md: python -m tests.docs, or make docs."""
+"""Writes the generated pages of docs/: python -m tests.docs, or make docs."""
 
 from __future__ import annotations
 

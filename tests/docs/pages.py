@@ -1,4 +1,4 @@
-"""The generated pages of docs/: each is a template beside this file, filled from the code."""
+"""The generated files of docs/: each is a template beside this file, filled from the code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from string import Template
 from typing import Final
 
 from local.process import ROOT
-from tests.docs import connections, errors, providers
+from tests.docs import connections, errors, provider_schema, providers
 
 # What fills each template's `$names`, by the page's name.
 PAGES: Final[Mapping[str, Callable[[], Mapping[str, str]]]] = {
     "connections.md": connections.values,
     "providers.md": providers.values,
     "errors.md": errors.values,
+    "provider.schema.json": provider_schema.values,
 }
 
 

@@ -1,0 +1,185 @@
+"""The JSON Schema of provider files, for editors. What one field demands of another, only the check knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from token_broker.core.provider_files import EXPIRY_FORMS, FIELDS_IN, LIMITS_PER, METHODS, SETTING_KINDS
+from token_broker.core.providers import CLIENT_AUTHS, KNOWN_ERRORS, MAX_LIFETIME_S, PERIODS
+from token_broker.oauth.grants import GRANTS
+
+Schema = dict[str, Any]
+SETTING_IN_BRACES = {"type": "string", "pattern": r"^\{[A-Za-z_][A-Za-z0-9_-]*\}$"}
+
+
+def values() -> Mapping[str, str]:
+    """What the template's names stand for."""
+    return {"document": json.dumps(schema(), indent=2)}
+
+
+def schema() -> Schema:
+    whole = _object(
+        {
+            "title": _text("The vendor and, if it has several, the way to get a token."),
+            "documentation": {**_text("The vendor's page."), "pattern": "^https://"},
+            "grant": _one_of(GRANTS, "How a token is requested."),
+            "credentials": _texts("The fields of the secret that must be there."),
+            "optional_credentials": _texts("The fields of the secret that may be there."),
+            "public_credentials": _texts("Fields of the secret that send.headers may use. Never a secret."),
+            "request": _request(),
+            "connect": _object({"url": _text("The authorization endpoint.")}),
+            "response": _response(),
+            "send": _send(),
+            "scope": _scope(),
+            "refresh": _object({"use": _flag("false: a refresh token in the response is ignored.")}),
+            "lifetime": _object({"default_s": _whole(1, MAX_LIFETIME_S, "The lifetime if the response states none.")}),
+            "renewal": _object({"reissue_window_s": _whole(61, 86_400, "Asked earlier, the same token comes.")}),
+            "limits": _limits(),
+            "revocation": _object(
+                {"url": _text("RFC 7009, absolute or relative."), "needs_secret": _flag("Only with a client_secret.")}
+            ),
+            "settings": {"type": "array", "items": _setting(), "description": "Settings of this provider alone."},
+        },
+        required=("title", "documentation", "grant", "credentials", "request"),
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Provider file", **whole}
+
+
+def _request() -> Schema:
+    fields = {"type": "object", "description": "Names, and templates of values. An empty optional value is left out."}
+    return _object(
+        {
+            "url": _text("The token endpoint: a template with settings."),
+            "method": _one_of_or_setting(METHODS, "POST if it is left out."),
+            "fields_in": _one_of_or_setting(FIELDS_IN, "Where the fields stand."),
+            "client_auth": _one_of(CLIENT_AUTHS, "How the client authenticates."),
+            "client_id_in_body": _flag("Send client_id in the body too."),
+            "basic_charset": _one_of(("utf-8", "iso-8859-1"), "Of the Basic header."),
+            "grant_type": _text("Instead of the grant's own."),
+            "fields": fields,
+            "query": fields,
+            "headers": _headers(),
+        },
+        required=("url",),
+    )
+
+
+def _response() -> Schema:
+    expiry = _object({"field": _path("Where it stands."), "as": _one_of(EXPIRY_FORMS, "Its unit, or what it is.")})
+    return _object(
+        {
+            "token": {"type": "string", "description": "Where the token stands, such as data.token. Empty: the body."},
+            "expiry": expiry,
+            "refresh_token": _path("Where the refresh token stands."),
+            "refresh_expiry": expiry,
+            "success": _object(
+                {"field": _path("Where it stands."), "value": {"type": ["string", "number", "boolean"]}},
+                required=("field", "value"),
+            ),
+            "error": _path("Where the vendor's error code stands."),
+            "errors": {
+                "type": "object",
+                "additionalProperties": _one_of(sorted(KNOWN_ERRORS), "What the vendor's code means."),
+            },
+            "scope": _path("Where the granted scope stands."),
+            "token_types": _texts("Accepted besides bearer."),
+            "zero_means_never": _flag("A lifetime of 0 means never."),
+        }
+    )
+
+
+def _send() -> Schema:
+    return _object(
+        {
+            "headers": _headers(),
+            "token_type": _text("What callers are told."),
+            "base_url": _object(
+                {"field": _path("Where it stands."), "hosts": _texts("The hosts allowed, such as *.example.com.")},
+                required=("field", "hosts"),
+            ),
+        }
+    )
+
+
+def _scope() -> Schema:
+    separator = {"enum": [" ", ",", ";", "|", "+"]}
+    return _object(
+        {
+            "name": _text("Its field's name, scope if it is left out."),
+            "send": _flag("false: it is no field of the request."),
+            "required": _flag("Without one the vendor grants too much, or nothing."),
+            "pattern": _text("A regular expression for each item."),
+            "without_secret": _text("The prefix of an item that must be there without a client_secret."),
+            "everything": _text("The item that stands for all scopes."),
+            "separator": separator,
+            "granted_separator": separator,
+        }
+    )
+
+
+def _limits() -> Schema:
+    return _object(
+        {
+            "requests": _whole(2, 10_000_000, "The vendor's published limit."),
+            "per": _one_of(PERIODS, "The period."),
+            "limit_per": _one_of(LIMITS_PER, "What it is counted by."),
+        },
+        required=("requests", "per"),
+    )
+
+
+def _setting() -> Schema:
+    return _object(
+        {
+            "name": _text("Its name."),
+            "kind": _one_of(SETTING_KINDS, "How it is checked."),
+            "required": _flag("Whether each connection must have it."),
+            "default": {"description": "Its value if it is left out."},
+            "help": _text("What it is, for whoever adds a connection."),
+            "choices": _texts("What a choice may say."),
+        },
+        required=("name", "kind", "help"),
+    )
+
+
+def _object(properties: Mapping[str, Schema], *, required: Iterable[str] = ()) -> Schema:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _headers() -> Schema:
+    return {"type": "object", "additionalProperties": _text("A template."), "description": "Names, and templates."}
+
+
+def _text(description: str) -> Schema:
+    return {"type": "string", "minLength": 1, "description": description}
+
+
+def _texts(description: str) -> Schema:
+    return {"type": "array", "items": {"type": "string", "minLength": 1}, "description": description}
+
+
+def _path(description: str) -> Schema:
+    return {**_text(description), "pattern": r"^[^.]+(\.[^.]+)*$"}
+
+
+def _flag(description: str) -> Schema:
+    return {"type": "boolean", "description": description}
+
+
+def _whole(low: int, high: int, description: str) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high, "description": description}
+
+
+def _one_of(words: Iterable[str], description: str) -> Schema:
+    return {"enum": list(words), "description": description}
+
+
+def _one_of_or_setting(words: Iterable[str], description: str) -> Schema:
+    return {"anyOf": [{"enum": list(words)}, SETTING_IN_BRACES], "description": description}
