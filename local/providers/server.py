@@ -18,6 +18,7 @@ from . import control
 from .commerce_layer import CommerceLayer
 from .delivery import deliver
 from .oauth2 import OAuth2
+from .signed_assertions import JwtBearer, PrivateKeyJwt
 from .simulator import Simulator
 from .ucommerce import Ucommerce
 from .unicommerce import Unicommerce
@@ -25,7 +26,16 @@ from .unidy import Unidy
 from .unified_services import UnifiedServices
 from .wire import Reply, Request, json_reply
 
-SIMULATORS: tuple[type[Simulator], ...] = (UnifiedServices, Unicommerce, CommerceLayer, Ucommerce, Unidy, OAuth2)
+SIMULATORS: tuple[type[Simulator], ...] = (
+    UnifiedServices,
+    Unicommerce,
+    CommerceLayer,
+    Ucommerce,
+    Unidy,
+    OAuth2,
+    PrivateKeyJwt,
+    JwtBearer,
+)
 MAX_REQUEST_BYTES = 1024 * 1024
 
 Clock = Callable[[], datetime] | Callable[[], float]

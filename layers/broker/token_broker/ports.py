@@ -13,6 +13,7 @@ from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.providers import MINUTE
 from token_broker.core.records import RetiredToken, TokenRecord
+from token_broker.oauth.assertions import Sign
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 Clock = Callable[[], datetime]
@@ -169,6 +170,13 @@ class Sealer(Protocol):
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
         """Raises SealBroken."""
+
+
+class SigningKeys(Protocol):
+    """Keys of connections that sign without leaving their place."""
+
+    def signer(self, name: ConnectionName, algorithm: str) -> Sign:
+        """Signs with a connection's key. The function raises ConnectionMisconfigured or BrokerUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Signed assertions: a JWT (RFC 7519) that a provider takes as a grant or as client authentication (RFC 7523).
 
-The signature is made by a `Sign`: of a PEM in the secret (`pem_signer`), or of a KMS key (adapters.kms_signer).
+The signature is made by a `Sign`: of a PEM in the secret (`pem_signer`), or of a KMS key (adapters.kms_signing_keys).
 """
 
 from __future__ import annotations

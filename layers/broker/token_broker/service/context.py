@@ -22,6 +22,7 @@ from token_broker.ports import (
     Sealer,
     SecretStore,
     Send,
+    SigningKeys,
     Sleep,
     StoredSettings,
     TokenStore,
@@ -69,6 +70,7 @@ class BrokerContext:
     connections: ConnectionStore
     secrets: SecretStore
     sealer: Sealer
+    signing_keys: SigningKeys
     queue: RenewalQueue
     send: Send
     clock: Clock

@@ -37,15 +37,14 @@ _REASONS = {
 }
 
 
-class KmsSigner:
-    """Finds the signing keys of connections. `prefix`: of their aliases."""
+class KmsSigningKeys:
+    """SigningKeys (see ports). `prefix`: of the aliases."""
 
     def __init__(self, client: KMSClient, *, prefix: str) -> None:
         self._client = client
         self._prefix = prefix
 
-    def __call__(self, name: ConnectionName, algorithm: str) -> Sign:
-        """Signs with a connection's key. The function raises ConnectionMisconfigured or BrokerUnavailable."""
+    def signer(self, name: ConnectionName, algorithm: str) -> Sign:
         alias = f"{self._prefix}/{name}"
 
         def sign(message: bytes) -> bytes:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from tests.signing_keys import verified
-from token_broker.adapters.kms_signer import KMS_ALGORITHMS, KmsSigner
+from token_broker.adapters.kms_signing_keys import KMS_ALGORITHMS, KmsSigningKeys
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable, ConnectionMisconfigured
 from token_broker.oauth.assertions import signed_jwt
@@ -38,7 +38,7 @@ def make_key(kms: Any, prefix: str, **details: str) -> str:
 def test_another_library_verifies_what_kms_signed(kms: Any, algorithm: str) -> None:
     prefix = f"alias/{uuid4().hex}"
     key_id = make_key(kms, prefix, KeySpec=KEY_SPECS[algorithm])
-    sign = KmsSigner(kms, prefix=prefix)(NAME, algorithm)
+    sign = KmsSigningKeys(kms, prefix=prefix).signer(NAME, algorithm)
     public = load_der_public_key(kms.get_public_key(KeyId=key_id)["PublicKey"])
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     for jti in ("one", "two"):
@@ -49,7 +49,7 @@ def test_another_library_verifies_what_kms_signed(kms: Any, algorithm: str) -> N
 def test_a_missing_key_is_named_by_its_alias(kms: Any) -> None:
     prefix = f"alias/{uuid4().hex}"
     with pytest.raises(ConnectionMisconfigured) as caught:
-        KmsSigner(kms, prefix=prefix)(NAME, "RS256")(b"message")
+        KmsSigningKeys(kms, prefix=prefix).signer(NAME, "RS256")(b"message")
     assert caught.value.detail == f"There is no KMS key with the alias {prefix}/{NAME}."
 
 
@@ -74,6 +74,6 @@ def test_what_kms_says_of_the_key_is_told_without_its_text(
 
     monkeypatch.setattr(kms, "sign", fail)
     with pytest.raises(expected) as caught:
-        KmsSigner(kms, prefix="alias/stack")(NAME, "RS256")(b"message")
+        KmsSigningKeys(kms, prefix="alias/stack").signer(NAME, "RS256")(b"message")
     assert detail in str(caught.value)
     assert "names the caller" not in str(caught.value)
