@@ -18,7 +18,9 @@ _PRIVATE_KEY_BODY = (
     "xwO1ScosLq6aat1rvZBMl+kxXNGhRANCAASxd52lEKTlwQWm5i4ae40mYkOtKz7x"  # pragma: allowlist secret
     "PwDkEkUaS36u3pvOr05P4SfOgR2Vs3oRx6BaSEKJeiYWn5hsu1sti23p"  # pragma: allowlist secret
 )
-PRIVATE_KEY = f"-----BEGIN PRIVATE KEY-----\n{_PRIVATE_KEY_BODY}\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
+PRIVATE_KEY = (
+    f"-----BEGIN PRIVATE KEY-----\n{_PRIVATE_KEY_BODY}\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
+)
 
 # The contents of the broker's secret of the connection <slug>/demo.
 DEFAULT_ACCOUNTS: dict[str, dict[str, Any]] = {

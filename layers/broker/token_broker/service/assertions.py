@@ -1,11 +1,10 @@
-"""Makes the signed assertions of a connection: with the key of its secret, or with its KMS key."""
+"""Prepares a grant's request with the signed assertions of its connection: by the secret's key, or by its KMS key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-from token_broker.core.assertions import CERTIFICATE, PRIVATE_KEY, AssertionSpec
+from token_broker.core.assertions import CERTIFICATE, PRIVATE_KEY
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.errors import ConnectionMisconfigured
@@ -17,29 +16,32 @@ from token_broker.oauth.assertions import (
     pem_signer,
     signed_jwt,
 )
+from token_broker.oauth.requests import GrantRequest, grant_request_for
 from token_broker.ports import Clock, NewId, SigningKeys
 
 
-def new_assertion(
+def prepare_request(
     connection: Connection,
     credentials: Credentials,
-    values: Mapping[str, Any],
+    scope: str,
     *,
     signing_keys: SigningKeys,
     clock: Clock,
     new_id: NewId,
-) -> NewAssertion | None:
-    """What makes a connection's assertions; None for a provider that takes none. `values`: of the templates.
+) -> GrantRequest:
+    """What a grant or a revocation of this connection needs.
 
-    The first one is signed now: a signature that fails must fail before a request is counted or sent. Raises
-    ConnectionMisconfigured or BrokerUnavailable.
+    The first assertion is signed now, so that a key that cannot sign is found before a request is counted or sent.
+    Raises ConnectionMisconfigured or BrokerUnavailable.
     """
+    request = grant_request_for(connection, credentials, scope, clock())
     spec = connection.provider.assertion
     if spec is None:
-        return None
+        return request
+    algorithm = spec.algorithm.text(connection.options) or ""
+    header, claims = spec.expanded(request.values())
     try:
-        sign = _signer(connection, spec, credentials, signing_keys)
-        header, claims = spec.expanded(values)
+        sign = _signer(connection, credentials, algorithm, signing_keys)
         if spec.with_thumbprint:
             private_key = None if connection.signs_with_kms else credentials.values[PRIVATE_KEY]
             header["x5t#S256"] = certificate_thumbprint(credentials.values[CERTIFICATE], private_key)
@@ -47,18 +49,21 @@ def new_assertion(
         raise ConnectionMisconfigured(f"In the secret of {connection.name}, {unusable}.") from None
 
     def make() -> str:
-        return signed_jwt(
-            spec.algorithm, header, claims, now=clock(), lifetime_s=spec.lifetime_s, jti=new_id(), sign=sign
-        )
+        return signed_jwt(algorithm, header, claims, now=clock(), lifetime_s=spec.lifetime_s, jti=new_id(), sign=sign)
 
-    made = [make()]
-    return lambda: made.pop() if made else make()
+    return replace(request, new_assertion=_first_made(make))
 
 
-def _signer(connection: Connection, spec: AssertionSpec, credentials: Credentials, signing_keys: SigningKeys) -> Sign:
+def _signer(connection: Connection, credentials: Credentials, algorithm: str, signing_keys: SigningKeys) -> Sign:
     if connection.signs_with_kms:
-        return signing_keys.signer(connection.name, spec.algorithm)
+        return signing_keys.signer(connection.name, algorithm)
     private_key = credentials.values.get(PRIVATE_KEY)
     if private_key is None:
         raise ConnectionMisconfigured(f"The secret of {connection.name} lacks {PRIVATE_KEY}.")
-    return pem_signer(private_key, spec.algorithm)
+    return pem_signer(private_key, algorithm)
+
+
+def _first_made(make: NewAssertion) -> NewAssertion:
+    """The same, with the first assertion made at once."""
+    made = [make()]
+    return lambda: made.pop() if made else make()
