@@ -79,7 +79,8 @@ def test_a_signature_that_fails_after_a_request_keeps_what_was_sent(
         return refusing("invalid_grant")(*arguments)
 
     world.provider.to = refuse_and_deny
-    world.renew(broker, signer)
+    with pytest.raises(BrokerUnavailable):
+        world.renew(broker, signer)
     refresh_token, failure = world.record(signer).refresh_token, world.record(signer).failure
     assert refresh_token is None or refresh_token.sent
     assert failure is not None

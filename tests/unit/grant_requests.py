@@ -30,6 +30,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "ucommerce": {"base_url": "https://store.example.com/shop", "redirect_uri": REDIRECT_URI},
     "unidy": {"base_url": "https://id.example.com/prefix", "scope": "users:read"},
     "oauth2": {"token_url": "https://auth.example.com/token", "revocation_url": "https://auth.example.com/revoke"},
+    "oauth2-private-key-jwt": {"token_url": "https://auth.example.com/token", "audience": "https://auth.example.com"},
+    "oauth2-jwt-bearer": {
+        "token_url": "https://auth.example.com/token",
+        "audience": "https://auth.example.com",
+        "subject": "somebody",
+    },
 }
 CLIENT: Mapping[str, str] = {"client_id": "the-client", "client_secret": "the-secret"}
 LOGIN: Mapping[str, str] = {"username": "the-seller", "password": "the-password"}
