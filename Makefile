@@ -97,7 +97,7 @@ deploy: build ## build and deploy: make deploy ENV=dev (ARGS=... goes to sam dep
 e2e: $(VENV)/.ready $(VENV)/e2e/.ready build ## build, then run the built functions under Lambda's own runtime
 	@$(PYTHON) -m pytest -m e2e tests/e2e tests/bench $(ARGS)
 
-rehearse: $(VENV)/.ready $(VENV)/rehearse/.ready build ## build, deploy to an emulator of AWS, use what is deployed
+rehearse: $(VENV)/.ready $(VENV)/rehearse/.ready build ## build, deploy to an emulator of AWS, use what is deployed (ARGS=--full: release, restore, tear-down)
 	@SAM=$(abspath $(SAM)) $(PYTHON) -m tests.rehearsal $(ARGS)
 
 # ------------------------------------------------------------------ set-up

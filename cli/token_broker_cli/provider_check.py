@@ -1,4 +1,4 @@
-"""`providers check FILE`: is a provider's file valid? With --try: does it get a token from the provider?
+"""`providers check FILE`: is a provider's file valid, and does it pass its examples? With --try: does it get a token?
 
 For people who add a provider, and for their CI. It needs no broker: it runs the broker's own code here. Nothing is
 stored. The token is described, and revoked if the provider can.
@@ -16,6 +16,9 @@ from typing import Any
 
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.catalogue import read_provider
+from token_broker.catalogue.example_run import run_example
+from token_broker.catalogue.examples import Examples, read_examples
+from token_broker.catalogue.proof import NO_PROOF, examples_beside
 from token_broker.core.connections import COMMON_SETTINGS, Connection, parse_connection
 from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
@@ -63,9 +66,10 @@ class CheckedToken:
 
 
 def check_file(target: Target, options: argparse.Namespace) -> Exit:
-    """Names every fault of the file. With --try it requests one token."""
+    """Names every fault of the file and every difference from its examples. With --try it requests one token."""
     provider = _read(options.file)
-    lines = [f"{options.file} is valid: {provider.title}, grant {provider.grant.name}."]
+    examples = _run_examples(options.file, provider)
+    lines = [f"{options.file} is valid: {provider.title}, grant {provider.grant.name}.", _proof_line(options, examples)]
     token = None
     if options.request_token:
         connection, credentials = _connection(target, options, provider)
@@ -77,6 +81,8 @@ def check_file(target: Target, options: argparse.Namespace) -> Exit:
         "provider": provider.slug,
         "title": provider.title,
         "grant": provider.grant.name,
+        "proof": NO_PROOF if examples is None else examples.proof,
+        "examples": 0 if examples is None else len(examples.examples),
         "token": None if token is None else asdict(token),
     }
     target.screen.show(shown, *lines)
@@ -91,6 +97,37 @@ def _read(path: Path) -> Provider:
     except CatalogueError as error:
         faults = [f"  {fault}" for fault in error.faults]
         raise Problem("\n".join([f"{path} is not valid:", *faults]), code="invalid_provider") from None
+
+
+def _run_examples(file: Path, provider: Provider) -> Examples | None:
+    """The examples beside the file, all passed; None if there are none. Raises Problem with every difference."""
+    path = examples_beside(file)
+    try:
+        examples = read_examples(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {error.strerror}.", exit_code=Exit.USAGE) from None
+    except CatalogueError as error:
+        faults = [f"  {fault}" for fault in error.faults]
+        raise Problem("\n".join([f"{path} is not valid:", *faults]), code="invalid_examples") from None
+    differences = [
+        f"  {example.title}: {fault}"
+        for example in examples.examples
+        for fault in run_example(provider, example, _now())
+    ]
+    if differences:
+        raise Problem("\n".join([f"{file} does not pass its examples:", *differences]), code="example_failed")
+    return examples
+
+
+def _proof_line(options: argparse.Namespace, examples: Examples | None) -> str:
+    """How much the examples prove. Passing shows that the file is consistent, not that it is right."""
+    if examples is None:
+        return f"It has no examples: {examples_beside(options.file)} does not exist."
+    count = len(examples.examples)
+    passed = "It passes its example" if count == 1 else f"It passes its {count} examples"
+    return f"{passed} ({examples.proof}: {examples.source}, read on {examples.read_on})."
 
 
 def _connection(target: Target, options: argparse.Namespace, provider: Provider) -> tuple[Connection, Credentials]:

@@ -14,10 +14,16 @@ def listing(target: Target, _options: argparse.Namespace) -> Exit:
     with target.screen.progress("Reading the catalogue"):
         found = target.api.providers()
     rows = [
-        (item["slug"], item["title"], item["grant"], " ".join(spec["name"] for spec in item["credentials"]))
+        (
+            item["slug"],
+            item["title"],
+            item["grant"],
+            item.get("proof", ""),
+            " ".join(spec["name"] for spec in item["credentials"]),
+        )
         for item in found
     ]
-    target.screen.show(found, screen.table(("provider", "title", "grant", "credentials"), rows))
+    target.screen.show(found, screen.table(("provider", "title", "grant", "proof", "credentials"), rows))
     return Exit.DONE
 
 

@@ -31,7 +31,7 @@ commands:
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
-  providers check FILE            is a catalogue file valid? --try: does it get a token?
+  providers check FILE            does a catalogue file pass its examples? --try: a real token
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
 """
@@ -289,7 +289,7 @@ def _add_provider_commands(commands: Any) -> None:
         actions,
         "check",
         providers.check,
-        "check a catalogue file, and name every fault; needs no broker",
+        "check a catalogue file and run its examples; needs no broker",
         "token-broker providers check acme.toml --try",
     )
     check.add_argument("file", metavar="FILE", type=Path, help="a catalogue file, such as acme.toml")

@@ -60,7 +60,7 @@ def delete_token(provider: str, connection: str) -> Response[str]:
     name = requests.connection_name(app, provider, connection)
     scope = requests.query(app, scope=canonical_scope).get("scope")
     deadline = requests.deadline(app.lambda_context, broker().now())
-    body = purge_body(broker().purge(name, scope, deadline=deadline))
+    body = purge_body(broker().purge_and_revoke(name, scope, deadline=deadline))
     write_audit(app, "tokens_purged", decision="done", scope=scope, **body)
     count("Purges", provider=provider)
     return json_response(200, body)

@@ -9,7 +9,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from token_broker.adapters.sqs import read_message
 from token_broker.bootstrap import broker
 from token_broker.errors import BrokerUnavailable
-from token_broker.observability import count, gauge, logger, measure_deadlines, observed, unexpected
+from token_broker.observability import (
+    count,
+    count_internal_error,
+    gauge,
+    logger,
+    measure_deadlines,
+    observed,
+    unexpected,
+)
 
 
 @observed
@@ -24,7 +32,7 @@ def _renew(body: str) -> bool:
         message = read_message(body)
     except ValueError as error:
         logger.error("message_unreadable", extra=unexpected(error))
-        count("InternalErrors")
+        count_internal_error()
         return False
     name = message.name
     try:
@@ -36,7 +44,7 @@ def _renew(body: str) -> bool:
         return False
     except Exception as error:  # noqa: BLE001  # delivered again, and in the end a dead letter
         logger.error("renewal_broken_off", extra={"code": "internal_error", **unexpected(error)})
-        count("InternalErrors")
+        count_internal_error()
         return False
     logger.info(
         "renewal",

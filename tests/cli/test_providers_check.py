@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,35 @@ def providers() -> Iterator[ProvidersServer]:
 @pytest.mark.parametrize("slug", SHIPPED)
 def test_each_file_of_the_catalogue_is_valid(slug: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["providers", "check", str(SHIPPED[slug])]) == 0
-    assert f"{slug}.toml is valid" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{slug}.toml is valid" in out
+    assert "It passes its " in out
+
+
+def test_a_file_without_examples_is_only_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = shutil.copy(SHIPPED["unidy"], tmp_path)
+    assert main(["providers", "check", str(file)]) == 0
+    assert "It has no examples" in capsys.readouterr().out
+    assert main(["providers", "check", str(file), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["proof"], shown["examples"]) == ("none", 0)
+
+
+def test_a_file_that_makes_another_request_than_its_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "unidy.toml"
+    file.write_text(SHIPPED["unidy"].read_text().replace("/oauth/token", "/oauth/tokens"))
+    shutil.copytree(SHIPPED["unidy"].parent / "examples", tmp_path / "examples")
+    assert main(["providers", "check", str(file)]) == 1
+    difference = 'must be "https://id.example.com/oauth/token", and is "https://id.example.com/oauth/tokens"'
+    assert f"  A token for two scopes: request.url: {difference}" in capsys.readouterr().err
+
+
+def test_faults_of_the_examples_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = shutil.copy(SHIPPED["unidy"], tmp_path)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "unidy.toml").write_text('proof = "certain"')
+    assert main(["providers", "check", str(file)]) == 1
+    assert "  proof: must be one of documented, reported" in capsys.readouterr().err.splitlines()
 
 
 def test_every_fault_is_named_with_its_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def test_a_purged_token_does_not_come_back_from_memory_while_a_service_fails(
     world: World, broker: Broker, name: ConnectionName
 ) -> None:
     world.get_token(broker, name)
-    world.instance().purge(name, None, deadline=world.clock())
+    world.instance().purge_and_revoke(name, None, deadline=world.clock())
     world.clock.advance(31)
     world.faults.take_down("secrets")
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_a_revocation_with_refused_credentials_is_not_repeated(
 ) -> None:
     world.get_token(broker, name)
     world.revoker.to = refusing("invalid_client")
-    result = broker.purge(name, None, deadline=world.clock() + timedelta(seconds=26))
+    result = broker.purge_and_revoke(name, None, deadline=world.clock() + timedelta(seconds=26))
     assert [item.reason for item in result.not_revoked] == ["provider_refused"]
     assert world.retired(name) == []
     assert len(world.revoker) == 1

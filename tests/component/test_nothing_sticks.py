@@ -329,7 +329,7 @@ def test_all_dropped_tokens_are_reported_while_their_revocation_fails(
     world.revoker.to = answering(503)
     for _ in range(12):
         world.get_token(broker, name)
-        last = broker.purge(name, None, deadline=world.clock() + timedelta(seconds=26))
+        last = broker.purge_and_revoke(name, None, deadline=world.clock() + timedelta(seconds=26))
         world.clock.advance(1)
     assert len({item.token_id for item in last.not_revoked}) == 12
     world.revoker.to = answering(200, {})
@@ -344,7 +344,7 @@ def test_a_renewal_does_not_take_the_mark_of_a_purge_away(world: World, broker: 
     world.revoker.to = answering(503)
     other = world.instance()
     deadline = world.clock() + timedelta(seconds=26)
-    world.provider.to = calling_back(lambda: other.purge(name, None, deadline=deadline), issuing("tok-2"))
+    world.provider.to = calling_back(lambda: other.purge_and_revoke(name, None, deadline=deadline), issuing("tok-2"))
     world.renew(broker, name)
     assert {item.token_id for item in world.tokens.items(name).retired if item.revoke} == {
         fingerprint("tok-1"),

@@ -18,7 +18,7 @@ SECOND = fingerprint("tok-2")
 
 
 def purge(world: World, broker: Broker, name: ConnectionName, scope: str | None = None) -> PurgeResult:
-    return broker.purge(name, scope, deadline=world.clock() + timedelta(seconds=26))
+    return broker.purge_and_revoke(name, scope, deadline=world.clock() + timedelta(seconds=26))
 
 
 def reasons(result: PurgeResult) -> dict[str, str]:
@@ -111,7 +111,7 @@ def test_revocations_end_before_the_deadline_and_the_rest_is_queued(
     slow = answering(200, {})
     world.revoker.to = lambda *arguments: (world.clock.advance(8), slow(*arguments))[1]
     deadline = world.clock() + timedelta(seconds=20)
-    result = broker.purge(name, None, deadline=deadline)
+    result = broker.purge_and_revoke(name, None, deadline=deadline)
     assert world.clock() <= deadline
     assert (result.dropped, len(result.revoked), list(reasons(result).values())) == (3, 2, ["queued"])
 

@@ -20,7 +20,7 @@ def test_a_token_that_the_next_lease_holder_may_get_too_is_not_revoked(
 
     def purge_and_take_lease() -> None:
         world.provider.to = issuing("same")
-        broker.purge(name, None, deadline=world.clock())
+        broker.purge_and_revoke(name, None, deadline=world.clock())
         world.lease(name, "second")
 
     world.provider.to = calling_back(purge_and_take_lease, issuing("same"))

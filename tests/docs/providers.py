@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from tests.docs.setting_values import value_of
 from tests.docs.tables import code, default_of, duration, table
+from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
+from token_broker.catalogue.examples import read_examples
+from token_broker.catalogue.proof import NO_PROOF, examples_beside
 from token_broker.core.providers import Provider, SettingSpec
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
 
@@ -39,6 +44,7 @@ def _section(provider: Provider) -> str:
 
 
 def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
+    yield "proof", _proof(provider)
     yield "grant", GRANTS[provider.grant.name]
     yield "credentials", _credentials(provider)
     if provider.connect_url:
@@ -54,6 +60,15 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
     yield "revocation", _revocation(provider)
     if provider.grant.counts_logins:
         yield "locks accounts", "yes: each login is counted before it is sent"
+
+
+def _proof(provider: Provider) -> str:
+    """The word, and the page that the examples are from."""
+    path = examples_beside(Path(catalogue.__file__).with_name(f"{provider.slug}.toml"))
+    if not path.exists():
+        return NO_PROOF
+    examples = read_examples(path)
+    return f"{examples.proof}: [{urlsplit(examples.source).hostname}]({examples.source}), read on {examples.read_on}"
 
 
 def _credentials(provider: Provider) -> str:

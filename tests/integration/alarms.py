@@ -124,14 +124,14 @@ def _statistic(name: str, values: Sequence[float]) -> float | None:
     return float(STATISTICS[name](values)) if values else None
 
 
-def alarms_of_template(stack: LocalStack) -> dict[str, Alarm]:
+def alarms_of_template(stack: LocalStack, **parameters: str) -> dict[str, Alarm]:
     """Every alarm by its logical id. Queues have their names in `stack`, functions their logical ids."""
     queues = {
         "RenewalQueue.QueueName": stack.renewal_queue_url.rpartition("/")[2],
         "RenewalDeadLetterQueue.QueueName": stack.dead_letter_queue_url.rpartition("/")[2],
     }
-    document = translate(load_template(), region="eu-west-1")
-    resolver = Resolver(document, attributes=queues)
+    document = translate(load_template(), region="eu-west-1", parameters=parameters)
+    resolver = Resolver(document, parameters, queues)
     return {
         name: Alarm(name, resource["Properties"])
         for name, resource in resolver.resources().items()

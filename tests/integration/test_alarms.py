@@ -23,6 +23,7 @@ from .handlers.world import World
 from .test_renew_token import DONE, message, used
 
 Points = list[Point]
+RENEW_TOKEN = "RenewTokenFunction"
 ALARMS = {
     *("InternalErrorsAlarm", "BrokerUnavailableAlarm", "FunctionErrorsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"),
     *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "RefusedOrMisconfiguredAlarm"),
@@ -108,6 +109,24 @@ def test_an_unexpected_failure_of_a_request(
 def test_an_unexpected_failure_of_a_renewal(world: World, ringing: Callable[..., set[str]]) -> None:
     assert world.work(message("no message of ours")) != DONE
     assert ringing() == {"InternalErrorsAlarm"}
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_only_a_failure_of_the_new_version_stops_its_deployment(
+    world: World,
+    printed: Callable[[], Points],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_new: bool,
+) -> None:
+    alarm = alarms_of_template(world.stack, Deployment="Canary10Percent5Minutes")["NewVersionErrorsAlarm"]
+    (new,) = (
+        dimensions["version"] for _, _, dimensions in alarm.metrics() if dimensions.get("function") == RENEW_TOKEN
+    )
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", RENEW_TOKEN)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", new if is_new else "the version before")
+    assert world.work(message("no message of ours")) != DONE
+    assert alarm.rings(printed()) is is_new
 
 
 def test_our_own_services_fail_a_caller(world: World, ringing: Callable[..., set[str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from token_broker.catalogue.proof import NO_PROOF, PROOFS
 from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN
 from token_broker.core.names import NAME, TOKEN_ID
 from token_broker.core.providers import KNOWN_ERRORS
@@ -238,6 +239,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "credentials": _list(_ref("Credential"), "The fields of the secret."),
             "settings": _list(_ref("Setting"), "The provider's own first, then the common ones."),
             "documentation": {"type": "string", "format": "uri", "description": "The vendor's page."},
+            "proof": {
+                "enum": [*PROOFS, NO_PROOF],
+                "description": "Where its examples are from: the vendor's page, elsewhere, or nowhere.",
+            },
         },
     ),
     "ProviderList": _object("The catalogue.", {"providers": _list(_ref("Provider"), "By name.")}),

@@ -1,4 +1,4 @@
-"""`python -m tests.rehearsal `, which `make rehearse` calls. Exits with 0 only if every step succeeded."""
+"""`python -m tests.rehearsal [--full]`, which `make rehearse` calls. Exits with 0 only if every step succeeded."""
 
 import argparse
 import signal
@@ -11,12 +11,13 @@ from tests.rehearsal.report import Report
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.rehearsal", description=__doc__)
-    parser.parse_args()
+    parser.add_argument("--full", action="store_true", help="also release, restore, tear down, and broken stacks")
+    options = parser.parse_args()
     # SIGTERM ends the emulator too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = Report()
     try:
-        rehearse(report)
+        rehearse(report, full=options.full)
     finally:
         print("\nWhat differs from AWS:")
         for adaptation in (*ADAPTATIONS, *SURROUNDINGS):

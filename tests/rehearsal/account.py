@@ -58,6 +58,12 @@ class Account:
             iam.put_role_policy(RoleName=name, PolicyName="rehearsal", PolicyDocument=json.dumps(policy))
         return arn
 
+    def allow(self, role: str, resource: str) -> None:
+        """Lets a role call another API, too."""
+        statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": resource}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.emulator.client("iam").put_role_policy(RoleName=role, PolicyName="beside", PolicyDocument=document)
+
     def assume(self, role: str) -> Credentials:
         """A role's credentials; a function's role too, because the emulator's root user may assume any."""
         found = self.emulator.client("sts").assume_role(RoleArn=self.role_arn(role), RoleSessionName="rehearsal")[

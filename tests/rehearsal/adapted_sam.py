@@ -9,7 +9,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from tests.rehearsal.adaptations import Template, adapt
 from tests.rehearsal.breakages import BREAKAGES
-from tests.rehearsal.deployment import BREAKAGE_VARIABLE, SAM_VARIABLE
+from tests.rehearsal.deployment import BREAKAGES_VARIABLE, SAM_VARIABLE
 
 
 def main(arguments: list[str]) -> None:
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
     overrides = arguments[arguments.index("--parameter-overrides") + 1 :]
     parameters = dict(override.split("=", 1) for override in overrides if "=" in override)
     adapt(template, parameters)
-    if breakage := os.environ[BREAKAGE_VARIABLE]:
+    for breakage in filter(None, os.environ[BREAKAGES_VARIABLE].split(",")):
         BREAKAGES[breakage](template)
     # The adapted template is elsewhere, and its paths are relative to the built one.
     for resource in template["Resources"].values():

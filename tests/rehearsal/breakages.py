@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.rehearsal.adaptations import Template
 
+Breakage = Callable[[Template], None]
 FIRST_DIGEST: Final = "0" * 64
 
 
@@ -34,13 +35,14 @@ def lose_the_schedule(template: Template) -> None:
 def fail_late(template: Template) -> None:
     """A resource that cannot be created comes after all functions have changed."""
     functions = [name for name, found in template["Resources"].items() if found["Type"] == "AWS::Serverless::Function"]
-    template["Resources"]["ImpossibleQueue"] = {
-        "Type": "AWS::SQS::Queue",
+    # The emulator refuses an alarm with Metrics.
+    template["Resources"]["ImpossibleAlarm"] = {
+        "Type": "AWS::CloudWatch::Alarm",
         "DependsOn": functions,
-        "Properties": {"QueueName": "not a queue's name!"},
+        "Properties": {"Metrics": [{"Id": "total", "Expression": "1"}]},
     }
 
 
-BREAKAGES: Final[Mapping[str, Callable[[Template], None]]] = {
+BREAKAGES: Final[Mapping[str, Breakage]] = {
     function.__name__: function for function in (take_the_secret_away, keep_the_alias, lose_the_schedule, fail_late)
 }

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from local.process import ROOT
+from tests.rehearsal.breakages import Breakage
 from tests.rehearsal.emulator import Emulator
 
 SAM_VARIABLE: Final = "REHEARSAL_SAM"
-BREAKAGE_VARIABLE: Final = "REHEARSAL_BREAKAGE"
+BREAKAGES_VARIABLE: Final = "REHEARSAL_BREAKAGES"
 REAL_SAM: Final = ROOT / ".venv" / "sam" / "bin" / "sam"
 
 
@@ -28,13 +30,13 @@ class Stack:
     emulator: Emulator
     name: str
 
-    def deploy(self, *arguments: str, tree: Path = ROOT, breakage: str = "") -> str:
+    def deploy(self, *arguments: str, tree: Path = ROOT, breakages: Sequence[Breakage] = ()) -> str:
         """Runs `.ci/deploy dev` of a built tree with NAME=VALUE parameters. Returns what was printed.
 
-        `breakage` names a fault of `breakages.py`. Raises DeploymentFailed.
+        `breakages` are put into the template. Raises DeploymentFailed.
         """
         command = [sys.executable, str(tree / ".ci" / "deploy"), "dev", *arguments, "--stack-name", self.name]
-        return run(command, self.emulator, {BREAKAGE_VARIABLE: breakage})
+        return run(command, self.emulator, {BREAKAGES_VARIABLE: ",".join(breakage.__name__ for breakage in breakages)})
 
     @property
     def description(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from tests.rehearsal.adaptations import EVENT_SOURCE, VARIABLES
 from tests.rehearsal.consumer import deploy_and_invoke
 from tests.rehearsal.deployment import Stack
 from tests.rehearsal.emulator import Emulator
+from tests.rehearsal.full import rehearse_release_and_restore
 from tests.rehearsal.report import Report
 from tests.rehearsal.roles import check_roles
 
@@ -39,7 +40,7 @@ CALLER_ARN: Final = Account.role_arn(CALLER)
 ADMIN_ARN: Final = Account.role_arn(ADMIN)
 
 
-def rehearse(report: Report) -> None:
+def rehearse(report: Report, *, full: bool) -> None:
     """Runs the steps on an emulator of its own. Raises what the first failing step raises."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     with ExitStack() as endings:
@@ -59,6 +60,8 @@ def rehearse(report: Report) -> None:
             step.detail = deploy_and_invoke(account, stack)
         expect_renewals(report, account, stack, before)
         stop_a_connection(report, account, stack)
+        if full:
+            rehearse_release_and_restore(report, account, stack)
 
 
 def deploy(report: Report, stack: Stack) -> None:

@@ -57,7 +57,6 @@ API_LOGS: Final = Need(
     (
         "logs:CreateLogGroup",
         "logs:CreateLogStream",
-        "logs:DescribeLogGroups",
         "logs:DescribeLogStreams",
         "logs:FilterLogEvents",
         "logs:GetLogEvents",
@@ -65,6 +64,12 @@ API_LOGS: Final = Need(
     ),
     "logs:*",
     "writes the access logs of the region's APIs; refuses a role with less (by parameter)",
+)
+API_LOG_GROUPS: Final = Need(
+    "API Gateway",
+    ("logs:DescribeLogGroups",),
+    "*",
+    "the same; CloudWatch Logs knows no resources for it (by parameter)",
 )
 ALARMS: Final = Need(
     "CodeDeploy",
@@ -80,13 +85,17 @@ FUNCTIONS: Final = (
     "SecretChangedFunction",
 )
 SHIFTS: Final = tuple(
-    Need(
-        "CodeDeploy",
-        ("lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig", "lambda:UpdateAlias"),
-        function,
-        "moves the alias from version to version (by parameter)",
-    )
+    need
     for function in FUNCTIONS
+    for need in (
+        Need("CodeDeploy", ("lambda:GetAlias", "lambda:UpdateAlias"), function, "moves the alias (by parameter)"),
+        Need(
+            "CodeDeploy",
+            ("lambda:GetProvisionedConcurrencyConfig",),
+            f"{function}:*",
+            "asks for each version; a function alone is no resource of this action (by parameter)",
+        ),
+    )
 )
 NEEDS: Final[Mapping[str, Sequence[Need]]] = {
     "GetTokenRole": (log_of("AuditLogGroup"), TRACING, SECRET_KEYS, INTERFACES),
@@ -95,6 +104,6 @@ NEEDS: Final[Mapping[str, Sequence[Need]]] = {
     "RenewTokenRole": (log_of("RenewTokenLogGroup"), TRACING, POLLING, SECRET_KEYS, INTERFACES),
     "SecretChangedRole": (log_of("SecretChangedLogGroup"), TRACING),
     "SweepScheduleRole": (SCHEDULE,),
-    "ApiGatewayLogRole": (API_LOGS,),
+    "ApiGatewayLogRole": (API_LOGS, API_LOG_GROUPS),
     "DeploymentRole": (ALARMS, *SHIFTS),
 }

@@ -83,8 +83,7 @@ def test_a_gradual_deployment_goes_back_when_an_alarm_rings() -> None:
         assert group["AutoRollbackConfiguration"]["Enabled"] is True
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
         alarms = {alarm["Name"] for alarm in group["AlarmConfiguration"]["Alarms"]}
-        assert alarms == {"InternalErrorsAlarm", "FunctionErrorsAlarm"}
-        assert alarms <= resources.keys()
+        assert alarms == {"NewVersionErrorsAlarm"}
     for verb in FUNCTIONS:
         update = resources[f"{verb}FunctionAliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
         assert update["DeploymentGroupName"] == f"{verb}FunctionDeploymentGroup"
@@ -93,6 +92,31 @@ def test_a_gradual_deployment_goes_back_when_an_alarm_rings() -> None:
     statements = resources["DeploymentRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
     shifted = {statement["Resource"] for statement in statements if "lambda:UpdateAlias" in statement["Action"]}
     assert shifted == {f"{verb}Function.Arn" for verb in FUNCTIONS}
+
+
+def test_the_alarm_that_stops_a_deployment_sees_the_new_versions_alone() -> None:
+    names: list[str] = []
+    seen: list[set[tuple[str, str]]] = []
+    for digest in ("a" * 64, "b" * 64):
+        resources = with_parameters(Deployment="Linear10PercentEvery1Minute", CodeDigest=digest)
+        alarm = resources["NewVersionErrorsAlarm"]["Properties"]
+        metrics = [item["MetricStat"]["Metric"] for item in alarm["Metrics"] if "MetricStat" in item]
+        versions = {name.split("FunctionVersion")[0]: name for name in of_type(resources, "AWS::Lambda::Version")}
+        for metric in metrics:
+            dimensions = {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
+            function = dimensions.get("FunctionName") or dimensions["function"]
+            verb = function.removesuffix("Function")
+            assert (dimensions.get("ExecutedVersion") or dimensions["version"]) == f"{versions[verb]}.Version"
+            if metric["Namespace"] == "AWS/Lambda":
+                # Lambda counts an alias's calls by version only under these three dimensions together.
+                assert dimensions.keys() == {"FunctionName", "Resource", "ExecutedVersion"}
+                assert dimensions["Resource"] == f"{function}:live"
+        seen.append({(metric["MetricName"], str(metric["Dimensions"])) for metric in metrics})
+        names.append(alarm["AlarmName"])
+    assert len(seen[0]) == len(FUNCTIONS) + len(API_FUNCTIONS) + 1
+    assert seen[0].isdisjoint(seen[1])
+    # The state of an alarm stays when the alarm is changed, so a new deployment has a new alarm.
+    assert names[0] != names[1]
 
 
 def test_only_the_api_s_functions_have_snapshots_and_only_on_request() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,10 +31,10 @@ EVERYTHING = {
 }
 
 
-def resolved(parameters: dict[str, str] | None = None) -> dict[str, Document]:
+def resolved(parameters: dict[str, str] | None = None, attributes: dict[str, str] | None = None) -> dict[str, Document]:
     """The stack's resources with these parameters, which SAM gets too, as from CloudFormation."""
     document = translate(load_template(), region="eu-west-1", parameters=parameters)
-    return Resolver(document, parameters).resources()
+    return Resolver(document, parameters, attributes).resources()
 
 
 def policy(**parameters: str) -> list[Document]:
@@ -284,3 +285,31 @@ def test_the_resources_have_an_order_of_creation(parameters: dict[str, str]) -> 
         for name in ready:
             del waiting[name]
     assert not waiting
+
+
+# Characters that AWS allows in names that the template makes from the stack's name.
+LONGEST = {
+    "AlarmName": 255,
+    "DashboardName": 255,
+    "LogGroupName": 512,
+    "Namespace": 255,
+    "POWERTOOLS_METRICS_NAMESPACE": 255,
+}
+
+
+def test_every_name_fits_with_the_longest_stack_name() -> None:
+    found = list(names(resolved(EVERYTHING, {"AWS::StackName": "s" * 128, "AWS::Region": "ap-southeast-10"})))
+    assert {name for name, _ in found} == LONGEST.keys()
+    assert not [(name, value) for name, value in found if len(value) > LONGEST[name]]
+
+
+def names(value: Any) -> Iterator[tuple[str, str]]:
+    """The properties of LONGEST that are strings, at any depth."""
+    if isinstance(value, list):
+        for item in value:
+            yield from names(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name in LONGEST and isinstance(item, str):
+                yield name, item
+            yield from names(item)

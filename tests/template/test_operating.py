@@ -20,6 +20,8 @@ OWN_METRIC = re.compile(r"(?:SUM|MIN|MAX)\((\w+)\) FROM SCHEMA\(\"TokenBroker/to
 
 
 def alarms(translated: Document, **parameters: str) -> dict[str, dict[str, Any]]:
+    """Every alarm, that of a gradual deployment too."""
+    parameters = {"Deployment": "Canary10Percent5Minutes", **parameters}
     return {
         name: resource["Properties"]
         for name, resource in Resolver(translated, parameters).resources().items()

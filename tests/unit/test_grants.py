@@ -196,7 +196,7 @@ OWN = {"grant_type": "client_credentials", **CLIENT}
                 request={
                     "client_auth": "none",
                     "fields_in": "form",
-                    "fields": {"login": "{secret:username}:{secret:password}"},
+                    "fields": {"who": "{secret:username}:{secret:password}"},
                 },
             ),
             {"who": "u:p"},

@@ -175,7 +175,7 @@ class Callers(Base):
             self.send_event(name, None)
         else:
             deadline = self.world.clock()
-            self.start("purge", lambda broker: broker.purge(name, None, deadline=deadline), None)
+            self.start("purge", lambda broker: broker.purge_and_revoke(name, None, deadline=deadline), None)
         for scope in range(min(len(self.case.scopes), MAX_OPERATIONS)):
             if are_renewals:
                 self.renew(self.key(self.names.index(name), scope), None)

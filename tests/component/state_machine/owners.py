@@ -42,7 +42,7 @@ class Owners(Base):
             self.put(name, "none", "always", hops)
         elif what == "purge":
             deadline = self.world.clock() + REQUEST_TIME
-            self.start("purge", lambda broker: broker.purge(name, text, deadline=deadline), hops)
+            self.start("purge", lambda broker: broker.purge_and_revoke(name, text, deadline=deadline), hops)
         elif what == "trial":
             self.start("trial", lambda broker: broker.trial(name, force=force), hops)
         else:

@@ -161,7 +161,7 @@ def test_the_catalogue_shows_what_a_connection_of_each_provider_needs(world: Wor
     found = {item["slug"]: item for item in response.body["providers"]}
     assert set(found) == set(PROVIDERS)
     for slug, item in found.items():
-        assert set(item) == {"slug", "title", "grant", "credentials", "settings", "documentation"}
+        assert set(item) == {"slug", "title", "grant", "credentials", "settings", "documentation", "proof"}
         assert item["documentation"].startswith("https://")
         assert all(set(setting) == {"name", "required", "default", "help"} for setting in item["settings"])
         named = {setting["name"]: setting for setting in item["settings"]}

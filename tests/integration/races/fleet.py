@@ -108,7 +108,7 @@ class Instances:
         return Got("", given.token.token_id, given.source, given.warnings, given.access_token)
 
     def purge(self, name: str) -> Mapping[str, Any]:
-        done = self._run(lambda broker: broker.purge(named(name), None, deadline=utc_now() + REQUEST_TIME))
+        done = self._run(lambda broker: broker.purge_and_revoke(named(name), None, deadline=utc_now() + REQUEST_TIME))
         return {"dropped": done.dropped, "revoked": list(done.revoked)}
 
     def put(self, name: str, settings: Mapping[str, Any]) -> None:

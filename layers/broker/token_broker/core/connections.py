@@ -131,6 +131,12 @@ class Connection:
         seconds = self.lifetime_s or self.provider.default_lifetime_s
         return timedelta(seconds=seconds) if seconds else None
 
+    def sent_headers(self, access_token: str) -> dict[str, str]:
+        """The headers that callers send to the provider's API. They hold the token. One without a value is left out."""
+        values = {**self.options, "token": access_token}
+        found = {name: template.text(values) for name, template in self.provider.send.headers.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
     def check_caller(self, caller: Caller) -> None:
         """Raises CallerNotAllowed, which names the caller."""
         if not is_admitted(caller, self.allowed_callers, self.denied_callers):

@@ -54,6 +54,11 @@ class Token:
         return self.expires_at > now
 
 
+# The purposes of sealed values.
+ACCESS_TOKEN = "access_token"  # noqa: S105  # a name
+REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a name
+
+
 def pack_access_token(access_token: str, revocation_url: str | None) -> str:
     """The text that is sealed for an access token: the token and its revocation endpoint, one line each.
 

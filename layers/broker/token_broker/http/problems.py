@@ -33,7 +33,7 @@ from token_broker.errors import (
 )
 from token_broker.http.audit import write_audit
 from token_broker.http.responses import NO_STORE
-from token_broker.observability import count, logger, unexpected
+from token_broker.observability import count, count_internal_error, logger, unexpected
 
 OUR_FAULT_RETRY = timedelta(seconds=5)
 
@@ -71,7 +71,7 @@ def new_resolver() -> APIGatewayRestResolver:
     def unknown_error(error: Exception) -> Response[str]:
         logger.error("internal_error", extra=unexpected(error))
         write_audit(app, "request_failed", decision="internal_error")
-        count("InternalErrors")
+        count_internal_error()
         return problem(500, "internal_error", "The broker failed", "The log has the cause under this request's id.")
 
     @app.not_found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import Response
 
+from token_broker.catalogue.proof import proof_of_built_in
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.failures import Failure
 from token_broker.core.providers import Provider
@@ -151,6 +152,7 @@ def provider_body(found: Provider) -> dict[str, Any]:
         + [{"name": name, "required": False} for name in found.optional_credentials],
         "settings": own + common,
         "documentation": found.documentation,
+        "proof": proof_of_built_in(found.slug),
     }
 
 

@@ -70,17 +70,17 @@ class Broker:
 
         return sweep(self.context, scheduled_at=scheduled_at, deadline=deadline)
 
-    def purge(self, name: ConnectionName, scope: str | None, *, deadline: datetime) -> PurgeResult:
+    def purge_and_revoke(self, name: ConnectionName, scope: str | None, *, deadline: datetime) -> PurgeResult:
         """Drops a connection's tokens (of one scope set, or all) and revokes what can be. Raises BrokerError."""
         stored = self._settings.stored(name)
         self._get_token.forget(name)
-        return self._revoker.purge(stored, scope, deadline=deadline)
+        return self._revoker.purge_and_revoke(stored, scope, deadline=deadline)
 
     def trial(self, name: ConnectionName, *, force: bool) -> TrialResult:
         """Tries a connection's pending or current credentials. Raises BrokerError."""
         from token_broker.service.trial import Trials
 
-        trials = Trials(self.context, self._settings, self._provider_client, self._acquirer, self._revoker)
+        trials = Trials(self.context, self._settings, self._provider_client, self._revoker)
         return trials.run(name, force=force)
 
     def secret_changed(self, name: ConnectionName, version: str | None = None) -> int:

@@ -135,12 +135,12 @@ class Connections:
         stored = self.reader.stored(name)
         if expected not in (None, ANY_VERSION, stored.version):
             raise VersionConflict(f"The settings of {name} have another version than the request names.")
-        dropped = [self.revoker.drop(stored)]
+        dropped = [self.revoker.purge(stored)]
         try:
             self.context.connections.delete(name, expected=stored.version)
         except ConditionFailed:
             raise VersionConflict(f"The settings of {name} were changed while they were being deleted.") from None
-        dropped.append(self.revoker.drop(stored))
+        dropped.append(self.revoker.purge(stored))
         tokens = {item.token_id: item for found in dropped for item in found.tokens}.values()
         reason = dropped[0].obstacle
         if reason is None and tokens:

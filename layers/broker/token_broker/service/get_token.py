@@ -24,7 +24,7 @@ from token_broker.core.policy import (
     usable_token,
     warnings,
 )
-from token_broker.core.records import Token, TokenRecord, unpack_access_token
+from token_broker.core.records import ACCESS_TOKEN, Token, TokenRecord, unpack_access_token
 from token_broker.core.schedule import IDLE_TIME
 from token_broker.errors import (
     AcquisitionInProgress,
@@ -37,8 +37,9 @@ from token_broker.errors import (
     TooManyRejections,
 )
 from token_broker.ports import DueKey, RenewalMessage, SealBroken, SecretNotReadable, StoredSettings
-from token_broker.service.acquire import ACCESS_TOKEN, Acquired, Acquirer, ReadAgain, error_of
+from token_broker.service.acquire import Acquired, Acquirer, ReadAgain
 from token_broker.service.context import BrokerContext, SettingsReader
+from token_broker.service.failures import error_of
 from token_broker.service.records import try_save
 from token_broker.service.token_memory import MAX_ENTRIES, CachedToken, TokenMemory
 
@@ -75,9 +76,7 @@ class TokenResponse:
     @property
     def headers(self) -> dict[str, str]:
         """The headers to send to the provider's API. They hold the token."""
-        values = {**self.connection.options, "token": self.access_token}
-        found = {name: template.text(values) for name, template in self.connection.provider.send.headers.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        return self.connection.sent_headers(self.access_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class GetToken:
 
     def forget(self, name: ConnectionName) -> None:
         """Drops a connection's tokens from this environment's memory. Others notice a purge within 30 s."""
-        self._memory.drop_tokens_of(name)
+        self._memory.forget_tokens_of(name)
 
     def _from_memory(
         self, request: TokenRequest, cached: CachedToken, now: datetime, max_age: timedelta
@@ -188,7 +187,7 @@ class GetToken:
         now = self._context.clock()
         # A purged token, or one of other settings, must not come back from memory during an outage of our services.
         if usable_token(record, policy, now) is None:
-            self._memory.drop(key)
+            self._memory.forget(key)
         criteria = replace(_criteria(request, policy, requested_at), unreadable_token_id=unreadable)
         decision = decide(record, criteria, policy, now)
         return self._check_for_new_secret(Reading(connection, policy, record, criteria, read_at, now, decision))
@@ -205,7 +204,7 @@ class GetToken:
             try:
                 connection = self._settings.connection(name, stored)
             except BrokerError:
-                self._memory.drop_tokens_of(name)
+                self._memory.forget_tokens_of(name)
                 raise
         self._memory.put_connection(connection)
         return connection

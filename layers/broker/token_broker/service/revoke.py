@@ -11,7 +11,7 @@ from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials, parse_credentials
 from token_broker.core.failures import DEFAULT_RATE_LIMIT_COOLDOWN, MAX_RATE_LIMIT_COOLDOWN
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import RetiredToken, TokenRecord, unpack_access_token
+from token_broker.core.records import ACCESS_TOKEN, RetiredToken, TokenRecord, unpack_access_token
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.oauth.exchange import HttpResponse, TransportError
 from token_broker.oauth.requests import revocation_request
@@ -45,7 +45,7 @@ class PurgeResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class Purged:
     """What a purge dropped: how many live tokens, and all tokens that must be revoked.
 
     `connection`: None where the settings are not valid.
@@ -65,17 +65,17 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Revoker:
-    """Drops and revokes tokens. Dropping comes first and needs neither the secret nor the provider."""
+    """Purges and revokes tokens. The purge comes first and needs neither the secret nor the provider."""
 
     context: BrokerContext
     settings: SettingsReader
 
-    def purge(self, stored: StoredSettings, scope: str | None, *, deadline: datetime) -> PurgeResult:
+    def purge_and_revoke(self, stored: StoredSettings, scope: str | None, *, deadline: datetime) -> PurgeResult:
         """Drops the tokens of one scope set, or of all (None), then revokes until `deadline`.
 
         The rest stays sealed and due, and the worker revokes it. Invalid settings do not prevent a purge.
         """
-        dropped = self.drop(stored, scope)
+        dropped = self.purge(stored, scope)
         revoked: list[str] = []
         not_revoked: list[NotRevoked] = []
         for item in dropped.tokens:
@@ -91,7 +91,7 @@ class Revoker:
                 not_revoked.append(NotRevoked(item.token_id, reason, item.expires_at))
         return PurgeResult(dropped.count, tuple(revoked), tuple(not_revoked))
 
-    def drop(self, stored: StoredSettings, scope: str | None = None) -> Dropped:
+    def purge(self, stored: StoredSettings, scope: str | None = None) -> Purged:
         """Takes the tokens away from every caller.
 
         Tokens to revoke are stored as retired ones first, where the provider can revoke.
@@ -112,10 +112,10 @@ class Revoker:
                 retire(item)
         for record in items.records:
             if scope in (None, record.key.scope):
-                count += self._drop(record, retire)
-        return Dropped(connection, count, tuple(tokens.values()))
+                count += self._purge_record(record, retire)
+        return Purged(connection, count, tuple(tokens.values()))
 
-    def _drop(self, record: TokenRecord, retire: Callable[[RetiredToken], None]) -> int:
+    def _purge_record(self, record: TokenRecord, retire: Callable[[RetiredToken], None]) -> int:
         """Purges one record. Even an empty one gets a new revision, so that no earlier reader can take its lease."""
         for _ in range(MAX_TRIES):
             live = record.live_token(self.context.clock())
@@ -226,7 +226,7 @@ class Revoker:
         if failure is not None and failure.refused and failure.retry_at > self.context.clock():
             return "credentials_refused"
         try:
-            opened = self.context.sealer.open(item.sealed, record.key, "access_token")
+            opened = self.context.sealer.open(item.sealed, record.key, ACCESS_TOKEN)
         except SealBroken:
             return "unreadable"
         except BrokerError:

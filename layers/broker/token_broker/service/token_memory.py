@@ -40,10 +40,10 @@ class TokenMemory:
     def put(self, entry: CachedToken) -> None:
         self._keep(self._tokens, entry.record.key, entry)
 
-    def drop(self, key: TokenKey) -> None:
+    def forget(self, key: TokenKey) -> None:
         self._tokens.pop(key, None)
 
-    def drop_tokens_of(self, name: ConnectionName) -> None:
+    def forget_tokens_of(self, name: ConnectionName) -> None:
         for key in [key for key in self._tokens if key.name == name]:
             del self._tokens[key]
 

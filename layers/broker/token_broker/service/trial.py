@@ -22,13 +22,14 @@ from token_broker.errors import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.ports import ConnectionItems
-from token_broker.service.acquire import Acquirer, error_of
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
+from token_broker.service.failures import error_of, store_failure
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
 from token_broker.service.provider_client import ProviderClient, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
+from token_broker.service.secret_versions import note_new_version
 
 PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
@@ -54,7 +55,6 @@ class Trials:
     context: BrokerContext
     settings: SettingsReader
     provider_client: ProviderClient
-    acquirer: Acquirer
     revoker: Revoker
 
     def run(self, name: ConnectionName, *, force: bool) -> TrialResult:
@@ -112,7 +112,7 @@ class Trials:
         health = save_health(context, name, lease.record.health, lambda current: current.trial_begun(now))
         lease = lease.with_health(health)
         if stage == PENDING:
-            lease = self.acquirer.note_new_version(lease, credentials, now)
+            lease = note_new_version(context, lease, credentials, now)
         lease = self.provider_client.count_login(lease, credentials)
         try:
             result, expiry = self.provider_client.request_token(lease, request)
@@ -128,7 +128,7 @@ class Trials:
             self.revoker.revoke_access_token(connection, lease.key, access_token, credentials)
         if connection.issue_revokes_previous and has_live_token:
             # The trial revoked the live token, as the caller allowed.
-            self.revoker.drop(self.settings.stored(name))
+            self.revoker.purge(self.settings.stored(name))
         if stage == CURRENT:
             self._end_cooldowns(lease, items.records)
         else:
@@ -139,14 +139,16 @@ class Trials:
 
     def _failure(self, lease: LeaseContext, credentials: Credentials, stage: str, failed: GrantFailed) -> BrokerError:
         """Remembers a failure of the current version. Of a pending version only a rate limit is remembered."""
-        met = failed.failure
-        if stage == CURRENT or met.level is FailureLevel.ENDPOINT:
-            return self.acquirer.store_failure(lease, credentials, failed)
-        if not met.outcome_unknown:
+        exchange_failure = failed.failure
+        if stage == CURRENT or exchange_failure.level is FailureLevel.ENDPOINT:
+            return store_failure(self.context, lease, credentials, failed)
+        if not exchange_failure.outcome_unknown:
             self._settle_login(lease)
         now, digest = self.context.clock(), lease.connection.settings_digest
         version = credentials.version
-        failure = next_failure(met, None, now=now, secret_version=version, settings_digest=digest, refused_before=True)
+        failure = next_failure(
+            exchange_failure, None, now=now, secret_version=version, settings_digest=digest, refused_before=True
+        )
         return error_of(failure, now)
 
     def _settle_login(self, lease: LeaseContext) -> None:
