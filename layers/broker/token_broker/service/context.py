@@ -13,6 +13,7 @@ from token_broker.core.policy import RenewalPolicy, policy_for
 from token_broker.core.providers import Provider
 from token_broker.errors import ConnectionMisconfigured, InvalidRequest, UnknownConnection, UnknownProvider
 from token_broker.oauth.requests import GrantRequest
+from token_broker.oauth.signed_requests import prepare_request
 from token_broker.ports import (
     Budgets,
     Clock,
@@ -29,7 +30,6 @@ from token_broker.ports import (
     StoredSettings,
     TokenStore,
 )
-from token_broker.service.assertions import prepare_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class BrokerContext:
             connection,
             credentials,
             scope,
-            signing_keys=self.signing_keys,
+            kms_signer=self.signing_keys.signer,
             clock=self.clock,
             new_id=self.new_id,
         )
