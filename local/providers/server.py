@@ -1,4 +1,8 @@
-"""All simulated vendors on one loopback port: /<slug>/... is the vendor, /_control/<slug> controls it."""
+"""All simulated vendors on one loopback port: /<slug>/... is the vendor, /_control/<slug> controls it.
+
+The vendors that are simulated from their examples are at /vendors/<slug>/<host>/..., controlled at
+/_control/vendors/<slug>.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from typing import Any, Self
 from . import control
 from .commerce_layer import CommerceLayer
 from .delivery import deliver
+from .example_vendor import ExampleVendors, example_slugs
 from .oauth2 import OAuth2
 from .signed_assertions import JwtBearer, PrivateKeyJwt
 from .simulator import Simulator
@@ -37,6 +42,7 @@ SIMULATORS: tuple[type[Simulator], ...] = (
     JwtBearer,
 )
 MAX_REQUEST_BYTES = 1024 * 1024
+VENDORS = "vendors/"
 
 Clock = Callable[[], datetime] | Callable[[], float]
 
@@ -47,7 +53,8 @@ class ProvidersServer:
     def __init__(self, port: int, time_scale: float, clock: Clock) -> None:
         now = _epoch_seconds(clock)
         self._simulators = {kind.slug: kind(time_scale=time_scale, now=now) for kind in SIMULATORS}
-        self._http = _HttpServer(port, self._simulators)
+        self._vendors = ExampleVendors(time_scale=time_scale, now=now)
+        self._http = _HttpServer(port, self.find)
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(
@@ -56,12 +63,22 @@ class ProvidersServer:
         self._thread.start()
 
     def simulator(self, slug: str) -> Simulator:
-        """The simulator behind /<slug>. Raises KeyError."""
-        return self._simulators[slug]
+        """The simulator behind /<slug>; `vendors/<slug>`: the one from the provider's examples. Raises KeyError."""
+        found = self.find(slug)
+        if found is None:
+            raise KeyError(slug)
+        return found
+
+    def find(self, slug: str) -> Simulator | None:
+        """As `simulator`; None if there is none."""
+        if slug.startswith(VENDORS):
+            return self._vendors.get(slug.removeprefix(VENDORS))
+        return self._simulators.get(slug)
 
     def close(self) -> None:
         for simulator in self._simulators.values():
             simulator.waits.close()
+        self._vendors.close()
         self._http.shutdown()
         self._http.server_close()
         self._http.hang_up()
@@ -94,14 +111,23 @@ def _epoch_seconds(clock: Clock) -> Callable[[], float]:
     return now
 
 
+def _slug_and_path(target: str) -> tuple[str, str]:
+    """The simulator that a request is for, and the path below its prefix. `target`: without its query."""
+    prefix, rest = ("", target.removeprefix("/"))
+    if rest.startswith(VENDORS):
+        prefix, rest = VENDORS, rest.removeprefix(VENDORS)
+    slug, _, path = rest.partition("/")
+    return prefix + slug, "/" + path
+
+
 class _HttpServer(ThreadingHTTPServer):
     """One thread per connection, and a list of open connections, so that `close` ends those kept alive."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, port: int, simulators: dict[str, Simulator]) -> None:
-        self.simulators = simulators
+    def __init__(self, port: int, find: Callable[[str], Simulator | None]) -> None:
+        self.find = find
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
@@ -143,14 +169,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         target, _, query = self.path.partition("?")
-        _, slug, *rest = target.split("/", 2) if target.startswith("/") else ("", "")
+        slug, path = _slug_and_path(target)
         body = self._read_body()
         if body is None:
             return
         if slug == "_control":
-            self._send(self._control(rest[0] if rest else "", body))
-        elif simulator := self.server.simulators.get(slug):
-            request = Request(self.command, "/" + "".join(rest), query, self.headers, body)
+            self._send(self._control(path.removeprefix("/"), body))
+        elif simulator := self.server.find(slug):
+            request = Request(self.command, path, query, self.headers, body)
             if not deliver(simulator, request, self.connection):
                 self.close_connection = True
         else:
@@ -170,19 +196,20 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def _control(self, slug: str, body: bytes) -> Reply:
-        simulators = self.server.simulators
         if not slug and self.command == "GET":
-            return json_reply(200, {"simulators": sorted(simulators)}, outcome="control")
-        if slug not in simulators:
+            names = [*(kind.slug for kind in SIMULATORS), *(VENDORS + vendor for vendor in example_slugs())]
+            return json_reply(200, {"simulators": sorted(names)}, outcome="control")
+        simulator = self.server.find(slug)
+        if simulator is None:
             return json_reply(404, {"error": "no such simulator"}, outcome="control")
         if self.command == "POST":
             try:
-                control.apply(simulators[slug], json.loads(body))
+                control.apply(simulator, json.loads(body))
             except ValueError as error:
                 return json_reply(400, {"error": str(error)}, outcome="control")
         elif self.command != "GET":
             return json_reply(405, {"error": "GET or POST"}, outcome="control")
-        return json_reply(200, simulators[slug].report(), outcome="control")
+        return json_reply(200, simulator.report(), outcome="control")
 
     def _send(self, reply: Reply) -> None:
         self.connection.sendall(reply.head(now=time.time()) + reply.body)

@@ -38,12 +38,12 @@ class Arrival:
 class Simulator(ABC):
     """One simulated vendor. Thread-safe: it has one lock, which is never held while a fault waits."""
 
-    slug: ClassVar[str]
-    routes: ClassVar[Mapping[str, str]]
+    slug: str
+    routes: ClassVar[Mapping[str, str]] = {}
     methods: ClassVar[Mapping[str, tuple[str, ...]]] = METHODS
     client_auth: ClassVar[tuple[str, ...]] = ("basic-raw",)
     charset: ClassVar[str] = "utf-8"
-    defaults: ClassVar[Options] = Options()
+    defaults: Options = Options()
 
     def __init__(self, *, time_scale: float, now: Callable[[], float]) -> None:
         self.now = now
@@ -64,7 +64,7 @@ class Simulator(ABC):
 
     def arrive(self, request: Request) -> Arrival:
         """Counts the request and takes the fault to play for it."""
-        operation = self.routes.get(request.path, "unknown")
+        operation = self.operation_at(request.path)
         with self._lock:
             entry = self.journal.arrived(request.method, request.path, operation)
             fault = self.faults.take(operation)
@@ -112,6 +112,10 @@ class Simulator(ABC):
         return False
 
     # Defined by a vendor
+
+    def operation_at(self, path: str) -> str:
+        """What a request to this path is for."""
+        return self.routes.get(path, "unknown")
 
     @abstractmethod
     def token(self, request: Request) -> Reply:

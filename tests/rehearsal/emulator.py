@@ -6,6 +6,7 @@ It takes requests of an AWS API and of the deployed REST API on one port, whose 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -45,7 +46,8 @@ class Emulator:
 
     def __init__(self, directory: Path, variables: dict[str, str]) -> None:
         """`variables` reach the emulator and so every function. Raises StartFailed."""
-        directory.mkdir(parents=True, exist_ok=True)
+        self._unpacked = directory / "unpacked"
+        self._unpacked.mkdir(parents=True, exist_ok=True)
         self.certificate = directory / "certificate.pem"
         self.log = directory / "emulator.log"
         key = directory / "key.pem"
@@ -74,7 +76,7 @@ class Emulator:
             "MINISTACK_SSL_KEY": str(key),
             "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
             "MINISTACK_REGION": REGION,
-            "TMPDIR": str(directory),
+            "TMPDIR": str(self._unpacked),
             "S3_DATA_DIR": str(directory / "s3"),
             "STATE_DIR": str(directory / "state"),
         }
@@ -118,10 +120,11 @@ class Emulator:
         raise StartFailed(f"the emulator did not start; see {self.log}")
 
     def close(self) -> None:
-        """Ends the emulator and the functions that it runs. Idempotent."""
+        """Ends the emulator and the functions that it runs, and deletes what they were unpacked to. Idempotent."""
         end(self._process)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        shutil.rmtree(self._unpacked, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

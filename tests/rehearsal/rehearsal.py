@@ -34,7 +34,12 @@ from tests.rehearsal.report import Report
 from tests.rehearsal.roles import check_roles
 
 EXPIRING: Final = "ucommerce/demo"
-WITH_NEW_SECRET: Final = "unidy/demo"
+EVENTS: Final = {"unidy/demo": "secret_label_updated.json", "unified-services/demo": "secret_changed.json"}
+RENEWED: Final = {
+    EXPIRING: "The schedule, the queue and the worker have renewed the token before it expired",
+    "unidy/demo": "The label of the changed secret has made its token due, and the worker has replaced it",
+    "unified-services/demo": "The same from the trail's event of the changed secret",
+}
 DIRECTORY: Final = ROOT / "build" / "rehearsal"
 CALLER_ARN: Final = Account.role_arn(CALLER)
 ADMIN_ARN: Final = Account.role_arn(ADMIN)
@@ -124,37 +129,42 @@ def use(found: dict[str, Any]) -> None:
 def let_tokens_come_due(report: Report, account: Account, stack: Stack) -> dict[str, str | None]:
     """Returns the token_ids from before. The next sweep is up to a minute away, and other steps run meanwhile."""
     admin = account.broker(stack, ADMIN)
-    before = {connection: stored_token_id(admin, connection) for connection in (EXPIRING, WITH_NEW_SECRET)}
-    with report.step(f"The token of {EXPIRING} comes due, and the secret of {WITH_NEW_SECRET} changes"):
+    before = {connection: stored_token_id(admin, connection) for connection in RENEWED}
+    with report.step("A token comes due, and two secrets change: AWS sends an event of its own, or a trail does"):
         account.make_due(stack, EXPIRING)
-        provider, _, name = WITH_NEW_SECRET.partition("/")
-        changed = account.emulator.client("secretsmanager").put_secret_value(
-            SecretId=account.secret_name(stack, provider, name),
-            SecretString=json.dumps(DEFAULT_ACCOUNTS[provider]["secret"]),
-        )
-        send_event(account, changed["ARN"], changed["VersionId"])
+        for connection, file in EVENTS.items():
+            secret = account.secret_name(stack, *connection.split("/"))
+            changed = account.emulator.client("secretsmanager").put_secret_value(
+                SecretId=secret, SecretString=json.dumps(DEFAULT_ACCOUNTS[connection.split("/")[0]]["secret"])
+            )
+            send_event(account, file, secret, changed["ARN"], changed["VersionId"])
     return before
 
 
 def expect_renewals(report: Report, account: Account, stack: Stack, before: Mapping[str, str | None]) -> None:
     admin, caller = account.broker(stack, ADMIN), account.broker(stack, CALLER)
-    for connection, title in (
-        (EXPIRING, "The schedule, the queue and the worker have renewed the token before it expired"),
-        (WITH_NEW_SECRET, "The event of the changed secret has made its token due, and the worker has replaced it"),
-    ):
+    for connection, title in RENEWED.items():
         with report.step(title):
             wait_for_another_token(admin, connection, before[connection])
             use(token(caller, connection))
 
 
-def send_event(account: Account, arn: str, version_id: str) -> None:
-    """Sends the event that CloudTrail would, from the source that the adapted rule takes too."""
-    event = json.loads((ROOT / "events" / "secret_changed.json").read_text(encoding="utf-8"))
+def send_event(account: Account, file: str, secret: str, arn: str, version_id: str) -> None:
+    """Sends an event as in `events/`, about this secret, from the source that the adapted rules take too."""
+    event = json.loads((ROOT / "events" / file).read_text(encoding="utf-8"))
     detail = event["detail"]
-    detail["eventTime"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    detail["requestParameters"]["secretId"] = arn
-    detail["responseElements"] = {"arn": arn, "versionId": version_id}
-    entry = {"Source": EVENT_SOURCE, "DetailType": event["detail-type"], "Detail": json.dumps(detail)}
+    if "eventName" in detail:
+        detail["eventTime"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        detail["requestParameters"]["secretId"] = secret
+        detail["responseElements"] = {"arn": arn, "versionId": version_id}
+    else:
+        detail.update(name=secret, versionId=version_id)
+    entry = {
+        "Source": EVENT_SOURCE,
+        "DetailType": event["detail-type"],
+        "Detail": json.dumps(detail),
+        "Resources": [arn],
+    }
     sent = account.emulator.client("events").put_events(Entries=[entry])
     assert sent["FailedEntryCount"] == 0, sent["Entries"]
 

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from local.providers import ProvidersServer, start_providers
+from local.providers.example_vendor import example_slugs
 
 from .vendor_calls import SLUGS, call, report, unidy
 
@@ -40,7 +41,9 @@ def test_the_control_route_rejects_unknown_input(command: Any, providers: Provid
 
 
 def test_the_control_route_knows_only_its_simulators(providers: ProvidersServer) -> None:
-    assert call(providers, "GET", "/_control").json() == {"simulators": SLUGS}
+    assert call(providers, "GET", "/_control").json() == {
+        "simulators": [*SLUGS, *(f"vendors/{slug}" for slug in example_slugs())]
+    }
     assert call(providers, "GET", "/_control/nobody").status_code == 404
     assert call(providers, "POST", "/_control/unidy", data="{").status_code == 400
     assert call(providers, "DELETE", "/_control/unidy").status_code == 405

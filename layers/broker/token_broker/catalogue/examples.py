@@ -209,7 +209,7 @@ def _request(fields: Fields) -> ExpectedRequest:
     url, _, query = fields.take("url", _url, "", required=True).partition("?")
     jwt = fields.section("jwt") if "jwt" in fields.data else None
     request = ExpectedRequest(
-        method=fields.take("method", one_of(METHODS), "POST"),
+        method=fields.take("method", one_of(("GET", "POST")), "POST"),
         url=url,
         query=tuple(parse_qsl(query, keep_blank_values=True)),
         headers=_headers(fields),

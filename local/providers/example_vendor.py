@@ -1,0 +1,326 @@
+"""A vendor that is simulated from the examples of its provider's file: no code per vendor.
+
+It checks each request as strictly as `providers check` does, and answers as the example does, with a token of its own.
+What an example cannot say comes from `Simulator`: tokens that expire, revocation, rotated secrets, counters, faults.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, quote_plus
+
+from token_broker import catalogue
+from token_broker.catalogue import load_catalogue
+from token_broker.catalogue.example_comparison import RequestComparison
+from token_broker.catalogue.example_keys import example_keys
+from token_broker.catalogue.examples import Body, Example, Examples, ExpectedRequest, read_examples
+from token_broker.catalogue.proof import examples_beside
+from token_broker.core.connections import parse_connection
+from token_broker.core.names import ConnectionName
+from token_broker.core.providers import Provider
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
+
+from .accounts import Account
+from .options import Options
+from .simulator import Simulator
+from .token_ledger import TokenDraft
+from .wire import Refusal, Reply, Request, json_reply
+
+CREDENTIALS_ARE_WRONG = ("client_refused", "credentials_refused", "grant_refused")
+DEFAULT_LIFETIME_S = 3600
+CATALOGUE = Path(catalogue.__file__).parent
+RESOURCE = "/resource"  # stands for the vendor's API
+# Made anew for each reply.
+OWN_HEADERS = frozenset({"date", "content-length"})
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRequest:
+    """An example that gets a token, and the account whose credentials it shows."""
+
+    example: Example
+    expected: ExpectedRequest
+    account: str
+    secret: Mapping[str, str]
+
+
+class ExampleVendor(Simulator):
+    """One vendor. Its paths begin with the host: /auth.example.com/oauth/token is https://auth.example.com/oauth/token."""
+
+    client_auth = ("basic", "basic-raw", "form", "json", "none")
+    methods: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "token": ("GET", "POST"),
+        "revoke": ("POST",),
+        "resource": ("GET",),
+    }
+
+    def __init__(self, provider: Provider, examples: Examples, *, time_scale: float, now: Callable[[], float]) -> None:
+        self.slug = provider.slug
+        self.known: list[KnownRequest] = []
+        self._first_accounts: list[Account] = []
+        for example in examples.examples:
+            self._learn(example)
+        self.refusal = _refusal(examples)
+        lifetime_s = self.known[0].example.result.expires_in_s or DEFAULT_LIFETIME_S
+        self.defaults = Options(lifetime_s=lifetime_s)
+        urls = {known.expected.url: "token" for known in self.known}
+        settings = {"allowed_callers": ["*"], **self.known[0].example.settings}
+        connection = parse_connection(ConnectionName(self.slug, "demo"), provider, settings)
+        if connection.endpoints.revocation is not None:
+            urls[connection.endpoints.revocation] = "revoke"
+        self._operations = {url.removeprefix("https:/"): operation for url, operation in urls.items()}
+        super().__init__(time_scale=time_scale, now=now)
+
+    def _learn(self, example: Example) -> None:
+        expected = example.exchanges[-1].request
+        if expected is None or example.result.token is None or example.refresh_token is not None:
+            return
+        secret = {name: str(value) for name, value in example_keys().secret(example.secret).items()}
+        account = next((account for account in self._first_accounts if account.secret == secret), None)
+        if account is None:
+            number = len(self._first_accounts) + 1
+            account = Account("demo" if number == 1 else f"demo-{number}", secret)
+            self._first_accounts.append(account)
+        self.known.append(KnownRequest(example, expected, account.name, secret))
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.accounts = {account.name: replace(account) for account in self._first_accounts}
+
+    def operation_at(self, path: str) -> str:
+        return "resource" if path == RESOURCE else self._operations.get(path, "unknown")
+
+    def token(self, request: Request) -> Reply:
+        sent = HttpRequest(
+            request.method,
+            "https:/" + request.path,
+            tuple(parse_qsl(request.query, keep_blank_values=True)),
+            {name: value for name, value in request.headers.items() if name.lower() != "connection"},
+            request.body or None,
+        )
+        differences = []
+        for known in self.known:
+            account = self.accounts[known.account]
+            for expected in _with_secret(known.expected, known.secret, account.secret):
+                comparison = RequestComparison(account.secret.values(), datetime.fromtimestamp(self.now(), UTC))
+                found = comparison.differences(expected, sent)
+                if not found:
+                    return self._answer(known, account)
+                differences.append((found, _credential_fields(expected, account.secret)))
+        faults, credential_fields = min(differences, key=lambda found: len(found[0]))
+        if all(fault.field in credential_fields for fault in faults):
+            raise Refusal("invalid_client", "the credentials are wrong")
+        fields = ", ".join(sorted(fault.field for fault in faults))
+        raise Refusal("invalid_request", f"differs from the example: {fields}")
+
+    def _answer(self, known: KnownRequest, account: Account) -> Reply:
+        result = known.example.result
+        lifetime_s = self.options.lifetime_s
+        if result.expires_in_s is not None and self.known[0].example.result.expires_in_s:
+            lifetime_s *= result.expires_in_s / self.known[0].example.result.expires_in_s
+        token = self.issue(account, known.example.title, lifetime_s=lifetime_s)
+        response = known.example.exchanges[-1].response
+        headers = {name: value for name, value in response.headers.items() if name not in OWN_HEADERS}
+        try:
+            document = json.loads(response.body)
+        except ValueError:
+            body = response.body.replace((result.token or "").encode(), token.value.encode())
+            return Reply(response.status, body, headers, "issued")
+        document = _replaced(document, result.token, token.value)
+        remaining = timedelta(seconds=self.remaining_s(token))
+        document = _with_lifetime(document, known.example, remaining, datetime.fromtimestamp(self.vendor_time(), UTC))
+        if isinstance(document, dict):
+            document = {**document, **self.options.set_fields}
+            for name in self.options.omit_fields:
+                document.pop(name, None)
+        outcome = "reissued" if token.reissued else "issued"
+        return Reply(response.status, json.dumps(document).encode(), headers, outcome)
+
+    def mint(self, _draft: TokenDraft) -> str:
+        return f"invented-{secrets.token_urlsafe(24)}"
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """As the example of wrong credentials. A request that is not the example's is a fault of ours."""
+        if refusal.code != "invalid_client" or self.refusal is None:
+            outcome = refusal.code if refusal.code == "invalid_client" else f"{refusal.code}: {refusal.description}"
+            return json_reply(refusal.status, {"error": refusal.code}, outcome=outcome)
+        headers = {name: value for name, value in self.refusal.headers.items() if name not in OWN_HEADERS}
+        status = self.options.error_status or self.refusal.status
+        return Reply(status, self.refusal.body, headers, refusal.code)
+
+    def presented_token(self, request: Request) -> str:
+        """The token in any of the headers: each vendor wants it somewhere else."""
+        live = self.tokens.live(self.now())
+        sent = request.headers.values()
+        return next((token.value for token in live if any(token.value in value for value in sent)), "")
+
+
+class ExampleVendors:
+    """The vendors of the catalogue that have examples, by slug. Each is made at its first use. Thread-safe."""
+
+    def __init__(self, *, time_scale: float, now: Callable[[], float]) -> None:
+        self._time_scale = time_scale
+        self._now = now
+        self._made: dict[str, ExampleVendor] = {}
+        self._lock = threading.Lock()
+
+    def get(self, slug: str) -> ExampleVendor | None:
+        """None for a slug that is no provider's, or whose examples are not made of single requests."""
+        with self._lock:
+            if slug not in self._made and slug in example_slugs():
+                examples = _examples_of(slug)
+                assert examples is not None  # noqa: S101  # example_slugs has only those
+                self._made[slug] = ExampleVendor(
+                    load_catalogue()[slug], examples, time_scale=self._time_scale, now=self._now
+                )
+            return self._made.get(slug)
+
+    def close(self) -> None:
+        for vendor in self._made.values():
+            vendor.waits.close()
+
+
+def example_slugs() -> list[str]:
+    """The providers that can be simulated from their examples."""
+    return [slug for slug in sorted(load_catalogue()) if _is_simulated(_examples_of(slug))]
+
+
+def _examples_of(slug: str) -> Examples | None:
+    path = examples_beside(CATALOGUE / f"{slug}.toml")
+    return read_examples(path) if path.exists() else None
+
+
+def _is_simulated(examples: Examples | None) -> bool:
+    return examples is not None and len(examples.examples[0].exchanges) == 1
+
+
+def _refusal(examples: Examples) -> HttpResponse | None:
+    """The response to wrong credentials; None if no example shows one."""
+    refusals = [example for example in examples.examples if example.result.error == "provider_refused"]
+    refusals.sort(key=lambda example: example.result.rule not in CREDENTIALS_ARE_WRONG)
+    return refusals[0].exchanges[-1].response if refusals else None
+
+
+def _with_secret(
+    expected: ExpectedRequest, old: Mapping[str, str], new: Mapping[str, str]
+) -> Iterator[ExpectedRequest]:
+    """The request with another secret of the account. Basic: the values as they are, and percent-encoded."""
+    changes = {value: new[name] for name, value in old.items() if value and new.get(name, value) != value}
+    if not changes:
+        yield expected
+        return
+    pattern = re.compile("|".join(re.escape(value) for value in sorted(changes, key=len, reverse=True)))
+
+    def text(value: str, encode: Callable[[str], str] = str) -> str:
+        return pattern.sub(lambda match: encode(changes[match[0]]), value)
+
+    def header(value: str, encode: Callable[[str], str]) -> str:
+        decoded = _basic(value)
+        return text(value) if decoded is None else f"Basic {base64.b64encode(text(decoded, encode).encode()).decode()}"
+
+    for encode in (str, quote_plus):
+        yield replace(
+            expected,
+            query=tuple((name, text(value)) for name, value in expected.query),
+            headers={name: header(value, encode) for name, value in expected.headers.items()},
+            body=None if expected.body is None else Body(expected.body.kind, _mapped(expected.body.value, text)),
+        )
+
+
+def _basic(header: str) -> str | None:
+    """The id and secret in a Basic header; None for any other."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        return base64.b64decode(encoded, validate=True).decode() if scheme.lower() == "basic" else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _credential_fields(expected: ExpectedRequest, secret: Mapping[str, str]) -> set[str]:
+    """The names of the fields of a request that hold a credential, as a comparison names them."""
+    values = [value for value in secret.values() if value]
+
+    def holds(text: Any) -> bool:
+        return isinstance(text, str) and (text == "{jwt}" or any(value in (_basic(text) or text) for value in values))
+
+    def names(name: str, value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from names(f"{name}.{key}", item)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from names(f"{name}.{index}", item)
+        elif holds(value):
+            yield name
+
+    body = {} if expected.body is None else {expected.body.kind: expected.body.value}
+    parts = {"request": {"query": dict(expected.query), "headers": expected.headers, **body}}
+    return {*names("request", parts["request"]), *(["request.jwt"] if expected.jwt else [])}
+
+
+def _replaced(document: Any, old: str | None, new: str) -> Any:
+    return _mapped(document, lambda text: new if text == old else text)
+
+
+def _mapped(document: Any, change: Callable[[str], str]) -> Any:
+    """A JSON document with each text changed."""
+    if isinstance(document, dict):
+        return {name: _mapped(value, change) for name, value in document.items()}
+    if isinstance(document, list):
+        return [_mapped(item, change) for item in document]
+    return change(document) if isinstance(document, str) else document
+
+
+def _with_lifetime(document: Any, example: Example, remaining: timedelta, now: datetime) -> Any:
+    """The document with what is left of the token's lifetime, wherever the example states its own, in its own form."""
+    stated = timedelta(seconds=example.result.expires_in_s or 0)
+    forms: list[tuple[object, object]] = [
+        (int(stated.total_seconds()), int(remaining.total_seconds())),
+        (int(stated.total_seconds() * 1000), int(remaining.total_seconds() * 1000)),
+        (int(stated.total_seconds() / 60), max(1, int(remaining.total_seconds() / 60))),
+    ]
+    if example.now is not None:
+        until, then = now + remaining, example.now + stated
+        forms += [
+            (int(then.timestamp()), int(until.timestamp())),
+            (int(then.timestamp() * 1000), int(until.timestamp() * 1000)),
+        ]
+    for old, new in forms:
+        changed = _with_number(document, old, new)
+        if changed != document or old == new:
+            return changed
+    return _mapped(document, lambda text: _moved(text, example.now, now + remaining, stated))
+
+
+def _with_number(document: Any, old: object, new: object) -> Any:
+    if isinstance(document, dict):
+        return {name: _with_number(value, old, new) for name, value in document.items()}
+    if isinstance(document, list):
+        return [_with_number(item, old, new) for item in document]
+    if isinstance(document, bool):
+        return document
+    if document == str(old):
+        return str(new)
+    return new if document == old else document
+
+
+def _moved(text: str, then: datetime | None, until: datetime, stated: timedelta) -> str:
+    """A moment in ISO 8601 that is the example's expiry, moved to `until`; any other text as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    if then is None or abs(moment - then - stated) > timedelta(seconds=1):
+        return text
+    return until.isoformat().replace("+00:00", "Z")

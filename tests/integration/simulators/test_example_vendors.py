@@ -1,0 +1,168 @@
+"""Every provider of the catalogue gets tokens of a vendor that is simulated from its examples, through the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from local.providers import ProvidersServer, start_providers
+from local.providers.example_vendor import ExampleVendor, example_slugs
+from tests.fakes.clock import HandClock
+from tests.fakes.world import CALLER, World
+from token_broker.adapters.provider_http import ProviderHttp
+from token_broker.catalogue.example_keys import ExampleKeys
+from token_broker.core.connections import NetworkOptions
+from token_broker.core.names import ConnectionName
+from token_broker.errors import ProviderRefused
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
+from token_broker.service import Broker, TokenResponse
+
+SLUGS = example_slugs()
+
+
+@pytest.fixture(scope="module")
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture(scope="module")
+def server(clock: HandClock) -> Iterator[ProvidersServer]:
+    with start_providers(clock=clock) as running:
+        yield running
+
+
+@dataclass
+class Stage:
+    """A connection with the first example's settings and secret, and a broker whose requests go to the simulator."""
+
+    slug: str
+    server: ProvidersServer
+    world: World
+
+    def __post_init__(self) -> None:
+        self.vendor.reset()
+        self.name = ConnectionName(self.slug, "main")
+        self.first = self.vendor.known[0]
+        self.world.secrets.put(self.name, self.first.secret)
+        settings: dict[str, Any] = {"allowed_callers": [CALLER], **self.first.example.settings}
+        self.world.connections.put(self.name, settings, version="s1", expected=None, absent=False)
+        self.broker: Broker = self.world.instance(send=self.send)
+
+    @property
+    def vendor(self) -> ExampleVendor:
+        found = self.server.simulator(f"vendors/{self.slug}")
+        assert isinstance(found, ExampleVendor)
+        return found
+
+    def send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
+        """Over the network, to the simulator in place of the vendor's host."""
+        url = request.url.replace("https://", f"{self.server.url}/vendors/{self.slug}/", 1)
+        return ProviderHttp(loopback=True)(replace(request, url=url), network, timeout)
+
+    def get_token(self, **options: Any) -> TokenResponse:
+        return self.world.get_token(self.broker, self.name, **options)
+
+    def resource(self, headers: dict[str, str]) -> int:
+        """The status of a call of the vendor's API with exactly these headers."""
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(
+                f"{self.server.url}/vendors/{self.slug}/resource", headers=headers, timeout=5
+            ).status_code
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many tokens were issued, and how many requests refused."""
+        report = self.vendor.report()
+        return report["issued"], report["refused"]
+
+
+@pytest.fixture(params=SLUGS)
+def stage(request: pytest.FixtureRequest, server: ProvidersServer, clock: HandClock) -> Stage:
+    world = World()
+    world.clock = clock
+    return Stage(request.param, server, world)
+
+
+def test_a_token_is_issued_renewed_and_accepted(stage: Stage) -> None:
+    first = stage.get_token()
+    assert stage.counts == (1, 0), stage.vendor.report()["requests"]
+    assert stage.resource(first.headers) == 200
+    assert stage.get_token().access_token == first.access_token
+    stage.world.clock.advance(to=first.token.expires_at)
+    second = stage.get_token()
+    assert stage.counts == (2, 0), stage.vendor.report()["requests"]
+    assert second.access_token != first.access_token
+    assert (stage.resource(first.headers), stage.resource(second.headers)) == (401, 200)
+
+
+def test_wrong_credentials_are_refused_once(stage: Stage) -> None:
+    name = _last_credential(stage.first.secret)
+    other = ExampleKeys().rsa_pem if name == "private_key" else f"{stage.first.secret[name]}-rotated"
+    stage.world.secrets.put(stage.name, {**stage.first.secret, name: other})
+    for _ in range(2):
+        with pytest.raises(ProviderRefused):
+            stage.get_token()
+    assert stage.counts == (0, 1), stage.vendor.report()["requests"]
+    # The vendor takes them over: the next version of the secret works.
+    if name != "private_key":
+        stage.vendor.rotate_secret({name: other})
+        stage.world.secrets.put(stage.name, {**stage.first.secret, name: other})
+        stage.world.clock.advance(60)
+        assert stage.resource(stage.get_token().headers) == 200
+
+
+def test_a_purged_token_is_revoked_where_the_vendor_can(stage: Stage) -> None:
+    response = stage.get_token()
+    can_revoke = response.connection.endpoints.revocation is not None and "client_secret" in stage.first.secret
+    stage.broker.purge_and_revoke(stage.name, None, deadline=stage.world.clock() + timedelta(seconds=26))
+    assert stage.resource(response.headers) == (401 if can_revoke else 200), stage.vendor.report()["requests"]
+
+
+def test_a_vendor_that_fails_once_is_asked_again(stage: Stage) -> None:
+    stage.vendor.fail("status", status=503)
+    with pytest.raises(Exception, match="provider"):
+        stage.get_token()
+    stage.world.clock.advance(60)
+    assert stage.resource(stage.get_token().headers) == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"grant_type": "password"}, "invalid_request: differs from the example: request.json.grant_type"),
+        (
+            {"scope": "users:read", "extra": 1},
+            "invalid_request: differs from the example: request.json.extra, request.json.scope",
+        ),
+        ({"client_id": 1}, "invalid_client"),
+    ],
+)
+def test_a_request_that_is_not_the_examples_is_refused(
+    server: ProvidersServer, changes: dict[str, Any], outcome: str
+) -> None:
+    vendor = server.simulator("vendors/unidy")
+    vendor.reset()
+    assert isinstance(vendor, ExampleVendor)
+    expected = vendor.known[0].expected
+    assert expected.body is not None
+    url = f"{server.url}/vendors/unidy/{expected.url.removeprefix('https://')}"
+    with requests.Session() as session:
+        session.trust_env = False
+        response = session.post(
+            url, json={**expected.body.value, **changes}, headers={"Accept": "application/json"}, timeout=5
+        )
+    assert response.status_code in (400, 401)
+    report = vendor.report()
+    assert report["issued"] == 0
+    assert report["requests"][0]["outcome"] == outcome
+
+
+def _last_credential(secret: Any) -> str:
+    names = [name for name, value in secret.items() if "CERTIFICATE" not in value]
+    return "private_key" if "private_key" in names else names[-1]
