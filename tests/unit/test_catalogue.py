@@ -9,7 +9,7 @@ import pytest
 
 import token_broker.catalogue
 from tests.unit.grant_requests import CATALOGUE
-from token_broker.catalogue import read_provider
+from token_broker.catalogue import Catalogue, read_provider
 from token_broker.core.provider_files import CatalogueError, parse_provider
 from token_broker.core.providers import Limit
 from token_broker.oauth.grants import GRANTS
@@ -31,6 +31,18 @@ def test_every_file_is_valid(path: Path) -> None:
     provider = read_provider(path)
     assert provider == CATALOGUE[path.stem]
     assert provider.slug == path.stem
+
+
+def test_a_file_is_read_at_its_first_use_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "good.toml").write_text((FILES[0]).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "bad.toml").write_text("title = 7", encoding="utf-8")
+    found = Catalogue(tmp_path)
+    assert (list(found), len(found), "bad" in found, found.get("other")) == (["bad", "good"], 2, True, None)
+    good = found["good"]
+    (tmp_path / "good.toml").unlink()
+    assert found["good"] is good
+    with pytest.raises(CatalogueError, match=r"bad\.toml"):
+        found["bad"]
 
 
 def test_the_five_providers_and_the_standard_are_there() -> None:
@@ -192,6 +204,24 @@ def in_host(kind: str, **more: Any) -> dict[str, Any]:
         ({"send": {"headers": {"X-B": "{base_url}"}}}, "send.headers"),
         ({"send": {"headers": {"X-Token": "{token}", "X-Id": "{uuid}"}}}, "send.headers.X-Id"),
         ({"send": {"headers": {"X-Token": "{token}", "X-Id": "{secret:client_secret}"}}}, "send.headers.X-Id"),
+        ({"send": {"headers": {"X-Token": "{token}", "X-Id": "{secret:client_id}"}}}, None),
+        ({"public_credentials": ["client_id"]}, "public_credentials"),
+        ({"public_credentials": ["client_secret"]}, "public_credentials"),
+        (
+            {
+                "credentials": ["client_id", "client_secret", "seller"],
+                "request": {"url": URL, "fields": {"seller": "{secret:seller}"}},
+                "public_credentials": ["seller"],
+                "send": {"headers": {"X-Token": "{token}", "X-Seller": "{secret:seller}"}},
+            },
+            None,
+        ),
+        ({"send": {"base_url": {"field": "meta.url", "hosts": ["*.example.com", "api.example.org"]}}}, None),
+        ({"send": {"base_url": {"field": "url", "hosts": ["*"]}}}, "send.base_url.hosts"),
+        ({"send": {"base_url": {"field": "url", "hosts": ["*.com"]}}}, "send.base_url.hosts"),
+        ({"send": {"base_url": {"field": "url", "hosts": ["a.*.example.com"]}}}, "send.base_url.hosts"),
+        ({"send": {"base_url": {"field": "url", "hosts": ["https://example.com"]}}}, "send.base_url.hosts"),
+        ({"send": {"base_url": {"field": "url"}}}, "send.base_url.hosts"),
         ({"refresh": {"use": False}}, None),
         ({"refresh": {"use": False}, "response": {"refresh_token": "r"}}, "refresh.use"),
         ({"limits": {"requests": 5, "per": "day", "limit_per": "client"}}, None),

@@ -28,12 +28,11 @@ from token_broker.core.health import ConnectionHealth
 from token_broker.core.records import (
     REPORT_BURST,
     REPORT_INTERVAL,
+    OpenedToken,
     RefreshToken,
     RetiredToken,
     Token,
     TokenRecord,
-    pack_access_token,
-    unpack_access_token,
 )
 
 REFRESH = RefreshToken("0f0e0d0c0b0a0908", None, sent=False, sealed=b"refresh")
@@ -279,8 +278,14 @@ def test_a_superseded_token_expires_by_itself_unless_it_must_be_revoked() -> Non
 
 
 @pytest.mark.parametrize("revocation_url", [None, "https://id.example.com/revoke"])
-def test_a_sealed_token_carries_its_revocation_endpoint(revocation_url: str | None) -> None:
-    assert unpack_access_token(pack_access_token("tok-1", revocation_url)) == ("tok-1", revocation_url)
+@pytest.mark.parametrize("api_base_url", [None, "https://eu.example.com/"])
+@pytest.mark.parametrize("credentials", [{}, {"client_id": "a\nb|ü"}])
+def test_a_sealed_token_carries_what_its_callers_and_its_revocation_need(
+    revocation_url: str | None, api_base_url: str | None, credentials: dict[str, str]
+) -> None:
+    opened = OpenedToken("tok-1", revocation_url, api_base_url, credentials)
+    assert OpenedToken.unpack(opened.pack()) == opened
+    assert "tok-1" not in repr(opened)
 
 
 def test_nothing_sealed_is_printed() -> None:

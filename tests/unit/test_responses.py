@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.grant_requests import CATALOGUE, NOW, bearer, json_response, jwt
-from token_broker.core.providers import KNOWN_ERRORS, ExpirySpec, ResponseSpec
+from token_broker.core.providers import KNOWN_ERRORS, BaseUrlSpec, ExpirySpec, ResponseSpec
 from token_broker.oauth.exchange import HttpResponse
 from token_broker.oauth.responses import (
     EXPIRY_FIELDS,
@@ -561,3 +561,47 @@ def test_a_refresh_token_expires_at_the_earliest_of_what_is_known() -> None:
     spec = replace(spec, refresh_expiry=ExpirySpec(("tokens", "ttl"), "seconds"))
     assert read_token(json_response(body), spec).refresh_token_expires_at(NOW) == NOW + timedelta(seconds=300)
     assert read_token(json_response(body), replace(spec, refresh_token=None)).refresh_token is None
+
+
+VENDOR = BaseUrlSpec(("urls", "api"), ("*.vendor.example", "api.other.example"))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://eu.vendor.example", "https://a.b.VENDOR.example/v1/", "https://api.other.example"]
+)
+def test_a_response_can_name_a_base_url_at_a_host_of_the_file(url: str) -> None:
+    response = json_response({"access_token": "t", "urls": {"api": url}})
+    assert read_token(response, replace(STANDARD, base_url=VENDOR)).api_base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        7,
+        "",
+        "vendor.example",
+        "http://eu.vendor.example",
+        "https://vendor.example",
+        "https://evilvendor.example",
+        "https://eu.vendor.example.evil.example",
+        "https://evil.example/eu.vendor.example",
+        "https://eu.vendor.example:8443",
+        "https://eu.vendor.example:443",
+        "https://eu.vendor.example:",
+        "https://user@eu.vendor.example",
+        "https://evil.example#.vendor.example",
+        "https://evil.example?.vendor.example",
+        "https://evil.example\\.vendor.example",
+        "https://eu..vendor.example",
+        "https://.vendor.example",
+        "https://eu.vendor.example.",
+        "https://b.api.other.example",
+        "https://eu%2evendor.example",
+        "https://\u0435u.vendor.example",
+    ],
+)
+def test_a_response_cannot_steer_callers_to_another_host(url: Any) -> None:
+    response = json_response({"access_token": "t", "urls": {"api": url}})
+    with pytest.raises(UnusableResponse, match=r"^urls\.api "):
+        read_token(response, replace(STANDARD, base_url=VENDOR))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +25,30 @@ def read_provider(path: Path) -> Provider:
     return parse_provider(path.stem, data, file=path.name, grants=GRANTS)
 
 
+class Catalogue(Mapping[str, Provider]):
+    """The providers of one folder by their slug. A file is read and checked at its first use, and kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+        self._providers: dict[str, Provider] = {}
+
+    def __getitem__(self, slug: str) -> Provider:
+        """Raises KeyError, or CatalogueError for a file with faults."""
+        if slug not in self._providers:
+            self._providers[slug] = read_provider(self._files[slug])
+        return self._providers[slug]
+
+    def __contains__(self, slug: object) -> bool:
+        return slug in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
 @lru_cache(maxsize=1)
 def load_catalogue() -> Mapping[str, Provider]:
-    """All providers by their slug. Read and checked once per process."""
-    return {path.stem: read_provider(path) for path in sorted(Path(__file__).parent.glob("*.toml"))}
+    """The providers that come with the broker. A cold start reads the one that it is asked for."""
+    return Catalogue(Path(__file__).parent)

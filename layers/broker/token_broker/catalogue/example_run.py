@@ -140,8 +140,8 @@ def _differences_of_result(example: Example, outcome: Outcome, comparison: Reque
             ("expires_in_s", expected.expires_in_s, outcome.expires_in_s),
             ("scope", expected.scope, issued.scope or connection.scope),
             ("refresh_token", expected.refresh_token, issued.refresh_token),
-            ("headers", expected.headers, connection.sent_headers(issued.access_token)),
-            ("api_base_url", expected.api_base_url, connection.api_base_url),
+            ("headers", expected.headers, connection.sent_headers(issued.access_token, outcome.credentials.values)),
+            ("api_base_url", expected.api_base_url, connection.api_base_url or issued.api_base_url),
         ]
     hidden = RequestComparison([*comparison.credentials, expected.token or ""], comparison.now)
     for name, wanted, got in pairs:

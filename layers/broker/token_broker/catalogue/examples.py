@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from token_broker.catalogue.proof import PROOFS
-from token_broker.core.provider_files import METHODS, CatalogueError
+from token_broker.core.provider_files import CatalogueError
 from token_broker.core.validation import Fields, absolute_url, mapping, one_of, text, whole
 from token_broker.errors import FieldError
 from token_broker.oauth.exchange import HttpResponse

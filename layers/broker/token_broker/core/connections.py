@@ -7,7 +7,7 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from token_broker.core.assertions import IN_KMS, SIGNING_KEY
 from token_broker.core.callers import Caller, allow_entry, is_admitted
 from token_broker.core.names import ConnectionName, canonical_scope, scope_items
 from token_broker.core.providers import MAX_LIFETIME_S, Endpoints, Provider, ResponseSpec, SettingSpec
-from token_broker.core.templates import as_text, header_value, host_label
+from token_broker.core.templates import SECRET, as_text, header_value, host_label
 from token_broker.core.validation import OAUTH_FIELDS, Fields, absolute_url, flag, mapping, one_of, text, texts, whole
 from token_broker.errors import CallerNotAllowed, FieldError, InvalidRequest, ScopeNotAllowed
 
@@ -131,9 +131,13 @@ class Connection:
         seconds = self.lifetime_s or self.provider.default_lifetime_s
         return timedelta(seconds=seconds) if seconds else None
 
-    def sent_headers(self, access_token: str) -> dict[str, str]:
-        """The headers that callers send to the provider's API. They hold the token. One without a value is left out."""
-        values = {**self.options, "token": access_token}
+    def sent_headers(self, access_token: str, credentials: Mapping[str, str]) -> dict[str, str]:
+        """The headers that callers send to the provider's API. They hold the token. One without a value is left out.
+
+        `credentials`: at least the public ones.
+        """
+        public = {SECRET + name: credentials.get(name) for name in self.provider.send.public_credentials}
+        values = {**self.options, **public, "token": access_token}
         found = {name: template.text(values) for name, template in self.provider.send.headers.items()}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -184,6 +188,8 @@ def parse_connection(
     client_id_in_body = fields.take("client_id_in_body", flag, provider.request.client_id_in_body)
     token_type = fields.take("token_type", text, "") or None
     zero_means_never = fields.take("zero_means_never", flag, provider.response.zero_means_never)
+    api_base_url = fields.take("api_base_url", url, "") or None
+    response = provider.response.accepting(token_type, zero_means_never=zero_means_never)
     connection = Connection(
         name=name,
         provider=provider,
@@ -200,10 +206,10 @@ def parse_connection(
         keep_warm=fields.take("keep_warm", one_of(KEEP_WARM), "used"),
         suspended=fields.take("suspended", flag, False),
         credentials_expire_at=fields.take("credentials_expire_at", _moment, None),
-        api_base_url=fields.take("api_base_url", url, "") or None,
+        api_base_url=api_base_url,
         client_auth=fields.take("client_auth", one_of(provider.client_auths), own_auth),
         client_id_in_body=client_id_in_body,
-        response=provider.response.accepting(token_type, zero_means_never=zero_means_never),
+        response=response if api_base_url is None else replace(response, base_url=None),
         issue_revokes_previous=fields.take("issue_revokes_previous", flag, False),
         network=NetworkOptions(
             ca_bundle=fields.take("ca_bundle", _pem, "") or None,

@@ -21,7 +21,8 @@ class ConnectionHealth:
     own cooldown. `unresolved_logins`: logins with `login_version` of the secret that were sent and whose outcome is
     unknown. `new_versions`: the secret versions first used after a failure and when, newest last. `refused_versions`:
     the last secret versions that the provider refused since it last accepted one, newest last. `trial_at`: the last
-    trial. `delete_at`: when the item may be deleted. `revision` names this state; None where nothing is stored.
+    trial. `api_host`: the first API host that a response named under the settings of `api_host_digest`. `delete_at`:
+    when the item may be deleted. `revision` names this state; None where nothing is stored.
     """
 
     failure: Failure | None = None
@@ -31,6 +32,8 @@ class ConnectionHealth:
     new_versions: tuple[tuple[str, datetime], ...] = ()
     refused_versions: tuple[str, ...] = ()
     trial_at: datetime | None = None
+    api_host: str | None = None
+    api_host_digest: str | None = None
     delete_at: datetime | None = None
     revision: str | None = None
 
@@ -96,6 +99,13 @@ class ConnectionHealth:
     def version_noted(self, version: str, now: datetime) -> ConnectionHealth:
         """Remembers that a secret version was first used now."""
         return replace(self, new_versions=(*self.recent_versions(now), (version, now)))
+
+    def api_host_seen(self, host: str, settings_digest: str, now: datetime) -> ConnectionHealth:
+        """Remembers an API host, unless one is known under these settings. Keeps the item for as long as it is used."""
+        if self.api_host_digest != settings_digest:
+            return replace(self, api_host=host, api_host_digest=settings_digest)
+        is_old = self.delete_at is not None and self.delete_at - now < HEALTH_KEEP / 2
+        return replace(self, delete_at=None) if is_old else self
 
     def trial_begun(self, now: datetime) -> ConnectionHealth:
         return replace(self, trial_at=now)

@@ -25,6 +25,7 @@ from token_broker.core.providers import (
     KNOWN_ERRORS,
     MAX_LIFETIME_S,
     PERIODS,
+    BaseUrlSpec,
     ExpiryForm,
     ExpirySpec,
     Grant,
@@ -68,6 +69,9 @@ SCOPE_NAMES = frozenset({"scope", "scope_list"})
 OWN_HEADERS = frozenset({"content-type", "content-length", "host"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(r"[^.]+(\.[^.]+)*")
+# What the names of secrets contain. Such a field is never sent to callers.
+SECRET_NAME = re.compile(r"secret|passw|pwd|token|key|private|signature|assertion|certificate")
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 # Every provider that takes assertions has it.
 SIGNING_KEY_SETTING = SettingSpec(
     name=SIGNING_KEY,
@@ -133,7 +137,8 @@ class _FileReader:
         self.settings = self._settings()
         lifetime, renewal, limits = self.section("lifetime"), self.section("renewal"), self.section("limits")
         scope = _scope(self.section("scope"))
-        send = self._send()
+        send_fields = self.section("send")
+        send = self._send(send_fields)
         provider = Provider(
             slug=slug,
             title=top.take("title", text, "", required=True),
@@ -147,7 +152,7 @@ class _FileReader:
             connect_query=self._own_fields(grant.connect_query, scope),
             revocation_url=self._url(revocation, "url", may_be_absent=True, relative=True),
             revocation_needs_secret=revocation.take("needs_secret", flag, False),
-            response=self._response(scope, send),
+            response=self._response(scope, send, self._base_url(send_fields)),
             send=send,
             default_lifetime_s=lifetime.take("default_s", whole(1, MAX_LIFETIME_S), 0) or None,
             reissue_window_s=renewal.take("reissue_window_s", whole(61, 86_400), 0) or None,
@@ -308,7 +313,7 @@ class _FileReader:
             found[name] = template
         return found
 
-    def _response(self, scope: ScopeSpec, send: SendSpec) -> ResponseSpec:
+    def _response(self, scope: ScopeSpec, send: SendSpec, base_url: BaseUrlSpec | None) -> ResponseSpec:
         response = self.section("response")
         success, errors = self.section("success", response), self.section("errors", response)
         success_path: Path = success.take("field", _path, ())
@@ -337,6 +342,7 @@ class _FileReader:
             scope_separator=scope.granted_separator,
             token_types=token_types if is_bearer else None,
             zero_means_never=response.take("zero_means_never", flag, False),
+            base_url=base_url,
         )
 
     def _expiry(self, response: Fields, name: str) -> ExpirySpec | None:
@@ -349,15 +355,33 @@ class _FileReader:
             fields.fault("field", "has no effect with none")
         return ExpirySpec(path, cast("ExpiryForm", form))
 
-    def _send(self) -> SendSpec:
-        send = self.section("send")
+    def _send(self, send: Fields) -> SendSpec:
         token_type = send.take("token_type", text, "Bearer")
-        headers = self._headers(send, {"token"} | self.setting_names)
+        public: tuple[str, ...] = self.top.take("public_credentials", texts, ("client_id",))
+        for name in public:
+            if SECRET_NAME.search(name.lower()):
+                self.top.fault("public_credentials", f"cannot hold {name}: a name like that is a secret's")
+        names = tuple(name for name in public if name in self.credentials)
+        headers = self._headers(send, {"token"} | self.setting_names | {SECRET + name for name in names})
+        used = {name for template in headers.values() for name in template.names}
+        if "public_credentials" in self.top.data and not {SECRET + name for name in public} <= used:
+            self.top.fault("public_credentials", "has a field that no header of send uses")
         if not headers:
             headers = {name: parse_template(value) for name, value in DEFAULT_SEND.items()}
         if not any("token" in template.names for template in headers.values()):
             send.fault("headers", "must hold {token}")
-        return SendSpec(headers, token_type)
+        return SendSpec(headers, token_type, tuple(name for name in names if SECRET + name in used))
+
+    def _base_url(self, send: Fields) -> BaseUrlSpec | None:
+        if "base_url" not in send.data:
+            return None
+        fields = self.section("base_url", send)
+        hosts: tuple[str, ...] = fields.take("hosts", texts, (), required=True)
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                fields.fault("hosts", "must be hosts such as api.example.com or *.example.com")
+        path: Path = fields.take("field", _path, (), required=True)
+        return BaseUrlSpec(path, hosts)
 
     def _settings(self) -> tuple[SettingSpec, ...]:
         none: tuple[Mapping[str, Any], ...] = ()

@@ -114,6 +114,25 @@ class ExpirySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseUrlSpec:
+    """Where a response names the base URL of the vendor's API, and which hosts it may name.
+
+    `hosts`: `*` stands for one or more whole labels left of a domain of the vendor.
+    """
+
+    path: Path
+    hosts: tuple[str, ...]
+
+    def allows(self, host: str) -> bool:
+        return any(re.fullmatch(_host_pattern(known), host.lower()) for known in self.hosts)
+
+
+def _host_pattern(host: str) -> str:
+    label = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+    return re.escape(host).replace(r"\*", rf"{label}(\.{label})*")
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseSpec:
     """How to read a token response.
 
@@ -121,7 +140,8 @@ class ResponseSpec:
     the vendor's error code stands, besides the usual places. `errors`: what the vendor's own codes mean. `expiry` None:
     any of the usual fields. `refresh_token` None: it is ignored. `token_types`: those accepted besides bearer; None:
     any, because the token is not sent as bearer. `zero_means_never`: a lifetime of 0 means that the token never
-    expires. `scope_separator`: between the items of a granted scope.
+    expires. `scope_separator`: between the items of a granted scope. `base_url`: of the vendor's API, if the response
+    names it.
     """
 
     token: Path
@@ -135,6 +155,7 @@ class ResponseSpec:
     scope_separator: str = " "
     token_types: tuple[str, ...] | None = ()
     zero_means_never: bool = False
+    base_url: BaseUrlSpec | None = None
 
     def accepting(self, token_type: str | None, *, zero_means_never: bool) -> ResponseSpec:
         """The same with a connection's settings. `token_type`: one more that is accepted."""
@@ -146,10 +167,14 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True)
 class SendSpec:
-    """What callers send to the vendor's API. `headers`: templates with `{token}`, settings and public credentials."""
+    """What callers send to the vendor's API. `headers`: templates with `{token}`, settings and public credentials.
+
+    `public_credentials`: the fields of the secret that stand in a header: identifiers, no secrets.
+    """
 
     headers: Mapping[str, Template]
     token_type: str
+    public_credentials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

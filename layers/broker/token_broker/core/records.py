@@ -6,6 +6,7 @@ deleted) is derived by `token_broker.core.schedule` at each write.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -59,19 +60,35 @@ ACCESS_TOKEN = "access_token"  # noqa: S105  # a name
 REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a name
 
 
-def pack_access_token(access_token: str, revocation_url: str | None) -> str:
-    """The text that is sealed for an access token: the token and its revocation endpoint, one line each.
+@dataclass(frozen=True, slots=True)
+class OpenedToken:
+    """What is sealed with an access token: all that a caller's response and a revocation need besides the settings.
 
-    The endpoint is sealed too, so that a writer of the table cannot redirect a revocation. Neither value can hold a
-    line break (RFC 6750 section 2.1, RFC 3986 section 2).
+    `api_base_url`: from the provider's response. `credentials`: the public ones that callers send.
     """
-    return f"{access_token}\n{revocation_url or ''}"
 
+    access_token: str = field(repr=False)
+    revocation_url: str | None = None
+    api_base_url: str | None = None
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-def unpack_access_token(opened: str) -> tuple[str, str | None]:
-    """The access token and its revocation endpoint."""
-    access_token, _, revocation_url = opened.partition("\n")
-    return access_token, revocation_url or None
+    def pack(self) -> str:
+        """The text to seal: one line each, empty ones at the end left out.
+
+        The URLs are sealed too, so that a writer of the table can redirect neither a revocation nor a caller. No value
+        can hold a line break (RFC 6750 section 2.1, RFC 3986 section 2, RFC 8259 section 7).
+        """
+        credentials = json.dumps(dict(self.credentials)) if self.credentials else ""
+        lines = (self.access_token, self.revocation_url or "", self.api_base_url or "", credentials)
+        return "\n".join(lines).rstrip("\n")
+
+    @classmethod
+    def unpack(cls, opened: str) -> OpenedToken:
+        """The reverse of `pack`."""
+        access_token, revocation_url, api_base_url, credentials = (opened.split("\n") + [""] * 3)[:4]
+        return cls(
+            access_token, revocation_url or None, api_base_url or None, json.loads(credentials) if credentials else {}
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def token_body(response: TokenResponse) -> dict[str, Any]:
         "provider": connection.name.provider,
         "connection": connection.name.connection,
         "headers": response.headers,
-        "api_base_url": connection.api_base_url,
+        "api_base_url": response.api_base_url,
         "source": response.source,
         "warnings": list(response.warnings),
     }

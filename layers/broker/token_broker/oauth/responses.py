@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
-from token_broker.core.providers import KNOWN_ERRORS, ExpirySpec, Path, ResponseSpec
+from token_broker.core.providers import KNOWN_ERRORS, BaseUrlSpec, ExpirySpec, Path, ResponseSpec
+from token_broker.core.validation import absolute_url
 from token_broker.oauth.exchange import HttpResponse
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
@@ -52,6 +53,7 @@ class IssuedToken:
     expires_at: datetime | None = None
     refresh_expires_in: float | None = None
     refresh_expires_at: datetime | None = None
+    api_base_url: str | None = None
 
     def refresh_token_expires_at(self, now: datetime) -> datetime | None:
         """When the refresh token expires: the earliest that the response and the token itself say, if anything."""
@@ -170,8 +172,22 @@ def read_token(response: HttpResponse, spec: ResponseSpec) -> IssuedToken:
         refresh_token=refresh if _is_token(refresh) else None,
         refresh_expires_in=refresh_in,
         refresh_expires_at=refresh_at,
+        api_base_url=_api_base_url(data, spec.base_url) if spec.base_url is not None else None,
         provider_now=_date(response.headers),
     )
+
+
+def _api_base_url(data: Mapping[str, Any], spec: BaseUrlSpec) -> str:
+    """The base URL of the vendor's API. Callers send the token there, so the host must be one of the file's."""
+    name, value = ".".join(spec.path), value_at(data, spec.path)
+    try:
+        url = absolute_url(value)
+    except ValueError as error:
+        raise UnusableResponse(f"{name} {error}") from None
+    parts = urlsplit(url)
+    if parts.port is not None or ":" in parts.netloc or not spec.allows(parts.netloc):
+        raise UnusableResponse(f"{name} is not at a host of the provider's file")
+    return url
 
 
 def _whole_body(response: HttpResponse) -> Any:

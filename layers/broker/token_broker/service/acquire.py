@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
@@ -16,11 +17,11 @@ from token_broker.core.policy import Acquire, TokenCriteria, decide, is_cleared
 from token_broker.core.records import (
     ACCESS_TOKEN,
     REFRESH_TOKEN,
+    OpenedToken,
     RefreshToken,
     RetiredToken,
     Token,
     TokenRecord,
-    pack_access_token,
 )
 from token_broker.errors import (
     BrokerError,
@@ -29,6 +30,7 @@ from token_broker.errors import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
+from token_broker.oauth.outcomes import unusable_response
 from token_broker.oauth.requests import GrantRequest
 from token_broker.oauth.responses import IssuedToken
 from token_broker.ports import Seal
@@ -53,7 +55,7 @@ class Acquired:
 
     record: TokenRecord
     token: Token
-    access_token: str = field(repr=False)
+    opened: OpenedToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +207,20 @@ class Acquirer:
                 return ReadAgain(provider_asked=True)
             raise store_failure(self.context, lease, prepared.credentials, failed) from None
         # 8. The commit.
-        access_token = result.issued.access_token
-        plain = pack_access_token(access_token, lease.connection.endpoints.revocation)
-        token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(plain))
+        opened = _opened(lease, prepared.credentials, result.issued)
+        token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(opened.pack()))
         try:
+            self._check_api_host(lease, opened)
             refresh_token = seal_refresh_token(self.context, lease, prepared.refresh_seal, result.issued)
-            acquired = self._commit(lease, token, refresh_token, access_token)
+            acquired = self._commit(lease, token, refresh_token, opened)
             self._note_success(lease)
+        except GrantFailed as failed:
+            self._discard(lease, token, opened)
+            raise store_failure(self.context, lease, prepared.credentials, failed) from None
         except BrokerUnavailable as error:
-            return self._commit_failed(lease, token, access_token, error)
+            return self._commit_failed(lease, token, opened, error)
         if acquired is None:
-            self._discard(lease, token, access_token)
+            self._discard(lease, token, opened)
             return ReadAgain(provider_asked=True)
         return acquired
 
@@ -263,7 +268,7 @@ class Acquirer:
         return replace(request, refresh_token=refresh_token, worked_before=worked_before)
 
     def _commit(
-        self, lease: LeaseContext, token: Token, refresh_token: RefreshToken | None, access_token: str
+        self, lease: LeaseContext, token: Token, refresh_token: RefreshToken | None, opened: OpenedToken
     ) -> Acquired | None:
         """Stores the token while the lease is ours; None if it is not. Raises BrokerUnavailable."""
         context, connection, now = self.context, lease.connection, self.context.clock()
@@ -289,7 +294,27 @@ class Acquirer:
         record = save(context, lease.record, committed)
         if record is None or record.token is None:
             return None
-        return Acquired(record, record.token, access_token)
+        return Acquired(record, record.token, opened)
+
+    def _check_api_host(self, lease: LeaseContext, opened: OpenedToken) -> None:
+        """The first API host that a response names is remembered. Only a change of the settings allows another one.
+
+        Raises GrantFailed or BrokerUnavailable.
+        """
+        if opened.api_base_url is None:
+            return
+        host, digest = urlsplit(opened.api_base_url).hostname or "", lease.connection.settings_digest
+        now = self.context.clock()
+        health = save_health(
+            self.context,
+            lease.key.name,
+            lease.record.health,
+            lambda current: current.api_host_seen(host, digest, now),
+        )
+        if health.api_host != host:
+            raise GrantFailed(
+                unusable_response("its API host is not the one that was seen first; changed settings allow another one")
+            )
 
     def _note_success(self, lease: LeaseContext) -> None:
         """The credentials work: the failures that were known before are over, and so are unresolved logins."""
@@ -298,7 +323,7 @@ class Acquirer:
             save_health(self.context, lease.key.name, health, lambda current: current.succeeded(health))
 
     def _commit_failed(
-        self, lease: LeaseContext, token: Token, access_token: str, error: BrokerUnavailable
+        self, lease: LeaseContext, token: Token, opened: OpenedToken, error: BrokerUnavailable
     ) -> Acquired:
         """The token could not be stored, or it was stored and the response got lost. Raises the error if it was not.
 
@@ -309,17 +334,17 @@ class Acquirer:
         with suppress(BrokerUnavailable):
             _, current = context.tokens.read(lease.key)
             if current.token is not None and current.token.sealed == token.sealed:
-                return Acquired(current, current.token, access_token)
+                return Acquired(current, current.token, opened)
             self._note_success(lease)
             failure = broker_failure(
                 error.detail, current.failure, now=now, settings_digest=lease.connection.settings_digest
             )
             save(context, current, lambda found: found.failed(failure) if found.last_leased_by(lease.owner) else None)
             error.remembered = True
-            self._discard(lease, token, access_token)
+            self._discard(lease, token, opened)
         raise error
 
-    def _discard(self, lease: LeaseContext, token: Token, access_token: str) -> None:
+    def _discard(self, lease: LeaseContext, token: Token, opened: OpenedToken) -> None:
         """Revokes a token that was not stored, unless the record holds the same one."""
         if lease.connection.endpoints.revocation is None:
             return
@@ -333,7 +358,18 @@ class Acquirer:
             # The provider may give the same token to the new lease holder. The worker looks before it revokes.
             self.context.tokens.put_retired(retired)
         else:
-            self.revoker.revoke_or_keep(lease.connection, retired, access_token)
+            self.revoker.revoke_or_keep(lease.connection, retired, opened.access_token)
+
+
+def _opened(lease: LeaseContext, credentials: Credentials, issued: IssuedToken) -> OpenedToken:
+    connection = lease.connection
+    public = connection.provider.send.public_credentials
+    return OpenedToken(
+        issued.access_token,
+        connection.endpoints.revocation,
+        issued.api_base_url,
+        {name: credentials.values[name] for name in public if name in credentials.values},
+    )
 
 
 def _token(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from token_broker.core.callers import Caller
@@ -24,7 +24,7 @@ from token_broker.core.policy import (
     usable_token,
     warnings,
 )
-from token_broker.core.records import ACCESS_TOKEN, Token, TokenRecord, unpack_access_token
+from token_broker.core.records import ACCESS_TOKEN, OpenedToken, Token, TokenRecord
 from token_broker.core.schedule import IDLE_TIME
 from token_broker.errors import (
     AcquisitionInProgress,
@@ -70,13 +70,22 @@ class TokenResponse:
     token: Token
     source: str
     now: datetime
-    warnings: tuple[str, ...] = ()
-    access_token: str = field(default="", repr=False)
+    warnings: tuple[str, ...]
+    opened: OpenedToken
+
+    @property
+    def access_token(self) -> str:
+        return self.opened.access_token
+
+    @property
+    def api_base_url(self) -> str | None:
+        """The base URL of the provider's API: the setting's, else the one that the provider gave with the token."""
+        return self.connection.api_base_url or self.opened.api_base_url
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers to send to the provider's API. They hold the token."""
-        return self.connection.sent_headers(self.access_token)
+        return self.connection.sent_headers(self.opened.access_token, self.opened.credentials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +151,7 @@ class GetToken:
         decision = decide(cached.record, _criteria(request, policy, now), policy, now)
         if not isinstance(decision, Serve):
             return None
-        return TokenResponse(connection, decision.token, "memory", now, decision.warnings, cached.access_token)
+        return TokenResponse(connection, decision.token, "memory", now, decision.warnings, cached.opened)
 
     def _from_table(self, request: TokenRequest, key: TokenKey, requested_at: datetime) -> TokenResponse:
         context = self._context
@@ -221,15 +230,15 @@ class GetToken:
         key, token = reading.record.key, serve.token
         cached = self._memory.get(key)
         if cached is not None and cached.record.token is not None and cached.record.token.sealed == token.sealed:
-            access_token = cached.access_token
+            opened = cached.opened
         else:
-            access_token, _ = unpack_access_token(self._context.sealer.open(token.sealed, key, ACCESS_TOKEN))
-        self._memory.put(CachedToken(reading.record, access_token, reading.read_at))
+            opened = OpenedToken.unpack(self._context.sealer.open(token.sealed, key, ACCESS_TOKEN))
+        self._memory.put(CachedToken(reading.record, opened, reading.read_at))
         self._note_use(reading, token)
         now = self._context.clock()
         if not token.alive(now):
             raise _expired()
-        return TokenResponse(reading.connection, token, "table", now, serve.warnings, access_token)
+        return TokenResponse(reading.connection, token, "table", now, serve.warnings, opened)
 
     def _acquire(self, reading: Reading, acquire: Acquire) -> TokenResponse | ReadAgain:
         try:
@@ -242,11 +251,11 @@ class GetToken:
         now = self._context.clock()
         if not acquired.token.alive(now):
             raise _expired()
-        self._memory.put(CachedToken(acquired.record, acquired.access_token, reading.read_at))
+        self._memory.put(CachedToken(acquired.record, acquired.opened, reading.read_at))
         found = warnings(acquired.record, reading.criteria, reading.policy, now)
         if acquired.token.token_id == reading.criteria.rejected_token_id and not acquired.token.reissued:
             found = (*found, "same_token_reissued")
-        return TokenResponse(reading.connection, acquired.token, "provider", now, found, acquired.access_token)
+        return TokenResponse(reading.connection, acquired.token, "provider", now, found, acquired.opened)
 
     def _fallback(self, reading: Reading) -> Serve | None:
         """The valid token in the table, although a longer or newer one was wanted."""

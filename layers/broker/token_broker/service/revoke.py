@@ -11,7 +11,7 @@ from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials, parse_credentials
 from token_broker.core.failures import DEFAULT_RATE_LIMIT_COOLDOWN, MAX_RATE_LIMIT_COOLDOWN
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import ACCESS_TOKEN, RetiredToken, TokenRecord, unpack_access_token
+from token_broker.core.records import ACCESS_TOKEN, OpenedToken, RetiredToken, TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.oauth.exchange import HttpResponse, TransportError
 from token_broker.oauth.requests import revocation_request
@@ -231,7 +231,7 @@ class Revoker:
             return "unreadable"
         except BrokerError:
             return "broker_unavailable"
-        access_token, revocation_url = unpack_access_token(opened)
-        if not current and revocation_url != connection.endpoints.revocation:
+        token = OpenedToken.unpack(opened)
+        if not current and token.revocation_url != connection.endpoints.revocation:
             return "issued_elsewhere"
-        return self.revoke_access_token(connection, record.key, access_token)
+        return self.revoke_access_token(connection, record.key, token.access_token)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from token_broker.core.connections import Connection
 from token_broker.core.names import ConnectionName, TokenKey
-from token_broker.core.records import TokenRecord
+from token_broker.core.records import OpenedToken, TokenRecord
 
 MAX_ENTRIES = 1000
 
@@ -18,8 +18,8 @@ class CachedToken:
     """A record with its token opened. `read_at`: the moment before it was read."""
 
     record: TokenRecord
-    access_token: str = field(repr=False)
-    read_at: datetime = field()
+    opened: OpenedToken
+    read_at: datetime
 
 
 class TokenMemory:

@@ -259,7 +259,9 @@ def health_attributes(health: ConnectionHealth) -> dict[str, Any]:
     attributes = {
         "format": number(FORMAT),
         "unresolved_logins": number(health.unresolved_logins),
-        **_strings(login_version=health.login_version),
+        **_strings(
+            login_version=health.login_version, api_host=health.api_host, api_host_digest=health.api_host_digest
+        ),
         **_moments(trial_at=health.trial_at),
     }
     if health.failure is not None:
@@ -290,6 +292,8 @@ def read_health(item: Item | None) -> ConnectionHealth:
         new_versions=tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in new_versions),
         refused_versions=tuple(version["S"] for version in refused_versions),
         trial_at=read_moment(item, "trial_at"),
+        api_host=read_string(item, "api_host"),
+        api_host_digest=read_string(item, "api_host_digest"),
         delete_at=read_seconds(item, "ttl"),
         revision=item["revision"]["S"],
     )
