@@ -122,8 +122,8 @@ class Account:
 
 
 def initial_accounts(slug: str) -> dict[str, Account]:
-    """The accounts of a simulator after a start or a reset, by name."""
-    documents = [DEFAULT_ACCOUNTS[slug], *_FURTHER_ACCOUNTS.get(slug, [])]
+    """The accounts of a simulator after a start or a reset, by name. A vendor that learns from examples has others."""
+    documents = [*([DEFAULT_ACCOUNTS[slug]] if slug in DEFAULT_ACCOUNTS else []), *_FURTHER_ACCOUNTS.get(slug, [])]
     return {account.name: account for account in map(Account.from_document, documents)}
 
 

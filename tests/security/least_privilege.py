@@ -114,8 +114,8 @@ def _secret(_stack: LocalStack, params: dict[str, Any]) -> Touched:
 
 def _key(stack: LocalStack, params: dict[str, Any]) -> Touched:
     if "SigningAlgorithm" in params:
-        facts = {"kms:RequestAlias": (params["KeyId"],), "kms:SigningAlgorithm": (params["SigningAlgorithm"],)}
-        return [("kms:key/*", facts)]
+        alias, algorithm = params["KeyId"], params["SigningAlgorithm"]
+        return [("kms:key/*", {"kms:RequestAlias": (str(alias),), "kms:SigningAlgorithm": (str(algorithm),)})]
     context = params.get("EncryptionContext", {})
     facts = {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
     name = "SealingKey" if params["KeyId"] == stack.sealing_key_arn else f"? {params['KeyId']}"
