@@ -39,6 +39,7 @@ from .wire import Refusal, Reply, Request, json_reply
 CREDENTIALS_ARE_WRONG = ("client_refused", "credentials_refused", "grant_refused")
 DEFAULT_LIFETIME_S = 3600
 CATALOGUE = Path(catalogue.__file__).parent
+CLIENT_FIELDS = ("client_id", "client_secret")
 RESOURCE = "/resource"  # stands for the vendor's API
 # Made anew for each reply.
 OWN_HEADERS = frozenset({"date", "content-length"})
@@ -67,7 +68,7 @@ class ExampleVendor(Simulator):
     def __init__(self, provider: Provider, examples: Examples, *, time_scale: float, now: Callable[[], float]) -> None:
         self.slug = provider.slug
         self.known: list[KnownRequest] = []
-        self._first_accounts: list[Account] = []
+        self._accounts_of_examples: list[Account] = []
         for example in examples.examples:
             self._learn(example)
         self.refusal = _refusal(examples)
@@ -86,16 +87,19 @@ class ExampleVendor(Simulator):
         if expected is None or example.result.token is None or example.refresh_token is not None:
             return
         secret = {name: str(value) for name, value in example_keys().secret(example.secret).items()}
-        account = next((account for account in self._first_accounts if account.secret == secret), None)
+        account = next((account for account in self._accounts_of_examples if account.secret == secret), None)
         if account is None:
-            number = len(self._first_accounts) + 1
+            number = len(self._accounts_of_examples) + 1
             account = Account("demo" if number == 1 else f"demo-{number}", secret)
-            self._first_accounts.append(account)
+            self._accounts_of_examples.append(account)
         self.known.append(KnownRequest(example, expected, account.name, secret))
 
     def _reset(self) -> None:
         super()._reset()
-        self.accounts = {account.name: replace(account) for account in self._first_accounts}
+        self._refresh_tokens: dict[str, KnownRequest] = {}
+
+    def first_accounts(self) -> dict[str, Account]:
+        return {account.name: replace(account) for account in self._accounts_of_examples}
 
     def operation_at(self, path: str) -> str:
         return "resource" if path == RESOURCE else self._operations.get(path, "unknown")
@@ -109,12 +113,14 @@ class ExampleVendor(Simulator):
             request.body or None,
         )
         differences = []
-        for known in self.known:
+        refresh_token = _refresh_token_in(sent)
+        for known in self.known if refresh_token is None else self._refreshes(refresh_token):
             account = self.accounts[known.account]
             for expected in _with_secret(known.expected, known.secret, account.secret):
                 comparison = RequestComparison(account.secret.values(), datetime.fromtimestamp(self.now(), UTC))
                 found = comparison.differences(expected, sent)
                 if not found:
+                    self._refresh_tokens.pop(refresh_token or "", None)
                     return self._answer(known, account)
                 differences.append((found, _credential_fields(expected, account.secret)))
         faults, credential_fields = min(differences, key=lambda found: len(found[0]))
@@ -122,6 +128,21 @@ class ExampleVendor(Simulator):
             raise Refusal("invalid_client", "the credentials are wrong")
         fields = ", ".join(sorted(fault.field for fault in faults))
         raise Refusal("invalid_request", f"differs from the example: {fields}")
+
+    def _refreshes(self, refresh_token: str) -> list[KnownRequest]:
+        """The request that renews with a refresh token (RFC 6749 section 6), as the example authenticates its client.
+
+        Raises Refusal for a token that was not issued, or was used.
+        """
+        if refresh_token not in self._refresh_tokens:
+            self.journal.count("replayed_refresh_tokens")
+            raise Refusal("invalid_grant", "the refresh token is unknown or was used")
+        known = self._refresh_tokens[refresh_token]
+        body = known.expected.body
+        client = {name: value for name, value in (body.value if body else {}).items() if name in CLIENT_FIELDS}
+        fields = {**client, "grant_type": "refresh_token", "refresh_token": refresh_token}
+        expected = replace(known.expected, body=Body(body.kind if body else "form", fields))
+        return [replace(known, expected=expected)]
 
     def _answer(self, known: KnownRequest, account: Account) -> Reply:
         result = known.example.result
@@ -137,6 +158,10 @@ class ExampleVendor(Simulator):
             body = response.body.replace((result.token or "").encode(), token.value.encode())
             return Reply(response.status, body, headers, "issued")
         document = _replaced(document, result.token, token.value)
+        if isinstance(document, dict) and isinstance(document.get("refresh_token"), str):
+            document["refresh_token"] = secrets.token_urlsafe(32)
+            original = next(first for first in self.known if first.example is known.example)
+            self._refresh_tokens[document["refresh_token"]] = original
         remaining = timedelta(seconds=self.remaining_s(token))
         document = _with_lifetime(document, known.example, remaining, datetime.fromtimestamp(self.vendor_time(), UTC))
         if isinstance(document, dict):
@@ -209,6 +234,16 @@ def _refusal(examples: Examples) -> HttpResponse | None:
     refusals = [example for example in examples.examples if example.result.error == "provider_refused"]
     refusals.sort(key=lambda example: example.result.rule not in CREDENTIALS_ARE_WRONG)
     return refusals[0].exchanges[-1].response if refusals else None
+
+
+def _refresh_token_in(sent: HttpRequest) -> str | None:
+    """The refresh token of a request that is to renew with one."""
+    try:
+        body = json.loads(sent.body or b"")
+    except ValueError:
+        body = dict(parse_qsl((sent.body or b"").decode(errors="replace")))
+    is_refresh = isinstance(body, dict) and body.get("grant_type") == "refresh_token"
+    return str(body.get("refresh_token", "")) if is_refresh else None
 
 
 def _with_secret(
@@ -296,9 +331,8 @@ def _with_lifetime(document: Any, example: Example, remaining: timedelta, now: d
             (int(then.timestamp() * 1000), int(until.timestamp() * 1000)),
         ]
     for old, new in forms:
-        changed = _with_number(document, old, new)
-        if changed != document or old == new:
-            return changed
+        if _with_number(document, old, None) != document:
+            return _with_number(document, old, new)
     return _mapped(document, lambda text: _moved(text, example.now, now + remaining, stated))
 
 

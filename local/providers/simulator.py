@@ -54,7 +54,7 @@ class Simulator(ABC):
 
     def _reset(self) -> None:
         self.options = scaled(self.defaults, self._time_scale)
-        self.accounts = initial_accounts(self.slug)
+        self.accounts = self.first_accounts()
         self.tokens = TokenLedger()
         self.journal = Journal()
         self.faults = FaultQueue()
@@ -112,6 +112,10 @@ class Simulator(ABC):
         return False
 
     # Defined by a vendor
+
+    def first_accounts(self) -> dict[str, Account]:
+        """The accounts after a start or a reset, by name."""
+        return initial_accounts(self.slug)
 
     def operation_at(self, path: str) -> str:
         """What a request to this path is for."""

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from token_broker.catalogue.proof import PROOFS
-from token_broker.core.provider_files import CatalogueError
+from token_broker.core.provider_files import METHODS, CatalogueError
 from token_broker.core.validation import Fields, absolute_url, mapping, one_of, text, whole
 from token_broker.errors import FieldError
 from token_broker.oauth.exchange import HttpResponse
@@ -209,7 +209,7 @@ def _request(fields: Fields) -> ExpectedRequest:
     url, _, query = fields.take("url", _url, "", required=True).partition("?")
     jwt = fields.section("jwt") if "jwt" in fields.data else None
     request = ExpectedRequest(
-        method=fields.take("method", one_of(("GET", "POST")), "POST"),
+        method=fields.take("method", one_of(METHODS), "POST"),
         url=url,
         query=tuple(parse_qsl(query, keep_blank_values=True)),
         headers=_headers(fields),
