@@ -13,12 +13,14 @@ from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
 from token_broker.catalogue.examples import read_examples
 from token_broker.catalogue.proof import NO_PROOF, examples_beside
+from token_broker.core.assertions import PRIVATE_KEY, AssertionSpec
 from token_broker.core.providers import Provider, SettingSpec
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
 
 GRANTS: Final[Mapping[str, str]] = {
     "client_credentials": "client credentials (RFC 6749 section 4.4)",
     "password": "a user's password (RFC 6749 section 4.3)",
+    "jwt_bearer": "a signed assertion (RFC 7523 section 2.1)",
     "authorization_code": "authorization code without a browser (RFC 6749 section 4.1), then refresh tokens",
     "login": "the vendor's own login",
 }
@@ -50,7 +52,9 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
     if provider.connect_url:
         yield "authorization request", f"GET {code(str(provider.connect_url))}"
     yield "token request", f"{_method(provider)} {code(str(provider.request.url))}"
-    if provider.grant.is_oauth:
+    if provider.assertion is not None:
+        yield "client authentication", _assertion(provider.assertion)
+    elif provider.grant.is_oauth:
         yield "client authentication", f"{code(provider.request.client_auth)}, unless `client_auth` says otherwise"
     yield "scope", _scope(provider)
     yield "callers send", ", ".join(code(f"{name}: {value}") for name, value in provider.send.headers.items())
@@ -71,8 +75,18 @@ def _proof(provider: Provider) -> str:
     return f"{examples.proof}: [{urlsplit(examples.source).hostname}]({examples.source}), read on {examples.read_on}"
 
 
+def _assertion(spec: AssertionSpec) -> str:
+    if not spec.authenticates_client:
+        return "the assertion is enough"
+    header = ", `x5t#S256` in its header" if spec.with_thumbprint else ""
+    return f"a signed assertion, `private_key_jwt` (RFC 7523 section 2.2), {code(str(spec.algorithm))}{header}"
+
+
 def _credentials(provider: Provider) -> str:
-    optional = [f"{code(name)} (optional)" for name in provider.optional_credentials]
+    optional = [
+        f"{code(name)} ({'unless the key is in KMS' if name == PRIVATE_KEY else 'optional'})"
+        for name in provider.optional_credentials
+    ]
     return ", ".join([*map(code, provider.credentials), *optional])
 
 
