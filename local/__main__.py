@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         "--time-scale", type=float, default=1.0, metavar="X", help="multiplies every lifetime and window, at most 1"
     )
     run.add_argument(
+        "--simulate-vendors",
+        action="store_true",
+        help="send requests for https hosts to vendors that are simulated from the catalogue's examples",
+    )
+    run.add_argument(
         "--sweep-interval",
         type=float,
         metavar="S",

@@ -12,10 +12,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+VENDORS = "TOKEN_BROKER_SIMULATED_VENDORS"  # the address of the simulated providers; read by this module alone
 Handler = Callable[[Any, "LambdaContext"], Any]
 
 
@@ -56,6 +57,22 @@ def load(handler: str) -> Handler:
     return loaded
 
 
+def simulate_vendors(address: str) -> None:
+    """Lets the broker of this process send requests for any https host to the simulator of vendors at `address`."""
+    bootstrap: Any = importlib.import_module("token_broker.bootstrap")
+    make_sender = bootstrap._sender
+
+    def sender(settings: Any) -> Callable[..., Any]:
+        send = make_sender(settings)
+
+        def redirected(request: Any, *rest: Any) -> Any:
+            return send(replace(request, url=request.url.replace("https://", f"{address}/vendors/-/", 1)), *rest)
+
+        return redirected
+
+    bootstrap._sender = sender
+
+
 def run(handler: Handler, message: dict[str, Any]) -> str:
     """Run the handler on one message {event, request_id, deadline}: {"result"} or {"error"} as JSON."""
     name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
@@ -83,6 +100,8 @@ def serve(pipe: Connection, handler_name: str) -> None:
     """
     try:
         handler = load(handler_name)
+        if VENDORS in os.environ:
+            simulate_vendors(os.environ[VENDORS])
     except Exception as error:  # noqa: BLE001  # whatever an import raises is the function's result
         traceback.print_exc()
         pipe.send_bytes(json.dumps({"error": error_object(error)}).encode())

@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         time_scale=arguments.time_scale,
         sweep_interval_s=arguments.sweep_interval,
         verify_signatures=arguments.auth == "iam",
+        simulate_vendors=arguments.simulate_vendors,
         docs=True,
     )
     with console.status("starting") as status, Stack(options, lambda step: status.update(f"starting: {step}")) as stack:

@@ -33,7 +33,7 @@ def write(stack: Stack, built: Path = BUILT, directory: Path = DIRECTORY) -> boo
     directory.mkdir(parents=True, exist_ok=True)
     environment = variables(stack)
     plain = json.loads(json.dumps(yaml_parse(built.read_text(encoding="utf-8"))))  # into plain dicts
-    template = declared(plain, environment, built.parent)
+    template = container_template(plain, environment, built.parent)
     (directory / "template.yaml").write_text(yaml.safe_dump(template, sort_keys=False), encoding="utf-8")
     (directory / "env.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
     return True
@@ -48,7 +48,7 @@ def variables(stack: Stack) -> dict[str, dict[str, str]]:
     }
 
 
-def declared(template: Any, environment: Mapping[str, Mapping[str, str]], built: Path) -> Any:
+def container_template(template: Any, environment: Mapping[str, Mapping[str, str]], built: Path) -> Any:
     """The built template with every variable declared and the code under absolute paths."""
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})

@@ -14,6 +14,7 @@ from local.connections import aws_client, create_demo_connections
 from local.docs_page import Page, pages
 from local.front import Front, Gateway, Route
 from local.lambda_environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
+from local.lambda_process import VENDORS
 from local.ports import listen_on_all
 from local.process import LOGS
 from local.providers import ProvidersServer, start_providers
@@ -44,6 +45,7 @@ class Options:
     strangers: tuple[Caller, ...] = (STRANGER,)
     verify_signatures: bool = True
     ticks: bool = True  # run the triggers: schedule, queue and secret events
+    simulate_vendors: bool = False  # requests for https hosts go to the vendors that are simulated from examples
     docs: bool = False  # serve the documentation page at /docs and /
     make_environment: MakeEnvironment = ProcessEnvironment
     settings: Mapping[str, Mapping[str, Any]] = field(
@@ -142,7 +144,12 @@ class Stack:
                 memory_mb=resources.memory[function_id],
             ),
             endpoint_url=self.endpoint_url,
-            variables={"TOKEN_BROKER_LOCAL": "1", "TOKEN_BROKER_TIME_SCALE": repr(options.time_scale), **variables},
+            variables={
+                "TOKEN_BROKER_LOCAL": "1",
+                "TOKEN_BROKER_TIME_SCALE": repr(options.time_scale),
+                **({VENDORS: self.providers_url} if options.simulate_vendors else {}),
+                **variables,
+            },
             size=size,
             log=options.log_dir / f"{function_id}.log",
             make_environment=options.make_environment,

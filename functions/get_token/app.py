@@ -9,13 +9,13 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.bootstrap import broker
-from token_broker.core.expiries import deadlines
+from token_broker.core.expiries import expiry_dates
 from token_broker.core.names import canonical_scope
 from token_broker.http import requests
 from token_broker.http.audit import write_audit
 from token_broker.http.problems import new_resolver
 from token_broker.http.responses import json_response, purge_body, token_body, trial_body
-from token_broker.observability import count, measure_deadlines, observed
+from token_broker.observability import count, measure_expiry_dates, observed
 from token_broker.service.get_token import TokenRequest
 
 app = new_resolver()
@@ -50,7 +50,7 @@ def get_token(provider: str, connection: str) -> Response[str]:
     )
     count("TokensReturned", provider=provider, source=response.source)
     if response.source == "provider":
-        measure_deadlines(name, deadlines(response.connection, ()), response.now)
+        measure_expiry_dates(name, expiry_dates(response.connection, ()), response.now)
     return json_response(200, body)
 
 

@@ -14,7 +14,7 @@ from token_broker.observability import (
     count_internal_error,
     gauge,
     logger,
-    measure_deadlines,
+    measure_expiry_dates,
     observed,
     unexpected,
 )
@@ -58,5 +58,5 @@ def _renew(body: str) -> bool:
         count("RenewalFailures", code=renewal.code)
     if renewal.consecutive_failures:
         gauge("ConsecutiveFailures", renewal.consecutive_failures, provider=name.provider)
-    measure_deadlines(name, renewal.deadlines, broker().now())
+    measure_expiry_dates(name, renewal.deadlines, broker().now())
     return True

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote_plus
@@ -105,44 +106,48 @@ class ExampleVendor(Simulator):
         return "resource" if path == RESOURCE else self._operations.get(path, "unknown")
 
     def token(self, request: Request) -> Reply:
-        sent = HttpRequest(
-            request.method,
-            "https:/" + request.path,
-            tuple(parse_qsl(request.query, keep_blank_values=True)),
-            {name: value for name, value in request.headers.items() if name.lower() != "connection"},
-            request.body or None,
-        )
-        differences = []
+        found = self._matching(request)
+        if isinstance(found, Refusal):
+            raise found
+        known, account, refresh_token = found
+        self._refresh_tokens.pop(refresh_token, None)
+        return self._answer(known, account)
+
+    def accepts(self, request: Request) -> bool:
+        """Whether the vendor would issue a token."""
+        with self._lock:
+            return not isinstance(self._matching(request), Refusal)
+
+    def _matching(self, request: Request) -> tuple[KnownRequest, Account, str] | Refusal:
+        """The example that the request is, its account, and the refresh token that it spends. Else how it differs."""
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
+        query = tuple(parse_qsl(request.query, keep_blank_values=True))
+        sent = HttpRequest(request.method, "https:/" + request.path, query, headers, request.body or None)
         refresh_token = _refresh_token_in(sent)
-        for known in self.known if refresh_token is None else self._refreshes(refresh_token):
+        if refresh_token and refresh_token not in self._refresh_tokens:
+            return Refusal("invalid_grant", "the refresh token is unknown or was used")
+        differences = []
+        for known in [self._refresh(refresh_token)] if refresh_token else self.known:
             account = self.accounts[known.account]
+            comparison = RequestComparison(account.secret.values(), datetime.fromtimestamp(self.now(), UTC))
             for expected in _with_secret(known.expected, known.secret, account.secret):
-                comparison = RequestComparison(account.secret.values(), datetime.fromtimestamp(self.now(), UTC))
                 found = comparison.differences(expected, sent)
                 if not found:
-                    self._refresh_tokens.pop(refresh_token or "", None)
-                    return self._answer(known, account)
+                    return known, account, refresh_token
                 differences.append((found, _credential_fields(expected, account.secret)))
         faults, credential_fields = min(differences, key=lambda found: len(found[0]))
         if all(fault.field in credential_fields for fault in faults):
-            raise Refusal("invalid_client", "the credentials are wrong")
+            return Refusal("invalid_client", "the credentials are wrong")
         fields = ", ".join(sorted(fault.field for fault in faults))
-        raise Refusal("invalid_request", f"differs from the example: {fields}")
+        return Refusal("invalid_request", f"differs from the example: {fields}")
 
-    def _refreshes(self, refresh_token: str) -> list[KnownRequest]:
-        """The request that renews with a refresh token (RFC 6749 section 6), as the example authenticates its client.
-
-        Raises Refusal for a token that was not issued, or was used.
-        """
-        if refresh_token not in self._refresh_tokens:
-            self.journal.count("replayed_refresh_tokens")
-            raise Refusal("invalid_grant", "the refresh token is unknown or was used")
+    def _refresh(self, refresh_token: str) -> KnownRequest:
+        """The renewal with a refresh token (RFC 6749 section 6). It authenticates its client as the example does."""
         known = self._refresh_tokens[refresh_token]
         body = known.expected.body
         client = {name: value for name, value in (body.value if body else {}).items() if name in CLIENT_FIELDS}
         fields = {**client, "grant_type": "refresh_token", "refresh_token": refresh_token}
-        expected = replace(known.expected, body=Body(body.kind if body else "form", fields))
-        return [replace(known, expected=expected)]
+        return replace(known, expected=replace(known.expected, body=Body(body.kind if body else "form", fields)))
 
     def _answer(self, known: KnownRequest, account: Account) -> Reply:
         result = known.example.result
@@ -210,14 +215,21 @@ class ExampleVendors:
                 )
             return self._made.get(slug)
 
+    def for_request(self, request: Request) -> ExampleVendor | None:
+        """The vendor at the request's address: of several the one that accepts it, else the first; None for none."""
+        vendors = [self.get(slug) for slug in example_slugs()]
+        here = [vendor for vendor in vendors if vendor and vendor.operation_at(request.path) != "unknown"]
+        return next((vendor for vendor in here if vendor.accepts(request)), here[0] if here else None)
+
     def close(self) -> None:
         for vendor in self._made.values():
             vendor.waits.close()
 
 
-def example_slugs() -> list[str]:
+@lru_cache(maxsize=1)
+def example_slugs() -> tuple[str, ...]:
     """The providers that can be simulated from their examples."""
-    return [slug for slug in sorted(load_catalogue()) if _is_simulated(_examples_of(slug))]
+    return tuple(slug for slug in sorted(load_catalogue()) if _is_simulated(_examples_of(slug)))
 
 
 def _examples_of(slug: str) -> Examples | None:
@@ -236,14 +248,14 @@ def _refusal(examples: Examples) -> HttpResponse | None:
     return refusals[0].exchanges[-1].response if refusals else None
 
 
-def _refresh_token_in(sent: HttpRequest) -> str | None:
-    """The refresh token of a request that is to renew with one."""
+def _refresh_token_in(sent: HttpRequest) -> str:
+    """The refresh token of a request that is to renew with one; empty for any other."""
     try:
         body = json.loads(sent.body or b"")
     except ValueError:
         body = dict(parse_qsl((sent.body or b"").decode(errors="replace")))
     is_refresh = isinstance(body, dict) and body.get("grant_type") == "refresh_token"
-    return str(body.get("refresh_token", "")) if is_refresh else None
+    return str(body.get("refresh_token", "")) if is_refresh else ""
 
 
 def _with_secret(

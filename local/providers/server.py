@@ -43,6 +43,7 @@ SIMULATORS: tuple[type[Simulator], ...] = (
 )
 MAX_REQUEST_BYTES = 1024 * 1024
 VENDORS = "vendors/"
+ANY_VENDOR = VENDORS + "-"  # /vendors/-/<host>/...: the vendor at this address
 
 Clock = Callable[[], datetime] | Callable[[], float]
 
@@ -54,7 +55,7 @@ class ProvidersServer:
         now = _epoch_seconds(clock)
         self._simulators = {kind.slug: kind(time_scale=time_scale, now=now) for kind in SIMULATORS}
         self._vendors = ExampleVendors(time_scale=time_scale, now=now)
-        self._http = _HttpServer(port, self.find)
+        self._http = _HttpServer(port, self.find, self._vendors)
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(
@@ -126,8 +127,9 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, port: int, find: Callable[[str], Simulator | None]) -> None:
+    def __init__(self, port: int, find: Callable[[str], Simulator | None], vendors: ExampleVendors) -> None:
         self.find = find
+        self.vendors = vendors
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
@@ -175,12 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if slug == "_control":
             self._send(self._control(path.removeprefix("/"), body))
-        elif simulator := self.server.find(slug):
-            request = Request(self.command, path, query, self.headers, body)
+        elif simulator := self._simulator(slug, request := Request(self.command, path, query, self.headers, body)):
             if not deliver(simulator, request, self.connection):
                 self.close_connection = True
         else:
             self._send(json_reply(404, {"error": "no such provider"}, outcome="no such provider"))
+
+    def _simulator(self, slug: str, request: Request) -> Simulator | None:
+        return self.server.vendors.for_request(request) if slug == ANY_VENDOR else self.server.find(slug)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET
 

@@ -20,7 +20,7 @@ from token_broker.core.failures import (
     broker_failure,
     cooldown,
     failure_to_store,
-    misconfigured,
+    misconfigured_failure,
     next_failure,
 )
 from token_broker.oauth.outcomes import RULES, ExchangeResult
@@ -231,7 +231,7 @@ def test_a_failure_remembers_the_secret_and_the_settings_that_failed() -> None:
 
 
 def test_a_misconfigured_connection_is_looked_at_again_after_5_min() -> None:
-    found = misconfigured("connection_misconfigured", "There is no secret.", now=NOW, settings_digest="s1")
+    found = misconfigured_failure("connection_misconfigured", "There is no secret.", now=NOW, settings_digest="s1")
     assert (found.misconfigured, found.refused, found.retry_at) == (True, False, NOW + 5 * MIN)
 
 

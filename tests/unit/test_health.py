@@ -104,5 +104,5 @@ def test_the_next_trial_is_allowed_after_five_minutes() -> None:
 @given(HEALTH)
 def test_an_item_is_kept_for_30_days_after_its_last_change(found: ConnectionHealth) -> None:
     """Longer than any cooldown: an account is not locked by forgetting a refusal or a login."""
-    assert found.kept_until(NOW) == replace(found, delete_at=NOW + timedelta(days=30))
+    assert found.with_delete_at(NOW) == replace(found, delete_at=NOW + timedelta(days=30))
     assert max(*REFUSED_COOLDOWNS, MAX_RATE_LIMIT_COOLDOWN) < HEALTH_KEEP

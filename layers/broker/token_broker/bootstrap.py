@@ -20,7 +20,7 @@ from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import NetworkOptions
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
-from token_broker.observability import seal_broken
+from token_broker.observability import report_broken_seal
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.service import Broker
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
@@ -112,7 +112,9 @@ def build_broker(
     def sealer() -> KmsSealer:
         from token_broker.adapters.kms import KmsSealer
 
-        return KmsSealer(kms(), key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=seal_broken)
+        return KmsSealer(
+            kms(), key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=report_broken_seal
+        )
 
     def signing_keys() -> KmsSigningKeys:
         from token_broker.adapters.kms_signing_keys import KmsSigningKeys

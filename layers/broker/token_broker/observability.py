@@ -85,7 +85,7 @@ def gauge(metric: str, value: float, **dimensions: str) -> None:
     _measure(metric, MetricUnit.NoUnit, value, dimensions)
 
 
-def measure_deadlines(name: ConnectionName, deadlines: Iterable[ExpiryDate], now: datetime) -> None:
+def measure_expiry_dates(name: ConnectionName, deadlines: Iterable[ExpiryDate], now: datetime) -> None:
     """Days left as metrics by provider. Credentials that expire within 14 days are logged with their connection."""
     for deadline in deadlines:
         days = deadline.days_left(now)
@@ -96,9 +96,9 @@ def measure_deadlines(name: ConnectionName, deadlines: Iterable[ExpiryDate], now
             )
 
 
-def seal_broken(key: TokenKey, purpose: str) -> None:
+def report_broken_seal(key: TokenKey, purpose: str) -> None:
     """A sealed value could not be opened: it was changed, moved, or sealed with another key."""
-    logger.error("seal_broken", provider=key.name.provider, connection=key.name.connection, purpose=purpose)
+    logger.error("report_broken_seal", provider=key.name.provider, connection=key.name.connection, purpose=purpose)
     count("BrokenSeals", provider=key.name.provider)
 
 

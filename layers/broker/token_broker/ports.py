@@ -42,7 +42,10 @@ class ConnectionItems:
 
 
 class TokenStore(Protocol):
-    """The token cache. Reads are strongly consistent. Raises BrokerUnavailable if the store fails."""
+    """The token cache. Reads are strongly consistent. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.dynamodb.token_store.
+    """
 
     def read(self, key: TokenKey) -> tuple[StoredSettings | None, TokenRecord]:
         """Settings, token key and connection health in one call."""
@@ -72,7 +75,10 @@ class TokenStore(Protocol):
 
 
 class HealthStore(Protocol):
-    """The health of connections. Raises BrokerUnavailable if the store fails."""
+    """The health of connections. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.dynamodb.health_store.
+    """
 
     def save(self, name: ConnectionName, before: ConnectionHealth, after: ConnectionHealth) -> ConnectionHealth | None:
         """Writes if the item is still at `before.revision`. Returns None, else the health that is stored."""
@@ -90,7 +96,10 @@ class DueKey:
 
 
 class DueIndex(Protocol):
-    """The keys that the sweep must look at. Raises BrokerUnavailable if the store fails."""
+    """The keys that the sweep must look at. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.dynamodb.due_index.
+    """
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
         """All keys of a shard that are due by `until`, the most urgent first."""
@@ -103,6 +112,7 @@ class Budgets(Protocol):
     """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails.
 
     `host`: the endpoint's host, or one client or connection there. A budget is that of a calendar `period` (UTC).
+    In AWS: adapters.dynamodb.budgets.
     """
 
     def busy_until(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
@@ -124,7 +134,10 @@ ANY_VERSION = "*"
 
 
 class ConnectionStore(Protocol):
-    """The settings of connections: the source of truth. Raises BrokerUnavailable if the store fails."""
+    """The settings of connections: the source of truth. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.dynamodb.connection_store.
+    """
 
     def get(self, name: ConnectionName) -> StoredSettings | None: ...
 
@@ -148,7 +161,10 @@ class SecretNotReadable(Exception):
 
 
 class SecretStore(Protocol):
-    """The credentials. Raises BrokerUnavailable if the store fails."""
+    """The credentials. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.secrets_manager.
+    """
 
     def read(self, name: ConnectionName, stage: str = "AWSCURRENT") -> Secret | None:
         """The secret's version at a stage; None if there is no such secret or version. Raises SecretNotReadable."""
@@ -163,7 +179,10 @@ Seal = Callable[[str], bytes]
 
 
 class Sealer(Protocol):
-    """Seals a value for one token key and purpose. Raises BrokerUnavailable if KMS fails."""
+    """Seals a value for one token key and purpose. Raises BrokerUnavailable if KMS fails.
+
+    In AWS: adapters.kms.
+    """
 
     def prepare(self, key: TokenKey, purpose: str) -> Seal:
         """Gets the data key now. The returned function calls no service, and is used once."""
@@ -173,7 +192,7 @@ class Sealer(Protocol):
 
 
 class SigningKeys(Protocol):
-    """Keys of connections that sign without leaving their place."""
+    """Keys of connections that sign without leaving their place. In AWS: adapters.kms_signing_keys."""
 
     def signer(self, name: ConnectionName, algorithm: str) -> Sign:
         """Signs with a connection's key. The function raises ConnectionMisconfigured or BrokerUnavailable."""
@@ -190,7 +209,10 @@ class RenewalMessage:
 
 
 class RenewalQueue(Protocol):
-    """Sends token keys to the worker. Raises BrokerUnavailable if the queue fails."""
+    """Sends token keys to the worker. Raises BrokerUnavailable if the queue fails.
+
+    In AWS: adapters.sqs.
+    """
 
     def send(self, messages: Sequence[RenewalMessage]) -> Sequence[RenewalMessage]:
         """Returns the messages that could not be queued."""

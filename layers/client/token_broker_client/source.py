@@ -98,7 +98,9 @@ class TokenSource:
         The first thread that comes reports the rejected token to the broker. If the broker returns the same token
         again, it is not reported again for 5 min. Raises no TokenBrokerError: the caller should see the API's response.
         """
-        return self.active().other(CacheKey(rejected.provider, rejected.connection, scope, min_ttl), rejected.token_id)
+        return self.active().obtain_other(
+            CacheKey(rejected.provider, rejected.connection, scope, min_ttl), rejected.token_id
+        )
 
     def active(self) -> "TokenSource":
         """The source that serves the three methods above: this one, or in a test a FakeBroker."""
@@ -111,7 +113,7 @@ class TokenSource:
             now = self._clock()
             return entry.usable(now) if entry.fresh(now) else None
 
-    def other(self, key: CacheKey, rejected: str) -> Token | None:
+    def obtain_other(self, key: CacheKey, rejected: str) -> Token | None:
         """See `replacement`."""
         entry = self._entry(key)
         with entry.lock:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import requests
 
+from local.lambda_process import simulate_vendors
 from local.providers import ProvidersServer, start_providers
 from local.providers.example_vendor import ExampleVendor, example_slugs
 from tests.fakes.clock import HandClock
 from tests.fakes.world import CALLER, World
+from token_broker import bootstrap
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.catalogue.example_keys import ExampleKeys
 from token_broker.core.connections import NetworkOptions
@@ -21,6 +23,7 @@ from token_broker.core.names import ConnectionName
 from token_broker.errors import ConnectionMisconfigured, ProviderRefused
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenResponse
+from token_broker.settings import Settings
 
 SLUGS = example_slugs()
 
@@ -131,6 +134,16 @@ def test_a_vendor_that_fails_once_is_asked_again(stage: Stage) -> None:
     with pytest.raises(Exception, match="provider"):
         stage.get_token()
     stage.world.clock.advance(60)
+    assert stage.resource(stage.get_token().headers) == 200
+
+
+def test_a_process_of_the_local_stack_can_send_all_to_the_vendor_at_the_address(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_sender", bootstrap._sender)  # restores it afterwards
+    simulate_vendors(stage.server.url)
+    settings = Settings.from_environment({"TOKEN_BROKER_LOCAL": "1"})
+    stage.broker = stage.world.instance(send=bootstrap._sender(settings))
     assert stage.resource(stage.get_token().headers) == 200
 
 

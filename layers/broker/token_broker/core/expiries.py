@@ -25,7 +25,7 @@ class ExpiryDate:
         return (self.at - now) / timedelta(days=1)
 
 
-def deadlines(connection: Connection, records: Iterable[TokenRecord]) -> tuple[ExpiryDate, ...]:
+def expiry_dates(connection: Connection, records: Iterable[TokenRecord]) -> tuple[ExpiryDate, ...]:
     """The known deadlines, the next one first. A refresh token that was sent does not count."""
     found = [
         ExpiryDate(REFRESH_TOKEN, record.refresh_token.expires_at, record.key.scope)

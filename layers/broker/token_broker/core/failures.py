@@ -195,7 +195,7 @@ def broker_failure(detail: str, previous: Failure | None, *, now: datetime, sett
     )
 
 
-def misconfigured(code: str, detail: str, *, now: datetime, settings_digest: str) -> Failure:
+def misconfigured_failure(code: str, detail: str, *, now: datetime, settings_digest: str) -> Failure:
     """The failure to remember where the provider could not even be asked."""
     return Failure(code, detail, None, now, now + MISCONFIGURED_COOLDOWN, 1, None, settings_digest, rule=MISCONFIGURED)
 

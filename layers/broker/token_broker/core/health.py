@@ -110,7 +110,7 @@ class ConnectionHealth:
     def trial_begun(self, now: datetime) -> ConnectionHealth:
         return replace(self, trial_at=now)
 
-    def kept_until(self, now: datetime) -> ConnectionHealth:
+    def with_delete_at(self, now: datetime) -> ConnectionHealth:
         """The same with `delete_at` as it follows: 30 days after the last change, longer than any cooldown.
 
         Unresolved logins must outlive the item of a token key, so that an account is not locked by forgetting them.

@@ -43,7 +43,7 @@ from token_broker.service.records import save, save_health
 from token_broker.service.refresh_tokens import keep_refresh_token, refresh_token_to_send, seal_refresh_token
 from token_broker.service.revoke import FIRST_RETRY, Revoker
 from token_broker.service.scope_sets import check_scope_sets
-from token_broker.service.secret_versions import note_new_version, take_one_more_try
+from token_broker.service.secret_version_limits import note_new_version, take_one_more_try
 
 # The least time that must be left for a second request.
 MIN_EXCHANGE_TIME = timedelta(seconds=1)
@@ -123,7 +123,7 @@ class Acquirer:
         A miss makes at most eight AWS calls, so it makes only one of these two checks. The budget is taken from
         later in any case.
         """
-        # The connection's own scope always fits. Other scope sets are counted.
+        # The connection's own scope is not counted, except with `issue_revokes_previous`: see step 3.
         if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
             check_scope_sets(self.context, connection, record)
             return
@@ -171,6 +171,7 @@ class Acquirer:
         if context.clock() >= lease.deadline:
             # Our own services used up the time. That is not the provider's failure.
             raise BrokerUnavailable("No time was left to ask the provider.")
+        # A login is counted before step 7 sends it.
         lease = self.provider_client.count_login(lease, credentials)
         return _Prepared(lease, credentials, request, seal, refresh_seal)
 

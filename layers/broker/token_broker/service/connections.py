@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from token_broker.core.connections import Connection
-from token_broker.core.expiries import ExpiryDate, deadlines
+from token_broker.core.expiries import ExpiryDate, expiry_dates
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import TokenRecord
@@ -172,7 +172,7 @@ class Connections:
             live=len(live),
             next_expiry=min((token.expires_at for token in live), default=None),
             last_failure=last_failure,
-            deadlines=deadlines(connection, records) if connection is not None else (),
+            deadlines=expiry_dates(connection, records) if connection is not None else (),
         )
 
 

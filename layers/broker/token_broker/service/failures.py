@@ -12,7 +12,7 @@ from token_broker.core.failures import (
     FailureLevel,
     broker_failure,
     failure_to_store,
-    misconfigured,
+    misconfigured_failure,
     next_failure,
 )
 from token_broker.core.records import TokenRecord
@@ -87,7 +87,7 @@ def end_failed_lease(context: BrokerContext, lease: LeaseContext, error: BrokerE
             return current.lease_ended(lease.before_lease).deferred(deferred_until(context, current, error))
         failure = None
         if isinstance(error, ConnectionMisconfigured):
-            failure = misconfigured(error.code, error.detail, now=now, settings_digest=digest)
+            failure = misconfigured_failure(error.code, error.detail, now=now, settings_digest=digest)
         elif isinstance(error, BrokerUnavailable):
             newest = broker_failure(error.detail, stored, now=now, settings_digest=digest)
             failure = failure_to_store(newest, stored)

@@ -55,7 +55,7 @@ def save_health(
         after = change(health)
         if after == health:
             return health
-        after = replace(after.kept_until(context.clock()), revision=_new_revision(context))
+        after = replace(after.with_delete_at(context.clock()), revision=_new_revision(context))
         stored = context.health.save(name, health, after)
         if stored is None:
             return after

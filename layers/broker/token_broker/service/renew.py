@@ -7,7 +7,7 @@ from datetime import timedelta
 from enum import Enum
 
 from token_broker.core.connections import Connection
-from token_broker.core.expiries import ExpiryDate, deadlines
+from token_broker.core.expiries import ExpiryDate, expiry_dates
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName
 from token_broker.core.policy import Acquire, AwaitOther, Deny, Serve, TokenCriteria, active_cooldown, decide
@@ -76,7 +76,7 @@ class Renewer:
         if not is_kept_warm(current, now):
             try_save(self.context, record, current, reschedule=True)
             return Renewal(name, RenewalOutcome.IDLE)
-        return replace(self._renew(connection, record), deadlines=deadlines(connection, [record]))
+        return replace(self._renew(connection, record), deadlines=expiry_dates(connection, [record]))
 
     def _renew(self, connection: Connection, record: TokenRecord) -> Renewal:
         context, now = self.context, self.context.clock()

@@ -29,7 +29,7 @@ from token_broker.service.lease import LeaseContext, end_lease, take_lease
 from token_broker.service.provider_client import ProviderClient, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
-from token_broker.service.secret_versions import note_new_version
+from token_broker.service.secret_version_limits import note_new_version
 
 PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
