@@ -80,7 +80,7 @@ def test_every_fault_is_named_with_its_field(tmp_path: Path, capsys: pytest.Capt
     assert main(["providers", "check", str(file)]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f"error: {file} is not valid:",
-        "  grant: must be one of client_credentials, authorization_code, login",
+        "  grant: must be one of client_credentials, password, authorization_code, login",
         "  request.url: uses {host}, which is not one of the settings",
     ]
 

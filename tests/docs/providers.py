@@ -12,9 +12,10 @@ from tests.docs.tables import code, default_of, duration, table
 from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
 from token_broker.catalogue.examples import read_examples
-from token_broker.catalogue.proof import NO_PROOF, examples_beside
-from token_broker.core.assertions import PRIVATE_KEY, AssertionSpec
+from token_broker.catalogue.proof import NO_PROOF, examples_beside, proof_of_built_in
+from token_broker.core.assertions import PRIVATE_KEY
 from token_broker.core.providers import Provider, SettingSpec
+from token_broker.core.templates import UrlTemplate
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
 
 GRANTS: Final[Mapping[str, str]] = {
@@ -25,23 +26,42 @@ GRANTS: Final[Mapping[str, str]] = {
     "login": "the vendor's own login",
 }
 
+OVERVIEW: Final = ("provider", "for", "proof", "grant", "credentials", "settings needed")
+
 
 def values() -> Mapping[str, str]:
     """What the template's names stand for."""
+    providers = [load_catalogue()[slug] for slug in sorted(load_catalogue())]
     return {
-        "providers": "\n\n".join(_section(provider) for provider in load_catalogue().values()),
+        "overview": table(OVERVIEW, map(_line, providers)),
+        "providers": "\n\n".join(_section(provider) for provider in providers),
+        "default_lifetime": duration(DEFAULT_LIFETIME.total_seconds()),
         "max_lifetime": duration(MAX_LIFETIME.total_seconds()),
     }
 
 
+def _line(provider: Provider) -> tuple[str, ...]:
+    needed = [code(spec.name) for spec in provider.settings if spec.required]
+    if provider.scope.required:
+        needed.append(code("scope"))
+    return (
+        f"[{provider.slug}](#{provider.slug})",
+        provider.title,
+        proof_of_built_in(provider.slug),
+        code(provider.grant.name),
+        _credentials(provider),
+        ", ".join(needed),
+    )
+
+
 def _section(provider: Provider) -> str:
-    own_settings = table(("own setting", "meaning", "what may be written", "default"), map(_row, provider.settings))
     parts = [
         f"## {provider.slug}",
         f"{provider.title}. [Documentation]({provider.documentation}).",
         table(("", ""), _facts(provider)),
-        own_settings,
     ]
+    if provider.settings:
+        parts.append(table(("own setting", "meaning", "what may be written", "default"), map(_row, provider.settings)))
     return "\n\n".join(parts)
 
 
@@ -52,16 +72,23 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
     if provider.connect_url:
         yield "authorization request", f"GET {code(str(provider.connect_url))}"
     yield "token request", f"{_method(provider)} {code(str(provider.request.url))}"
-    if provider.assertion is not None:
-        yield "client authentication", _assertion(provider.assertion)
-    elif provider.grant.is_oauth:
-        yield "client authentication", f"{code(provider.request.client_auth)}, unless `client_auth` says otherwise"
+    if provider.grant.is_oauth:
+        yield "client authentication", _client_auth(provider)
     yield "scope", _scope(provider)
     yield "callers send", ", ".join(code(f"{name}: {value}") for name, value in provider.send.headers.items())
-    yield "assumed lifetime", duration(provider.default_lifetime_s or DEFAULT_LIFETIME.total_seconds())
-    yield "reissue window", duration(provider.reissue_window_s) if provider.reissue_window_s else "none"
-    yield "request limit", _limit(provider)
-    yield "revocation", _revocation(provider)
+    base_url = provider.response.base_url
+    if base_url is not None:
+        hosts = ", ".join(map(code, base_url.hosts))
+        yield "base URL of the API", f"{code('.'.join(base_url.path))} of the response, at {hosts}"
+    if provider.default_lifetime_s:
+        yield "assumed lifetime", duration(provider.default_lifetime_s)
+    if provider.reissue_window_s:
+        yield "reissue window", duration(provider.reissue_window_s)
+    if provider.limit is not None:
+        limit = provider.limit
+        yield "request limit", f"{limit.requests} requests a {limit.per} per {limit.limit_per}"
+    if provider.revocation_url is not None:
+        yield "revocation", _revocation(provider.revocation_url, provider)
     if provider.grant.counts_logins:
         yield "locks accounts", "yes: each login is counted before it is sent"
 
@@ -75,11 +102,14 @@ def _proof(provider: Provider) -> str:
     return f"{examples.proof}: [{urlsplit(examples.source).hostname}]({examples.source}), read on {examples.read_on}"
 
 
-def _assertion(spec: AssertionSpec) -> str:
-    if not spec.authenticates_client:
+def _client_auth(provider: Provider) -> str:
+    spec, auth = provider.assertion, code(provider.request.client_auth)
+    if spec is not None and not spec.authenticates_client:
         return "the assertion is enough"
-    header = ", `x5t#S256` in its header" if spec.with_thumbprint else ""
-    return f"a signed assertion, `private_key_jwt` (RFC 7523 section 2.2), {code(str(spec.algorithm))}{header}"
+    if spec is not None:
+        header = ", `x5t#S256` in its header" if spec.with_thumbprint else ""
+        return f"a signed assertion, `private_key_jwt` (RFC 7523 section 2.2), {code(str(spec.algorithm))}{header}"
+    return f"{auth}, unless `client_auth` says otherwise" if len(provider.client_auths) > 1 else auth
 
 
 def _credentials(provider: Provider) -> str:
@@ -111,15 +141,8 @@ def _scope(provider: Provider) -> str:
     return "; ".join(parts)
 
 
-def _limit(provider: Provider) -> str:
-    limit = provider.limit
-    return "none published" if limit is None else f"{limit.requests} requests a {limit.per} per {limit.limit_per}"
-
-
-def _revocation(provider: Provider) -> str:
-    if provider.revocation_url is None:
-        return "none"
-    url = str(provider.revocation_url)
+def _revocation(template: UrlTemplate, provider: Provider) -> str:
+    url = str(template)
     relative = "" if url.startswith(("{", "https://")) else ", relative to the token endpoint"
     needs_secret = "; needs a `client_secret`" if provider.revocation_needs_secret else ""
     return f"{code(url)}{relative} (RFC 7009){needs_secret}"

@@ -72,7 +72,7 @@ def record(new_world: NewWorld) -> dict[str, Any]:
             "show_connection": {"200": {"connection": _connection(new_world())}},
             "put_connection": _puts(new_world()),
             "delete_connection": {"200": {"deletion": _deletion(new_world())}},
-            "list_providers": {"200": {"catalogue": _response(new_world(), "GET", "/v1/providers")}},
+            "list_providers": {"200": {"two_of_all": _providers(new_world())}},
             "check_health": _health(new_world()),
         },
     }
@@ -156,6 +156,12 @@ def _deletion(world: World) -> Any:
     name = world.connect("unidy")
     world.api.token(name)
     return _response(world, "DELETE", f"/v1/connections/{name}")
+
+
+def _providers(world: World) -> Any:
+    """Two of the providers: a document with all of them would be twice as long."""
+    found = _response(world, "GET", "/v1/providers")
+    return {"providers": [item for item in found["providers"] if item["slug"] in ("unidy", "unicommerce")]}
 
 
 def _health(world: World) -> dict[str, Any]:

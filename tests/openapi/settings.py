@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from token_broker.catalogue import load_catalogue
-from token_broker.core.connections import COMMON_SETTINGS, KEEP_WARM, MAX_CA_BUNDLE, MAX_PARAMS
+from token_broker.core.connections import COMMON_SETTINGS, KEEP_WARM, MAX_CA_BUNDLE, MAX_PARAMS, CommonSetting
 from token_broker.core.names import MAX_SCOPE_CHARACTERS
 from token_broker.core.providers import CLIENT_AUTHS, MAX_LIFETIME_S, Provider, SettingSpec
 from token_broker.core.validation import MAX_TEXT, OAUTH_FIELDS
@@ -76,6 +76,9 @@ KINDS: Final[dict[str, Schema]] = {
     },
 }
 
+# The common settings whose schema is not the same for every provider.
+PER_PROVIDER = frozenset({"scope", "client_auth"})
+
 
 def schemas() -> dict[str, Schema]:
     """`ConnectionSettings` and one schema per provider. Raises KeyError for a setting without a schema."""
@@ -85,6 +88,13 @@ def schemas() -> dict[str, Schema]:
             "description": "The settings of a connection. The path's `provider` decides which schema applies.",
             # Not oneOf: the body does not name the provider, and some bodies are valid for two providers.
             "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in own],
+        },
+        "CommonSettings": {
+            "description": "The settings that a connection of any provider can have.",
+            "type": "object",
+            "properties": {
+                setting.name: _common(setting) for setting in COMMON_SETTINGS if setting.name not in PER_PROVIDER
+            },
         },
         **own,
     }
@@ -100,20 +110,27 @@ def _of(provider: Provider) -> Schema:
     if provider.scope.required:
         required.append("scope")
     described = {spec.name: _own(provider, spec) for spec in provider.settings}
+    auths = {"type": "string", "enum": list(provider.client_auths)}
+    helps = {setting.name: setting.help for setting in COMMON_SETTINGS}
+    described["scope"] = _described(COMMON["scope"], helps["scope"], None)
+    described["client_auth"] = _described(auths, helps["client_auth"], provider.request.client_auth)
+    properties = {name: schema if name in required else _or_null(schema) for name, schema in described.items()}
     for setting in COMMON_SETTINGS:
-        schema, default = COMMON[setting.name], setting.default
-        if setting.name == "client_auth":
-            default = provider.request.client_auth
-            schema = {"type": "string", "enum": list(provider.client_auths)}
-        described[setting.name] = _described(schema, setting.help, default)
+        if setting.name not in PER_PROVIDER:
+            properties[setting.name] = {"$ref": f"#/components/schemas/CommonSettings/properties/{setting.name}"}
     return {
         "type": "object",
         "title": provider.title,
         "description": f"`{provider.slug}`, grant `{provider.grant.name}`: {provider.documentation}",
         "required": required,
-        "properties": {name: schema if name in required else _or_null(schema) for name, schema in described.items()},
+        "properties": properties,
         "additionalProperties": False,
     }
+
+
+def _common(setting: CommonSetting) -> Schema:
+    schema = _described(COMMON[setting.name], setting.help, setting.default)
+    return schema if setting.required else _or_null(schema)
 
 
 def _own(provider: Provider, spec: SettingSpec) -> Schema:

@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
+from token_broker.catalogue.examples import read_examples
 from token_broker.core.connections import Connection, parse_connection
 from token_broker.core.credentials import Secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
@@ -23,19 +26,17 @@ from token_broker.oauth.responses import IssuedToken
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 CATALOGUE = load_catalogue()
 REDIRECT_URI = "https://shop.example.com/signed-in"
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
+FROM_EXAMPLES = {
+    slug: read_examples(Path(catalogue.__file__).parent / "examples" / f"{slug}.toml").examples[0].settings
+    for slug in CATALOGUE
+}
+SETTINGS: Mapping[str, Mapping[str, Any]] = FROM_EXAMPLES | {
     "unified-services": {"token_url": "https://login.example.com/tenant/oauth2/v2.0/token"},
     "unicommerce": {"base_url": "https://market.example.com/uni"},
     "commerce-layer": {},
     "ucommerce": {"base_url": "https://store.example.com/shop", "redirect_uri": REDIRECT_URI},
     "unidy": {"base_url": "https://id.example.com/prefix", "scope": "users:read"},
     "oauth2": {"token_url": "https://auth.example.com/token", "revocation_url": "https://auth.example.com/revoke"},
-    "oauth2-private-key-jwt": {"token_url": "https://auth.example.com/token", "audience": "https://auth.example.com"},
-    "oauth2-jwt-bearer": {
-        "token_url": "https://auth.example.com/token",
-        "audience": "https://auth.example.com",
-        "subject": "somebody",
-    },
 }
 CLIENT: Mapping[str, str] = {"client_id": "the-client", "client_secret": "the-secret"}
 LOGIN: Mapping[str, str] = {"username": "the-seller", "password": "the-password"}

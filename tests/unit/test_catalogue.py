@@ -295,6 +295,16 @@ def test_the_text_names_the_file_and_every_field() -> None:
     assert "limits.limit_per" in str(caught.value)
 
 
+def test_an_unknown_field_names_the_nearest_known_one() -> None:
+    with pytest.raises(CatalogueError, match=r"request\.methd: is not a known field; did you mean method\?"):
+        parse_provider(
+            "example",
+            {**WHOLE, "request": {**WHOLE["request"], "methd": "GET"}},
+            grants=GRANTS,
+            file="example.toml",
+        )
+
+
 @pytest.mark.parametrize("url", ["{base_url/token", "{base_url}/token}", "{}/token", "{base_url!r}/token", "{0}/token"])
 def test_a_url_that_cannot_be_filled_in_is_a_fault_of_the_file(url: str) -> None:
     """Else the first request of a connection would find it."""

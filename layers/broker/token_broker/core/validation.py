@@ -58,7 +58,15 @@ class Fields:
     def fault_unknown_fields(self) -> None:
         """Adds a fault for each field that was not taken, so that a misspelt name is not ignored."""
         for name in sorted(set(self.data) - self.known, key=str):
-            self.fault(str(name)[:64], "is not a known field")
+            near = _nearest(str(name), self.known)
+            self.fault(str(name)[:64], "is not a known field" + (f"; did you mean {near}?" if near else ""))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is most like, if any is."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name[:64], known, 1, 0.75)), None)
 
 
 def text(value: Any) -> str:
