@@ -122,13 +122,21 @@ class Promises:
 
     # ------------------------------------------------------------------ callers
     def waits(self, seconds: float) -> None:
-        """A caller waits for somebody else's acquisition: not for long, and not if the last attempt failed."""
+        """A caller waits for somebody else's acquisition: not for long, and not if the last attempt failed.
+
+        A lease holder may wait too: for the end of a token that its provider gives out again and again.
+        """
         trace = self.trace
         assert trace is not None
         assert trace.record is not None
+        until = self._stage.clock() + timedelta(seconds=seconds)
+        if trace.lease_until is not None and self._stage.clock() < trace.lease_until:
+            if until > trace.lease_until:
+                self.breaks("P1: a lease holder waits beyond its lease")
+            return
         lease = trace.record.lease
         assert lease is not None
-        if self._stage.clock() + timedelta(seconds=seconds) > lease.since + MAX_WAIT:
+        if until > lease.since + MAX_WAIT:
             self.breaks(f"P14: a caller waits for a lease that is older than {MAX_WAIT}")
         digest = digest_of(trace)
         if any(failure.rate_limited or failure.settings_digest == digest for failure in trace.record.failures()):
