@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from local.providers import DEFAULT_ACCOUNTS
+from token_broker.catalogue import load_catalogue
 
 from .functions import BrokerResponse
 from .problems import assert_problem, fields

@@ -20,7 +20,11 @@ from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.catalogue.example_keys import ExampleKeys
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName
+<<<<<<< HEAD
 from token_broker.errors import ConnectionMisconfigured, ProviderRefused
+=======
+from token_broker.errors import BrokerError, ProviderRefused, ProviderUnavailable
+>>>>>>> engine
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenResponse
 from token_broker.settings import Settings
@@ -131,9 +135,23 @@ def test_a_purged_token_is_revoked_where_the_vendor_can(stage: Stage) -> None:
 
 def test_a_vendor_that_fails_once_is_asked_again(stage: Stage) -> None:
     stage.vendor.fail("status", status=503)
-    with pytest.raises(Exception, match="provider"):
+    with pytest.raises(ProviderUnavailable):
         stage.get_token()
     stage.world.clock.advance(60)
+    assert stage.resource(stage.get_token().headers) == 200
+
+
+@pytest.mark.parametrize("kind", ["status", "body", "malformed", "reset", "truncate", "huge", "redirect"])
+def test_it_fails_as_the_other_simulators_do(server: ProvidersServer, clock: HandClock, kind: str) -> None:
+    """The kinds that wait are tested with the other simulators: the delivery is the same."""
+    world = World()
+    world.clock = clock
+    stage = Stage("unidy", server, world)
+    stage.vendor.fail(kind)
+    with pytest.raises(BrokerError):
+        stage.get_token()
+    assert f"fault: {kind}" in stage.vendor.report()["requests"][0]["outcome"]
+    world.clock.advance(3600)
     assert stage.resource(stage.get_token().headers) == 200
 
 
