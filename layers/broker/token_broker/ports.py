@@ -110,14 +110,8 @@ class DueIndex(Protocol):
 
 class Budgets(Protocol):
     """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails.
-    <<<<<<< HEAD
-    =======
-
-        In AWS: adapters.dynamodb.budgets.
-    >>>>>>> engine
-
-        `host`: the endpoint's host, or one client or connection there. A budget is that of a calendar `period` (UTC).
-        In AWS: adapters.dynamodb.budgets.
+    `host`: the endpoint's host, or one client or connection there. A budget is that of a calendar `period` (UTC).
+    In AWS: adapters.dynamodb.budgets.
     """
 
     def busy_until(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:

@@ -20,11 +20,7 @@ from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.catalogue.example_keys import ExampleKeys
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName
-<<<<<<< HEAD
-from token_broker.errors import ConnectionMisconfigured, ProviderRefused
-=======
-from token_broker.errors import BrokerError, ProviderRefused, ProviderUnavailable
->>>>>>> engine
+from token_broker.errors import BrokerError, ConnectionMisconfigured, ProviderRefused, ProviderUnavailable
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenResponse
 from token_broker.settings import Settings
