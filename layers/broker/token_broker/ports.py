@@ -110,6 +110,7 @@ class DueIndex(Protocol):
 
 class Budgets(Protocol):
     """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails.
+
     `host`: the endpoint's host, or one client or connection there. A budget is that of a calendar `period` (UTC).
     In AWS: adapters.dynamodb.budgets.
     """
