@@ -48,6 +48,10 @@ class AwsServer:
         )
         from werkzeug.serving import make_server
 
+        from local.kms_signing import sign_as_aws
+
+        sign_as_aws()
+
         class QuietHandler(MotoRequestHandler):
             # Head and body are two writes. Without this, Nagle and the delayed ACK cost 40 ms per response.
             disable_nagle_algorithm = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,13 +26,14 @@ from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.core.provider_files import CatalogueError
 from token_broker.core.providers import Provider
-from token_broker.errors import BrokerError
+from token_broker.errors import BrokerError, ConnectionMisconfigured
 from token_broker.oauth.exchange import TransportError
 from token_broker.oauth.grants import GrantFailed, token_flow
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, expiry_of
 from token_broker.oauth.outcomes import unusable_response
-from token_broker.oauth.requests import GrantRequest, grant_request_for, revocation_request
+from token_broker.oauth.requests import GrantRequest, revocation_request
 from token_broker.oauth.responses import UnusableResponse
+from token_broker.oauth.signed_requests import no_kms_key, prepare_request
 from token_broker.service.context import TimeLimits
 from token_broker.service.provider_client import run_flow
 from token_broker_cli.problems import Exit, Problem
@@ -183,8 +185,15 @@ def _credential_specs(provider: Provider) -> list[Spec]:
 
 def _request_token(connection: Connection, credentials: Credentials, send: ProviderHttp) -> CheckedToken:
     """Runs the grant once, with the broker's time limits. Raises Problem that names the failure rule."""
-    request = grant_request_for(connection, credentials, connection.scope, _now())
     try:
+        request = prepare_request(
+            connection,
+            credentials,
+            connection.scope,
+            kms_signer=no_kms_key,
+            clock=_now,
+            new_id=lambda: uuid.uuid4().hex,
+        )
         result = run_flow(
             token_flow(request),
             connection.network,
@@ -199,6 +208,8 @@ def _request_token(connection: Connection, credentials: Credentials, send: Provi
             cap=connection.lifetime_cap,
             default=connection.default_lifetime or DEFAULT_LIFETIME,
         )
+    except ConnectionMisconfigured as error:
+        raise Problem(error.detail, code=error.code) from None
     except GrantFailed as failed:
         raise _no_token(failed.failure) from None
     except UnusableResponse as unusable:

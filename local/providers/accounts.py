@@ -12,6 +12,16 @@ from typing import Any
 
 REDIRECT_URI = "https://broker.example/callback"
 
+# Made for the simulators. It signs for no real account.
+_PRIVATE_KEY_BODY = (
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg6CfGl+foGX2MjD8l"  # pragma: allowlist secret
+    "xwO1ScosLq6aat1rvZBMl+kxXNGhRANCAASxd52lEKTlwQWm5i4ae40mYkOtKz7x"  # pragma: allowlist secret
+    "PwDkEkUaS36u3pvOr05P4SfOgR2Vs3oRx6BaSEKJeiYWn5hsu1sti23p"  # pragma: allowlist secret
+)
+PRIVATE_KEY = (
+    f"-----BEGIN PRIVATE KEY-----\n{_PRIVATE_KEY_BODY}\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
+)
+
 # The contents of the broker's secret of the connection <slug>/demo.
 DEFAULT_ACCOUNTS: dict[str, dict[str, Any]] = {
     "unified-services": {
@@ -38,6 +48,14 @@ DEFAULT_ACCOUNTS: dict[str, dict[str, Any]] = {
         "name": "demo",
         "secret": {"client_id": "fake-client@any#1+%", "client_secret": "fake:s3cret+100%2B/é&=not-real"},
     },
+    "oauth2-private-key-jwt": {
+        "name": "demo",
+        "secret": {"client_id": "fake-signer#1+%/é", "key_id": "fake-key-1", "private_key": PRIVATE_KEY},
+    },
+    "oauth2-jwt-bearer": {
+        "name": "demo",
+        "secret": {"client_id": "fake-issuer#1+%/é", "key_id": "fake-key-1", "private_key": PRIVATE_KEY},
+    },
 }
 
 # A sales channel has no secret and must name a market. A public client of RFC 6749 has no secret either.
@@ -61,6 +79,20 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "revocation_url": "{root}/revoke",
         "client_auth": "basic",
         "encoding": "form",
+        "scope": "api.read",
+    },
+    "oauth2-private-key-jwt": {
+        "token_url": "{root}/token",
+        "revocation_url": "{root}/revoke",
+        "audience": "{root}/token",
+        "algorithm": "ES256",
+        "scope": "api.read",
+    },
+    "oauth2-jwt-bearer": {
+        "token_url": "{root}/token",
+        "audience": "{root}/token",
+        "algorithm": "ES256",
+        "subject": "somebody@shop.example",
         "scope": "api.read",
     },
 }
@@ -90,8 +122,8 @@ class Account:
 
 
 def initial_accounts(slug: str) -> dict[str, Account]:
-    """The accounts of a simulator after a start or a reset, by name."""
-    documents = [DEFAULT_ACCOUNTS[slug], *_FURTHER_ACCOUNTS.get(slug, [])]
+    """The accounts of a simulator after a start or a reset, by name. A vendor that learns from examples has others."""
+    documents = [*([DEFAULT_ACCOUNTS[slug]] if slug in DEFAULT_ACCOUNTS else []), *_FURTHER_ACCOUNTS.get(slug, [])]
     return {account.name: account for account in map(Account.from_document, documents)}
 
 

@@ -23,6 +23,7 @@ from .commerce_layer import CommerceLayer
 from .delivery import deliver
 from .example_vendor import ExampleVendors, example_slugs
 from .oauth2 import OAuth2
+from .signed_assertions import JwtBearer, PrivateKeyJwt
 from .simulator import Simulator
 from .ucommerce import Ucommerce
 from .unicommerce import Unicommerce
@@ -30,7 +31,16 @@ from .unidy import Unidy
 from .unified_services import UnifiedServices
 from .wire import Reply, Request, json_reply
 
-SIMULATORS: tuple[type[Simulator], ...] = (UnifiedServices, Unicommerce, CommerceLayer, Ucommerce, Unidy, OAuth2)
+SIMULATORS: tuple[type[Simulator], ...] = (
+    UnifiedServices,
+    Unicommerce,
+    CommerceLayer,
+    Ucommerce,
+    Unidy,
+    OAuth2,
+    PrivateKeyJwt,
+    JwtBearer,
+)
 MAX_REQUEST_BYTES = 1024 * 1024
 VENDORS = "vendors/"
 ANY_VENDOR = VENDORS + "-"  # /vendors/-/<host>/...: the vendor at this address

@@ -13,6 +13,7 @@ from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
 from token_broker.catalogue.examples import read_examples
 from token_broker.catalogue.proof import NO_PROOF, examples_beside, proof_of_built_in
+from token_broker.core.assertions import PRIVATE_KEY
 from token_broker.core.providers import Provider, SettingSpec
 from token_broker.core.templates import UrlTemplate
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
@@ -20,6 +21,7 @@ from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
 GRANTS: Final[Mapping[str, str]] = {
     "client_credentials": "client credentials (RFC 6749 section 4.4)",
     "password": "a user's password (RFC 6749 section 4.3)",
+    "jwt_bearer": "a signed assertion (RFC 7523 section 2.1)",
     "authorization_code": "authorization code without a browser (RFC 6749 section 4.1), then refresh tokens",
     "login": "the vendor's own login",
 }
@@ -101,12 +103,20 @@ def _proof(provider: Provider) -> str:
 
 
 def _client_auth(provider: Provider) -> str:
-    auth = code(provider.request.client_auth)
+    spec, auth = provider.assertion, code(provider.request.client_auth)
+    if spec is not None and not spec.authenticates_client:
+        return "the assertion is enough"
+    if spec is not None:
+        header = ", `x5t#S256` in its header" if spec.with_thumbprint else ""
+        return f"a signed assertion, `private_key_jwt` (RFC 7523 section 2.2), {code(str(spec.algorithm))}{header}"
     return f"{auth}, unless `client_auth` says otherwise" if len(provider.client_auths) > 1 else auth
 
 
 def _credentials(provider: Provider) -> str:
-    optional = [f"{code(name)} (optional)" for name in provider.optional_credentials]
+    optional = [
+        f"{code(name)} ({'unless the key is in KMS' if name == PRIVATE_KEY else 'optional'})"
+        for name in provider.optional_credentials
+    ]
     return ", ".join([*map(code, provider.credentials), *optional])
 
 

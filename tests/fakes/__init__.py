@@ -22,6 +22,7 @@ from tests.fakes.senders import (
     slow,
     unreachable,
 )
+from tests.fakes.signing_keys import FakeSigningKeys
 from tests.fakes.simulation import Simulation
 from tests.fakes.token_store import (
     InMemoryBudgets,
@@ -37,6 +38,7 @@ __all__ = [
     "FakeQueue",
     "FakeSealer",
     "FakeSecretStore",
+    "FakeSigningKeys",
     "Faults",
     "HandClock",
     "InMemoryBudgets",

@@ -15,6 +15,7 @@ from tests.fakes.queue import FakeQueue
 from tests.fakes.sealing import FakeSealer
 from tests.fakes.secret_store import FakeSecretStore
 from tests.fakes.senders import Recorder, answering, issuing, recording, redirecting
+from tests.fakes.signing_keys import FakeSigningKeys
 from tests.fakes.token_store import (
     InMemoryBudgets,
     InMemoryDueIndex,
@@ -32,7 +33,7 @@ from token_broker.service import Broker, TokenRequest, TokenResponse
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
 from token_broker.service.renew import Renewal, RenewalOutcome
 
-PORTS = ("tokens", "health", "due_index", "budgets", "connections", "secrets", "sealer", "queue")
+PORTS = ("tokens", "health", "due_index", "budgets", "connections", "secrets", "sealer", "signing_keys", "queue")
 CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
 REDIRECT_URI = "https://shop.example/callback"
@@ -45,6 +46,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "commerce-layer": {},
     "ucommerce": {"base_url": "https://store.example", "redirect_uri": REDIRECT_URI},
     "unidy": {"base_url": "https://unidy.example", "scope": "users:read"},
+    "oauth2-private-key-jwt": {
+        "token_url": "https://id.example/token",
+        "audience": "https://id.example",
+        "algorithm": "ES256",
+        "signing_key": "kms",
+    },
 }
 CREDENTIALS: Mapping[str, Mapping[str, str]] = {
     "unicommerce": {"username": "seller", "password": "p@ss"},
@@ -66,6 +73,7 @@ def make_broker(**overrides: Any) -> Broker:
         "budgets": InMemoryBudgets(),
         "secrets": FakeSecretStore(),
         "sealer": FakeSealer(),
+        "signing_keys": FakeSigningKeys(),
         "queue": FakeQueue(),
         "send": issuing(),
         "sleep": getattr(clock, "sleep", lambda _seconds: None),
@@ -93,6 +101,7 @@ class World:
         self.budgets = InMemoryBudgets()
         self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
+        self.signing_keys = FakeSigningKeys()
         self.queue = FakeQueue()
         self.connect = recording(redirecting(REDIRECT_URI))
         self.provider = recording(issuing())

@@ -24,6 +24,7 @@ from aws_lambda_powertools import Logger
 
 from local import aws, lambda_environments, process
 from local.providers import DEFAULT_ACCOUNTS
+from local.providers.signed_assertions import SignedAssertions
 from local.providers.simulator import Simulator
 from local.providers.ucommerce import Ucommerce
 from tests.fakes import FakeSecretStore
@@ -39,7 +40,7 @@ from token_broker.ports import SealBroken
 # The AWS endpoint of the tests runs in this process. Its logs are not ours.
 NOT_OURS: Final = ("moto", "werkzeug", "responses", "samtranslator")
 # Names, not secrets: logs of other systems and some errors may hold them.
-PUBLIC_FIELDS: Final = frozenset({"client_id", "username", "name"})
+PUBLIC_FIELDS: Final = frozenset({"client_id", "username", "name", "key_id", "public_key", "certificate"})
 TOKEN_FIELDS: Final = ("access_token", "accessToken", "refresh_token")
 KNOWN: Final = frozenset(
     value
@@ -90,14 +91,16 @@ class Hunt:
     """The secrets of one test, and what was written during it."""
 
     def __init__(self) -> None:
-        self.secrets: set[str] = set(KNOWN)
+        self.secrets: set[str] = set()
+        for value in KNOWN:
+            self.secret(value)
         self.written: dict[str, list[str]] = {}
         self.raised: list[BaseException] = []
 
     def secret(self, value: object) -> None:
         """Adds a secret."""
-        if isinstance(value, str) and len(value) >= SHORTEST:
-            self.secrets.add(value)
+        if isinstance(value, str):
+            self.secrets |= {text for text in (value, *_lines_of_key(value)) if len(text) >= SHORTEST}
 
     def credentials(self, text: str) -> None:
         """Adds the fields of a secret's value, or the whole text if it is not an object."""
@@ -145,6 +148,11 @@ class Hunt:
         self.raised.clear()
 
 
+def _lines_of_key(pem: str) -> list[str]:
+    """The lines of a private key: an error could quote one of them."""
+    return [line for line in pem.splitlines() if "-----" not in line] if "PRIVATE KEY-----" in pem else []
+
+
 @contextmanager
 def hunting() -> Iterator[Hunt]:
     """Runs a hunt until the context ends. The caller checks `found`."""
@@ -187,6 +195,7 @@ def listening_to_output(hunt: Hunt) -> Iterator[None]:
 
 def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
     reply, redirect, put = Simulator.token_reply, Ucommerce._redirect, FakeSecretStore.put
+    verify = SignedAssertions.verified
 
     def token_reply(self: Simulator, *arguments: Any) -> Any:
         response = reply(self, *arguments)
@@ -201,12 +210,18 @@ def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
             hunt.secret(unquote(code))
         return redirect(self, uri, query, outcome)
 
+    def verified(self: SignedAssertions, request: Any, assertion: str, **named: Any) -> Any:
+        hunt.secret(assertion)
+        hunt.secret(assertion.rpartition(".")[2])
+        return verify(self, request, assertion, **named)
+
     def put_secret(self: FakeSecretStore, name: Any, value: Any, **named: Any) -> str:
         hunt.credentials(value if isinstance(value, str) else json.dumps(dict(value)))
         return put(self, name, value, **named)
 
     patch.setattr(Simulator, "token_reply", token_reply)
     patch.setattr(Ucommerce, "_redirect", redirected)
+    patch.setattr(SignedAssertions, "verified", verified)
     patch.setattr(FakeSecretStore, "put", put_secret)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from local.resources import Document, LocalStack, load_template, translate
+from local.resources import STACK_NAME, Document, LocalStack, load_template, translate
 from tests.integration.handlers.functions import Functions
 
 # Two API calls with one IAM action.
@@ -113,6 +113,9 @@ def _secret(_stack: LocalStack, params: dict[str, Any]) -> Touched:
 
 
 def _key(stack: LocalStack, params: dict[str, Any]) -> Touched:
+    if "SigningAlgorithm" in params:
+        alias, algorithm = params["KeyId"], params["SigningAlgorithm"]
+        return [("kms:key/*", {"kms:RequestAlias": (str(alias),), "kms:SigningAlgorithm": (str(algorithm),)})]
     context = params.get("EncryptionContext", {})
     facts = {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
     name = "SealingKey" if params["KeyId"] == stack.sealing_key_arn else f"? {params['KeyId']}"
@@ -215,6 +218,7 @@ def _filled(value: Any, stack: LocalStack) -> str:
     if isinstance(value, dict):
         value = "${" + str(value["Ref"]) + "}" if "Ref" in value else value["Fn::Sub"]
     text = str(value).replace("${SecretPrefix}", stack.secret_prefix).replace("${TokenTable}", stack.token_table)
+    text = text.replace("${AWS::StackName}", STACK_NAME)
     assert "${" not in text, f"{value}: teach _filled what it stands for"
     return text
 

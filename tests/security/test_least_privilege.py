@@ -15,7 +15,7 @@ import pytest
 
 import token_broker.adapters
 from local.events import secret_event
-from local.resources import LocalStack
+from local.resources import STACK_NAME, LocalStack
 from tests.integration.handlers.world import World
 from tests.security.aws_needs import INTERFACES, NEEDS
 from tests.security.least_privilege import Call, Roles, recording
@@ -45,6 +45,14 @@ def get_and_renew(world: World) -> None:
         assert world.api.token(name).body["source"] == "table"
         world.aws.change_token_item(name, **OVERDUE)
         run_sweep_and_worker(world)
+
+
+def sign(world: World) -> None:
+    """A KMS key signs for a caller and for the worker."""
+    name = world.connect_with_kms("oauth2-jwt-bearer")
+    assert world.api.token(name).status == 200
+    world.aws.change_token_item(name, **OVERDUE)
+    run_sweep_and_worker(world)
 
 
 def fail(world: World) -> None:
@@ -133,6 +141,7 @@ def send_secret_event(world: World, name: str) -> None:
 
 PATHS: Sequence[Callable[[World], None]] = (
     get_and_renew,
+    sign,
     fail,
     scope_sets,
     leased_key,
@@ -211,7 +220,10 @@ def test_no_action_has_a_wildcard_and_only_actions_without_resources_have_none(r
     assert [grant for grant in grants if "*" in grant.action] == []
     needed = {(action, need.resource) for needs in NEEDS.values() for need in needs for action in need.actions}
     unbounded = {(grant.action, grant.resource) for grant in grants if "*" in grant.resource}
-    assert unbounded - needed == {("secretsmanager:GetSecretValue", "secret:${SecretPrefix}/*")}
+    assert unbounded - needed == {
+        ("secretsmanager:GetSecretValue", "secret:${SecretPrefix}/*"),
+        ("kms:Sign", "kms:key/*"),
+    }
 
 
 @pytest.mark.parametrize("function", [GET, RENEW])
@@ -234,6 +246,22 @@ def test_the_sealing_key_opens_only_values_of_token_keys(
     for name, value in wrong.items():
         assert not permitted(**{name: value}), name
         assert not permitted(**{name: None}), name
+
+
+def test_only_keys_under_the_stack_s_aliases_sign(roles: Roles, stack: LocalStack) -> None:
+    good = {"kms:RequestAlias": f"alias/{STACK_NAME}/oauth2-jwt-bearer/demo", "kms:SigningAlgorithm": "ECDSA_SHA_256"}
+
+    def permitted(function: str, **changes: str | None) -> bool:
+        facts = {**good, **{name.replace("_", ":"): value for name, value in changes.items()}}
+        given = {name: (value,) for name, value in facts.items() if value is not None}
+        return roles.permits(Call(function, "kms:Sign", "kms:key/*", given), stack)
+
+    assert [function for function in roles.of_function if permitted(function)] == [GET, RENEW]
+    for function in (GET, RENEW):
+        for alias in (f"alias/{STACK_NAME}-other/a/b", f"alias/{STACK_NAME}", "alias/other/a/b", None):
+            assert not permitted(function, kms_RequestAlias=alias), alias
+        for algorithm in ("RSASSA_PSS_SHA_512", None):
+            assert not permitted(function, kms_SigningAlgorithm=algorithm), algorithm
 
 
 @pytest.mark.parametrize(("function", "stages"), [(GET, {"AWSCURRENT", "AWSPENDING"}), (RENEW, {"AWSCURRENT"})])

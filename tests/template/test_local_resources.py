@@ -12,6 +12,7 @@ ACQUIRERS = EVERYWHERE | {
     "RENEWAL_QUEUE_URL",
     "SEALING_KEY_ARN",
     "SECRET_PREFIX",
+    "SIGNING_KEY_PREFIX",
 }
 
 
@@ -19,7 +20,8 @@ def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None
     assert {function: set(environment) for function, environment in stack.environments.items()} == {
         "GetTokenFunction": ACQUIRERS,
         "RenewTokenFunction": ACQUIRERS,
-        "ManageConnectionsFunction": (ACQUIRERS - {"SEALING_KEY_ARN", "ALLOW_PRIVATE_NETWORKS"}) | {"CODE_DIGEST"},
+        "ManageConnectionsFunction": EVERYWHERE
+        | {"CODE_DIGEST", "CONNECTION_TABLE", "RENEWAL_QUEUE_URL", "SECRET_PREFIX"},
         "SweepDueFunction": EVERYWHERE | {"RENEWAL_QUEUE_URL"},
         "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},
     }

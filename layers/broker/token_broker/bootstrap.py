@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
@@ -27,11 +27,14 @@ from token_broker.service.context import BrokerContext, Deployment, TimeLimits
 from token_broker.settings import Settings
 
 if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
     from token_broker.adapters.dynamodb.budgets import DynamoBudgets
     from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
     from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
     from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
     from token_broker.adapters.kms import KmsSealer
+    from token_broker.adapters.kms_signing_keys import KmsSigningKeys
     from token_broker.adapters.secrets_manager import SecretsManagerStore
     from token_broker.adapters.sqs import SqsRenewalQueue
 
@@ -102,13 +105,21 @@ def build_broker(
             session.client("secretsmanager", config=CLIENT_CONFIG), prefix=settings.secret_prefix
         )
 
+    @cache
+    def kms() -> KMSClient:
+        return session.client("kms", config=CLIENT_CONFIG)
+
     def sealer() -> KmsSealer:
         from token_broker.adapters.kms import KmsSealer
 
-        client = session.client("kms", config=CLIENT_CONFIG)
         return KmsSealer(
-            client, key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=report_broken_seal
+            kms(), key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=report_broken_seal
         )
+
+    def signing_keys() -> KmsSigningKeys:
+        from token_broker.adapters.kms_signing_keys import KmsSigningKeys
+
+        return KmsSigningKeys(kms(), prefix=settings.signing_key_prefix)
 
     def queue() -> SqsRenewalQueue:
         from token_broker.adapters.sqs import SqsRenewalQueue
@@ -127,6 +138,7 @@ def build_broker(
             connections=cast("DynamoConnectionStore", _Lazy(connections)),
             secrets=cast("SecretsManagerStore", _Lazy(secrets)),
             sealer=cast("KmsSealer", _Lazy(sealer)),
+            signing_keys=cast("KmsSigningKeys", _Lazy(signing_keys)),
             queue=cast("SqsRenewalQueue", _Lazy(queue)),
             send=send or _sender(settings),
             clock=clock,

@@ -13,6 +13,7 @@ from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.providers import MINUTE
 from token_broker.core.records import RetiredToken, TokenRecord
+from token_broker.oauth.assertions import Sign
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 Clock = Callable[[], datetime]
@@ -110,9 +111,8 @@ class DueIndex(Protocol):
 class Budgets(Protocol):
     """The request budgets and cooldowns of endpoints. Raises BrokerUnavailable if the store fails.
 
-    In AWS: adapters.dynamodb.budgets.
-
     `host`: the endpoint's host, or one client or connection there. A budget is that of a calendar `period` (UTC).
+    In AWS: adapters.dynamodb.budgets.
     """
 
     def busy_until(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:
@@ -189,6 +189,13 @@ class Sealer(Protocol):
 
     def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
         """Raises SealBroken."""
+
+
+class SigningKeys(Protocol):
+    """Keys of connections that sign without leaving their place. In AWS: adapters.kms_signing_keys."""
+
+    def signer(self, name: ConnectionName, algorithm: str) -> Sign:
+        """Signs with a connection's key. The function raises ConnectionMisconfigured or BrokerUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Settings:
     renewal_queue_url: str
     sealing_key_arn: str
     secret_prefix: str
+    signing_key_prefix: str
     allow_private_networks: bool
     local: bool
     time_scale: float
@@ -42,6 +43,7 @@ class Settings:
             renewal_queue_url=environment.get("RENEWAL_QUEUE_URL", ""),
             sealing_key_arn=environment.get("SEALING_KEY_ARN", ""),
             secret_prefix=environment.get("SECRET_PREFIX", "token-broker"),
+            signing_key_prefix=environment.get("SIGNING_KEY_PREFIX", "alias/token-broker"),
             allow_private_networks=environment.get("ALLOW_PRIVATE_NETWORKS") == "true",
             local=local,
             time_scale=_scale(environment, "TOKEN_BROKER_TIME_SCALE") if local else 1.0,

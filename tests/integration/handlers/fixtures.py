@@ -12,7 +12,7 @@ from local.providers import ProvidersServer, start_providers
 from local.resources import LocalStack
 
 from .functions import Api, Clients, Functions
-from .world import PROVIDERS, Aws, World
+from .world import PROVIDERS, SIGNED, Aws, World
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def clients(session: boto3.session.Session) -> Clients:
 def world(
     deployed: Aws, clients: Clients, running_providers: ProvidersServer, monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    for slug in PROVIDERS:
+    for slug in (*PROVIDERS, *SIGNED):
         running_providers.simulator(slug).reset()
     deployed.empty()
     functions = Functions(deployed.stack, clients, {"TOKEN_BROKER_LOCAL": "1"}, monkeypatch)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import requests
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from moto.backends import get_backend
 
 from local.aws import ACCOUNT_ID, REGION
 from local.connections import aws_client
 from local.events import queue_event, schedule_event
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
-from local.resources import LocalStack
+from local.resources import STACK_NAME, LocalStack
 from local.sigv4 import LOCAL
 from token_broker.adapters.dynamodb.keys import connection_of, parse_due_sk
 from token_broker.adapters.sqs import write_message
@@ -24,6 +26,9 @@ from token_broker.ports import RenewalMessage
 from .functions import Api, BrokerResponse, Functions
 
 PROVIDERS: Final = ("unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2")
+# Those that take signed assertions, and the KMS keys for each algorithm.
+SIGNING_KEY_SPECS: Final[Mapping[str, Any]] = {"RS256": "RSA_2048", "PS256": "RSA_3072", "ES256": "ECC_NIST_P256"}
+SIGNED: Final = ("oauth2-private-key-jwt", "oauth2-jwt-bearer")
 QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"
 
 
@@ -129,6 +134,16 @@ class Aws:
         arn: str = self.secrets.create_secret(Name=self.secret_id(name), SecretString=text)["ARN"]
         return arn
 
+    def create_signing_key(self, name: str, algorithm: str) -> str:
+        """Creates the KMS key that signs for a connection. Returns its public key in PEM form."""
+        spec, alias = SIGNING_KEY_SPECS[algorithm], f"alias/{STACK_NAME}/{name}"
+        key_id = self.kms.create_key(KeySpec=spec, KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+        with suppress(self.kms.exceptions.NotFoundException):
+            self.kms.delete_alias(AliasName=alias)
+        self.kms.create_alias(AliasName=alias, TargetKeyId=key_id)
+        public = load_der_public_key(self.kms.get_public_key(KeyId=key_id)["PublicKey"])
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
     def messages(self) -> list[dict[str, Any]]:
         """Receives the messages in the renewal queue and deletes them from it."""
         response = self.sqs.receive_message(
@@ -173,6 +188,14 @@ class World:
         )
         self.aws.create_secret(full, DEFAULT_ACCOUNTS[provider]["secret"] if secret is None else secret)
         return full
+
+    def connect_with_kms(self, provider: str, algorithm: str = "ES256") -> str:
+        """A connection whose private key is in KMS only."""
+        public_key = self.aws.create_signing_key(f"{provider}/demo", algorithm)
+        secret = {**DEFAULT_ACCOUNTS[provider]["secret"]}
+        del secret["private_key"]
+        self.simulator(provider).add_account({"name": "demo", "secret": {**secret, "public_key": public_key}})
+        return self.connect(provider, secret=secret, signing_key="kms", algorithm=algorithm)
 
     def simulator(self, provider: str) -> Any:
         return self.providers.simulator(provider)

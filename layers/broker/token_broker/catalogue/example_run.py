@@ -6,6 +6,7 @@ Passing proves that the file is consistent with its examples, not that the examp
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,8 +24,9 @@ from token_broker.errors import BrokerError, FieldError
 from token_broker.oauth.grants import Flow, GrantFailed, token_flow
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, expiry_of
 from token_broker.oauth.outcomes import unusable_response
-from token_broker.oauth.requests import GrantRequest, grant_request_for
+from token_broker.oauth.requests import GrantRequest
 from token_broker.oauth.responses import IssuedToken, UnusableResponse
+from token_broker.oauth.signed_requests import no_kms_key, prepare_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,14 @@ def _grant_request(provider: Provider, example: Example, secret: str, now: datet
     connection = parse_connection(name, provider, {"allowed_callers": ["*"], **example.settings})
     credentials = parse_credentials(name, provider, Secret(secret, version="example"))
     check_scope_without_secret(name, provider, credentials, connection.scope)
-    request = grant_request_for(connection, credentials, connection.scope, now)
+    request = prepare_request(
+        connection,
+        credentials,
+        connection.scope,
+        kms_signer=no_kms_key,
+        clock=lambda: now,
+        new_id=lambda: uuid.uuid4().hex,
+    )
     return connection, replace(request, refresh_token=example.refresh_token)
 
 

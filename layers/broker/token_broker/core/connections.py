@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from token_broker.core.assertions import IN_KMS, SIGNING_KEY
 from token_broker.core.callers import Caller, allow_entry, is_admitted
 from token_broker.core.names import ConnectionName, canonical_scope, scope_items
 from token_broker.core.providers import MAX_LIFETIME_S, Endpoints, Provider, ResponseSpec, SettingSpec
@@ -109,6 +110,11 @@ class Connection:
     def was_parsed_from(self, version: str, settings: Mapping[str, Any]) -> bool:
         """Whether it was parsed from these stored settings."""
         return version == self.version and settings == self.settings
+
+    @property
+    def signs_with_kms(self) -> bool:
+        """Whether its assertions are signed with a KMS key. Otherwise the key is in the secret."""
+        return self.options.get(SIGNING_KEY) == IN_KMS
 
     @property
     def renewal_mode(self) -> str:

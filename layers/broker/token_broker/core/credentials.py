@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from token_broker.core.assertions import PEM_FIELDS
 from token_broker.core.names import ConnectionName, scope_items
 from token_broker.core.providers import Provider
 from token_broker.core.validation import is_encodable
@@ -46,7 +47,9 @@ class Credentials:
     def warnings(self) -> tuple[str, ...]:
         """What was probably not meant: a value that was copied with a space. It is sent as it is."""
         return tuple(
-            f"{name} begins or ends with a space." for name, value in self.values.items() if value != value.strip()
+            f"{name} begins or ends with a space."
+            for name, value in self.values.items()
+            if value != value.strip() and name not in PEM_FIELDS
         )
 
 
@@ -70,7 +73,7 @@ def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) 
                 raise ConnectionMisconfigured(f"The secret of {name} lacks {field_name}.")
         elif not isinstance(value, str) or not is_encodable(value):
             raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a valid string.")
-        elif not_allowed.search(value):
+        elif not_allowed.search(value) and not (provider.assertion is not None and field_name in PEM_FIELDS):
             raise ConnectionMisconfigured(
                 f"In the secret of {name}, {field_name} has a line break or another control character."
             )

@@ -178,11 +178,20 @@ def _is_early(previous: Failure | None, *, same_secret: bool, now: datetime) -> 
     return now - previous.at < ONE_MORE_TRY_COOLDOWN
 
 
+def broker_failed(detail: str) -> ExchangeFailure:
+    """One of our own services failed, so the provider gave no token."""
+    return ExchangeFailure("broker_failed", FailureKind.BROKER, FailureLevel.KEY, detail)
+
+
 def broker_failure(detail: str, previous: Failure | None, *, now: datetime, settings_digest: str) -> Failure:
     """The failure to remember where one of our own services failed. Its cooldown grows like a provider's."""
-    exchange_failure = ExchangeFailure("broker_failed", FailureKind.BROKER, FailureLevel.KEY, detail)
     return next_failure(
-        exchange_failure, previous, now=now, secret_version=None, settings_digest=settings_digest, refused_before=False
+        broker_failed(detail),
+        previous,
+        now=now,
+        secret_version=None,
+        settings_digest=settings_digest,
+        refused_before=False,
     )
 
 

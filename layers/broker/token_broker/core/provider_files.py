@@ -10,6 +10,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from token_broker.core.assertions import (
+    CERTIFICATE,
+    IN_KMS,
+    IN_SECRET,
+    PEM_FIELDS,
+    PRIVATE_KEY,
+    SIGNING_KEY,
+    AssertionSpec,
+    parse_assertion,
+)
 from token_broker.core.providers import (
     CLIENT_AUTHS,
     KNOWN_ERRORS,
@@ -62,6 +72,16 @@ _PATH = re.compile(r"[^.]+(\.[^.]+)*")
 # What the names of secrets contain. Such a field is never sent to callers.
 SECRET_NAME = re.compile(r"secret|passw|pwd|token|key|private|signature|assertion|certificate")
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+# Every provider that takes assertions has it.
+SIGNING_KEY_SETTING = SettingSpec(
+    name=SIGNING_KEY,
+    kind="choice",
+    required=False,
+    default=IN_SECRET,
+    help="Where the private key is: in the secret's private_key, or kms: an asymmetric KMS key with the alias "
+    "alias/{StackName}/{provider}/{connection}, which never leaves KMS.",
+    choices=(IN_SECRET, IN_KMS),
+)
 DEFAULT_SEND = {"Authorization": "Bearer {token}"}
 
 
@@ -110,6 +130,9 @@ class _FileReader:
         grant = grants[top.take("grant", one_of(grants), next(iter(grants)), required=True)]
         required: tuple[str, ...] = top.take("credentials", texts, (), required=True)
         optional: tuple[str, ...] = top.take("optional_credentials", texts, ())
+        if self.has_assertion and PRIVATE_KEY in required:
+            # The setting signing_key decides whether it is needed.
+            required, optional = tuple(name for name in required if name != PRIVATE_KEY), (*optional, PRIVATE_KEY)
         self.credentials = required + optional
         self.settings = self._settings()
         lifetime, renewal, limits = self.section("lifetime"), self.section("renewal"), self.section("limits")
@@ -135,6 +158,7 @@ class _FileReader:
             reissue_window_s=renewal.take("reissue_window_s", whole(61, 86_400), 0) or None,
             limit=_limit(limits),
             scope=scope,
+            assertion=self._assertion(grant),
         )
         self._check_credentials(provider)
         self._check_request(provider, request)
@@ -163,6 +187,10 @@ class _FileReader:
         return cast("Template", self._template(fields, name, value, allowed))
 
     @property
+    def has_assertion(self) -> bool:
+        return "assertion" in self.top.data
+
+    @property
     def setting_names(self) -> set[str]:
         """The settings that can stand in a template."""
         return {spec.name for spec in self.settings if spec.kind != "params"}
@@ -170,7 +198,8 @@ class _FileReader:
     @property
     def request_names(self) -> set[str]:
         """All that a template of the token request can name."""
-        return self.setting_names | {SECRET + name for name in self.credentials} | REQUEST_NAMES
+        fields = set(self.credentials) - (set(PEM_FIELDS) if self.has_assertion else set())
+        return self.setting_names | {SECRET + name for name in fields} | REQUEST_NAMES
 
     def _own_fields(self, fields: Mapping[str, str], scope: ScopeSpec) -> dict[str, Any]:
         """A grant's own fields. Its scope is sent as the file says."""
@@ -238,8 +267,8 @@ class _FileReader:
             client_auth=request.take("client_auth", one_of(CLIENT_AUTHS), "basic" if grant.is_oauth else "none"),  # type: ignore[arg-type]  # one_of narrows to the Literal's words
             client_id_in_body=request.take("client_id_in_body", flag, False),
             basic_charset=request.take("basic_charset", one_of(("utf-8", "iso-8859-1")), "utf-8"),
-            fields=fields | self._fields(request, "fields"),
-            query=self._fields(request, "query"),
+            fields=fields | self._fields(request, "fields", may_nest=request.data.get("fields_in") == "json"),
+            query=self._fields(request, "query", may_nest=False),
             headers=self._headers(request, self.request_names - SCOPE_NAMES),
         )
 
@@ -258,13 +287,12 @@ class _FileReader:
             fields.fault(name, f"must be one of {', '.join(words)}")
         return template
 
-    def _fields(self, request: Fields, name: str) -> dict[str, Any]:
-        fields = self.section(name, request)
-        is_json = name == "fields" and request.data.get("fields_in") == "json"
+    def _fields(self, of: Fields, name: str, *, may_nest: bool) -> dict[str, Any]:
+        fields = self.section(name, of)
         found = {}
         for field_name, value in fields.data.items():
             fields.known.add(field_name)
-            if not is_json and isinstance(value, (Mapping, list)):
+            if not may_nest and isinstance(value, (Mapping, list)):
                 fields.fault(field_name, "can be a table or list only where fields_in is json")
             found[field_name] = self._template(fields, field_name, value, self.request_names)
         return found
@@ -372,7 +400,25 @@ class _FileReader:
             )
             fields.known.add("default")
             fields.fault_unknown_fields()
+        if self.has_assertion:
+            self.used.add(SIGNING_KEY)
+            specs.append(SIGNING_KEY_SETTING)
         return tuple(specs)
+
+    def _assertion(self, grant: Grant) -> AssertionSpec | None:
+        if not self.has_assertion:
+            if grant.takes_assertion:
+                self.top.fault("assertion", "is required for this grant")
+            self.top.known.add("assertion")
+            return None
+        self.used |= {SECRET + PRIVATE_KEY, SECRET + CERTIFICATE}
+        return parse_assertion(
+            self.section("assertion"),
+            self.credentials,
+            grant_takes_it=grant.takes_assertion,
+            word=self._word,
+            templates=lambda section, name: self._fields(section, name, may_nest=True),
+        )
 
     # ------------------------------------------------------------------ what one field demands of another
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
+from token_broker.core.assertions import AssertionSpec
 from token_broker.core.templates import Template, UrlTemplate
 
 ClientAuth = Literal["basic", "basic-raw", "form", "json", "none"]
@@ -61,6 +62,11 @@ class Grant:
     is_oauth: bool = True
     has_scopes: bool = True
     counts_logins: bool = False
+
+    @property
+    def takes_assertion(self) -> bool:
+        """Whether an assertion is the grant (RFC 7523 section 2.1)."""
+        return "assertion" in self.fields
 
     @property
     def needs_connect_url(self) -> bool:
@@ -227,6 +233,7 @@ class Provider:
     reissue_window_s: int | None
     limit: Limit | None
     scope: ScopeSpec
+    assertion: AssertionSpec | None
 
     @property
     def is_limited_per_host(self) -> bool:
@@ -236,7 +243,7 @@ class Provider:
     def client_auths(self) -> tuple[str, ...]:
         """What the setting `client_auth` may say: only the file's own value, where there is no client or no body."""
         has_body = self.request.method.parts != ("GET",) and self.request.fields_in.parts != ("query",)
-        is_free = self.grant.is_oauth and "client_id" in self.credentials and has_body
+        is_free = self.grant.is_oauth and "client_id" in self.credentials and has_body and self.assertion is None
         return CLIENT_AUTHS if is_free else (self.request.client_auth,)
 
     def is_whole_url(self, setting: str) -> bool:

@@ -55,6 +55,7 @@ def authorization_code(request: GrantRequest) -> Flow:
     return (yield from _connect_and_exchange(request))
 
 
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 GRANTS: Mapping[str, Grant] = MappingProxyType(
     {
         grant.name: grant
@@ -77,6 +78,12 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
                 },
                 credentials=("username", "password"),
                 counts_logins=True,
+            ),
+            # RFC 7523 section 2.1
+            Grant(
+                "jwt_bearer",
+                one_request,
+                fields={"grant_type": JWT_BEARER, "assertion": "{assertion}", "scope": "{scope}"},
             ),
             # RFC 6749 section 4.1
             Grant(

@@ -31,7 +31,7 @@ from token_broker.errors import (
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
 from token_broker.oauth.outcomes import unusable_response
-from token_broker.oauth.requests import GrantRequest, grant_request_for
+from token_broker.oauth.requests import GrantRequest
 from token_broker.oauth.responses import IssuedToken
 from token_broker.ports import Seal
 from token_broker.service.budget import check_budget, take_from_budget
@@ -264,7 +264,7 @@ class Acquirer:
     def _grant_request(self, lease: LeaseContext, credentials: Credentials) -> GrantRequest:
         previous, now = lease.record.token, self.context.clock()
         worked_before = previous is not None and previous.secret_version == credentials.version
-        request = grant_request_for(lease.connection, credentials, lease.key.scope, now)
+        request = self.context.request_for(lease.connection, credentials, lease.key.scope)
         refresh_token = refresh_token_to_send(self.context, lease, now)
         return replace(request, refresh_token=refresh_token, worked_before=worked_before)
 

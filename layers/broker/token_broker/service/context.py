@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from token_broker.core.connections import Connection, NetworkOptions, parse_connection
+from token_broker.core.credentials import Credentials
 from token_broker.core.names import ConnectionName
 from token_broker.core.policy import RenewalPolicy, policy_for
 from token_broker.core.providers import Provider
 from token_broker.errors import ConnectionMisconfigured, InvalidRequest, UnknownConnection, UnknownProvider
+from token_broker.oauth.requests import GrantRequest
+from token_broker.oauth.signed_requests import prepare_request
 from token_broker.ports import (
     Budgets,
     Clock,
@@ -22,6 +25,7 @@ from token_broker.ports import (
     Sealer,
     SecretStore,
     Send,
+    SigningKeys,
     Sleep,
     StoredSettings,
     TokenStore,
@@ -69,6 +73,7 @@ class BrokerContext:
     connections: ConnectionStore
     secrets: SecretStore
     sealer: Sealer
+    signing_keys: SigningKeys
     queue: RenewalQueue
     send: Send
     clock: Clock
@@ -83,6 +88,17 @@ class BrokerContext:
     def scaled(self, duration: timedelta) -> timedelta:
         """A lifetime by the local stack's faster clock."""
         return duration * self.deployment.time_scale
+
+    def request_for(self, connection: Connection, credentials: Credentials, scope: str) -> GrantRequest:
+        """What a grant or a revocation needs. Raises ConnectionMisconfigured or BrokerUnavailable."""
+        return prepare_request(
+            connection,
+            credentials,
+            scope,
+            kms_signer=self.signing_keys.signer,
+            clock=self.clock,
+            new_id=self.new_id,
+        )
 
     def network(self, connection: Connection) -> NetworkOptions:
         """How to connect to a connection's hosts. Private addresses need the deployment's consent too."""

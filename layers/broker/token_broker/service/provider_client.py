@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from token_broker.core.connections import Connection, NetworkOptions
 from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
-from token_broker.errors import ConnectionMisconfigured
+from token_broker.core.failures import broker_failed
+from token_broker.errors import BrokerUnavailable, ConnectionMisconfigured
 from token_broker.oauth.exchange import TransportError, Unreachable
 from token_broker.oauth.grants import Flow, GrantFailed, token_flow
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, Expiry, expiry_of
@@ -35,7 +36,7 @@ def run_flow(
 ) -> GrantResult:
     """Runs a grant over the network: each exchange within its limit, all of them before the deadline.
 
-    Raises GrantFailed.
+    Raises GrantFailed, also where a further assertion cannot be signed: what was sent stays sent.
     """
     nothing_sent = True
     try:
@@ -55,6 +56,8 @@ def run_flow(
     except GrantFailed as failed:
         failed.nothing_sent = nothing_sent
         raise
+    except (BrokerUnavailable, ConnectionMisconfigured) as error:
+        raise GrantFailed(broker_failed(error.detail), nothing_sent=nothing_sent) from None
     except StopIteration as done:
         return GrantResult(done.value, sent_at)
 

@@ -14,7 +14,7 @@ from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import ACCESS_TOKEN, OpenedToken, RetiredToken, TokenRecord
 from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionMisconfigured, ProviderRateLimited
 from token_broker.oauth.exchange import HttpResponse, TransportError
-from token_broker.oauth.requests import grant_request_for, revocation_request
+from token_broker.oauth.requests import revocation_request
 from token_broker.oauth.responses import retry_after
 from token_broker.ports import SealBroken, SecretNotReadable, StoredSettings
 from token_broker.service.budget import take_from_budget
@@ -181,7 +181,7 @@ class Revoker:
                 if secret is None:
                     return "credentials_missing"
                 credentials = parse_credentials(connection.name, connection.provider, secret)
-            grant = grant_request_for(connection, credentials, key.scope, self.context.clock())
+            grant = self.context.request_for(connection, credentials, key.scope)
             request = revocation_request(grant, access_token)
             if request is None:
                 return "not_supported"

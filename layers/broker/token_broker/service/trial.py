@@ -21,7 +21,6 @@ from token_broker.errors import (
     WouldRevoke,
 )
 from token_broker.oauth.grants import GrantFailed
-from token_broker.oauth.requests import grant_request_for
 from token_broker.ports import ConnectionItems
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
@@ -108,13 +107,13 @@ class Trials:
             raise TooManyTrials(
                 f"The last trial of {name} was less than five minutes ago.", retry_after=next_trial_at - now
             )
+        request = context.request_for(connection, credentials, lease.key.scope)
         take_from_budget(context, connection, credentials)
         health = save_health(context, name, lease.record.health, lambda current: current.trial_begun(now))
         lease = lease.with_health(health)
         if stage == PENDING:
             lease = note_new_version(context, lease, credentials, now)
         lease = self.provider_client.count_login(lease, credentials)
-        request = grant_request_for(connection, credentials, lease.key.scope, now)
         try:
             result, expiry = self.provider_client.request_token(lease, request)
             access_token = result.issued.access_token
