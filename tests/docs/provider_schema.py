@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from token_broker.core.assertions import ALGORITHMS
+from token_broker.core.assertions import MAX_LIFETIME_S as MAX_ASSERTION_LIFETIME_S
 from token_broker.core.provider_files import EXPIRY_FORMS, FIELDS_IN, LIMITS_PER, METHODS, SETTING_KINDS
 from token_broker.core.providers import CLIENT_AUTHS, KNOWN_ERRORS, MAX_LIFETIME_S, PERIODS
 from token_broker.oauth.grants import GRANTS
@@ -33,6 +35,7 @@ def schema() -> Schema:
             "response": _response(),
             "send": _send(),
             "scope": _scope(),
+            "assertion": _assertion(),
             "refresh": _object({"use": _flag("false: a refresh token in the response is ignored.")}),
             "lifetime": _object({"default_s": _whole(1, MAX_LIFETIME_S, "The lifetime if the response states none.")}),
             "renewal": _object({"reissue_window_s": _whole(61, 86_400, "Asked earlier, the same token comes.")}),
@@ -116,6 +119,21 @@ def _scope() -> Schema:
             "separator": separator,
             "granted_separator": separator,
         }
+    )
+
+
+def _assertion() -> Schema:
+    members = {"type": "object", "description": "Members besides those that the signer writes."}
+    return _object(
+        {
+            "as": _one_of(("assertion", "client_assertion"), "A grant, or the client's authentication (RFC 7523)."),
+            "alg": _one_of_or_setting(ALGORITHMS, "RFC 7518 section 3."),
+            "lifetime_s": _whole(30, MAX_ASSERTION_LIFETIME_S, "How long it is valid."),
+            "header": members,
+            "claims": members,
+            "x5t_s256": _flag("The thumbprint of the secret's certificate, in the header."),
+        },
+        required=("as", "alg"),
     )
 
 
