@@ -10,10 +10,10 @@ import pytest
 
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer
 
-from .vendor_calls import SLUGS, HandClock, call, report, sent, steer, token_from
+from .vendor_calls import CALLED, HandClock, call, report, sent, steer, token_from
 
 
-@pytest.mark.parametrize("slug", SLUGS)
+@pytest.mark.parametrize("slug", CALLED)
 def test_the_resource_accepts_only_a_live_token_sent_the_vendors_way(
     slug: str, providers: ProvidersServer, clock: HandClock
 ) -> None:
@@ -31,7 +31,7 @@ def test_the_resource_accepts_only_a_live_token_sent_the_vendors_way(
     assert call(providers, "GET", path, headers=sent(slug, token)).status_code == 401
 
 
-@pytest.mark.parametrize("slug", SLUGS)
+@pytest.mark.parametrize("slug", CALLED)
 def test_the_report_counts_and_holds_no_secret(slug: str, providers: ProvidersServer) -> None:
     token = token_from(providers, slug)
     found = report(providers, slug)
@@ -44,7 +44,7 @@ def test_the_report_counts_and_holds_no_secret(slug: str, providers: ProvidersSe
     assert not [value for value in secret.values() if value in text or quote(value, safe="") in text]
 
 
-@pytest.mark.parametrize("slug", SLUGS)
+@pytest.mark.parametrize("slug", CALLED)
 def test_after_a_rotation_the_new_secret_is_needed_and_tokens_stay_valid(slug: str, providers: ProvidersServer) -> None:
     token = token_from(providers, slug)
     field = "password" if slug == "unicommerce" else "client_secret"

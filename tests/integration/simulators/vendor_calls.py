@@ -16,6 +16,8 @@ GRANT = {"grant_type": "client_credentials"}
 MARKET = "market:id:xYZkjABcde"
 REDIRECT_URI = "https://broker.example/callback"
 SLUGS = sorted(DEFAULT_ACCOUNTS)
+# The others take signed assertions, which the broker makes: see test_example_vendors.
+CALLED = [slug for slug in SLUGS if slug not in ("oauth2-jwt-bearer", "oauth2-private-key-jwt")]
 
 
 class HandClock:
