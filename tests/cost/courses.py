@@ -25,6 +25,7 @@ from tests.integration.handlers.world import Aws, World
 from tests.openapi.recording import fresh
 from token_broker import bootstrap, observability
 from token_broker.core.names import ConnectionName
+from token_broker.core.schedule import IDLE_TIME, KEEP
 from token_broker.service.context import SettingsReader
 
 # Tracing is on in the template, so each log line has a trace id.
@@ -152,7 +153,8 @@ def _token_requests(bench: Bench) -> dict[str, Use]:
     world.functions.restart()
     # With a scope the environment needs no guess. It knows the connection and not the token.
     get("table_unopened", "table", scope="users:read")
-    world.aws.change_token_item(name, last_used_at=-timedelta(minutes=40))
+    used_at = -timedelta(minutes=40)
+    world.aws.change_token_item(name, last_used_at=used_at, ttl=used_at + IDLE_TIME + KEEP)
     world.functions.restart()
     get("use_noted", "table", scope="users:read")
     return found

@@ -109,9 +109,10 @@ class Aws:
         self.dynamodb.update_item(
             TableName=self.stack.token_table,
             Key={"pk": item["pk"], "sk": item["sk"]},
-            UpdateExpression="SET " + ", ".join(f"{attribute} = :{attribute}" for attribute in moments),
+            UpdateExpression="SET " + ", ".join(f"#{attribute} = :{attribute}" for attribute in moments),
+            ExpressionAttributeNames={f"#{attribute}": attribute for attribute in moments},
             ExpressionAttributeValues={
-                f":{attribute}": {"N": str(int((now + after).timestamp() * 1000))}
+                f":{attribute}": {"N": str(int((now + after).timestamp() * (1 if attribute == "ttl" else 1000)))}
                 for attribute, after in moments.items()
             },
         )
