@@ -4,6 +4,7 @@ import getpass
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from token_broker_cli.problems import Exit, Problem
@@ -13,6 +14,8 @@ from token_broker_cli.screen import Screen
 Spec = Mapping[str, Any]
 # These are names and not secrets, so they are shown while typed.
 SHOWN: Final = frozenset({"client_id", "username"})
+# PEM texts have several lines. A terminal is asked for the path of a file instead.
+PEM_FIELDS: Final = frozenset({"private_key", "certificate"})
 LISTS: Final = frozenset({"allowed_callers", "denied_callers", "allowed_scopes"})
 # Common settings with a prompt of their own. The others are rarely needed and share one prompt.
 USUAL: Final = ("allowed_callers", "scope", "allowed_scopes")
@@ -93,8 +96,20 @@ class Prompts:
         return given
 
     def _read_credential(self, name: str, note: str) -> str:
+        if name in PEM_FIELDS:
+            return self._read_file(f"{name}{note} (path of a PEM file): ")
         prompt = f"{name}{note}: "
         return input(prompt).strip() if name in SHOWN else getpass.getpass(prompt)
+
+    def _read_file(self, prompt: str) -> str:
+        """The text of a file whose path is asked for; empty after Enter alone."""
+        while path := input(prompt).strip():
+            try:
+                return Path(path).expanduser().read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                self._screen.say(f"{path} cannot be read: {reason}.", "yellow")
+        return ""
 
     def _ask_into(self, settings: dict[str, Any], spec: Spec, suggested: str | None) -> None:
         name = spec["name"]

@@ -7,6 +7,7 @@ import pytest
 
 from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import LOCAL
+from tests.signing_keys import private_key
 
 from .conftest import Cli, new_name
 
@@ -26,11 +27,19 @@ def typed(cli: Cli, provider: str, **credentials: str) -> dict[str, str]:
     return {**named, **DEFAULT_ACCOUNTS[provider]["secret"], **credentials}
 
 
+def key_file(folder: Path, pem: str) -> dict[str, str]:
+    """A private key is not typed. Its prompt takes the path of a file."""
+    path = folder / "key.pem"
+    path.write_text(pem, encoding="utf-8")
+    return {"private_key": str(path)}
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_new_connection_is_tried_and_works(cli: Cli, provider: str) -> None:
-    name = new_name()
+def test_a_new_connection_is_tried_and_works(cli: Cli, tmp_path: Path, provider: str) -> None:
+    name, secret = new_name(), DEFAULT_ACCOUNTS[provider]["secret"]
+    from_file = key_file(tmp_path, secret["private_key"]) if "private_key" in secret else {}
     with cli.terminal("connections", "add", provider, name) as terminal:
-        assert terminal.answer(typed(cli, provider)) == 0, terminal.output
+        assert terminal.answer(typed(cli, provider, **from_file)) == 0, terminal.output
     assert f"{provider}/{name} is ready. A token is valid for" in terminal.output
     assert cli.settings(provider, name)["allowed_callers"] == [LOCAL.arn], "Enter stands for the caller's own role"
     assert cli.value(provider, name) == DEFAULT_ACCOUNTS[provider]["secret"]
@@ -41,12 +50,14 @@ def test_a_new_connection_is_tried_and_works(cli: Cli, provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_after_a_refused_secret_nothing_remains(cli: Cli, provider: str) -> None:
-    name = new_name()
-    hidden = "password" if provider == "unicommerce" else "client_secret"
+def test_after_a_refused_secret_nothing_remains(cli: Cli, tmp_path: Path, provider: str) -> None:
+    name, secret = new_name(), DEFAULT_ACCOUNTS[provider]["secret"]
+    wrong = {field: WRONG for field in HIDDEN if field in secret}
+    if "private_key" in secret:
+        wrong = key_file(tmp_path, private_key("P-256"))
     with cli.terminal("connections", "add", provider, name) as terminal:
-        assert terminal.answer(typed(cli, provider, **{hidden: WRONG})) == 1, terminal.output
-    assert "gave no token: The provider refused the credentials." in terminal.output
+        assert terminal.answer(typed(cli, provider, **wrong)) == 1, terminal.output
+    assert "gave no token: The provider " in terminal.output
     assert "Nothing was kept." in terminal.output
     assert WRONG not in terminal.output
     assert cli.settings(provider, name) is None

@@ -17,6 +17,7 @@ import pytest
 from local.process import ROOT
 from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings, start_providers
 from token_broker import catalogue
+from token_broker.oauth.grants import GRANTS
 from token_broker.service.context import TimeLimits
 from token_broker_cli.app import main
 
@@ -80,7 +81,7 @@ def test_every_fault_is_named_with_its_field(tmp_path: Path, capsys: pytest.Capt
     assert main(["providers", "check", str(file)]) == 1
     assert capsys.readouterr().err.splitlines() == [
         f"error: {file} is not valid:",
-        "  grant: must be one of client_credentials, password, authorization_code, login",
+        f"  grant: must be one of {', '.join(GRANTS)}",
         "  request.url: uses {host}, which is not one of the settings",
     ]
 

@@ -35,6 +35,7 @@ from tests.security.provider_responses import (
     wire_responses,
     wire_server,
 )
+from tests.signing_keys import private_key
 from token_broker.adapters.sqs import write_message
 from token_broker.catalogue import __file__ as catalogue_file
 from token_broker.catalogue import load_catalogue
@@ -220,6 +221,7 @@ def fetched(server: WireServer, slug: str, wire: WireResponse, limit: timedelta)
     """
     world = World()
     name = world.connection(slug)
+    world.signing_keys.pems[name] = private_key("P-256")
     world.provider.to = lambda request, _network, _timeout: server.send(wire, request, limit)
     started = time.monotonic()
     try:
