@@ -14,7 +14,7 @@ ROOT = TEMPLATE.parent
 BUILD = ROOT / ".aws-sam" / "build"
 LAYERS = ["VendorLayer", "BrokerLayer"]
 # Packages of Lambda's runtime: boto3 and its dependencies. urllib3 comes from the vendor layer: /opt is first.
-RUNTIME_PACKAGES = ["boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six"]
+RUNTIME_PACKAGES = ["boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"]
 HANDLERS = {
     "GetTokenFunction": "get_token",
     "ManageConnectionsFunction": "manage_connections",
