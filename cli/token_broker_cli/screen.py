@@ -52,7 +52,7 @@ class Screen:
     def fail(self, what: str, todo: str, code: str) -> None:
         """Prints why the command stops."""
         if self.as_json:
-            print(json.dumps({"error": {"code": code, "what": what, "todo": todo}}), file=sys.stderr)  # noqa: T201
+            print(json.dumps({"error": {"code": code, "what": what, "todo": todo}}), file=sys.stderr)  # noqa: T201  # the output
             return
         self.err.print(Text.assemble(("error: ", "bold red"), what), soft_wrap=True)
         if todo:

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     adapted = Path(os.environ["HOME"]) / "template.json"
     adapted.write_text(json.dumps(template), encoding="utf-8")
     sam = os.environ[SAM_VARIABLE]
-    os.execv(sam, [sam, *arguments[:position], str(adapted), *arguments[position + 1 :]])  # noqa: S606
+    os.execv(sam, [sam, *arguments[:position], str(adapted), *arguments[position + 1 :]])  # noqa: S606  # our own sam
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class Emulator:
         give_up, pause = time.monotonic() + START_TIMEOUT_S, threading.Event()
         while time.monotonic() < give_up and self._process.poll() is None:
             with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                urllib.request.urlopen(f"{self.endpoint_url}/_ministack/ready", timeout=5, context=context).close()  # noqa: S310
+                urllib.request.urlopen(f"{self.endpoint_url}/_ministack/ready", timeout=5, context=context).close()  # noqa: S310  # https, loopback
                 return
             pause.wait(0.2)
         raise StartFailed(f"the emulator did not start; see {self.log}")

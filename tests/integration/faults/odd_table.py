@@ -88,7 +88,7 @@ ACCEPTED: Final = (
     OddResponse(
         "expires as milliseconds since 1970 beside a longer expires_in",
         AlterToken({"expires": (NOW.timestamp() + 60) * 1000}),
-        "the least of all",
+        "the earliest expiry",
         everywhere(60),
     ),
     OddResponse(

@@ -50,13 +50,7 @@ class RequestComparison:
             if not self._has_shape(expected, sent):
                 yield name, f"must be a value for {expected}"
         elif isinstance(expected, Mapping) and isinstance(sent, Mapping):
-            for key in expected.keys() | sent.keys():
-                if key not in sent:
-                    yield f"{name}.{key}", "is missing"
-                elif key not in expected:
-                    yield f"{name}.{key}", "is sent, but not in the example"
-                else:
-                    yield from self.values(f"{name}.{key}", expected[key], sent[key])
+            yield from self._members(name, expected, sent, expected.keys() | sent.keys())
         elif isinstance(expected, list) and isinstance(sent, list) and len(expected) == len(sent):
             for index, (item, sent_item) in enumerate(zip(expected, sent, strict=True)):
                 yield from self.values(f"{name}.{index}", item, sent_item)
@@ -64,13 +58,19 @@ class RequestComparison:
             yield name, self._difference(name, expected, sent)
 
     def _headers(self, expected: Mapping[str, str], sent: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-        for name in expected.keys() | (sent.keys() - USUAL_HEADERS):
-            if name not in sent:
-                yield f"request.headers.{name}", "is missing"
-            elif name not in expected:
-                yield f"request.headers.{name}", "is sent, but not in the example"
+        names = expected.keys() | (sent.keys() - USUAL_HEADERS)
+        yield from self._members("request.headers", expected, sent, names)
+
+    def _members(
+        self, name: str, expected: Mapping[str, Any], sent: Mapping[str, Any], keys: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        for key in keys:
+            if key not in sent:
+                yield f"{name}.{key}", "is missing"
+            elif key not in expected:
+                yield f"{name}.{key}", "is sent, but not in the example"
             else:
-                yield from self.values(f"request.headers.{name}", expected[name], sent[name])
+                yield from self.values(f"{name}.{key}", expected[key], sent[key])
 
     def _pairs(
         self, name: str, expected: Collection[tuple[str, str]], sent: Collection[tuple[str, str]]

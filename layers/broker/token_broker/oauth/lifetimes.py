@@ -34,7 +34,7 @@ def expiry_of(
 ) -> Expiry:
     """When a token expires, counted from the moment before its request was sent.
 
-    The least of all that the response states, the JWT's own `exp`, `cap` and 30 days; `default` where the provider
+    The earliest of what the response states, the JWT's own `exp`, `cap` and 30 days; `default` where the provider
     states nothing. A token that has expired already expires at `sent_at`. Raises UnusableResponse for a lifetime that
     is too short to be counted.
     """
