@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from token_broker.core.connections import NetworkOptions
+from token_broker.core.consents import Consent
 from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
@@ -154,6 +155,22 @@ class ConnectionStore(Protocol):
 
     def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:
         """Some connections, and the cursor of the next page. Raises ValueError for an invalid cursor."""
+
+
+class ConsentStore(Protocol):
+    """The consents of persons, in GrantTable: a source of truth. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.dynamodb.consent_store.
+    """
+
+    def read(self, name: ConnectionName) -> Consent:
+        """A connection's consent; an empty one where nothing is stored. Strongly consistent."""
+
+    def save(self, before: Consent, after: Consent) -> Consent | None:
+        """Writes if the item is still at `before.revision`. Returns None, else the consent that is stored.
+
+        A repeat of a write that took effect succeeds.
+        """
 
 
 class SecretNotReadable(Exception):

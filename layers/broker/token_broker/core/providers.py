@@ -50,7 +50,7 @@ class Grant:
     `connect_query`: of the authorization request that it starts with. `credentials`: those that it needs.
     `is_oauth`: it is one of RFC 6749, with refresh tokens and revocation. `has_scopes`: tokens differ by scope;
     otherwise a connection has one token. `counts_logins`: the provider locks an account after failed logins, so each is
-    counted before it is sent.
+    counted before it is sent. `needs_consent`: it starts from a refresh token that a person's consent gave.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Grant:
     is_oauth: bool = True
     has_scopes: bool = True
     counts_logins: bool = False
+    needs_consent: bool = False
 
     @property
     def takes_assertion(self) -> bool:
@@ -211,6 +212,73 @@ def start_of_period(now: datetime, period: timedelta) -> datetime:
     return now - (now - EPOCH) % period
 
 
+# A response that may have been lost on its way is given up this long before the vendor's window for a resend ends.
+RESEND_MARGIN = timedelta(seconds=8)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSpec:
+    """What the vendor says of a consent's refresh tokens (section `refresh`).
+
+    `resend`: one whose outcome is unknown may be sent again, for `resend_within` after it was first sent (None: as long
+    as it lives). `idle_life`: it dies if it is not used for so long. `life`: it dies so long after the consent, however
+    often it is used. `revocation_keeps_consent`: revoking an access token leaves the refresh token alive.
+    """
+
+    resend: bool = False
+    resend_within: timedelta | None = None
+    idle_life: timedelta | None = None
+    life: timedelta | None = None
+    revocation_keeps_consent: bool = False
+
+    def may_resend(self, sent_at: datetime, now: datetime) -> bool:
+        """Whether a refresh token that was sent, and whose outcome is unknown, may be sent again now."""
+        if not self.resend:
+            return False
+        return self.resend_within is None or now < sent_at + self.resend_within - RESEND_MARGIN
+
+
+AccountSource = Literal["response", "id_token", "redirect", "get"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSpec:
+    """Where the id of the account stands that a person gave consent for (section `consent.account`).
+
+    `response`: at `path` of the token response. `id_token`: the claim `path`. `redirect`: the kept value named `path`.
+    `get`: at `path` of the response to a GET of `url`, sent as callers send the token.
+    """
+
+    source: AccountSource
+    path: Path
+    url: UrlTemplate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentSpec:
+    """How a person gives consent (section `consent`).
+
+    `authorize_url`: where the browser goes (RFC 6749 section 4.1.1). `query`: its fields, those of the RFC and of the
+    file. `exchange_url`: where the code is exchanged; None: the token endpoint. `fields`: those of that exchange.
+    `code_param`: the name of the code in the redirect. `pkce`: RFC 7636 with S256. `loopback`: the vendor accepts a
+    redirect to the own machine. `keep`: what is kept of the redirect besides the code, each with its pattern.
+    `replaces`: a new consent ends the previous one at the vendor. `device_url`: where the device flow begins (RFC 8628
+    section 3.1).
+    """
+
+    authorize_url: UrlTemplate | None
+    query: Mapping[str, Any]
+    exchange_url: UrlTemplate | None
+    fields: Mapping[str, Any]
+    code_param: str
+    pkce: bool
+    loopback: bool
+    keep: Mapping[str, re.Pattern[str]]
+    replaces: bool
+    account: AccountSpec | None
+    device_url: UrlTemplate | None
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """A vendor's protocol, checked whole by `parse_provider`. Durations are in seconds."""
@@ -234,6 +302,8 @@ class Provider:
     limit: Limit | None
     scope: ScopeSpec
     assertion: AssertionSpec | None
+    refresh: RefreshSpec = RefreshSpec()
+    consent: ConsentSpec | None = None
 
     @property
     def is_limited_per_host(self) -> bool:

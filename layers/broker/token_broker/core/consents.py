@@ -1,0 +1,178 @@
+"""A person's consent: the refresh token that it gave, and when that may be sent.
+
+Every change is a pure function of the consent. `next_step` is the only place that decides whether its refresh token is
+sent. A consent belongs to its connection: all scope sets share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from token_broker.core.names import ConnectionName
+from token_broker.core.providers import RefreshSpec
+from token_broker.core.records import Lease
+
+# Why a person must consent (again).
+NEVER_GIVEN = "never_given"
+REFUSED = "refused"
+EXPIRED = "expired"
+OUTCOME_UNKNOWN = "outcome_unknown"
+OTHER_CLIENT = "other_client"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentToken:
+    """The refresh token of a consent. `refresh_id`: its fingerprint, safe to log. `sealed`: its ciphertext."""
+
+    refresh_id: str
+    sealed: bytes = field(repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What is stored of a connection's consent.
+
+    `issuer`, `client_id`: the token endpoint and the client that the refresh token belongs to. It is sent nowhere else.
+    `seed_id`: the fingerprint of the secret's refresh_token when this consent began; None if it had none. `sent_at`:
+    when the current refresh token was first sent, if no response has settled that. `refused`: the provider's error code
+    once it refused the current refresh token. `generation`: grows with every new consent, so that a late response of an
+    older one is noticed. `account`: the vendor's account, where the file says how to know it. `kept`: what the redirect
+    brought besides the code. `obtained_at`, `refreshed_at`: when the consent was given and last used. `revision` names
+    this state; None where nothing is stored.
+    """
+
+    name: ConnectionName
+    token: ConsentToken | None = None
+    issuer: str = ""
+    client_id: str = ""
+    seed_id: str | None = None
+    lease: Lease | None = None
+    sent_at: datetime | None = None
+    refused: str | None = None
+    generation: int = 0
+    scope: str | None = None
+    account: str | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
+    obtained_at: datetime | None = None
+    refreshed_at: datetime | None = None
+    revision: str | None = None
+
+    def leased(self, now: datetime) -> bool:
+        return self.lease is not None and self.lease.holds(now)
+
+    def is_sender(self, owner: str, refresh_id: str) -> bool:
+        """Whether `owner` took the lease last, and the refresh token is still the one that it sent."""
+        return (
+            self.lease is not None
+            and self.lease.owner == owner
+            and self.token is not None
+            and self.token.refresh_id == refresh_id
+        )
+
+    # ---------------------------------------------------------------- changes
+
+    def begun(
+        self,
+        token: ConsentToken,
+        *,
+        issuer: str,
+        client_id: str,
+        seed_id: str | None,
+        now: datetime,
+        scope: str | None = None,
+        account: str | None = None,
+        kept: Mapping[str, str] | None = None,
+    ) -> Consent:
+        """A new consent, from the secret or from a confirmed session. It replaces the stored one."""
+        return Consent(
+            self.name,
+            token,
+            issuer,
+            client_id,
+            seed_id,
+            generation=self.generation + 1,
+            scope=scope,
+            account=account,
+            kept=dict(kept or {}),
+            obtained_at=now,
+            revision=self.revision,
+        )
+
+    def send_begun(self, lease: Lease) -> Consent:
+        """The refresh token is about to be sent under this lease. A resend keeps the first time of sending."""
+        return replace(self, lease=lease, sent_at=self.sent_at or lease.since)
+
+    def not_sent(self, before: Consent) -> Consent:
+        """No byte left the broker. `before`: the consent before `send_begun`."""
+        return replace(self, lease=None, sent_at=before.sent_at)
+
+    def not_spent(self) -> Consent:
+        """The provider responded with an error that leaves the refresh token as it was."""
+        return replace(self, lease=None, sent_at=None)
+
+    def outcome_unknown(self) -> Consent:
+        """No complete response came. The refresh token stays marked as sent."""
+        return replace(self, lease=None)
+
+    def refused_by_provider(self, provider_error: str) -> Consent:
+        """The provider refused the refresh token (invalid_grant)."""
+        return replace(self, lease=None, refused=provider_error)
+
+    def refreshed(self, token: ConsentToken | None, now: datetime) -> Consent:
+        """A token came. `token`: the new refresh token; None if the response had none, which keeps the old one.
+
+        The new one is not refused and was not sent, whatever the old one was.
+        """
+        return replace(self, token=token or self.token, lease=None, sent_at=None, refused=None, refreshed_at=now)
+
+    def dropped(self) -> Consent:
+        """The refresh token is given up. The generation stays, so that a late response of it is noticed."""
+        return Consent(self.name, seed_id=self.seed_id, generation=self.generation + 1, revision=self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class SendRefreshToken:
+    """The refresh token may be sent. `resend`: it may have been sent before, and the provider's file allows that."""
+
+    resend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitSender:
+    """Somebody else sends it, until this moment at the latest."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PersonNeeded:
+    """Only a person can help. `reason`: one of the constants of this module. `provider_error`: of a refusal."""
+
+    reason: str
+    provider_error: str | None = None
+
+
+ConsentStep = SendRefreshToken | AwaitSender | PersonNeeded
+
+
+def next_step(consent: Consent, spec: RefreshSpec, *, issuer: str, client_id: str, now: datetime) -> ConsentStep:
+    """What may be done with the refresh token now. `issuer`, `client_id`: those of today's settings and secret."""
+    token = consent.token
+    if token is None:
+        return PersonNeeded(NEVER_GIVEN)
+    if (consent.issuer, consent.client_id) != (issuer, client_id):
+        return PersonNeeded(OTHER_CLIENT)
+    if consent.lease is not None and consent.leased(now):
+        return AwaitSender(consent.lease.until)
+    if consent.refused is not None:
+        return PersonNeeded(REFUSED, consent.refused)
+    if token.expires_at is not None and token.expires_at <= now:
+        return PersonNeeded(EXPIRED)
+    if consent.sent_at is None:
+        return SendRefreshToken(resend=False)
+    if spec.may_resend(consent.sent_at, now):
+        return SendRefreshToken(resend=True)
+    return PersonNeeded(OUTCOME_UNKNOWN)
