@@ -149,14 +149,14 @@ def _connect_and_exchange(request: GrantRequest) -> Flow:
 
 def _connect(request: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]:
     """The code in connect's redirect."""
-    response = yield from _sent(request, "connect", connect_request(request))
+    response = yield from sent(request, "connect", connect_request(request))
     result = _result(request, "connect", response)
     if not 300 <= response.status < 400:
         raise _failed(replace(result, unusable="connect did not redirect"))
     location = response.headers.get("location", "")
     if not leads_to(location, request.redirect_uri):
         raise _failed(replace(result, wrong_redirect=True))
-    query = _redirect_query(location)
+    query = dict(redirect_query(location))
     if query.get("code"):
         return query["code"]
     if query.get("error"):
@@ -178,14 +178,19 @@ def _destination(url: str) -> tuple[str, str | None, int | None, str]:
     return scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(scheme), parts.path or "/"
 
 
-def _redirect_query(location: str) -> dict[str, str]:
+def redirect_query(location: str) -> list[tuple[str, str]]:
     """The query of a redirect. Values are unquoted once and not as a form: a raw + in a code is a plus."""
     pairs = (part.partition("=") for part in urlsplit(location).query.split("&") if part)
-    return {unquote(name): unquote(value) for name, _, value in pairs}
+    return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
 def _exchange(request: GrantRequest, step: Step, http_request: HttpRequest) -> Flow:
-    response = yield from _sent(request, step, http_request)
+    response = yield from sent(request, step, http_request)
+    return issued_token(request, step, response)
+
+
+def issued_token(request: GrantRequest, step: Step, response: HttpResponse) -> IssuedToken:
+    """The token in a response. Raises GrantFailed where there is none."""
     result = _result(request, step, response)
     if not 200 <= response.status < 300:
         raise _failed(result)
@@ -207,9 +212,10 @@ def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
         raise UnusableResponse("it is valid for every scope, but narrower ones were requested")
 
 
-def _sent(
+def sent(
     request: GrantRequest, step: Step, http_request: HttpRequest
 ) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+    """Sends one request. Raises GrantFailed where no complete response came."""
     transport: TransportFailure = "unreachable"
     try:
         return (yield http_request)
