@@ -187,6 +187,7 @@ CONSENT: dict[str, Any] = {
     "code_param": "auth_code",
     "pkce": True,
     "replaces": True,
+    "issuer": "https://vendor.example.com/{tenant}",
     "query": {"access_type": "offline", "response_type": ""},
     "fields": {"grant_type": "authorized_code", "auth_code": "{code}", "code": "", "redirect_uri": ""},
     "keep": {"realmId": "[0-9]{1,20}", "tenant": True},
@@ -409,6 +410,7 @@ def test_what_a_file_says_of_consent() -> None:
         "https://vendor.example.com/{tenant}/authorize",
         "{base_url}/code",
         "{base_url}/device",
+        "https://vendor.example.com/{tenant}",
     ]
     assert (consent.code_param, consent.pkce, consent.loopback, consent.replaces) == ("auth_code", True, False, True)
 
