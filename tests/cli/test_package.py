@@ -48,7 +48,9 @@ def test_the_console_has_its_templates_and_its_style(installed: Path) -> None:
     console = installed / "token_broker_cli" / "console"
     source = ROOT / "cli" / "token_broker_cli" / "console"
     for folder in ("templates", "static"):
-        assert {path.name for path in (console / folder).iterdir()} == {path.name for path in (source / folder).iterdir()}
+        assert {path.name for path in (console / folder).iterdir()} == {
+            path.name for path in (source / folder).iterdir()
+        }
 
 
 def test_the_broker_package_has_the_catalogue(installed: Path) -> None:
