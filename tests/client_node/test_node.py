@@ -33,6 +33,10 @@ HERE = Path(__file__).parent
 PACKAGE = ROOT / "layers" / "client_node"
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs node 20 or newer on PATH")
+MAIN = """
+import { handler } from "./app.mjs";
+console.log(JSON.stringify(await handler()));
+"""
 HOST = "https://abc.execute-api.eu-west-1.amazonaws.com"
 URLS = (
     f"{HOST}/api/v1/tokens/unidy/eu-main",
@@ -136,6 +140,6 @@ def test_the_sample_of_a_service_runs(stack: Stack, tmp_path: Path) -> None:
     (block,) = page("docs/service-developers.md").blocks("javascript")
     (tmp_path / "app.mjs").write_text(block.text, encoding="utf-8")
     shutil.copy(PACKAGE / "token-broker.mjs", tmp_path)
-    code = f'import("{tmp_path}/app.mjs").then((app) => app.handler()).then((body) => console.log(JSON.stringify(body)))'
-    printed = json.loads(node("-e", code, **service_environment(stack.url)))
+    (tmp_path / "main.mjs").write_text(MAIN, encoding="utf-8")
+    printed = json.loads(node(str(tmp_path / "main.mjs"), **service_environment(stack.url)))
     assert (printed["provider"], printed["account"]) == ("unidy", "demo")
