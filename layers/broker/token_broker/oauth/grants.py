@@ -55,6 +55,11 @@ def authorization_code(request: GrantRequest) -> Flow:
     return (yield from _connect_and_exchange(request))
 
 
+def consent_refresh(request: GrantRequest) -> Flow:
+    """RFC 6749 section 6 as the grant itself: if the refresh token is refused, only a person can help."""
+    return (yield from _exchange(request, "consent", token_request(request, refresh_token=request.refresh_token or "")))
+
+
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 GRANTS: Mapping[str, Grant] = MappingProxyType(
     {
@@ -98,6 +103,14 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
                 },
                 credentials=("client_id",),
             ),
+            # RFC 6749 section 6, with the refresh token of a person's consent. The file says whether it sends a scope.
+            Grant(
+                "refresh_token",
+                consent_refresh,
+                fields={"grant_type": "refresh_token", "refresh_token": "{refresh_token}"},
+                credentials=("client_id",),
+                needs_consent=True,
+            ),
             # Not OAuth: credentials for a token.
             Grant(
                 "login", one_request, credentials_as_fields=True, is_oauth=False, has_scopes=False, counts_logins=True
@@ -112,14 +125,15 @@ def token_flow(request: GrantRequest) -> Flow:
 
     A response without a refresh token keeps the old one, as the section says.
     """
-    if request.refresh_token is not None and request.provider.grant.is_oauth:
+    grant = request.provider.grant
+    if request.refresh_token is not None and grant.is_oauth and not grant.needs_consent:
         try:
             issued = yield from _exchange(request, "refresh", refresh_request(request))
             return replace(issued, refresh_token=issued.refresh_token or request.refresh_token)
         except GrantFailed as failed:
             if not failed.failure.restart:
                 raise
-    flow: Flow = request.provider.grant.flow(request)
+    flow: Flow = grant.flow(request)
     return (yield from flow)
 
 

@@ -18,6 +18,7 @@ from token_broker.ports import (
     Budgets,
     Clock,
     ConnectionStore,
+    ConsentStore,
     DueIndex,
     HealthStore,
     NewId,
@@ -63,7 +64,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class BrokerContext:
-    """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own."""
+    """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
+
+    `consent_sealer`: seals what GrantTable holds, with a key of its own.
+    """
 
     catalogue: Mapping[str, Provider]
     tokens: TokenStore
@@ -71,8 +75,10 @@ class BrokerContext:
     due_index: DueIndex
     budgets: Budgets
     connections: ConnectionStore
+    consents: ConsentStore
     secrets: SecretStore
     sealer: Sealer
+    consent_sealer: Sealer
     signing_keys: SigningKeys
     queue: RenewalQueue
     send: Send
