@@ -82,7 +82,7 @@ bench: $(VENV)/bench/.ready $(VENV)/e2e/.ready build ## print the figures of spe
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
 
 peers: $(VENV)/bench/.ready $(VENV)/peers/.ready ## measure the broker beside libraries and proxies, write build/peers.json (needs Python 3.13)
-	@$(VENV)/bench/bin/python -m tests.bench.peers $(ARGS)
+	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench.peers $(ARGS)
 
 cost: $(VENV)/.ready ## count calls and units, write docs/cost.md
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.cost

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 import shtab
 
 from token_broker_cli import apply, connection_trials, connections, doctor, export, providers, token_find, tokens
+from token_broker_cli.agent.command import agent
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 
 PROG: Final = "token-broker"
@@ -19,6 +20,7 @@ commands:
   token PROVIDER NAME             a valid token (--header, --export)
   token find                      is a leaked token one of ours, and who received it?
   revoke PROVIDER NAME            purge tokens, and revoke them at the provider
+  agent                           serve tokens to this user's programs, in any language
 
   connections                     the state of each connection (--watch)
   connections add                 add one: asks for its settings, tries it, keeps it if it works
@@ -97,6 +99,7 @@ def parser(*, listed: bool = False) -> Parser:
         prog=PROG, metavar="COMMAND", dest="command", help=None if listed else argparse.SUPPRESS, parser_class=Parser
     )
     _add_token_commands(commands)
+    _add_agent(commands)
     _add_connection_commands(commands)
     _add_provider_commands(commands)
     _add_other_commands(commands)
@@ -184,6 +187,33 @@ def _add_token_commands(commands: Any) -> None:
     _names(revoke)
     revoke.add_argument("--scope", help="only the tokens of this scope set")
     revoke.add_argument("--suspend", action="store_true", help="suspend the connection first, so that none is issued")
+
+
+def _add_agent(commands: Any) -> None:
+    serve = _command(
+        commands,
+        "agent",
+        agent,
+        "serve tokens over HTTP to the programs of this user on this machine, until it is stopped",
+        "token-broker agent --allow unidy/eu-main --socket /run/user/1000/token-broker.sock",
+    )
+    serve.add_argument(
+        "--allow",
+        action="append",
+        metavar="PROVIDER/NAME",
+        help="a connection that callers get tokens of; can be given several times",
+    )
+    serve.add_argument("--allow-any", action="store_true", help="callers get tokens of every connection")
+    place = serve.add_mutually_exclusive_group()
+    place.add_argument("--socket", type=Path, metavar="PATH", help="a Unix socket; only this user can open it")
+    place.add_argument("--port", type=int, metavar="N", help="a port on 127.0.0.1; needs --password-file")
+    serve.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="PATH",
+        help="callers send the password in this file as X-Agent-Password; made if there is none",
+    )
+    serve.add_argument("--check", action="store_true", help="only check that an agent responds there")
 
 
 def _add_connection_commands(commands: Any) -> None:

@@ -26,11 +26,11 @@ Path = tuple[str, ...]
 CLIENT_AUTHS = ("basic", "basic-raw", "form", "json", "none")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 MAX_LIFETIME_S = 30 * 86_400
-# Error codes that the failure rules know: RFC 6749's, and some of vendors'.
+# Error codes that the failure rules know: those of RFC 6749 and RFC 8628, and some of vendors'.
 KNOWN_ERRORS = frozenset(
     "invalid_client unauthorized_client invalid_credentials invalid_scope scope_invalid invalid_target invalid_request"
     " unsupported_grant_type invalid_grant server_error temporarily_unavailable invalid_token_reuse access_denied"
-    " unsupported_response_type unsupported_token_type failed slow_down".split()
+    " unsupported_response_type unsupported_token_type failed slow_down authorization_pending expired_token".split()
 )
 MINUTE = timedelta(minutes=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -170,12 +170,14 @@ class ResponseSpec:
 class SendSpec:
     """What callers send to the vendor's API. `headers`: templates with `{token}`, settings and public credentials.
 
-    `public_credentials`: the fields of the secret that stand in a header: identifiers, no secrets.
+    They can hold what is kept of a consent's redirect too. `public_credentials`: the fields of the secret that stand in
+    a header: identifiers, no secrets. `base_url`: of the vendor's API, of settings and what is kept.
     """
 
     headers: Mapping[str, Template]
     token_type: str
     public_credentials: tuple[str, ...] = ()
+    base_url: UrlTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,8 @@ class ConsentSpec:
     `code_param`: the name of the code in the redirect. `pkce`: RFC 7636 with S256. `loopback`: the vendor accepts a
     redirect to the own machine. `keep`: what is kept of the redirect besides the code, each with its pattern.
     `replaces`: a new consent ends the previous one at the vendor. `device_url`: where the device flow begins (RFC 8628
-    section 3.1).
+    section 3.1). `issuer`: the `iss` that a redirect carries (RFC 9207); None: only its origin is known, that of
+    `authorize_url`.
     """
 
     authorize_url: UrlTemplate | None
@@ -277,6 +280,12 @@ class ConsentSpec:
     replaces: bool
     account: AccountSpec | None
     device_url: UrlTemplate | None
+    issuer: UrlTemplate | None = None
+
+    @property
+    def urls(self) -> list[UrlTemplate | None]:
+        account_url = self.account.url if self.account is not None else None
+        return [self.authorize_url, self.exchange_url, self.device_url, self.issuer, account_url]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +327,9 @@ class Provider:
 
     def is_whole_url(self, setting: str) -> bool:
         """Whether a setting is a whole URL wherever it is used, so that it may have a query."""
-        urls = (self.request.url, self.connect_url, self.revocation_url)
+        urls = [self.request.url, self.connect_url, self.revocation_url, self.send.base_url]
+        if self.consent is not None:
+            urls += self.consent.urls
         used = [url.template for url in urls if url is not None and setting in url.template.names]
         return all(template.only_name == setting for template in used)
 

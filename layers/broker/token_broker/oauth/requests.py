@@ -1,4 +1,4 @@
-"""The requests that a grant sends: token request, connect, revocation."""
+"""The requests that a grant or a consent sends: token request, connect, code exchange, device flow, revocation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
-from token_broker.core.providers import Endpoints, Provider, ResponseSpec
+from token_broker.core.providers import ConsentSpec, Endpoints, Provider, ResponseSpec
 from token_broker.core.templates import SECRET, Template, as_text, expand_fields, header_value
 from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.assertions import NewAssertion
-from token_broker.oauth.exchange import HttpRequest
+from token_broker.oauth.exchange import HttpRequest, quoted_query
 
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 section 3.4
 CLIENT_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
 
 
@@ -63,6 +64,7 @@ class GrantRequest:
             "uuid": str(uuid.uuid4()),
             "now": int(self.now.timestamp()),
             "now_ms": int(self.now.timestamp() * 1000),
+            "refresh_token": self.refresh_token,
             **more,
         }
 
@@ -116,6 +118,35 @@ def token_request(request: GrantRequest, **more: str) -> HttpRequest:
 def refresh_request(request: GrantRequest) -> HttpRequest:
     """RFC 6749 section 6."""
     fields = {"grant_type": "refresh_token", "refresh_token": request.refresh_token}
+    return _authenticated(request, request.method, request.endpoints.token, fields, request.values())
+
+
+def authorize_url(request: GrantRequest, spec: ConsentSpec, **more: str) -> str:
+    """Where the browser of the person goes (RFC 6749 section 4.1.1). `more`: redirect_uri, state, code_challenge…"""
+    values = request.values(**more)
+    url = spec.authorize_url.expand(request.options) if spec.authorize_url is not None else ""
+    separator = "&" if "?" in url else "?"
+    return url + separator + quoted_query(_pairs(expand_fields(spec.query, values)))
+
+
+def consent_code_request(request: GrantRequest, spec: ConsentSpec, **more: str) -> HttpRequest:
+    """RFC 6749 section 4.1.3, with RFC 7636 section 4.5. `more`: code, redirect_uri, code_verifier."""
+    values = request.values(**more)
+    url = spec.exchange_url.expand(request.options) if spec.exchange_url is not None else request.endpoints.token
+    return _authenticated(request, request.method, url, expand_fields(spec.fields, values), values)
+
+
+def device_request(request: GrantRequest, spec: ConsentSpec) -> HttpRequest:
+    """RFC 8628 section 3.1. The client_id always stands in the body: Allegro wants it beside Basic authentication."""
+    values = request.values()
+    fields = {"client_id": request.credentials.client_id, "scope": values["scope"]}
+    url = spec.device_url.expand(request.options) if spec.device_url is not None else ""
+    return _authenticated(request, "POST", url, {name: value for name, value in fields.items() if value}, values)
+
+
+def device_code_request(request: GrantRequest, device_code: str) -> HttpRequest:
+    """RFC 8628 section 3.4."""
+    fields = {"grant_type": DEVICE_CODE, "device_code": device_code, "client_id": request.credentials.client_id}
     return _authenticated(request, request.method, request.endpoints.token, fields, request.values())
 
 
