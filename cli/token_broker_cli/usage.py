@@ -33,7 +33,8 @@ commands:
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
-  providers check FILE            does a catalogue file pass its examples? --try: a real token
+  providers check FILE            do a provider file, or all in a directory, pass their examples?
+                                  --try: a real token
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
 """
@@ -319,10 +320,10 @@ def _add_provider_commands(commands: Any) -> None:
         actions,
         "check",
         providers.check,
-        "check a catalogue file and run its examples; needs no broker",
+        "check a provider file, or all in a directory, and run the examples; needs no broker",
         "token-broker providers check acme.toml --try",
     )
-    check.add_argument("file", metavar="FILE", type=Path, help="a catalogue file, such as acme.toml")
+    check.add_argument("path", metavar="FILE", type=Path, help="a file such as acme.toml, or a directory of them")
     check.add_argument(
         "--try",
         dest="request_token",

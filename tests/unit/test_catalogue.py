@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import token_broker.catalogue
 from tests.unit.grant_requests import CATALOGUE
-from token_broker.catalogue import Catalogue, read_provider
+from token_broker.catalogue import BUILT_IN, Catalogue, FaultyFile, read_provider
 from token_broker.core.provider_files import CatalogueError, parse_provider
 from token_broker.core.providers import AccountSpec, Limit, RefreshSpec
+from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.grants import GRANTS
 
-FILES = sorted(Path(token_broker.catalogue.__file__).parent.glob("*.toml"))
+FILES = sorted(BUILT_IN.glob("*.toml"))
 FIRST = {"unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2"}
 WHOLE: dict[str, Any] = {
     "title": "Example",
@@ -44,6 +45,37 @@ def test_a_file_is_read_at_its_first_use_and_kept(tmp_path: Path) -> None:
     assert found["good"] is good
     with pytest.raises(CatalogueError, match=r"bad\.toml"):
         found["bad"]
+
+
+def test_own_files_are_read_like_the_others_and_replace_none(tmp_path: Path) -> None:
+    whole = FILES[0].read_text(encoding="utf-8")
+    for name, text in (("acme", whole), ("broken", "title = 7"), ("Bad Name", whole), (FILES[0].stem, whole)):
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "folder.toml").mkdir()
+    heard: list[FaultyFile] = []
+    found = Catalogue(BUILT_IN, tmp_path, heard.append)
+    assert found[FILES[0].stem].slug == FILES[0].stem
+    assert heard == []  # nobody asked for a name that the broker does not have
+    assert found["acme"] == replace(found[FILES[0].stem], slug="acme")
+    for _ in range(2):
+        with pytest.raises(ConnectionMisconfigured) as raised:
+            found["broken"]
+        assert "title" in {fault.field for fault in raised.value.errors}
+    assert (found.get("other"), "other" in found) == (None, False)
+    assert set(found) == {path.stem for path in FILES} | {"acme"}
+    assert {file.name for file in found.faulty_files()} == {
+        "broken.toml",
+        "Bad Name.toml",
+        "folder.toml",
+        FILES[0].name,
+    }
+    assert sorted(file.name for file in heard) == sorted(file.name for file in found.faulty_files())
+
+
+def test_a_layer_without_the_folder_is_a_fault(tmp_path: Path) -> None:
+    found = Catalogue(BUILT_IN, tmp_path / "token_broker_providers")
+    assert len(found) == len(FILES)
+    assert [str(fault) for file in found.faulty_files() for fault in file.faults] == ["folder: is not in the layer"]
 
 
 def test_the_five_providers_and_the_standard_are_there() -> None:
@@ -168,6 +200,10 @@ def consents(*, refresh: Any = None, revocation: Any = None, consent: Any = None
     tenant = {"name": "tenant", "kind": "label", "required": True, "help": "Help."}
     sections = {"refresh": refresh, "revocation": revocation, "consent": CONSENT if consent is None else consent}
     return {"grant": "refresh_token", "settings": [BASE_URL, tenant], **sections, **more}
+
+
+def signed(**signature: str) -> dict[str, Any]:
+    return {"signature": {"field": "sign", "message": "{now}", "key": "{secret:client_secret}", **signature}}
 
 
 LOGIN: dict[str, Any] = {"grant": "login", "credentials": ["username", "password"]}
@@ -315,6 +351,36 @@ def in_host(kind: str, **more: Any) -> dict[str, Any]:
         ({"consent": {"device_url": "https://vendor.example.com/device"}}, "consent"),
         ({"refresh": {"life_days": 30}}, "refresh.life_days"),
         ({"revocation": {"url": "revoke", "keeps_consent": True}}, "revocation.keeps_consent"),
+        (signed(), None),
+        (signed(message="{path}{sorted_fields}{now}{base_url}", path_after="/rest"), None),
+        (signed(path_after="/rest"), "signature.path_after"),
+        (signed(message="{now}{scope}"), "signature.message"),
+        (signed(key="{base_url}"), "signature.key"),
+        (signed(key="literal"), "signature.key"),
+        (signed(key="{secret:partner}") | {"optional_credentials": ["partner"]}, "signature.message"),
+        (signed() | {"signature": {"field": "sign", "message": "{now}"}}, "signature.key"),
+        (signed(**{"as": "base64"}), "signature.as"),
+        (signed(**{"in": "header"}), "signature.in"),
+        (consents(consent=CONSENT | {"signed": True}), "consent.signed"),
+        (consents(consent=CONSENT | {"signed": True}) | signed(), None),
+        ({"request": {"url": URL, "client_auth": "fields"}}, "credentials"),
+        (
+            {
+                "request": {
+                    "url": URL,
+                    "client_auth": "fields",
+                    "fields": {"app_key": "{secret:client_id}", "app_secret": "{secret:client_secret}"},
+                }
+            },
+            None,
+        ),
+        ({"request": {"url": URL, "fields_in": "json", "fields": {"id": "{secret:client_id:number}"}}}, None),
+        (
+            {"request": {"url": URL, "fields_in": "json", "fields": {"id": "x{secret:client_id:number}"}}},
+            "request.fields.id",
+        ),
+        ({"request": {"url": URL, "fields": {"id": "{secret:client_id:number}"}}}, "request.fields.id"),
+        ({"request": {"url": URL, "headers": {"X": "{secret:client_id:number}"}}}, "request.headers.X"),
         (setting("region", "text"), "settings[1].name"),
         (setting("base_url", "url"), "settings[1].name"),
         (setting("redirect_uri", "redirect_uri"), "settings[1].name"),
