@@ -57,7 +57,7 @@ def stores_over(client: Any, *, token_table: str, connection_table: str, sleep: 
         DynamoHealthStore(client, token_table=token_table),
         DynamoDueIndex(client, token_table=token_table),
         DynamoBudgets(client, token_table=token_table),
-        DynamoConnectionStore(client, table=connection_table),
+        DynamoConnectionStore(client, table=connection_table, sleep=lambda _seconds: None),
     )
 
 

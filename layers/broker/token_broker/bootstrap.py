@@ -81,7 +81,7 @@ def build_broker(
     def connections() -> DynamoConnectionStore:
         from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
 
-        return DynamoConnectionStore(dynamodb, table=settings.connection_table)
+        return DynamoConnectionStore(dynamodb, table=settings.connection_table, sleep=sleep)
 
     def health() -> DynamoHealthStore:
         from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
