@@ -120,12 +120,15 @@ class Acquirer:
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
         """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets.
 
-        A miss makes at most eight AWS calls, so it makes only one of these two checks. The budget is taken from
-        later in any case.
+        The first miss of a key makes at most eight AWS calls, so it makes at most one of these two checks, and none
+        for the connection's own scope. The budget is taken from later in any case.
         """
         # The connection's own scope is not counted, except with `issue_revokes_previous`: see step 3.
         if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
             check_scope_sets(self.context, connection, record)
+            return
+        if not record.exists:
+            # If the budget is used up, this is found out once under the lease. After that the key has a record.
             return
         try:
             check_budget(self.context, connection, renewal=criteria.renewal)
