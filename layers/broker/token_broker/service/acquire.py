@@ -30,7 +30,6 @@ from token_broker.errors import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
-from token_broker.oauth.outcomes import unusable_response
 from token_broker.oauth.requests import GrantRequest
 from token_broker.oauth.responses import IssuedToken
 from token_broker.ports import Seal
@@ -38,7 +37,7 @@ from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext
 from token_broker.service.failures import deferred_until, end_failed_lease, store_failure
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
-from token_broker.service.provider_client import GrantResult, ProviderClient, check_not_expired
+from token_broker.service.provider_client import GrantResult, ProviderClient, check_api_host, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.refresh_tokens import keep_refresh_token, refresh_token_to_send, seal_refresh_token
 from token_broker.service.revoke import FIRST_RETRY, Revoker
@@ -315,10 +314,7 @@ class Acquirer:
             lease.record.health,
             lambda current: current.api_host_seen(host, digest, now),
         )
-        if health.api_host != host:
-            raise GrantFailed(
-                unusable_response("its API host is not the one that was seen first; changed settings allow another one")
-            )
+        check_api_host(lease.connection, health, opened.api_base_url)
 
     def _note_success(self, lease: LeaseContext) -> None:
         """The credentials work: the failures that were known before are over, and so are unresolved logins."""
