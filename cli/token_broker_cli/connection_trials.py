@@ -8,7 +8,8 @@ import argparse
 import threading
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from token_broker_cli.connection_secret import PENDING, ConnectionSecret, SecretVersion
 from token_broker_cli.problems import Exit, Problem, broker_error_text
@@ -23,26 +24,31 @@ from token_broker_client.errors import BrokerRefused, InvalidRequest
 Json = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class TrialOptions:
+    """How credentials are tried. `force`: even if the trial revokes the live token. `wait`: until it is allowed."""
+
+    force: bool = False
+    wait: bool = False
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        return cls(force=options.force, wait=options.wait)
+
+
 def add(target: Target, options: argparse.Namespace) -> Exit:
     """`connections add`: stores settings and credentials and tries them. Keeps nothing if the trial fails."""
     name = f"{options.provider}/{options.name}"
     provider = find_provider(target, options.provider)
-    if target.api.find(options.provider, options.name):
-        todo = f"New credentials: {target.command(f'connections rotate {options.provider} {options.name}')}"
-        raise Problem(f"{name} exists already.", todo)
+    check_is_new(target, options.provider, options.name)
     settings = _settings(target, provider, options)
-    if settings.get("suspended"):
-        todo = "Leave `suspended` out. Suspend the connection afterwards: token-broker connections suspend"
-        raise Problem("A suspended connection cannot have a trial.", todo, exit_code=Exit.USAGE)
-    secret = target.secret(options.provider, options.name)
-    before = secret.current()
+    check_can_be_tried(settings)
+    before = target.secret(options.provider, options.name).current()
     credentials = _credentials(target, provider, before.values if before else {})
-    with Undo(target.screen) as undo:
-        _create(target, undo, provider, options.name, settings)
-        result = _try_and_promote(target, undo, secret, before, credentials, options, provider)
+    result = add_connection(target, provider, options.name, settings, credentials, TrialOptions.of(options))
     target.screen.show(
         {"provider": options.provider, "connection": options.name, **result},
-        f"{name} is ready. A token is {_validity(result)}.",
+        f"{name} is ready. A token is {validity(result)}.",
         *result.get("warnings", ()),
         f"Get one: {target.command(f'token {options.provider} {options.name}')}",
     )
@@ -54,16 +60,10 @@ def rotate(target: Target, options: argparse.Namespace) -> Exit:
     provider = find_provider(target, options.provider)
     target.api.show(options.provider, options.name)
     secret = target.secret(options.provider, options.name)
-    before = secret.current()
-    if before and not options.replace_pending and secret.pending():
-        what = f"A version of {secret.name} is pending. Is another rotation running?"
-        raise Problem(what, "If not, use --replace-pending.")
+    before = current_credentials(secret, replace_pending=options.replace_pending)
     known = before.values if before else {}
     credentials = _credentials(target, provider, known)
-    if before and all(known.get(field) == value for field, value in credentials.items()):
-        raise Problem("These are the current credentials.", "Get new ones from the provider.")
-    with Undo(target.screen) as undo:
-        result = _try_and_promote(target, undo, secret, before, credentials, options, provider)
+    result = replace_credentials(target, provider, options.name, before, credentials, TrialOptions.of(options))
     lines = [f"{options.provider}/{options.name} uses the new credentials. The broker renews its tokens with them."]
     if known:
         lines.append("The old ones are kept as AWSPREVIOUS. End them at the provider once callers have new tokens.")
@@ -75,18 +75,73 @@ def rotate(target: Target, options: argparse.Namespace) -> Exit:
 def check(target: Target, options: argparse.Namespace) -> Exit:
     """`connections check`: one trial. Keeps no token."""
     provider = find_provider(target, options.provider)
-    result = _trial(target, options, provider["title"])
+    result = _trial(target, options.provider, options.name, TrialOptions.of(options), provider["title"])
     which = "pending" if result["stage"] == PENDING else "current"
-    text = f"The {which} credentials work. A token is {_validity(result)}."
+    text = f"The {which} credentials work. A token is {validity(result)}."
     target.screen.show(
         {"provider": options.provider, "connection": options.name, **result}, text, *result.get("warnings", ())
     )
     return Exit.DONE
 
 
-def _validity(result: Json) -> str:
+def validity(result: Json) -> str:
+    """What a trial's token is, in words: for how long it is valid and its scope."""
     scope = f", scope {result['scope']}" if result["scope"] else ""
     return f"valid for {duration(result['expires_in'])}{scope}"
+
+
+def check_is_new(target: Target, provider: str, name: str) -> None:
+    """Raises Problem if there is such a connection."""
+    if target.api.find(provider, name):
+        todo = f"New credentials: {target.command(f'connections rotate {provider} {name}')}"
+        raise Problem(f"{provider}/{name} exists already.", todo)
+
+
+def check_can_be_tried(settings: Mapping[str, Any]) -> None:
+    """Raises Problem if these settings suspend the connection."""
+    if settings.get("suspended"):
+        todo = "Leave `suspended` out. Suspend the connection afterwards: token-broker connections suspend"
+        raise Problem("A suspended connection cannot have a trial.", todo, exit_code=Exit.USAGE)
+
+
+def current_credentials(secret: ConnectionSecret, *, replace_pending: bool) -> SecretVersion | None:
+    """What a rotation replaces; None if there is no secret. Raises Problem if another rotation is under way."""
+    before = secret.current()
+    if before and not replace_pending and secret.pending():
+        what = f"A version of {secret.name} is pending. Is another rotation running?"
+        raise Problem(what, "If not, use --replace-pending.")
+    return before
+
+
+def add_connection(
+    target: Target,
+    provider: Spec,
+    name: str,
+    settings: Json,
+    credentials: Mapping[str, str],
+    trial: TrialOptions,
+) -> Json:
+    """Stores settings and credentials and tries them. Returns the trial. Keeps nothing if it fails."""
+    before = target.secret(provider["slug"], name).current()
+    with Undo(target.screen) as undo:
+        _create(target, undo, provider, name, settings)
+        return _try_and_promote(target, undo, provider, name, before, credentials, trial, left="Nothing was kept.")
+
+
+def replace_credentials(
+    target: Target,
+    provider: Spec,
+    name: str,
+    before: SecretVersion | None,
+    credentials: Mapping[str, str],
+    trial: TrialOptions,
+) -> Json:
+    """Tries new credentials and makes them current instead of `before`. Returns the trial. Else changes nothing."""
+    if before and all(before.values.get(field) == value for field, value in credentials.items()):
+        raise Problem("These are the current credentials.", "Get new ones from the provider.")
+    left = "Nothing was changed: the old credentials stay current."
+    with Undo(target.screen) as undo:
+        return _try_and_promote(target, undo, provider, name, before, credentials, trial, left=left)
 
 
 def _settings(target: Target, provider: Spec, options: argparse.Namespace) -> Json:
@@ -140,13 +195,19 @@ def _create(target: Target, undo: Undo, provider: Spec, name: str, settings: Jso
 def _try_and_promote(
     target: Target,
     undo: Undo,
-    secret: ConnectionSecret,
+    provider: Spec,
+    name: str,
     before: SecretVersion | None,
     credentials: Mapping[str, str],
-    options: argparse.Namespace,
-    provider: Spec,
+    trial: TrialOptions,
+    *,
+    left: str,
 ) -> Json:
-    """Stores pending credentials, tries them, and makes them current instead of `before`. Returns the trial."""
+    """Stores pending credentials, tries them, and makes them current instead of `before`. Returns the trial.
+
+    `left`: what is left after a failure, as a sentence.
+    """
+    secret = target.secret(provider["slug"], name)
     if before is None:
         before = secret.create_empty()
         undo.add(f"The secret {secret.name}", secret.delete)
@@ -155,10 +216,10 @@ def _try_and_promote(
     # The secret's other fields may belong to other programs. They are kept.
     secret.stage({**before.values, **credentials}, pending)
     try:
-        result = _trial(target, options, provider["title"])
+        result = _trial(target, provider["slug"], name, trial, provider["title"])
     except BrokerRefused as error:
         what = f"{_trial_failure(provider['title'], error)}: {broker_error_text(error)}"
-        raise Problem(what, _after_failed_trial(error, options), code=error.code) from None
+        raise Problem(what, f"{left} {_after_failed_trial(error)}", code=error.code) from None
     if result["stage"] != PENDING:
         what = "The broker tried the current version: somebody else has removed the pending one."
         raise Problem(what, "Try again.")
@@ -173,22 +234,21 @@ def _trial_failure(title: str, error: BrokerRefused) -> str:
     return f"{title} was not asked"
 
 
-def _after_failed_trial(error: BrokerRefused, options: argparse.Namespace) -> str:
-    """What the command left behind, and what helps."""
-    left = "Nothing was kept." if options.run is add else "Nothing was changed: the old credentials stay current."
+def _after_failed_trial(error: BrokerRefused) -> str:
+    """What helps."""
     if error.code == "too_many_trials":
-        return f"{left} --wait waits and tries again."
+        return "--wait waits and tries again."
     if error.code == "would_revoke":
-        return f"{left} --force runs the trial anyway. Callers then get a new token."
-    return f"{left} To try again within five minutes, add --wait."
+        return "--force runs the trial anyway. Callers then get a new token."
+    return "To try again within five minutes, add --wait."
 
 
-def _trial(target: Target, options: argparse.Namespace, title: str) -> Json:
-    """The broker's trial. With --wait it is repeated once it is allowed."""
+def _trial(target: Target, provider: str, name: str, options: TrialOptions, title: str) -> Json:
+    """The broker's trial. With `wait` it is repeated once it is allowed."""
     while True:
         try:
             with target.screen.progress(f"Trying the credentials at {title}"):
-                return target.api.trial(options.provider, options.name, force=options.force)
+                return target.api.trial(provider, name, force=options.force)
         except BrokerRefused as error:
             if error.code != "too_many_trials" or not options.wait or not error.retry_after:
                 raise

@@ -76,7 +76,7 @@ def show(target: Target, options: argparse.Namespace) -> Exit:
 def suspend(target: Target, options: argparse.Namespace) -> Exit:
     """`connections suspend`: callers get no tokens until `resume`."""
     name = f"{options.provider}/{options.name}"
-    changed = _put_suspended(target, options, suspended=True)
+    changed = set_suspended(target, options.provider, options.name, suspended=True)
     lines = [
         f"{name} is suspended. Within 30 s no caller gets a token." if changed else f"{name} is already suspended."
     ]
@@ -89,7 +89,7 @@ def suspend(target: Target, options: argparse.Namespace) -> Exit:
 def resume(target: Target, options: argparse.Namespace) -> Exit:
     """`connections resume`: ends a suspension."""
     name = f"{options.provider}/{options.name}"
-    changed = _put_suspended(target, options, suspended=False)
+    changed = set_suspended(target, options.provider, options.name, suspended=False)
     text = f"{name} is no longer suspended." if changed else f"{name} is not suspended."
     target.screen.show(_suspension(options, suspended=False, changed=changed), text)
     return Exit.DONE
@@ -118,7 +118,7 @@ def revoke(target: Target, options: argparse.Namespace) -> Exit:
     """`revoke`: purges tokens and revokes them at the provider where it can; --suspend prevents new ones."""
     name = f"{options.provider}/{options.name}"
     if options.suspend:
-        _put_suspended(target, options, suspended=True)
+        set_suspended(target, options.provider, options.name, suspended=True)
     with target.screen.progress(f"Revoking the tokens of {name}"):
         result = target.api.purge_tokens(options.provider, options.name, options.scope)
     after = f"{name} is suspended." if options.suspend else "The next caller gets a new one; --suspend prevents that."
@@ -138,15 +138,15 @@ def _suspension(options: argparse.Namespace, *, suspended: bool, changed: bool) 
     return {"provider": options.provider, "connection": options.name, "suspended": suspended, "changed": changed}
 
 
-def _put_suspended(target: Target, options: argparse.Namespace, *, suspended: bool) -> bool:
+def set_suspended(target: Target, provider: str, name: str, *, suspended: bool) -> bool:
     """Stores the setting. False if it had this value already."""
     with target.screen.progress("Changing the settings"):
-        found = target.api.show(options.provider, options.name)
-        settings = {name: value for name, value in found["settings"].items() if name != "suspended"}
+        found = target.api.show(provider, name)
+        settings = {setting: value for setting, value in found["settings"].items() if setting != "suspended"}
         if bool(found["settings"].get("suspended")) == suspended:
             return False
         wanted = {**settings, "suspended": True} if suspended else settings
-        target.api.replace(options.provider, options.name, wanted, version=found["version"])
+        target.api.replace(provider, name, wanted, version=found["version"])
     return True
 
 

@@ -43,9 +43,30 @@ class Recipient:
         }
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where a token is live (provider, connection, expires_at), and who received it."""
+
+    live: list[dict[str, Any]]
+    recipients: list[Recipient]
+
+    @property
+    def connections(self) -> list[tuple[str, str]]:
+        """Provider and name of each connection whose token it is or was."""
+        names = {(str(item["provider"]), str(item["connection"])) for item in self.live}
+        return sorted(names | {(recipient.provider, recipient.connection) for recipient in self.recipients})
+
+
 def find(target: Target, options: argparse.Namespace) -> Exit:
     """`token find`: looks for the token's fingerprint among the live tokens and in the audit log."""
     token_id = _read_token_id(target)
+    found = find_token(target, token_id, days=options.days, log=options.log)
+    _show(target, token_id, found)
+    return Exit.DONE if found.connections else Exit.NO
+
+
+def find_token(target: Target, token_id: str, *, days: int, log: Path | None) -> Found:
+    """Searches the live tokens, and `days` of the audit log. `log`: a file instead of CloudWatch."""
     with target.screen.progress("Searching the live tokens"):
         live = [
             {"provider": item["provider"], "connection": item["connection"], "expires_at": token["expires_at"]}
@@ -53,10 +74,8 @@ def find(target: Target, options: argparse.Namespace) -> Exit:
             for token in item["tokens"]
             if token["token_id"] == token_id
         ]
-    with target.screen.progress(f"Searching {options.days} days of the audit log"):
-        recipients = _recipients(_audit_entries(target, options, token_id))
-    _show(target, token_id, live, recipients)
-    return Exit.DONE if live or recipients else Exit.NO
+    with target.screen.progress(f"Searching {days} days of the audit log"):
+        return Found(live, _recipients(_audit_entries(target, token_id, days=days, log=log)))
 
 
 def _read_token_id(target: Target) -> str:
@@ -67,9 +86,14 @@ def _read_token_id(target: Target) -> str:
     text = text.removeprefix("Bearer ").strip()
     if not text:
         raise Problem("No token was given.", "Paste it at the prompt, or pipe it in.", exit_code=Exit.USAGE)
-    if len(text) == FINGERPRINT_DIGITS and set(text) <= set("0123456789abcdef"):
+    if is_token_id(text):
         return text
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def is_token_id(text: str) -> bool:
+    """Whether the text has the form of a token_id."""
+    return len(text) == FINGERPRINT_DIGITS and set(text) <= set("0123456789abcdef")
 
 
 def _recipients(entries: Iterable[Mapping[str, Any]]) -> list[Recipient]:
@@ -85,12 +109,12 @@ def _recipients(entries: Iterable[Mapping[str, Any]]) -> list[Recipient]:
     return sorted(found.values(), key=lambda recipient: recipient.times, reverse=True)
 
 
-def _audit_entries(target: Target, options: argparse.Namespace, token_id: str) -> Iterator[Mapping[str, Any]]:
+def _audit_entries(target: Target, token_id: str, *, days: int, log: Path | None) -> Iterator[Mapping[str, Any]]:
     """The audit log's entries of responses that returned this token."""
-    if options.log or target.is_local:
-        lines: Iterable[str] = _file_lines(options.log or LOCAL_LOG)
+    if log or target.is_local:
+        lines: Iterable[str] = _file_lines(log or LOCAL_LOG)
     else:
-        lines = _cloudwatch_lines(target, options, token_id)
+        lines = _cloudwatch_lines(target, token_id, days)
     wanted = {"service": "audit", "message": AUDIT_EVENT, "token_id": token_id}
     for line in lines:
         if token_id not in line:
@@ -112,11 +136,11 @@ def _file_lines(path: Path) -> Iterator[str]:
         raise Problem(f"The log {path} cannot be read: {error.strerror}.", todo) from None
 
 
-def _cloudwatch_lines(target: Target, options: argparse.Namespace, token_id: str) -> Iterable[str]:
+def _cloudwatch_lines(target: Target, token_id: str, days: int) -> Iterable[str]:
     group = target.resources.get(LOG_GROUP)
     if group is None:
         raise Problem(f"The stack {target.stack} has no {LOG_GROUP}.", "Name the broker's stack with --stack.")
-    since = datetime.now(UTC) - timedelta(days=options.days)
+    since = datetime.now(UTC) - timedelta(days=days)
     pages = (
         target.aws("logs")
         .get_paginator("filter_log_events")
@@ -125,15 +149,14 @@ def _cloudwatch_lines(target: Target, options: argparse.Namespace, token_id: str
     return (event["message"] for page in pages for event in page["events"])
 
 
-def _show(target: Target, token_id: str, live: list[dict[str, Any]], recipients: list[Recipient]) -> None:
+def _show(target: Target, token_id: str, found: Found) -> None:
+    live, recipients, names = found.live, found.recipients, found.connections
     shown = {"token_id": token_id, "live": live, "returned_to": [recipient.as_json() for recipient in recipients]}
-    if not live and not recipients:
+    if not names:
         target.screen.show(shown, f"{token_id} is not live here, and the log names no caller that received it.")
         return
-    names = {(item["provider"], item["connection"]) for item in live}
-    names |= {(recipient.provider, recipient.connection) for recipient in recipients}
     now = datetime.now(UTC)
-    lines = [f"{token_id} is ours: {', '.join(f'{provider}/{name}' for provider, name in sorted(names))}."]
+    lines = [f"{token_id} is ours: {', '.join(f'{provider}/{name}' for provider, name in names)}."]
     lines += [f"It is live and expires {relative(item['expires_at'], now)}." for item in live]
     if not live:
         lines.append("It is not a current token. At the provider it may still be valid until it expires.")
@@ -142,5 +165,5 @@ def _show(target: Target, token_id: str, live: list[dict[str, Any]], recipients:
         shown,
         *lines,
         screen.table(("caller", "times", "first", "last"), rows) if rows else "The log does not say who received it.",
-        *(f"Revoke it: {target.command(f'revoke {provider} {name} --suspend')}" for provider, name in sorted(names)),
+        *(f"Revoke it: {target.command(f'revoke {provider} {name} --suspend')}" for provider, name in names),
     )

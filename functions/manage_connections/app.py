@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker.bootstrap import broker, settings
+from token_broker.bootstrap import broker, catalogue, settings
 from token_broker.core.setting_changes import setting_changes
 from token_broker.errors import BrokerUnavailable
 from token_broker.http import requests
@@ -16,6 +16,7 @@ from token_broker.http.problems import OUR_FAULT_RETRY, new_resolver, problem
 from token_broker.http.responses import (
     connection_body,
     faults_body,
+    health_body,
     history_body,
     json_response,
     page_body,
@@ -139,7 +140,8 @@ def delete_connection(provider: str, connection: str) -> Response[str]:
 def list_providers() -> Response[str]:
     """What a connection of each provider needs."""
     requests.query(app)
-    return json_response(200, {"providers": [provider_body(provider) for provider in broker().catalogue.values()]})
+    found = catalogue()
+    return json_response(200, {"providers": [provider_body(found[slug], found.proof(slug)) for slug in found]})
 
 
 @app.get("/v1/health")
@@ -147,10 +149,11 @@ def check_health() -> Response[str]:
     """Whether both tables can be read."""
     requests.query(app)
     checks = broker().connections.check_health()
+    body = health_body(settings().version, checks, catalogue().faulty_files())
     if set(checks.values()) == {"ok"}:
-        return json_response(200, {"status": "ok", "version": settings().version, "checks": checks})
+        return json_response(200, {"status": "ok", **body})
     error = BrokerUnavailable("One of the broker's own services failed.")
-    extra = {"status": "failing", "version": settings().version, "checks": checks}
+    extra = {"status": "failing", **body}
     return problem(503, error.code, error.title, error.detail, retry_after=OUR_FAULT_RETRY, extra=extra)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,12 +13,17 @@ from local.client import SignedClient
 from local.run import introduction
 from local.sigv4 import LOCAL, Caller
 from local.stack import Options, Stack
+from token_broker.catalogue import BUILT_IN
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    logs = tmp_path_factory.mktemp("logs")
-    with Stack(Options(api_environments=1, worker_environments=1, ticks=False, docs=True, log_dir=logs)) as stack:
+    logs, own_files = tmp_path_factory.mktemp("logs"), tmp_path_factory.mktemp("providers")
+    shutil.copy(BUILT_IN / "oauth2.toml", own_files / "acme.toml")
+    options = Options(
+        api_environments=1, worker_environments=1, ticks=False, pages=True, log_dir=logs, provider_files=own_files
+    )
+    with Stack(options) as stack:
         yield stack
 
 
@@ -34,8 +40,13 @@ def test_the_first_url_opens_without_a_signature(printed: str) -> None:
     assert response.headers["content-type"].startswith("text/html")
 
 
-def test_the_base_url_opens_without_a_signature(stack: Stack) -> None:
-    assert requests.get(stack.url, timeout=5).status_code == 200
+def test_the_base_url_is_the_console_which_a_link_opens(stack: Stack) -> None:
+    with requests.Session() as browser:
+        assert browser.get(stack.url, timeout=5).status_code == 401
+        link = re.search(r"http://\S+/open\?code=\S+", introduction(stack, for_sam_local=False))
+        assert link is not None
+        assert browser.get(link[0], timeout=5).status_code == 200
+        assert "/connections/unidy/demo" in browser.get(stack.url, timeout=5).text
 
 
 def test_the_export_lines_are_all_that_a_caller_needs(printed: str) -> None:
@@ -43,6 +54,12 @@ def test_the_export_lines_are_all_that_a_caller_needs(printed: str) -> None:
     caller = Caller(exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"], LOCAL.arn)
     with closing(SignedClient(exported["TOKEN_BROKER_URL"], caller, region=exported["AWS_REGION"])) as client:
         assert client.call("GET", "/v1/tokens/unidy/demo").status == 200
+
+
+def test_provider_files_of_a_directory_are_used(stack: Stack) -> None:
+    with closing(SignedClient(stack.url)) as client:
+        found = client.call("GET", "/v1/providers").body["providers"]
+    assert "acme" in {provider["slug"] for provider in found}
 
 
 def test_the_curl_line_is_one_line_and_names_a_demo_connection(printed: str, stack: Stack) -> None:

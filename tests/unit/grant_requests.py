@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from token_broker.core.credentials import Secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError
-from token_broker.oauth.grants import Flow, GrantFailed
+from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.requests import GrantRequest, grant_request_for
 from token_broker.oauth.responses import IssuedToken
 
@@ -88,15 +88,15 @@ def jwt(**claims: Any) -> str:
 
 @dataclass(frozen=True)
 class Ran:
-    """A grant that ran to its end: every request it made, and what it returned or raised."""
+    """A flow that ran to its end: every request it made, and what it returned or raised."""
 
     requests: list[HttpRequest]
-    issued: IssuedToken | None = None
+    issued: Any = None
     failed: GrantFailed | None = None
 
     @property
     def token(self) -> IssuedToken:
-        assert self.issued is not None, self.failed
+        assert isinstance(self.issued, IssuedToken), self.failed
         return self.issued
 
     @property
@@ -105,8 +105,8 @@ class Ran:
         return self.failed.failure
 
 
-def run(flow: Flow, *responses: HttpResponse | TransportError) -> Ran:
-    """Runs a grant with exactly these responses. It must end with the last one."""
+def run(flow: Generator[HttpRequest, HttpResponse, Any], *responses: HttpResponse | TransportError) -> Ran:
+    """Runs a flow with exactly these responses. It must end with the last one."""
     requests = [next(flow)]
     for position, response in enumerate(responses, 1):
         try:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from token_broker.core.assertions import IN_KMS, SIGNING_KEY
@@ -80,10 +81,12 @@ COMMON_SETTINGS = (
 )  # fmt: skip
 _NOT_IN_DIGEST = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.in_digest)
 
+NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
-def setting_kinds(provider: Provider) -> dict[str, str]:
-    """The kind of each setting that a connection of the provider can have."""
-    own = {setting.name: setting.kind for setting in provider.settings}
+
+def setting_kinds(provider: Provider | None) -> dict[str, str]:
+    """The kind of each setting that a connection of the provider can have. None: the common settings alone."""
+    own = {setting.name: setting.kind for setting in provider.settings} if provider is not None else {}
     return {setting.name: setting.kind for setting in COMMON_SETTINGS} | own
 
 
@@ -154,15 +157,26 @@ class Connection:
         seconds = self.lifetime_s or self.provider.default_lifetime_s
         return timedelta(seconds=seconds) if seconds else None
 
-    def sent_headers(self, access_token: str, credentials: Mapping[str, str]) -> dict[str, str]:
+    def sent_headers(
+        self, access_token: str, credentials: Mapping[str, str], kept: Mapping[str, str] = NOTHING_KEPT
+    ) -> dict[str, str]:
         """The headers that callers send to the provider's API. They hold the token. One without a value is left out.
 
-        `credentials`: at least the public ones.
+        `credentials`: at least the public ones. `kept`: what is kept of a consent's redirect.
         """
         public = {SECRET + name: credentials.get(name) for name in self.provider.send.public_credentials}
-        values = {**self.options, **public, "token": access_token}
+        values = {**kept, **self.options, **public, "token": access_token}
         found = {name: template.text(values) for name, template in self.provider.send.headers.items()}
         return {name: value for name, value in found.items() if value is not None}
+
+    def sent_base_url(self, kept: Mapping[str, str] = NOTHING_KEPT) -> str | None:
+        """The base URL of the provider's API: the setting's, else the file's with what is kept of a consent's redirect.
+
+        None where neither says it. Then a token response may.
+        """
+        template = self.provider.send.base_url
+        made = template.expand({**kept, **self.options}) if template is not None else ""
+        return self.api_base_url or made or None
 
     def check_caller(self, caller: Caller) -> None:
         """Raises CallerNotAllowed, which names the caller."""
@@ -240,8 +254,7 @@ def parse_connection(
         ),
     )
     _check_header_settings(fields, provider, options)
-    if settings.get("client_id_in_body") and not connection.client_auth.startswith("basic"):
-        fields.fault("client_id_in_body", f"has no effect with client_auth {connection.client_auth}")
+    _check_client_auth(fields, provider, connection.client_auth)
     if token_type is not None and provider.response.token_types is None:
         fields.fault("token_type", "has no effect: this provider's tokens are not sent as bearer")
     if provider.scope.required and not scope and not any(fault.field == "scope" for fault in fields.faults):
@@ -254,6 +267,15 @@ def parse_connection(
     if fields.faults:
         raise InvalidRequest(f"The settings of {name} are not valid.", errors=fields.faults)
     return connection
+
+
+def _check_client_auth(fields: Fields, provider: Provider, client_auth: str) -> None:
+    """Adds a fault for each setting that has no effect with this client authentication."""
+    if fields.data.get("client_id_in_body") and not client_auth.startswith("basic"):
+        fields.fault("client_id_in_body", f"has no effect with client_auth {client_auth}")
+    encoding = provider.request.fields_in.only_name or ""
+    if client_auth in ("form", "json") and fields.data.get(encoding) not in (None, client_auth):
+        fields.fault(encoding, f"must be {client_auth}, as client_auth says, or be left out")
 
 
 def _unknown_item(provider: Provider, scope: str) -> str | None:

@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 from token_broker.core.assertions import AssertionSpec
 from token_broker.core.templates import Template, UrlTemplate
 
-ClientAuth = Literal["basic", "basic-raw", "form", "json", "none"]
+ClientAuth = Literal["basic", "basic-raw", "form", "json", "none", "fields"]
 FieldsIn = Literal["form", "json", "query"]
 LimitPer = Literal["host", "client", "connection"]
 Period = Literal["minute", "hour", "day"]
@@ -23,14 +23,16 @@ ExpiryForm = Literal["seconds", "ms", "minutes", "epoch", "epoch_ms", "iso", "no
 # The steps from the body to a value: names of fields, and indexes of lists. None at all: the whole body.
 Path = tuple[str, ...]
 
+# What the setting client_auth may say. A file can also say "fields": its own fields hold the credentials.
 CLIENT_AUTHS = ("basic", "basic-raw", "form", "json", "none")
+CLIENT_AUTHS_OF_FILES = (*CLIENT_AUTHS, "fields")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 MAX_LIFETIME_S = 30 * 86_400
-# Error codes that the failure rules know: RFC 6749's, and some of vendors'.
+# Error codes that the failure rules know: those of RFC 6749 and RFC 8628, and some of vendors'.
 KNOWN_ERRORS = frozenset(
     "invalid_client unauthorized_client invalid_credentials invalid_scope scope_invalid invalid_target invalid_request"
     " unsupported_grant_type invalid_grant server_error temporarily_unavailable invalid_token_reuse access_denied"
-    " unsupported_response_type unsupported_token_type failed slow_down".split()
+    " unsupported_response_type unsupported_token_type failed slow_down authorization_pending expired_token".split()
 )
 MINUTE = timedelta(minutes=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -107,6 +109,23 @@ class RequestSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureSpec:
+    """An HMAC-SHA256 that each request to the token endpoint carries (section `signature`), in hexadecimal digits.
+
+    `field`: its name, in the query or among the other fields. `message`, `key`: templates. `message` can name `{path}`,
+    the path of the URL without the prefix `path_after`, and `{sorted_fields}`, the names and values of all that is
+    sent, sorted by name and joined.
+    """
+
+    field: str
+    in_query: bool
+    message: Template
+    key: Template
+    upper_case: bool
+    path_after: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExpirySpec:
     """A field that says when a token expires, and how. `none`: whatever the response says does not count."""
 
@@ -170,12 +189,14 @@ class ResponseSpec:
 class SendSpec:
     """What callers send to the vendor's API. `headers`: templates with `{token}`, settings and public credentials.
 
-    `public_credentials`: the fields of the secret that stand in a header: identifiers, no secrets.
+    They can hold what is kept of a consent's redirect too. `public_credentials`: the fields of the secret that stand in
+    a header: identifiers, no secrets. `base_url`: of the vendor's API, of settings and what is kept.
     """
 
     headers: Mapping[str, Template]
     token_type: str
     public_credentials: tuple[str, ...] = ()
+    base_url: UrlTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +284,8 @@ class ConsentSpec:
     `code_param`: the name of the code in the redirect. `pkce`: RFC 7636 with S256. `loopback`: the vendor accepts a
     redirect to the own machine. `keep`: what is kept of the redirect besides the code, each with its pattern.
     `replaces`: a new consent ends the previous one at the vendor. `device_url`: where the device flow begins (RFC 8628
-    section 3.1).
+    section 3.1). `issuer`: the `iss` that a redirect carries (RFC 9207); None: only its origin is known, that of
+    `authorize_url`. `signed`: the authorization request carries the provider's signature too.
     """
 
     authorize_url: UrlTemplate | None
@@ -277,6 +299,13 @@ class ConsentSpec:
     replaces: bool
     account: AccountSpec | None
     device_url: UrlTemplate | None
+    issuer: UrlTemplate | None = None
+    signed: bool = False
+
+    @property
+    def urls(self) -> list[UrlTemplate | None]:
+        account_url = self.account.url if self.account is not None else None
+        return [self.authorize_url, self.exchange_url, self.device_url, self.issuer, account_url]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +333,7 @@ class Provider:
     assertion: AssertionSpec | None
     refresh: RefreshSpec = RefreshSpec()
     consent: ConsentSpec | None = None
+    signature: SignatureSpec | None = None
 
     @property
     def is_limited_per_host(self) -> bool:
@@ -314,11 +344,14 @@ class Provider:
         """What the setting `client_auth` may say: only the file's own value, where there is no client or no body."""
         has_body = self.request.method.parts != ("GET",) and self.request.fields_in.parts != ("query",)
         is_free = self.grant.is_oauth and "client_id" in self.credentials and has_body and self.assertion is None
+        is_free = is_free and self.request.client_auth != "fields"
         return CLIENT_AUTHS if is_free else (self.request.client_auth,)
 
     def is_whole_url(self, setting: str) -> bool:
         """Whether a setting is a whole URL wherever it is used, so that it may have a query."""
-        urls = (self.request.url, self.connect_url, self.revocation_url)
+        urls = [self.request.url, self.connect_url, self.revocation_url, self.send.base_url]
+        if self.consent is not None:
+            urls += self.consent.urls
         used = [url.template for url in urls if url is not None and setting in url.template.names]
         return all(template.only_name == setting for template in used)
 

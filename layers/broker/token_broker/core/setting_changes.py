@@ -27,10 +27,12 @@ def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[s
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
-def setting_changes(provider: Provider, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
+def setting_changes(
+    provider: Provider | None, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Each setting that differs: `field`, and `old` and `new`, or `old_digest` and `new_digest`.
 
-    Of a URL the origin is logged beside the digest. What is absent has neither.
+    Of a URL the origin is logged beside the digest. What is absent has neither. `provider`: None if it is gone.
     """
     kinds = setting_kinds(provider)
     return [

@@ -55,6 +55,15 @@ def authorization_code(request: GrantRequest) -> Flow:
     return (yield from _connect_and_exchange(request))
 
 
+def refresh_token(request: GrantRequest) -> Flow:
+    """RFC 6749 section 6, with the refresh token of a person's consent. Nothing else is tried if it is refused.
+
+    A response without a refresh token means that the old one stays valid.
+    """
+    assert request.refresh_token is not None, request.provider.slug  # noqa: S101  # who starts it has one
+    return (yield from _exchange(request, "consent", token_request(request)))
+
+
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 GRANTS: Mapping[str, Grant] = MappingProxyType(
     {
@@ -98,6 +107,14 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
                 },
                 credentials=("client_id",),
             ),
+            # RFC 6749 section 6, beginning with the refresh token of a person's consent
+            Grant(
+                "refresh_token",
+                refresh_token,
+                fields={"grant_type": "refresh_token", "refresh_token": "{refresh_token}"},
+                credentials=("client_id",),
+                needs_consent=True,
+            ),
             # Not OAuth: credentials for a token.
             Grant(
                 "login", one_request, credentials_as_fields=True, is_oauth=False, has_scopes=False, counts_logins=True
@@ -110,16 +127,18 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
 def token_flow(request: GrantRequest) -> Flow:
     """The provider's grant. With a refresh token, RFC 6749 section 6 first, then the grant if that was refused.
 
-    A response without a refresh token keeps the old one, as the section says.
+    A response without a refresh token keeps the old one, as the section says. A grant that needs consent has no other
+    way.
     """
-    if request.refresh_token is not None and request.provider.grant.is_oauth:
+    grant = request.provider.grant
+    if request.refresh_token is not None and grant.is_oauth and not grant.needs_consent:
         try:
             issued = yield from _exchange(request, "refresh", refresh_request(request))
             return replace(issued, refresh_token=issued.refresh_token or request.refresh_token)
         except GrantFailed as failed:
             if not failed.failure.restart:
                 raise
-    flow: Flow = request.provider.grant.flow(request)
+    flow: Flow = grant.flow(request)
     return (yield from flow)
 
 
@@ -130,14 +149,14 @@ def _connect_and_exchange(request: GrantRequest) -> Flow:
 
 def _connect(request: GrantRequest) -> Generator[HttpRequest, HttpResponse, str]:
     """The code in connect's redirect."""
-    response = yield from _sent(request, "connect", connect_request(request))
+    response = yield from sent(request, "connect", connect_request(request))
     result = _result(request, "connect", response)
     if not 300 <= response.status < 400:
         raise _failed(replace(result, unusable="connect did not redirect"))
     location = response.headers.get("location", "")
     if not leads_to(location, request.redirect_uri):
         raise _failed(replace(result, wrong_redirect=True))
-    query = _redirect_query(location)
+    query = dict(redirect_query(location))
     if query.get("code"):
         return query["code"]
     if query.get("error"):
@@ -159,14 +178,19 @@ def _destination(url: str) -> tuple[str, str | None, int | None, str]:
     return scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(scheme), parts.path or "/"
 
 
-def _redirect_query(location: str) -> dict[str, str]:
+def redirect_query(location: str) -> list[tuple[str, str]]:
     """The query of a redirect. Values are unquoted once and not as a form: a raw + in a code is a plus."""
     pairs = (part.partition("=") for part in urlsplit(location).query.split("&") if part)
-    return {unquote(name): unquote(value) for name, _, value in pairs}
+    return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
 def _exchange(request: GrantRequest, step: Step, http_request: HttpRequest) -> Flow:
-    response = yield from _sent(request, step, http_request)
+    response = yield from sent(request, step, http_request)
+    return issued_token(request, step, response)
+
+
+def issued_token(request: GrantRequest, step: Step, response: HttpResponse) -> IssuedToken:
+    """The token in a response. Raises GrantFailed where there is none."""
     result = _result(request, step, response)
     if not 200 <= response.status < 300:
         raise _failed(result)
@@ -188,9 +212,10 @@ def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
         raise UnusableResponse("it is valid for every scope, but narrower ones were requested")
 
 
-def _sent(
+def sent(
     request: GrantRequest, step: Step, http_request: HttpRequest
 ) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+    """Sends one request. Raises GrantFailed where no complete response came."""
     transport: TransportFailure = "unreachable"
     try:
         return (yield http_request)

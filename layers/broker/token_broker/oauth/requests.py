@@ -1,24 +1,34 @@
-"""The requests that a grant sends: token request, connect, revocation."""
+"""The requests that a grant or a consent sends: token request, connect, code exchange, device flow, revocation."""
 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote_plus, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
-from token_broker.core.providers import Endpoints, Provider, ResponseSpec
-from token_broker.core.templates import SECRET, Template, as_text, expand_fields, header_value
+from token_broker.core.providers import ConsentSpec, Endpoints, Provider, ResponseSpec, SignatureSpec
+from token_broker.core.templates import (
+    SECRET,
+    Template,
+    as_text,
+    expand_fields,
+    header_value,
+    templates_in,
+    whole_number,
+)
 from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.assertions import NewAssertion
-from token_broker.oauth.exchange import HttpRequest
+from token_broker.oauth.exchange import HttpRequest, quoted_query
 
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 section 3.4
 CLIENT_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
 
 
@@ -63,6 +73,7 @@ class GrantRequest:
             "uuid": str(uuid.uuid4()),
             "now": int(self.now.timestamp()),
             "now_ms": int(self.now.timestamp() * 1000),
+            "refresh_token": self.refresh_token,
             **more,
         }
 
@@ -89,19 +100,27 @@ def grant_request_for(connection: Connection, credentials: Credentials, scope: s
         now=now,
         params={name: value for fields in params for name, value in fields.items()},
     )
-    _check_headers(connection, request)
+    _check_placement(connection, request)
     return request
 
 
-def _check_headers(connection: Connection, request: GrantRequest) -> None:
-    """Before anything is sent. Settings were checked when they were PUT."""
-    templates = (*connection.provider.request.headers.values(), *connection.provider.send.headers.values())
-    for name in sorted({name for template in templates for name in template.names if name.startswith(SECRET)}):
-        field_name = name.removeprefix(SECRET)
-        try:
-            header_value(request.credentials.values.get(field_name, "x"))
-        except ValueError as error:
-            raise ConnectionMisconfigured(f"In the secret of {connection.name}, {field_name} {error}.") from None
+def _check_placement(connection: Connection, request: GrantRequest) -> None:
+    """Each credential fits where it stands: in a header, or as a number. Settings were checked when they were PUT."""
+    spec, consent = connection.provider.request, connection.provider.consent
+    in_headers = (*spec.headers.values(), *connection.provider.send.headers.values())
+    fields = (spec.fields, consent.fields if consent is not None else {})
+    as_numbers = [template for table in fields for template in templates_in(table) if template.is_number]
+    checks: tuple[tuple[Iterable[Template], Callable[[str], object]], ...] = (
+        (in_headers, header_value),
+        (as_numbers, whole_number),
+    )
+    for templates, check in checks:
+        for name in sorted({name for template in templates for name in template.names if name.startswith(SECRET)}):
+            field_name = name.removeprefix(SECRET)
+            try:
+                check(request.credentials.values.get(field_name, "0"))
+            except ValueError as error:
+                raise ConnectionMisconfigured(f"In the secret of {connection.name}, {field_name} {error}.") from None
 
 
 def token_request(request: GrantRequest, **more: str) -> HttpRequest:
@@ -119,6 +138,38 @@ def refresh_request(request: GrantRequest) -> HttpRequest:
     return _authenticated(request, request.method, request.endpoints.token, fields, request.values())
 
 
+def authorize_url(request: GrantRequest, spec: ConsentSpec, **more: str) -> str:
+    """Where the browser of the person goes (RFC 6749 section 4.1.1). `more`: redirect_uri, state, code_challenge…"""
+    values = request.values(**more)
+    url = spec.authorize_url.expand(request.options) if spec.authorize_url is not None else ""
+    separator = "&" if "?" in url else "?"
+    query, signature = _pairs(expand_fields(spec.query, values)), request.provider.signature
+    if spec.signed and signature is not None:
+        query += (_signature(signature, url, query, values),)
+    return url + separator + quoted_query(query)
+
+
+def consent_code_request(request: GrantRequest, spec: ConsentSpec, **more: str) -> HttpRequest:
+    """RFC 6749 section 4.1.3, with RFC 7636 section 4.5. `more`: code, redirect_uri, code_verifier."""
+    values = request.values(**more)
+    url = spec.exchange_url.expand(request.options) if spec.exchange_url is not None else request.endpoints.token
+    return _authenticated(request, request.method, url, expand_fields(spec.fields, values), values)
+
+
+def device_request(request: GrantRequest, spec: ConsentSpec) -> HttpRequest:
+    """RFC 8628 section 3.1. The client_id always stands in the body: Allegro wants it beside Basic authentication."""
+    values = request.values()
+    fields = {"client_id": request.credentials.client_id, "scope": values["scope"]}
+    url = spec.device_url.expand(request.options) if spec.device_url is not None else ""
+    return _authenticated(request, "POST", url, {name: value for name, value in fields.items() if value}, values)
+
+
+def device_code_request(request: GrantRequest, device_code: str) -> HttpRequest:
+    """RFC 8628 section 3.4."""
+    fields = {"grant_type": DEVICE_CODE, "device_code": device_code, "client_id": request.credentials.client_id}
+    return _authenticated(request, request.method, request.endpoints.token, fields, request.values())
+
+
 def _authenticated(
     request: GrantRequest, method: str, url: str, fields: Mapping[str, Any], values: Mapping[str, Any]
 ) -> HttpRequest:
@@ -126,7 +177,8 @@ def _authenticated(
 
     `basic` percent-encodes id and secret before base64 (RFC 6749 section 2.3.1). `basic-raw` does not, for servers that
     do not decode. `form` and `json` put them into a body of that encoding. `none` sends the client_id alone, if there
-    is one. With `client_id_in_body` the id stands in the body too. A provider that takes assertions gets none of them.
+    is one, `fields` only what the file's fields name. With `client_id_in_body` the id stands in the body too. A
+    provider that takes assertions gets none of them.
     """
     spec, credentials = request.provider.request, request.credentials.values
     body, fields_in = dict(fields), request.fields_in
@@ -142,12 +194,31 @@ def _authenticated(
     elif (request.client_auth == "none" or request.client_id_in_body) and request.provider.grant.is_oauth:
         body |= {name: credentials[name] for name in ("client_id",) if name in credentials}
     query = _pairs(expand_fields(spec.query, values))
+    signature = request.provider.signature
+    if signature is not None:
+        field, digest = _signature(signature, url, (*query, *_pairs(body)), values)
+        if signature.in_query:
+            query += ((field, digest),)
+        else:
+            body[field] = digest
     if method == "GET":
         return _http_request(method, url, (*query, *_pairs(body)), headers=headers)
     if fields_in == "query":
         return _http_request(method, url, (*query, *_pairs(body)), headers=headers, body=b"")
     headers["Content-Type"], encoded = _encoded(body, fields_in)
     return _http_request(method, url, query, headers=headers, body=encoded)
+
+
+def _signature(
+    spec: SignatureSpec, url: str, pairs: tuple[tuple[str, str], ...], values: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The field that signs a request, and its value. The file's check has seen that every name has one."""
+    path = urlsplit(url).path.removeprefix(spec.path_after)
+    joined = "".join(name + value for name, value in sorted(pairs))
+    message, key = spec.message.text({**values, "path": path, "sorted_fields": joined}), spec.key.text(values)
+    assert message is not None and key is not None, spec.field  # noqa: S101, PT018
+    digest = hmac.digest(key.encode(), message.encode(), "sha256").hex()
+    return spec.field, digest.upper() if spec.upper_case else digest
 
 
 def _assertion(request: GrantRequest) -> str:

@@ -208,15 +208,25 @@ def _is_same(value: Any, wanted: Any) -> bool:
 
 def jwt_expiry(token: str) -> datetime | None:
     """The `exp` of a token that decodes as a JWT (RFC 7519 section 4.1.4), not verified; None for any other."""
+    exp = (jwt_claims(token) or {}).get("exp")
+    if not isinstance(exp, (int, float)) or isinstance(exp, bool):
+        return None
+    try:
+        return datetime.fromtimestamp(exp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def jwt_claims(token: str) -> Mapping[str, Any] | None:
+    """The claims of a token that decodes as a JWT, not verified; None for any other."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
     try:
-        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        exp = payload["exp"]
-        return datetime.fromtimestamp(exp, UTC) if isinstance(exp, (int, float)) and not isinstance(exp, bool) else None
-    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
         return None
+    return claims if isinstance(claims, dict) else None
 
 
 def http_date(text: str) -> datetime | None:

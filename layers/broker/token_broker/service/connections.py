@@ -60,9 +60,9 @@ class SettingsChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion(PurgeResult):
-    """What became of a deleted connection's tokens. `provider` and `settings`: what it was."""
+    """What became of a deleted connection's tokens. `settings`: what it was. `provider`: None if that is gone."""
 
-    provider: Provider
+    provider: Provider | None
     settings: Mapping[str, Any] = field(repr=False)
 
 
@@ -112,9 +112,9 @@ class Connections:
 
     def history(self, name: ConnectionName) -> list[SettingsVersion]:
         """The last versions of the settings, the current one first. Raises UnknownProvider or UnknownConnection."""
-        self.reader.provider(name.provider)
         versions = self.context.connections.history(name)
         if not versions:
+            self.reader.provider(name.provider)
             raise UnknownConnection(f"There is no connection {name}.")
         before: list[Mapping[str, Any]] = [version.settings for version in versions[1:]]
         if versions[-1].number == 1:
@@ -231,7 +231,7 @@ class Connections:
                 [RenewalMessage(item.key.name, item.key.scope_id, token_id=item.token_id) for item in tokens]
             )
         return Deletion(
-            provider=self.reader.provider(name.provider),
+            provider=self.context.catalogue.get(name.provider),
             settings=stored.settings,
             dropped=sum(found.count for found in dropped),
             not_revoked=tuple(NotRevoked(item.token_id, reason or "queued", item.expires_at) for item in tokens),

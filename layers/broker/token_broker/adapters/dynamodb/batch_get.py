@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
+from token_broker.adapters.dynamodb.item_table import DYNAMODB
 from token_broker.adapters.dynamodb.items import Item
-from token_broker.adapters.dynamodb.token_table import DYNAMODB
 from token_broker.errors import BrokerUnavailable
 from token_broker.ports import Sleep
 

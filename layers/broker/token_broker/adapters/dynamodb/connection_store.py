@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError
 
 from token_broker.adapters.aws import aws_errors, conflicting_item, error_code
 from token_broker.adapters.dynamodb.batch_get import batch_get
+from token_broker.adapters.dynamodb.item_table import DYNAMODB
 from token_broker.adapters.dynamodb.items import Item, read_settings, read_string, settings_attributes, string
 from token_broker.adapters.dynamodb.keys import connection_of, connection_pk, version_pk
-from token_broker.adapters.dynamodb.token_table import DYNAMODB
 from token_broker.core.names import ConnectionName
 from token_broker.errors import BrokerUnavailable
 from token_broker.ports import ANY_VERSION, KEPT_VERSIONS, ConditionFailed, Sleep, StoredSettings
