@@ -53,7 +53,7 @@ def name_of(path: tuple[str | int, ...]) -> str:
 
 FIELDS = list(fields_of(schema()))
 # One of each kind, and some that only a few fields can have.
-VALUES = (7, -1, 1.5, True, "", "x", "{x}", "a..b", ["x"], [7], [], {}, {"x": "y"}, {"x": 7}, 10**12)
+VALUES: tuple[Any, ...] = (7, -1, 1.5, True, "", "x", "{x}", "a..b", ["x"], [7], [], {}, {"x": "y"}, {"x": 7}, 10**12)
 # How the check tells of a value that no file could have there.
 SHAPES = (
     "must be a string",
