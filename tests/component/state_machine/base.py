@@ -16,9 +16,9 @@ from tests.component.state_machine.servers import TROUBLES
 from tests.component.state_machine.stage import Operation
 from tests.component.state_machine.world import MachineWorld, ProviderCase
 from tests.fakes.world import PORTS
-from token_broker.core.connections import Connection
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.service import Broker, TokenResponse
+from token_broker.service.connections import SettingsChange
 
 INSTANCES = 3
 MAX_OPERATIONS = 4
@@ -172,8 +172,8 @@ class Base(RuleBasedStateMachine):
         before, version = self.world.connections.get(name), self.secret_version(name)
         resumes = before is not None and before.settings.get("suspended") and change != "suspended"
 
-        def applied(result: tuple[Connection, bool]) -> None:
-            self.applied.add(result[0].version)
+        def applied(change: SettingsChange) -> None:
+            self.applied.add(change.connection.version)
             if resumes:
                 self.told[name] = version
 
