@@ -6,12 +6,18 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from token_broker_client.endpoint import Endpoint
-from token_broker_client.errors import BrokerRefused, UnknownConnection
+from token_broker_client.errors import AccessDenied, BrokerRefused, UnknownConnection
 
 TIMEOUT_S: Final = 30.0
 PAGE_SIZE: Final = 100
 THREADS: Final = 8
 Json = dict[str, Any]
+
+
+class RouteDenied(AccessDenied):
+    """API Gateway denied a route. `permission`: what the caller lacks, unless the signature is wrong."""
+
+    permission = ""
 
 
 class AdminApi(Endpoint):
@@ -90,7 +96,12 @@ class AdminApi(Endpoint):
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
-        return self.send(method, path, query or {}, body=body, headers=headers, timeout_s=TIMEOUT_S)
+        try:
+            return self.send(method, path, query or {}, body=body, headers=headers, timeout_s=TIMEOUT_S)
+        except AccessDenied as error:
+            denied = RouteDenied(error.status, error.problem, error.retry_after)
+            denied.permission = f"execute-api:Invoke on {method}{path}"
+            raise denied from None
 
 
 def _connection_path(provider: str, name: str) -> str:

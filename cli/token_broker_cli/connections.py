@@ -108,7 +108,7 @@ def remove(target: Target, options: argparse.Namespace) -> Exit:
     target.screen.show(
         {**result, "secret": "deleted" if options.secret else "kept"},
         f"{name} was removed with {result['dropped']} tokens.",
-        *_not_revoked(result),
+        *not_revoked(result),
         f"The secret {secret.name} {secret_text}",
     )
     return Exit.DONE
@@ -117,17 +117,27 @@ def remove(target: Target, options: argparse.Namespace) -> Exit:
 def revoke(target: Target, options: argparse.Namespace) -> Exit:
     """`revoke`: purges tokens and revokes them at the provider where it can; --suspend prevents new ones."""
     name = f"{options.provider}/{options.name}"
-    if options.suspend:
-        set_suspended(target, options.provider, options.name, suspended=True)
-    with target.screen.progress(f"Revoking the tokens of {name}"):
-        result = target.api.purge_tokens(options.provider, options.name, options.scope)
+    result = revoke_tokens(target, options.provider, options.name, scope=options.scope, suspend=options.suspend)
     after = f"{name} is suspended." if options.suspend else "The next caller gets a new one; --suspend prevents that."
-    text = f"{result['dropped']} dropped, {len(result['revoked'])} revoked at the provider. {after}"
-    target.screen.show(result, text, *_not_revoked(result))
+    target.screen.show(result, f"{revocation_text(result)} {after}", *not_revoked(result))
     return Exit.DONE
 
 
-def _not_revoked(result: Mapping[str, Any]) -> list[str]:
+def revoke_tokens(target: Target, provider: str, name: str, *, scope: str | None, suspend: bool) -> dict[str, Any]:
+    """Purges the tokens of a scope set, or all, and revokes what can be. `suspend`: first, so that none is issued."""
+    if suspend:
+        set_suspended(target, provider, name, suspended=True)
+    with target.screen.progress(f"Revoking the tokens of {provider}/{name}"):
+        return target.api.purge_tokens(provider, name, scope)
+
+
+def revocation_text(result: Mapping[str, Any]) -> str:
+    """How many tokens were dropped and revoked."""
+    return f"{result['dropped']} dropped, {len(result['revoked'])} revoked at the provider."
+
+
+def not_revoked(result: Mapping[str, Any]) -> list[str]:
+    """A sentence for each token that is still valid at the provider."""
     return [
         f"{item['token_id']} is not revoked ({item['reason']}). It expires at {item['expires_at']}."
         for item in result["not_revoked"]
