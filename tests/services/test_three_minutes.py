@@ -31,8 +31,8 @@ from local.stack import Options, Stack
 HERE: Final = Path(__file__).parent
 PROVIDER: Final = "unidy"
 SECONDS: Final = 180
-# A token is renewed about a minute after it was issued. The one of the third revocation meets the provider's outage, and
-# is tried again 2 s and 32 s later.
+# A token is renewed about a minute after it was issued. After the third revocation this falls into the provider's
+# outage, and is tried again 2 s and 32 s later.
 LIFETIME_S: Final = 120
 SWEEP_S: Final = 2.0
 REVOCATIONS_S: Final = (5, 9, 60, 166, 172)
