@@ -29,7 +29,7 @@ MEANINGS: Final[Mapping[Exit, str]] = {
     Exit.REFUSED: "the provider, the broker or AWS refused; or providers check found a fault",
     Exit.USAGE: "wrong usage: nothing was done",
     Exit.UNREACHABLE: "the broker cannot be reached: no response, URL, region or AWS credentials",
-    Exit.NO: "apply --check found a difference; doctor found a fault; token find found no such token",
+    Exit.NO: "apply --check found a difference; doctor found a fault; token find and audit found nothing",
     Exit.INTERRUPTED: "interrupted: what the command began was undone",
 }
 

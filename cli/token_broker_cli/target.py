@@ -28,7 +28,7 @@ LOCAL_REGION: Final = "eu-west-1"
 LOCAL_KEY: Final = "local"
 LOCAL_CALLER: Final = "arn:aws:iam::123456789012:role/local"
 TARGET_OPTIONS: Final = ("stack", "profile", "region", "url", "secret_prefix", "aws_endpoint")
-LOCAL_LOG: Final = Path("build/logs/GetTokenFunction.log")
+LOCAL_LOGS: Final = Path("build/logs")
 CLIENT_CONFIG: Final = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 
 

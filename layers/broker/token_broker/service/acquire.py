@@ -12,6 +12,7 @@ from token_broker.core.credentials import Credentials
 from token_broker.core.failures import (
     broker_failure,
 )
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import fingerprint
 from token_broker.core.policy import Acquire, TokenCriteria, decide, is_cleared
 from token_broker.core.records import (
@@ -210,13 +211,20 @@ class Acquirer:
                 return ReadAgain(provider_asked=True)
             raise store_failure(self.context, lease, prepared.credentials, failed) from None
         # 8. The commit.
+        return self._store(prepared, result, expiry)
+
+    def _store(self, prepared: _Prepared, result: GrantResult, expiry: Expiry) -> Acquired | ReadAgain:
+        """Commits the token, or revokes it. Raises ProviderInvalidResponse (another API host) or BrokerUnavailable."""
+        lease = prepared.lease
         opened = _opened(lease, prepared.credentials, result.issued)
         token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(opened.pack()))
         try:
-            self._check_api_host(lease, opened)
+            if opened.api_base_url is not None:
+                self._check_api_host(lease, opened.api_base_url)
             refresh_token = seal_refresh_token(self.context, lease, prepared.refresh_seal, result.issued)
             acquired = self._commit(lease, token, refresh_token, opened)
-            self._note_success(lease)
+            if opened.api_base_url is None:
+                self._note_success(lease)
         except GrantFailed as failed:
             self._discard(lease, token, opened)
             raise store_failure(self.context, lease, prepared.credentials, failed) from None
@@ -299,28 +307,25 @@ class Acquirer:
             return None
         return Acquired(record, record.token, opened)
 
-    def _check_api_host(self, lease: LeaseContext, opened: OpenedToken) -> None:
+    def _check_api_host(self, lease: LeaseContext, api_base_url: str) -> None:
         """The first API host that a response names is remembered. Only a change of the settings allows another one.
 
-        Raises GrantFailed or BrokerUnavailable.
+        The same write notes the success. Raises GrantFailed or BrokerUnavailable.
         """
-        if opened.api_base_url is None:
-            return
-        host, digest = urlsplit(opened.api_base_url).hostname or "", lease.connection.settings_digest
-        now = self.context.clock()
-        health = save_health(
-            self.context,
-            lease.key.name,
-            lease.record.health,
-            lambda current: current.api_host_seen(host, digest, now),
-        )
-        check_api_host(lease.connection, health, opened.api_base_url)
+        host, digest = urlsplit(api_base_url).hostname or "", lease.connection.settings_digest
+        known, now = lease.record.health, self.context.clock()
+
+        def seen(current: ConnectionHealth) -> ConnectionHealth:
+            after = current.api_host_seen(host, digest, now)
+            return _succeeded(after, known) if after.allows_api_host(host, digest) else after
+
+        health = save_health(self.context, lease.key.name, known, seen)
+        check_api_host(lease.connection, health, api_base_url)
 
     def _note_success(self, lease: LeaseContext) -> None:
         """The credentials work: the failures that were known before are over, and so are unresolved logins."""
-        health = lease.record.health
-        if health.failures or health.unresolved_logins:
-            save_health(self.context, lease.key.name, health, lambda current: current.succeeded(health))
+        known = lease.record.health
+        save_health(self.context, lease.key.name, known, lambda current: _succeeded(current, known))
 
     def _commit_failed(
         self, lease: LeaseContext, token: Token, opened: OpenedToken, error: BrokerUnavailable
@@ -359,6 +364,11 @@ class Acquirer:
             self.context.tokens.put_retired(retired)
         else:
             self.revoker.revoke_or_keep(lease.connection, retired, opened.access_token)
+
+
+def _succeeded(current: ConnectionHealth, known: ConnectionHealth) -> ConnectionHealth:
+    """`current` after an issued token. `known`: what was known when it was requested."""
+    return current.succeeded(known) if known.failures or known.unresolved_logins else current
 
 
 def _opened(lease: LeaseContext, credentials: Credentials, issued: IssuedToken) -> OpenedToken:
