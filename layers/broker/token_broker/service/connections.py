@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from token_broker.core.connections import Connection
+from token_broker.core.consents import Consent, is_dead
 from token_broker.core.expiries import ExpiryDate, expiry_dates
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
@@ -29,7 +30,8 @@ from token_broker.service.revoke import NotRevoked, PurgeResult, Revoker
 class ConnectionState:
     """A connection and its tokens. `live`: how many live tokens.
 
-    `state`: ok, failing, reported, suspended, misconfigured or idle.
+    `state`: ok, failing, reported, suspended, misconfigured, consent_required or idle. `consent`: where the grant needs
+    one.
     """
 
     name: ConnectionName
@@ -41,6 +43,7 @@ class ConnectionState:
     next_expiry: datetime | None = None
     last_failure: Failure | None = None
     deadlines: tuple[ExpiryDate, ...] = ()
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,27 +166,41 @@ class Connections:
             connection = self.reader.connection(stored.name, stored)
         except BrokerError:
             connection = None
+        consent = None
+        if connection is not None and connection.provider.grant.needs_consent:
+            consent = self.context.consents.read(stored.name)
         return ConnectionState(
             name=stored.name,
-            state=_state_name(connection, records, last_failure, now),
+            state=_state_name(connection, records, last_failure, consent, now),
             version=stored.version,
             settings=stored.settings,
             records=tuple(records),
             live=len(live),
             next_expiry=min((token.expires_at for token in live), default=None),
             last_failure=last_failure,
-            deadlines=expiry_dates(connection, records) if connection is not None else (),
+            deadlines=expiry_dates(connection, records, consent) if connection is not None else (),
+            consent=consent,
         )
 
 
 def _state_name(
-    connection: Connection | None, records: Sequence[TokenRecord], failure: Failure | None, now: datetime
+    connection: Connection | None,
+    records: Sequence[TokenRecord],
+    failure: Failure | None,
+    consent: Consent | None,
+    now: datetime,
 ) -> str:
     if connection is None:
         return "misconfigured"
     if connection.suspended:
         return "suspended"
+    if consent is not None and is_dead(
+        consent, connection.provider.refresh, issuer=connection.endpoints.token, now=now
+    ):
+        return "consent_required"
     if failure is not None and failure.settings_digest == connection.settings_digest:
+        if failure.consent_required:
+            return "consent_required"
         return "misconfigured" if failure.misconfigured else "failing"
     if any((allowed_at := record.report_allowed_at()) is not None and allowed_at > now for record in records):
         return "reported"
