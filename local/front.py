@@ -1,7 +1,7 @@
 """The API Gateway front of the local stack: verifies signatures, makes proxy events, sends proxy responses as HTTP.
 
 Routes, stage and gateway responses are the template's. `GET /_local/health` responds once the front is up. The pages
-beside the API need no signature.
+beside the API need no signature. The console has its own door.
 """
 
 import base64
@@ -26,8 +26,11 @@ from local.lambda_environments import FunctionError, NoFreeEnvironment
 from local.ports import LOOPBACK, LoopbackServer, port_of
 from local.resources import GatewayResponse
 from local.sigv4 import MISSING, AccessDenied, Caller, ReceivedRequest, SignatureVerifier
+from token_broker_cli.console.server import received
+from token_broker_cli.console.site import Site
 
 HEALTH_PATH: Final = "/_local/health"
+OUTAGE_PATHS: Final = {"/_local/broker/down": True, "/_local/broker/up": False}
 # A page loads nothing from elsewhere. Swagger UI has inline styles and icons.
 POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 LARGEST_BODY: Final = 10 * 1024 * 1024
@@ -151,6 +154,7 @@ class Front:
             pass
 
         Handler.gateway = gateway
+        Handler.is_down = False
         Handler.pages = pages or {}
         self._handler = Handler
         self._server = LoopbackServer(listener, Handler)
@@ -165,6 +169,10 @@ class Front:
         """
         self._handler.write_log = staticmethod(write)
 
+    def serve_console(self, site: Site) -> None:
+        """From now on, respond to the console's paths too."""
+        self._handler.console = site
+
     def close(self) -> None:
         """Stop serving and free the port. Idempotent."""
         self._server.shutdown()
@@ -175,7 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
     """Reads HTTP/1.1, keeps connections open, writes one response per request."""
 
     gateway: Gateway
+    is_down: bool  # of the class, for all connections
     pages: Mapping[str, Page]
+    console: Site | None = None
     write_log: Callable[[str], None] | None = None
     path = ""  # until a request line was read
     began_at = 0.0
@@ -191,6 +201,14 @@ class _Handler(BaseHTTPRequestHandler):
         if path == HEALTH_PATH:
             self._write(200, [("Content-Type", "application/json")], json.dumps({"status": "ready"}).encode())
             return
+        # A web page sends Origin. It must not start an outage.
+        if self.command == "POST" and path in OUTAGE_PATHS and "Origin" not in self.headers:
+            type(self).is_down = OUTAGE_PATHS[path]
+            self._write(200, [("Content-Type", "application/json")], json.dumps({"is_down": self.is_down}).encode())
+            return
+        if self.is_down:
+            self.close_connection = True
+            return
         if self.command == "GET" and (page := self.pages.get(path)) is not None:
             self._write(200, [("Content-Type", page.content_type), ("Content-Security-Policy", POLICY)], page.body)
             return
@@ -202,7 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._write(*self.gateway.deny("REQUEST_TOO_LARGE", "HTTP content length exceeded 10485760 bytes."))
         else:
-            body = self.rfile.read(int(length))
+            self._respond(path, query, self.rfile.read(int(length)))
+
+    def _respond(self, path: str, query: str, body: bytes) -> None:
+        if self.console is not None and self.console.handles(path):
+            response = self.console.respond(received(self.command, self.path, self.headers, body))
+            self._write(response.status, [("Content-Type", response.content_type), *response.headers], response.body)
+        else:
             self._write(*self.gateway.respond(ReceivedRequest(self.command, path, query, self.headers, body)))
 
     def __getattr__(self, name: str) -> Any:
