@@ -29,7 +29,8 @@ FILE: dict[str, Any] = {
     "documentation": "https://id.example/docs",
     "grant": "refresh_token",
     "credentials": ["client_id", "client_secret"],
-    "request": {"url": "https://id.example/token", "fields": {"scope": "{scope}"}},
+    "settings": [{"name": "host", "kind": "label", "default": "id", "help": "The region's host."}],
+    "request": {"url": "https://{host}.example/token", "fields": {"scope": "{scope}"}},
     "revocation": {"url": "https://id.example/revoke"},
 }
 SEED = "seed-1"
@@ -52,11 +53,9 @@ class Rule:
 
 RULES = (
     Rule("once", RefreshSpec()),
-    Rule("again within 60 s", _within := RefreshSpec(resend=True, resend_within=timedelta(seconds=60)), timedelta(60)),
-    Rule(
-        "again within 30 min",
-        RefreshSpec(resend=True, resend_within=timedelta(minutes=30)),
-        timedelta(minutes=30),
+    *(
+        Rule(f"again within {window}", RefreshSpec(resend=True, resend_within=window), window)
+        for window in (timedelta(seconds=60), timedelta(minutes=30))
     ),
     Rule("always", RefreshSpec(resend=True), None),
 )

@@ -66,10 +66,14 @@ def _queue_consents(context: BrokerContext, horizon: datetime) -> tuple[int, int
 
     They are few, and each is due once in weeks. One whose message is lost or fails is due again after the claim.
     """
-    due = context.consents.due(until=horizon)
-    claimed = [found for found in due if context.consents.claim(found, until=context.clock() + RESEND_SPACING)]
-    not_queued = context.queue.send([RenewalMessage(found.name, None) for found in claimed]) if claimed else ()
-    return len(due), len(claimed) - len(not_queued)
+    found = context.consents.due(until=horizon)
+    now, messages = context.clock(), []
+    for due in found:
+        delay = max(due.due_at - now, timedelta())
+        if context.consents.claim(due, until=now + delay + RESEND_SPACING):
+            messages.append(RenewalMessage(due.name, None, delay))
+    not_queued = context.queue.send(messages) if messages else ()
+    return len(found), len(messages) - len(not_queued)
 
 
 def _queue(context: BrokerContext, offsets: Sequence[tuple[DueKey, timedelta]]) -> tuple[int, int]:
