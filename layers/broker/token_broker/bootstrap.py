@@ -76,6 +76,7 @@ class _Adapters:
 
     settings: Settings
     session: boto3.session.Session
+    sleep: Sleep
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
@@ -88,7 +89,7 @@ class _Adapters:
     def connections(self) -> DynamoConnectionStore:
         from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
 
-        return DynamoConnectionStore(self.dynamodb, table=self.settings.connection_table)
+        return DynamoConnectionStore(self.dynamodb, table=self.settings.connection_table, sleep=self.sleep)
 
     def consents(self) -> DynamoConsentStore:
         from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
@@ -155,7 +156,7 @@ def build_broker(
     sleep: Sleep = pause,
 ) -> Broker:
     """A broker over AWS. `send` replaces the real network."""
-    adapters = _Adapters(settings, session)
+    adapters = _Adapters(settings, session, sleep)
     return Broker(
         BrokerContext(
             catalogue=_catalogue(settings),

@@ -109,6 +109,8 @@ class ConnectionMisconfigured(RequestError):
 
     code = "connection_misconfigured"
     title = "The connection is misconfigured"
+    # Set on the error of a missing secret.
+    secret_missing = False
 
 
 class WouldRevoke(RequestError):

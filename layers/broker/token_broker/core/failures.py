@@ -58,6 +58,7 @@ CREDENTIALS_REFUSED = "credentials_refused"
 UNKNOWN_ERROR = "unknown_error"
 UNRESOLVED_LOGINS = "too_many_unresolved_logins"
 MISCONFIGURED = "misconfigured"
+SECRET_MISSING = "secret_missing"  # noqa: S105  # the name of a failure rule
 
 FIXED_COOLDOWNS = {
     "certificate_not_trusted": timedelta(minutes=5),
@@ -135,7 +136,7 @@ class Failure:
     @property
     def misconfigured(self) -> bool:
         """Whether the provider was never asked: the secret is missing or incomplete. Callers are not held back."""
-        return self.rule == MISCONFIGURED
+        return self.rule in (MISCONFIGURED, SECRET_MISSING)
 
 
 def next_failure(
@@ -213,9 +214,12 @@ def broker_failure(detail: str, previous: Failure | None, *, now: datetime, sett
     )
 
 
-def misconfigured_failure(code: str, detail: str, *, now: datetime, settings_digest: str) -> Failure:
+def misconfigured_failure(
+    code: str, detail: str, *, now: datetime, settings_digest: str, secret_missing: bool = False
+) -> Failure:
     """The failure to remember where the provider could not even be asked."""
-    return Failure(code, detail, None, now, now + MISCONFIGURED_COOLDOWN, 1, None, settings_digest, rule=MISCONFIGURED)
+    rule = SECRET_MISSING if secret_missing else MISCONFIGURED
+    return Failure(code, detail, None, now, now + MISCONFIGURED_COOLDOWN, 1, None, settings_digest, rule=rule)
 
 
 def failure_to_store(failure: Failure, previous: Failure | None) -> Failure:

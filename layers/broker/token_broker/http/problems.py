@@ -34,7 +34,7 @@ from token_broker.errors import (
     WouldRevoke,
 )
 from token_broker.http.audit import write_audit
-from token_broker.http.responses import NO_STORE
+from token_broker.http.responses import NO_STORE, faults_body
 from token_broker.observability import count, count_internal_error, logger, unexpected
 
 OUR_FAULT_RETRY = timedelta(seconds=5)
@@ -107,7 +107,7 @@ def error_response(app: APIGatewayRestResolver, error: BrokerError) -> Response[
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     extra: dict[str, Any] = {}
     if error.errors:
-        extra["errors"] = [{"field": fault.field, "reason": fault.reason} for fault in error.errors]
+        extra["errors"] = faults_body(error.errors)
     if error.provider_error is not None:
         extra["provider_error"] = error.provider_error
     write_audit(

@@ -32,6 +32,8 @@ def drop_consent(context: BrokerContext, revoker: Revoker, stored: StoredSetting
     If dropping fails, it can be repeated. A response to the refresh token that comes later is not stored.
     Raises BrokerUnavailable.
     """
+    if not context.catalogue[stored.name.provider].grant.needs_consent:
+        return DroppedConsent(None, None, 0)
     connection = revoker.parsed(stored.name, stored.settings)
     consent = context.consents.read(stored.name)
     reason = _revoke(context, revoker, connection, consent)

@@ -102,7 +102,9 @@ class ProviderClient:
         """The secret's value at a stage. Raises ConnectionMisconfigured or BrokerUnavailable."""
         secret = self.secret(connection, stage)
         if secret is None:
-            raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
+            missing = ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
+            missing.secret_missing = True
+            raise missing
         credentials = parse_credentials(connection.name, connection.provider, secret)
         check_scope_without_secret(connection.name, connection.provider, credentials, scope)
         return credentials
