@@ -148,6 +148,15 @@ class Connection:
         return "suspended" if self.suspended else self.keep_warm
 
     @property
+    def revocation_obstacle(self) -> str | None:
+        """Why its access tokens cannot be revoked, if so. At some vendors that would end a person's consent."""
+        if self.endpoints.revocation is None:
+            return "not_supported"
+        if self.provider.grant.needs_consent and not self.provider.refresh.revocation_keeps_consent:
+            return "would_end_consent"
+        return None
+
+    @property
     def lifetime_cap(self) -> timedelta | None:
         return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None
 
