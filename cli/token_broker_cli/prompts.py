@@ -40,7 +40,7 @@ def read_value(spec: Spec, text: str) -> Any:
         return text == "true"
     if kind == "whole":
         if not re.fullmatch("-?[0-9]+", text):
-            raise ValueError("must be a whole number")
+            raise ValueError("must be a whole number" + (" of seconds" if spec["name"].endswith("_s") else ""))
         return int(text)
     if kind == "params":
         try:
