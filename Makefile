@@ -40,7 +40,7 @@ invoke: $(VENV)/.ready ## run one function on one event: make invoke FUNCTION=Ge
 test: $(VENV)/.ready ## run all tests, or some: make test ARGS="tests/unit -k lease"
 	@$(PYTHON) -m pytest -n auto $(ARGS)
 
-soak: $(VENV)/.ready ## run the tests of races, simulation and fuzzing at full numbers
+soak: $(VENV)/.ready ## run races, simulation and fuzzing at full numbers, and services for three minutes
 	@SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
 
 check: $(VENV)/.ready $(VENV)/sam/.ready $(VENV)/checks/.ready ## lint, types, import rules and template, as .ci/run does
@@ -71,15 +71,15 @@ docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/pro
 openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.openapi >/dev/null
 
-browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot in build/ (needs Chromium on PATH)
-	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py
+browser: $(VENV)/.ready $(VENV)/browser/.ready ## use /docs and the console in Chromium, screenshots in build/ (needs Chromium, npm)
+	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py tests/cli/test_console_walk.py $(ARGS)
 
 wild: $(VENV)/.ready $(VENV)/wild/.ready ## get tokens of real servers: Debian's Doorkeeper, npm's oidc-provider (needs apt, Node.js 20)
 	@$(PYTHON) -m pytest -m wild tests/wild $(ARGS)
 
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready $(VENV)/e2e/.ready build ## print the figures of speed, write build/bench.json (needs Python 3.13)
-	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
+	@PYTHONPATH=layers/broker:layers/client:functions:cli:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
 
 peers: $(VENV)/bench/.ready $(VENV)/peers/.ready ## measure the broker beside libraries and proxies, write build/peers.json (needs Python 3.13)
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench.peers $(ARGS)
@@ -173,6 +173,13 @@ $(VENV)/rehearse/.ready: tests/requirements/rehearse.txt | $(VENV)/.ready
 $(VENV)/wild/.ready: .ci/fetch-servers tests/wild/oidc_provider/package.json tests/wild/oidc_provider/package-lock.json
 	@echo "Fetching ruby-doorkeeper and oidc-provider into $(@D) (once, about half a minute)"
 	@.ci/fetch-servers $(@D)
+	@touch $@
+
+$(VENV)/browser/.ready: tests/cli/console_axe/package.json tests/cli/console_axe/package-lock.json
+	@command -v npm >/dev/null || { echo "make browser needs npm, for axe-core: it is not on PATH."; exit 1; }
+	@echo "Fetching axe-core into $(@D) (once, a few seconds)"
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --loglevel=error --ignore-scripts --no-audit --no-fund --prefix $(@D)
 	@touch $@
 
 $(VENV)/lock/.ready: | $(VENV)/.ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from local.process import ROOT
 from token_broker_cli.agent.command import UnixConnection
+from token_broker_cli.agent.listeners import made_password
 from token_broker_cli.problems import Exit
 
 from .conftest import Cli
@@ -51,11 +53,11 @@ class AgentProcess:
 
 
 @contextmanager
-def running_agent(cli: Cli, *options: str) -> Iterator[AgentProcess]:
+def running_agent(cli: Cli, *options: str, **variables: str) -> Iterator[AgentProcess]:
     process = subprocess.Popen(
         [sys.executable, "-m", "token_broker_cli", "agent", *options, *cli.options],
         cwd=ROOT,
-        env={"PYTHONPATH": ":".join(map(str, PYTHONPATH))},
+        env={"PYTHONPATH": ":".join(map(str, PYTHONPATH)), **variables},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -126,10 +128,14 @@ def test_a_go_program_survives_a_revoked_token(cli: Cli, tmp_path: Path) -> None
 
 def test_on_a_port_it_needs_the_password_of_the_file(cli: Cli, tmp_path: Path) -> None:
     name, password = cli.connect(), tmp_path / "password"
+    other = tmp_path / "another"
+    made_password(other)
     with running_agent(cli, "--allow", f"unidy/{name}", "--port", "0", "--password-file", str(password)) as agent:
         check = ["agent", "--check", "--port", agent.port, "--password-file"]
         assert cli.plain(*check, str(password)).code == Exit.DONE
-        wrong = cli.plain(*check, str(tmp_path / "other"))
+        missing = cli.plain(*check, str(tmp_path / "other"))
+        assert "No such file" in missing.err
+        wrong = cli.plain(*check, str(other))
         assert wrong.code == Exit.UNREACHABLE
         assert "403" in wrong.err
     assert password.read_text(encoding="ascii").strip() not in agent.log
@@ -158,3 +164,13 @@ def test_a_program_can_reach_it_over_its_socket(cli: Cli, tmp_path: Path) -> Non
     with running_agent(cli, "--allow-any", "--socket", str(path)), closing(UnixConnection(path)) as connection:
         connection.request("GET", f"/v1/headers/unicommerce/{name}")
         assert connection.getresponse().read().startswith(b"apiKey: ")
+
+
+def test_it_tells_systemd_when_it_listens(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify.sock"))
+        systemd.settimeout(10)
+        options = ["--allow-any", "--socket", str(path)]
+        with running_agent(cli, *options, NOTIFY_SOCKET=str(tmp_path / "notify.sock")):
+            assert systemd.recv(100) == b"READY=1"

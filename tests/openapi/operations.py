@@ -122,6 +122,7 @@ _ACQUIRING: Final = (
     "connection_suspended",
     "connection_misconfigured",
     "provider_refused",
+    "consent_required",
     "provider_invalid_response",
     "provider_unavailable",
     "provider_rate_limited",
@@ -215,7 +216,15 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "Allowed five times in 15 min, and once in 5 min with the same version.",
         parameters=(*_ONE, "force"),
         responses={200: "Trial"},
-        codes=(*_ACQUIRING, "would_revoke", "too_many_trials"),
+        codes=(*_ACQUIRING, "would_revoke", "would_consume_grant", "too_many_trials"),
+    ),
+    ("DELETE", "/v1/connections/{provider}/{connection}/grant"): Operation(
+        tag="Connections",
+        description="Ends the person's consent: revokes its refresh token where the provider can, and drops it and all "
+        "tokens of the connection. Only a new consent, or another `refresh_token` in the secret, brings tokens again.",
+        parameters=_ONE,
+        responses={200: "DroppedConsent"},
+        codes=_KNOWN,
     ),
     ("GET", "/v1/providers"): Operation(
         tag="Broker",

@@ -12,6 +12,7 @@ ROUTES = {
     ("GET", "/v1/tokens/{provider}/{connection}", GET_TOKEN),
     ("DELETE", "/v1/tokens/{provider}/{connection}", GET_TOKEN),
     ("POST", "/v1/connections/{provider}/{connection}/trial", GET_TOKEN),
+    ("DELETE", "/v1/connections/{provider}/{connection}/grant", GET_TOKEN),
     ("GET", "/v1/connections", MANAGE),
     ("GET", "/v1/connections/{provider}/{connection}", MANAGE),
     ("PUT", "/v1/connections/{provider}/{connection}", MANAGE),

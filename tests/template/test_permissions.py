@@ -80,6 +80,19 @@ def test_only_the_two_functions_that_acquire_tokens_use_the_sealing_key(translat
     }
 
 
+def test_only_the_same_two_functions_use_the_grant_key_and_only_for_consents(translated: Document) -> None:
+    """Its encryption context has no physical name, so that a restored table opens."""
+    _, use = [statement for name, statement in key_statements(translated) if name == "GrantKey"]
+    assert {principal["Fn::GetAtt"][0] for principal in use["Principal"]["AWS"]} == {"GetTokenRole", "RenewTokenRole"}
+    assert use["Condition"] == {
+        "StringEquals": {
+            "kms:EncryptionContext:table": "grants",
+            "kms:EncryptionContext:purpose": "consent_refresh_token",
+        },
+        "StringLike": {"kms:EncryptionContext:key": "*/* consent"},
+    }
+
+
 def test_only_named_services_of_this_account_may_use_the_data_key(translated: Document) -> None:
     for name, statement in key_statements(translated):
         if name == "DataKey" and statement["Principal"] == {"AWS": "*"}:

@@ -21,7 +21,7 @@ from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.catalogue import Catalogue, load_catalogue
 from token_broker.core.connections import NetworkOptions
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
-from token_broker.observability import report_broken_seal, report_faulty_provider_file
+from token_broker.observability import report_broken_seal, report_faulty_provider_file, report_resend
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.service import Broker
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
@@ -180,6 +180,7 @@ def build_broker(
             clock=clock,
             sleep=sleep,
             new_id=new_id,
+            report_resend=report_resend,
             deployment=Deployment(
                 private_networks=settings.allow_private_networks,
                 insecure_urls=settings.local,

@@ -264,12 +264,19 @@ class SigningKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RenewalMessage:
-    """A message to the worker. It names a token key, or one of its retired tokens, and holds nothing else."""
+    """A message to the worker. It names a token key, or one of its retired tokens, and holds nothing else.
+
+    `scope_id` None: it names the connection's consent, whose refresh token must be sent.
+    """
 
     name: ConnectionName
-    scope_id: str
+    scope_id: str | None
     delay: timedelta = timedelta()
     token_id: str | None = None
+
+
+# Told of each refresh token that is sent again: its connection, its fingerprint, and when it was first sent.
+ReportResend = Callable[[ConnectionName, str, datetime], None]
 
 
 class RenewalQueue(Protocol):

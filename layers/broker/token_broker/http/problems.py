@@ -17,6 +17,7 @@ from token_broker.errors import (
     CallerNotAllowed,
     ConnectionMisconfigured,
     ConnectionSuspended,
+    ConsentRequired,
     InvalidRequest,
     ProviderInvalidResponse,
     ProviderRateLimited,
@@ -29,6 +30,7 @@ from token_broker.errors import (
     UnknownConnection,
     UnknownProvider,
     VersionConflict,
+    WouldConsumeGrant,
     WouldRevoke,
 )
 from token_broker.http.audit import write_audit
@@ -46,6 +48,8 @@ STATUS: Mapping[type[BrokerError], int] = {
     ConnectionSuspended: 409,
     ConnectionMisconfigured: 409,
     WouldRevoke: 409,
+    WouldConsumeGrant: 409,
+    ConsentRequired: 409,
     TooManyScopeSets: 409,
     VersionConflict: 412,
     TooManyRejections: 429,
@@ -116,7 +120,7 @@ def error_response(app: APIGatewayRestResolver, error: BrokerError) -> Response[
     )
     count("RequestErrors", code=error.code)
     retry_after = error.retry_after or (OUR_FAULT_RETRY if isinstance(error, BrokerUnavailable) else None)
-    if isinstance(error, ProviderRefused):
-        # Waiting does not help: somebody must change the secret or the settings.
+    if isinstance(error, (ProviderRefused, ConsentRequired)):
+        # Waiting does not help: somebody must change the secret or the settings, or consent.
         retry_after = None
     return problem(status, error.code, error.title, error.detail, retry_after=retry_after, extra=extra)

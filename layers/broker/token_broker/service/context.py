@@ -23,6 +23,7 @@ from token_broker.ports import (
     HealthStore,
     NewId,
     RenewalQueue,
+    ReportResend,
     Sealer,
     SecretStore,
     Send,
@@ -67,7 +68,7 @@ class BrokerContext:
     """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
 
     `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals
-    what GrantTable holds, with a key of its own.
+    what GrantTable holds, with a key of its own. `report_resend`: into the audit.
     """
 
     catalogue: Mapping[str, Provider]
@@ -86,6 +87,7 @@ class BrokerContext:
     clock: Clock
     sleep: Sleep
     new_id: NewId
+    report_resend: ReportResend = lambda _name, _refresh_id, _first_sent_at: None
     deployment: Deployment = Deployment()
     limits: TimeLimits = TimeLimits()
 

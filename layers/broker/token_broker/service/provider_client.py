@@ -139,11 +139,11 @@ class ProviderClient:
                 exchange_limit=context.limits.exchange,
                 deadline=lease.deadline,
             )
-            return result, self._expiry(lease.connection, result)
         except GrantFailed as failed:
             if failed.failure.outcome_unknown and unresolved >= MAX_UNRESOLVED_LOGINS:
                 raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True) from None
             raise
+        return result, self._expiry(lease.connection, result)
 
     def _expiry(self, connection: Connection, result: GrantResult) -> Expiry:
         scaled, cap = self.context.scaled, connection.lifetime_cap
@@ -155,4 +155,5 @@ class ProviderClient:
                 default=scaled(connection.default_lifetime or DEFAULT_LIFETIME),
             )
         except UnusableResponse as unusable:
-            raise GrantFailed(unusable_response(str(unusable))) from None
+            refresh_token = result.issued.issued_refresh_token(self.context.clock())
+            raise GrantFailed(unusable_response(str(unusable)), status=200, refresh_token=refresh_token) from None
