@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from token_broker.core.consents import Consent, ConsentToken
-from token_broker.core.names import ConnectionName
+from token_broker.core.names import ConnectionName, Place
 
 CONSENT_ID = re.compile(r"[0-9a-f]{64}")
 # The purposes of sealed values.
@@ -120,6 +120,11 @@ class ConsentSession:
         return self.exchange_until is not None and now < self.exchange_until
 
     @property
+    def place(self) -> Place:
+        """Where its verifier and its refresh token are sealed: they open for no other connection."""
+        return Place(self.name, self.consent_id)
+
+    @property
     def uses_device_flow(self) -> bool:
         return self.poll_interval is not None
 
@@ -184,6 +189,11 @@ class ConsentSession:
 
     def _without_secrets(self) -> ConsentSession:
         return replace(self, sealed_verifier=None, sealed_code=None, exchange_until=None)
+
+
+def code_place(provider: str, consent_id: str) -> Place:
+    """Where a session's code is sealed. Who receives a redirect knows the session, but not its connection."""
+    return Place(ConnectionName(provider, "-"), consent_id)
 
 
 def needs_new_account(consent: Consent, account: str | None) -> bool:

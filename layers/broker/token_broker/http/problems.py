@@ -18,6 +18,7 @@ from token_broker.errors import (
     ConnectionMisconfigured,
     ConnectionSuspended,
     InvalidRequest,
+    NewAccount,
     ProviderInvalidResponse,
     ProviderRateLimited,
     ProviderRefused,
@@ -27,9 +28,11 @@ from token_broker.errors import (
     TooManyScopeSets,
     TooManyTrials,
     UnknownConnection,
+    UnknownConsent,
     UnknownProvider,
     VersionConflict,
     WouldRevoke,
+    WrongConsentState,
 )
 from token_broker.http.audit import write_audit
 from token_broker.http.responses import NO_STORE
@@ -43,10 +46,13 @@ STATUS: Mapping[type[BrokerError], int] = {
     ScopeNotAllowed: 403,
     UnknownProvider: 404,
     UnknownConnection: 404,
+    UnknownConsent: 404,
     ConnectionSuspended: 409,
     ConnectionMisconfigured: 409,
     WouldRevoke: 409,
     TooManyScopeSets: 409,
+    WrongConsentState: 409,
+    NewAccount: 409,
     VersionConflict: 412,
     TooManyRejections: 429,
     TooManyTrials: 429,
