@@ -8,7 +8,15 @@ from typing import Any
 
 from token_broker.core.assertions import ALGORITHMS
 from token_broker.core.assertions import MAX_LIFETIME_S as MAX_ASSERTION_LIFETIME_S
-from token_broker.core.provider_files import EXPIRY_FORMS, FIELDS_IN, LIMITS_PER, METHODS, SETTING_KINDS
+from token_broker.core.consent_files import (
+    ACCOUNT_SOURCES,
+    AFTER_LOST_RESPONSE,
+    MAX_DAYS,
+    MAX_RESEND_S,
+    MIN_RESEND_S,
+)
+from token_broker.core.provider_file_reader import EXPIRY_FORMS
+from token_broker.core.provider_files import FIELDS_IN, LIMITS_PER, METHODS, SETTING_KINDS
 from token_broker.core.providers import CLIENT_AUTHS, KNOWN_ERRORS, MAX_LIFETIME_S, PERIODS
 from token_broker.oauth.grants import GRANTS
 
@@ -36,12 +44,17 @@ def schema() -> Schema:
             "send": _send(),
             "scope": _scope(),
             "assertion": _assertion(),
-            "refresh": _object({"use": _flag("false: a refresh token in the response is ignored.")}),
+            "refresh": _refresh(),
+            "consent": _consent(),
             "lifetime": _object({"default_s": _whole(1, MAX_LIFETIME_S, "The lifetime if the response states none.")}),
             "renewal": _object({"reissue_window_s": _whole(61, 86_400, "Asked earlier, the same token comes.")}),
             "limits": _limits(),
             "revocation": _object(
-                {"url": _text("RFC 7009, absolute or relative."), "needs_secret": _flag("Only with a client_secret.")}
+                {
+                    "url": _text("RFC 7009, absolute or relative."),
+                    "needs_secret": _flag("Only with a client_secret."),
+                    "keeps_consent": _flag("Revoking an access token leaves the refresh token alive."),
+                }
             ),
             "settings": {"type": "array", "items": _setting(), "description": "Settings of this provider alone."},
         },
@@ -50,8 +63,12 @@ def schema() -> Schema:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Provider file", **whole}
 
 
+def _fields() -> Schema:
+    return {"type": "object", "description": "Names, and templates of values. What has no value is left out."}
+
+
 def _request() -> Schema:
-    fields = {"type": "object", "description": "Names, and templates of values. An empty optional value is left out."}
+    fields = _fields()
     return _object(
         {
             "url": _text("The token endpoint: a template with settings."),
@@ -98,10 +115,16 @@ def _send() -> Schema:
         {
             "headers": _headers(),
             "token_type": _text("What callers are told."),
-            "base_url": _object(
-                {"field": _path("Where it stands."), "hosts": _texts("The hosts allowed, such as *.example.com.")},
-                required=("field", "hosts"),
-            ),
+            "base_url": {
+                **_object(
+                    {
+                        "url": _text("A template with settings, and behind its host what is kept of a redirect."),
+                        "field": _path("Where it stands in the response."),
+                        "hosts": _texts("The hosts allowed in the response, such as *.example.com."),
+                    }
+                ),
+                "oneOf": [{"required": ["url"]}, {"required": ["field", "hosts"]}],
+            },
         }
     )
 
@@ -134,6 +157,51 @@ def _assertion() -> Schema:
             "x5t_s256": _flag("The thumbprint of the secret's certificate, in the header."),
         },
         required=("as", "alg"),
+    )
+
+
+def _refresh() -> Schema:
+    days = "After so many days without use it expires."
+    return _object(
+        {
+            "use": _flag("false: a refresh token in the response is ignored."),
+            "after_lost_response": _one_of(
+                AFTER_LOST_RESPONSE, "Send the refresh token again, or ask the person, which is the default."
+            ),
+            "resend_within_s": _whole(MIN_RESEND_S, MAX_RESEND_S, "So long after it was first sent."),
+            "idle_life_days": _whole(1, MAX_DAYS, days),
+            "life_days": _whole(1, MAX_DAYS, "It expires so many days after the consent, however often it is used."),
+        }
+    )
+
+
+def _consent() -> Schema:
+    kept = {"anyOf": [{"const": True}, _text("A regular expression.")]}
+    return _object(
+        {
+            "authorize_url": _text("The authorization endpoint, which a person's browser opens."),
+            "query": {**_fields(), "description": "Laid over the fields of RFC 6749. Empty: that one is left out."},
+            "exchange_url": _text("Where the code is exchanged, if not at request.url."),
+            "fields": {**_fields(), "description": "Laid over the fields of the exchange. Empty: left out."},
+            "code_param": _text("The name of the code in the redirect, code if it is left out."),
+            "pkce": _flag("With RFC 7636, S256."),
+            "loopback": _flag("The vendor redirects to 127.0.0.1 too."),
+            "keep": {
+                "type": "object",
+                "additionalProperties": kept,
+                "description": "What is kept of the redirect. true: letters, digits and hyphens, at most 63.",
+            },
+            "replaces": _flag("A new consent ends the previous one."),
+            "account": _object(
+                {
+                    "from": _one_of(ACCOUNT_SOURCES, "Where the account's id comes from."),
+                    "path": _path("Where it stands. Of a redirect: the name of a kept value."),
+                    "url": _text("What to GET."),
+                },
+                required=("from", "path"),
+            ),
+            "device_url": _text("The device authorization endpoint (RFC 8628)."),
+        }
     )
 
 

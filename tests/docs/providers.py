@@ -23,6 +23,7 @@ GRANTS: Final[Mapping[str, str]] = {
     "password": "a user's password (RFC 6749 section 4.3)",
     "jwt_bearer": "a signed assertion (RFC 7523 section 2.1)",
     "authorization_code": "authorization code without a browser (RFC 6749 section 4.1), then refresh tokens",
+    "refresh_token": "refresh token of a person's consent (RFC 6749 section 6)",
     "login": "the vendor's own login",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import token_broker.catalogue
 from tests.unit.grant_requests import CATALOGUE
 from token_broker.catalogue import Catalogue, read_provider
 from token_broker.core.provider_files import CatalogueError, parse_provider
-from token_broker.core.providers import Limit
+from token_broker.core.providers import AccountSpec, Limit, RefreshSpec
 from token_broker.oauth.grants import GRANTS
 
 FILES = sorted(Path(token_broker.catalogue.__file__).parent.glob("*.toml"))
@@ -147,6 +148,27 @@ def test_an_invalid_file_names_the_field(changes: dict[str, Any], at_fault: set[
     assert faults(**changes) == at_fault
 
 
+CONSENT: dict[str, Any] = {
+    "authorize_url": "https://vendor.example.com/{tenant}/authorize",
+    "exchange_url": "{base_url}/code",
+    "device_url": "{base_url}/device",
+    "code_param": "auth_code",
+    "pkce": True,
+    "replaces": True,
+    "query": {"access_type": "offline", "response_type": ""},
+    "fields": {"grant_type": "authorized_code", "auth_code": "{code}", "code": "", "redirect_uri": ""},
+    "keep": {"realmId": "[0-9]{1,20}", "tenant": True},
+    "account": {"from": "redirect", "path": "realmId"},
+}
+
+
+def consents(*, refresh: Any = None, revocation: Any = None, consent: Any = None, **more: Any) -> dict[str, Any]:
+    """A file whose grant needs a person's consent."""
+    tenant = {"name": "tenant", "kind": "label", "required": True, "help": "Help."}
+    sections = {"refresh": refresh, "revocation": revocation, "consent": CONSENT if consent is None else consent}
+    return {"grant": "refresh_token", "settings": [BASE_URL, tenant], **sections, **more}
+
+
 LOGIN: dict[str, Any] = {"grant": "login", "credentials": ["username", "password"]}
 URL = "{base_url}/t"
 BASE_URL = WHOLE["settings"][0]
@@ -252,6 +274,46 @@ def in_host(kind: str, **more: Any) -> dict[str, Any]:
         ({"scope": {"separator": ",", "granted_separator": " ", "name": "scopes"}}, None),
         ({"scope": {"separator": "and"}}, "scope.separator"),
         ({"scope": {"without_secret": "market:"}}, "scope.without_secret"),
+        (consents(), None),
+        (consents(consent=CONSENT | {"authorize_url": "{tenant}/authorize"}), "consent.authorize_url"),
+        (consents(consent=CONSENT | {"query": {"state": ""}}), "consent.query"),
+        (consents(consent=CONSENT | {"query": {"nonce": ""}}), "consent.query.nonce"),
+        (consents(consent=CONSENT | {"query": {"secret": "{secret:client_secret}"}}), "consent.query.secret"),
+        (consents(consent=CONSENT | {"query": {"seed": "{secret:refresh_token}"}}), "consent.query.seed"),
+        (consents(consent=CONSENT | {"fields": {"seed": "{refresh_token}"}}), "consent.fields.seed"),
+        (consents(consent=CONSENT | {"pkce": False, "fields": {"v": "{code_verifier}"}}), "consent.fields.v"),
+        (consents(consent=CONSENT | {"keep": {"realmId": "("}}), "consent.keep.realmId"),
+        (consents(consent=CONSENT | {"keep": {"realmId": False}}), "consent.keep.realmId"),
+        (consents(consent=CONSENT | {"keep": {"realmId": True, "state": True}}), "consent.keep.state"),
+        (consents(consent=CONSENT | {"account": {"from": "redirect", "path": "shop"}}), "consent.account.path"),
+        (consents(consent=CONSENT | {"account": {"from": "get", "path": "id"}}), "consent.account.url"),
+        (
+            consents(consent=CONSENT | {"account": {"from": "response", "path": "id", "url": URL}}),
+            "consent.account.url",
+        ),
+        (consents(consent={"device_url": URL, "keep": {}}, settings=[BASE_URL]), "consent.keep"),
+        (consents(consent={"device_url": URL}, settings=[BASE_URL]), None),
+        (consents(consent={}, settings=[BASE_URL]), "consent.authorize_url"),
+        (consents(credentials=["client_id"], request={"url": URL, "client_auth": "none"}), None),
+        (consents(request={"url": URL, "fields": {"old": "{refresh_token}", "refresh_token": ""}}), None),
+        (consents(request={"url": URL, "fields": {"old": "{secret:refresh_token}"}}), "request.fields.old"),
+        (consents(request={"url": URL, "fields": {"scope": ""}}), "request.fields.scope"),
+        (consents(send={"headers": {"X": "{token}", "Y": "{realmId}"}}), None),
+        (consents(request={"url": URL, "headers": {"Y": "{realmId}"}}), "request.headers.Y"),
+        (consents(send={"base_url": {"url": "https://{tenant}.example.com/{realmId}"}}), None),
+        (consents(send={"base_url": {"url": "https://{realmId}.example.com"}}), "send.base_url.url"),
+        (consents(send={"base_url": {"url": "{base_url}", "field": "url"}}), "send.base_url.field"),
+        (consents(refresh={"after_lost_response": "resend", "resend_within_s": 60, "idle_life_days": 60}), None),
+        (consents(refresh={"after_lost_response": "retry"}), "refresh.after_lost_response"),
+        (consents(refresh={"resend_within_s": 60}), "refresh.resend_within_s"),
+        (consents(refresh={"after_lost_response": "resend", "resend_within_s": 8}), "refresh.resend_within_s"),
+        (consents(refresh={"idle_life_days": 60, "life_days": 30}), "refresh.idle_life_days"),
+        (consents(refresh={"use": False}), "refresh.use"),
+        (consents(revocation={"url": "revoke", "keeps_consent": True}), None),
+        (consents(revocation={"keeps_consent": True}), "revocation.keeps_consent"),
+        ({"consent": {"device_url": "https://vendor.example.com/device"}}, "consent"),
+        ({"refresh": {"life_days": 30}}, "refresh.life_days"),
+        ({"revocation": {"url": "revoke", "keeps_consent": True}}, "revocation.keeps_consent"),
         (setting("region", "text"), "settings[1].name"),
         (setting("base_url", "url"), "settings[1].name"),
         (setting("redirect_uri", "redirect_uri"), "settings[1].name"),
@@ -277,6 +339,56 @@ def in_host(kind: str, **more: Any) -> dict[str, Any]:
 )
 def test_a_field_without_effect_is_a_fault(changes: dict[str, Any], at_fault: str | None) -> None:
     assert faults(**changes) == ({at_fault} if at_fault else set())
+
+
+def test_what_a_file_says_of_consent() -> None:
+    refresh = {"after_lost_response": "resend", "resend_within_s": 1800, "idle_life_days": 60, "life_days": 365}
+    data = WHOLE | consents(refresh=refresh, revocation={"url": "revoke", "keeps_consent": True})
+    found = parse_provider("example", data, grants=GRANTS, file="example.toml")
+    assert found.refresh == RefreshSpec(
+        resend=True,
+        resend_within=timedelta(minutes=30),
+        idle_life=timedelta(days=60),
+        life=timedelta(days=365),
+        revocation_keeps_consent=True,
+    )
+    consent = found.consent
+    assert consent is not None
+    assert {name: str(value) for name, value in consent.query.items()} == {
+        "client_id": "{secret:client_id}",
+        "redirect_uri": "{redirect_uri}",
+        "scope": "{scope}",
+        "state": "{state}",
+        "code_challenge": "{code_challenge}",
+        "code_challenge_method": "S256",
+        "access_type": "offline",
+    }
+    assert {name: str(value) for name, value in consent.fields.items()} == {
+        "grant_type": "authorized_code",
+        "auth_code": "{code}",
+        "code_verifier": "{code_verifier}",
+    }
+    assert {name: pattern.pattern for name, pattern in consent.keep.items()} == {
+        "realmId": "[0-9]{1,20}",
+        "tenant": "[A-Za-z0-9-]{1,63}",
+    }
+    assert consent.account == AccountSpec("redirect", ("realmId",))
+    assert [str(url) for url in consent.urls if url] == [
+        "https://vendor.example.com/{tenant}/authorize",
+        "{base_url}/code",
+        "{base_url}/device",
+    ]
+    assert (consent.code_param, consent.pkce, consent.loopback, consent.replaces) == ("auth_code", True, False, True)
+
+
+@pytest.mark.parametrize(("loopback", "required"), [(False, [True]), (True, [False])])
+def test_a_redirect_uri_is_a_setting_of_a_provider_whose_consent_redirects(
+    loopback: bool, required: list[bool]
+) -> None:
+    data = WHOLE | consents(consent=CONSENT | {"loopback": loopback})
+    found = parse_provider("example", data, grants=GRANTS, file="example.toml")
+    assert [spec.required for spec in found.settings if spec.name == "redirect_uri"] == required
+    assert found.optional_credentials == ("refresh_token",)
 
 
 def test_all_faults_are_named_at_once() -> None:

@@ -161,6 +161,18 @@ def as_data(secret: Mapping[str, str] = CLIENT, scope: str = "", **file: Any) ->
     return grant_request_for(found, credentials, scope, NOW)
 
 
+def consented(scope: str = "", **file: Any) -> GrantRequest:
+    """A renewal with the refresh token of a person's consent."""
+    return replace(as_data(scope=scope, grant="refresh_token", **file), refresh_token="refresh-1")
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_client", "server_error"])
+def test_a_refused_refresh_token_of_a_consent_is_the_end_of_the_flow(error: str) -> None:
+    failure = run(token_flow(consented()), json_response({"error": error}, 400)).failure
+    assert failure is not None
+    assert not failure.restart
+
+
 JSON_BODY = {"client_auth": "json", "fields_in": "json"}
 NO_CLIENT = {"client_auth": "none"}
 USER = {"username": "u", "password": "p"}
@@ -178,6 +190,11 @@ OWN = {"grant_type": "client_credentials", **CLIENT}
             {**OWN, "a": {"b": [7]}},
         ),
         (lambda: as_data(scope="a b"), {**OWN, "scope": "a b"}),
+        (consented, {**CLIENT, "grant_type": "refresh_token", "refresh_token": "refresh-1"}),
+        (
+            lambda: consented(scope="a", request={"fields": {"grant_type": "", "scope": "{scope}"}}),
+            {**CLIENT, "refresh_token": "refresh-1", "scope": "a"},
+        ),
         (lambda: as_data(request={"fields": {"at": "{now}/{now_ms}"}}), {**OWN, "at": "1795348800/1795348800000"}),
         (
             lambda: as_data({**CLIENT, **USER}, grant="password", credentials=[*CLIENT, *USER]),

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from token_broker.core.assertions import IN_KMS, SIGNING_KEY
@@ -62,6 +63,8 @@ COMMON_SETTINGS = (
     CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", in_digest=True),
 )  # fmt: skip
 _NOT_IN_DIGEST = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.in_digest)
+
+NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -131,15 +134,26 @@ class Connection:
         seconds = self.lifetime_s or self.provider.default_lifetime_s
         return timedelta(seconds=seconds) if seconds else None
 
-    def sent_headers(self, access_token: str, credentials: Mapping[str, str]) -> dict[str, str]:
+    def sent_headers(
+        self, access_token: str, credentials: Mapping[str, str], kept: Mapping[str, str] = NOTHING_KEPT
+    ) -> dict[str, str]:
         """The headers that callers send to the provider's API. They hold the token. One without a value is left out.
 
-        `credentials`: at least the public ones.
+        `credentials`: at least the public ones. `kept`: what is kept of a consent's redirect.
         """
         public = {SECRET + name: credentials.get(name) for name in self.provider.send.public_credentials}
-        values = {**self.options, **public, "token": access_token}
+        values = {**kept, **self.options, **public, "token": access_token}
         found = {name: template.text(values) for name, template in self.provider.send.headers.items()}
         return {name: value for name, value in found.items() if value is not None}
+
+    def sent_base_url(self, kept: Mapping[str, str] = NOTHING_KEPT) -> str | None:
+        """The base URL of the provider's API: the setting's, else the file's with what is kept of a consent's redirect.
+
+        None where neither says it. Then a token response may.
+        """
+        template = self.provider.send.base_url
+        made = template.expand({**kept, **self.options}) if template is not None else ""
+        return self.api_base_url or made or None
 
     def check_caller(self, caller: Caller) -> None:
         """Raises CallerNotAllowed, which names the caller."""

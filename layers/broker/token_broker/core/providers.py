@@ -170,12 +170,14 @@ class ResponseSpec:
 class SendSpec:
     """What callers send to the vendor's API. `headers`: templates with `{token}`, settings and public credentials.
 
-    `public_credentials`: the fields of the secret that stand in a header: identifiers, no secrets.
+    They can hold what is kept of a consent's redirect too. `public_credentials`: the fields of the secret that stand in
+    a header: identifiers, no secrets. `base_url`: of the vendor's API, of settings and what is kept.
     """
 
     headers: Mapping[str, Template]
     token_type: str
     public_credentials: tuple[str, ...] = ()
+    base_url: UrlTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,11 @@ class ConsentSpec:
     device_url: UrlTemplate | None
     issuer: UrlTemplate | None = None
 
+    @property
+    def urls(self) -> list[UrlTemplate | None]:
+        account_url = self.account.url if self.account is not None else None
+        return [self.authorize_url, self.exchange_url, self.device_url, account_url]
+
 
 @dataclass(frozen=True, slots=True)
 class Provider:
@@ -320,7 +327,9 @@ class Provider:
 
     def is_whole_url(self, setting: str) -> bool:
         """Whether a setting is a whole URL wherever it is used, so that it may have a query."""
-        urls = (self.request.url, self.connect_url, self.revocation_url)
+        urls = [self.request.url, self.connect_url, self.revocation_url, self.send.base_url]
+        if self.consent is not None:
+            urls += self.consent.urls
         used = [url.template for url in urls if url is not None and setting in url.template.names]
         return all(template.only_name == setting for template in used)
 

@@ -55,6 +55,15 @@ def authorization_code(request: GrantRequest) -> Flow:
     return (yield from _connect_and_exchange(request))
 
 
+def refresh_token(request: GrantRequest) -> Flow:
+    """RFC 6749 section 6, with the refresh token of a person's consent. Nothing else is tried if it is refused.
+
+    A response without a refresh token means that the old one stays valid.
+    """
+    assert request.refresh_token is not None, request.provider.slug  # noqa: S101  # who starts it has one
+    return (yield from _exchange(request, "token", token_request(request)))
+
+
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 GRANTS: Mapping[str, Grant] = MappingProxyType(
     {
@@ -98,6 +107,14 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
                 },
                 credentials=("client_id",),
             ),
+            # RFC 6749 section 6, beginning with the refresh token of a person's consent
+            Grant(
+                "refresh_token",
+                refresh_token,
+                fields={"grant_type": "refresh_token", "refresh_token": "{refresh_token}"},
+                credentials=("client_id",),
+                needs_consent=True,
+            ),
             # Not OAuth: credentials for a token.
             Grant(
                 "login", one_request, credentials_as_fields=True, is_oauth=False, has_scopes=False, counts_logins=True
@@ -110,16 +127,18 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
 def token_flow(request: GrantRequest) -> Flow:
     """The provider's grant. With a refresh token, RFC 6749 section 6 first, then the grant if that was refused.
 
-    A response without a refresh token keeps the old one, as the section says.
+    A response without a refresh token keeps the old one, as the section says. A grant that needs consent has no other
+    way.
     """
-    if request.refresh_token is not None and request.provider.grant.is_oauth:
+    grant = request.provider.grant
+    if request.refresh_token is not None and grant.is_oauth and not grant.needs_consent:
         try:
             issued = yield from _exchange(request, "refresh", refresh_request(request))
             return replace(issued, refresh_token=issued.refresh_token or request.refresh_token)
         except GrantFailed as failed:
             if not failed.failure.restart:
                 raise
-    flow: Flow = request.provider.grant.flow(request)
+    flow: Flow = grant.flow(request)
     return (yield from flow)
 
 

@@ -64,6 +64,7 @@ class GrantRequest:
             "uuid": str(uuid.uuid4()),
             "now": int(self.now.timestamp()),
             "now_ms": int(self.now.timestamp() * 1000),
+            "refresh_token": self.refresh_token,
             **more,
         }
 
