@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from token_broker.core.connections import NetworkOptions
-from token_broker.core.consent_sessions import ConsentSession, SessionFailure
 from token_broker.core.consents import Consent
 from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth

@@ -9,8 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
-from token_broker.core.consent_sessions import CONSENT_ID
-from token_broker.core.names import SCOPE_ID, TOKEN_ID, ConnectionName, is_name
+from token_broker.core.names import CONSENT_ID, SCOPE_ID, TOKEN_ID, ConnectionName, is_name
 from token_broker.ports import RenewalMessage
 
 if TYPE_CHECKING:

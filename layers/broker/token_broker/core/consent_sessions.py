@@ -10,7 +10,6 @@ Every change is a pure function of the session. What time does to it is judged b
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,7 +18,6 @@ from enum import StrEnum
 from token_broker.core.consents import Consent, ConsentToken
 from token_broker.core.names import ConnectionName, Place
 
-CONSENT_ID = re.compile(r"[0-9a-f]{64}")
 # The purposes of sealed values.
 PKCE_VERIFIER = "pkce_verifier"
 CONSENT_CODE = "consent_code"
