@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         help="send requests for https hosts to vendors that are simulated from the catalogue's examples",
     )
     run.add_argument(
+        "--providers-dir",
+        type=_directory,
+        metavar="DIR",
+        help="provider files of your own, as a layer has them in token_broker_providers/",
+    )
+    run.add_argument(
         "--sweep-interval",
         type=float,
         metavar="S",
@@ -99,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     invoke.add_argument("--function", required=True, metavar="ID", help="its logical id, such as GetTokenFunction")
     invoke.add_argument("--event", required=True, type=Path, metavar="FILE", help="such as events/get_token.json")
     return parser
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a directory")
+    return path
 
 
 def _exit_in_order(signal_number: int, _: FrameType | None) -> None:

@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         sweep_interval_s=arguments.sweep_interval,
         verify_signatures=arguments.auth == "iam",
         simulate_vendors=arguments.simulate_vendors,
+        provider_files=arguments.providers_dir,
         docs=True,
     )
     with console.status("starting") as status, Stack(options, lambda step: status.update(f"starting: {step}")) as stack:

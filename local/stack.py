@@ -26,6 +26,7 @@ from local.triggers import QueuePump, Schedule, SecretWatch
 STAGE: Final = "api"
 SHORTEST_SWEEP_S: Final = 0.5
 NOMINAL_SWEEP_S: Final = 60.0
+PROVIDER_FILES: Final = "PROVIDER_FILES"  # the template's variable for the directory in the layer
 Progress = Callable[[str], None]
 
 
@@ -46,6 +47,7 @@ class Options:
     verify_signatures: bool = True
     ticks: bool = True  # run the triggers: schedule, queue and secret events
     simulate_vendors: bool = False  # requests for https hosts go to the vendors that are simulated from examples
+    provider_files: Path | None = None  # a directory of a platform team's own, as in a layer
     docs: bool = False  # serve the documentation page at /docs and /
     make_environment: MakeEnvironment = ProcessEnvironment
     settings: Mapping[str, Mapping[str, Any]] = field(
@@ -148,6 +150,7 @@ class Stack:
                 "TOKEN_BROKER_LOCAL": "1",
                 "TOKEN_BROKER_TIME_SCALE": repr(options.time_scale),
                 **({VENDORS: self.providers_url} if options.simulate_vendors else {}),
+                **({PROVIDER_FILES: str(options.provider_files.resolve())} if options.provider_files else {}),
                 **variables,
             },
             size=size,

@@ -4,3 +4,5 @@ It uses the broker's HTTP interface, and boto3 for Secrets Manager, CloudFormati
 leaked tokens are read from a hidden prompt or from standard input, never from the command line. Only `providers check`
 runs the broker's own code (package token_broker), without a broker.
 """
+
+__version__ = "0.1.0"

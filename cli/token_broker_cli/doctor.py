@@ -17,7 +17,7 @@ Check = Callable[[Target], Iterable[Finding]]
 
 
 def api(target: Target) -> Iterable[Finding]:
-    """The API responds, and both tables behind it."""
+    """The API responds, and both tables behind it. Provider files of the layer have no faults."""
     health = target.api.health()
     failing = [name for name, result in health["checks"].items() if result != "ok"]
     if failing:
@@ -25,6 +25,10 @@ def api(target: Target) -> Iterable[Finding]:
         yield fault("api", f"The broker cannot reach its table of {' and of '.join(failing)}.", todo)
     else:
         yield ok("api", f"It responds, version {health['version']}.")
+    for file in health.get("faulty_provider_files", []):
+        faults = "; ".join(f"{found['field']}: {found['reason']}" for found in file["errors"])
+        todo = "Run `token-broker providers check` on the layer's directory, and deploy the layer anew."
+        yield fault("api", f"The provider file {file['file']} of the layer is not used: {faults}.", todo)
 
 
 CHECKS: Sequence[tuple[str, Check]] = (

@@ -1,4 +1,4 @@
-"""`providers check FILE`: is a provider's file valid, and does it pass its examples? With --try: does it get a token?
+"""`providers check`: is a provider's file valid, and does it pass its examples? With --try: does it get a token?
 
 For people who add a provider, and for their CI. It needs no broker: it runs the broker's own code here. Nothing is
 stored. The token is described, and revoked if the provider can.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from token_broker.adapters.provider_http import ProviderHttp
-from token_broker.catalogue import read_provider
+from token_broker.catalogue import BUILT_IN, load_catalogue, read_provider
 from token_broker.catalogue.example_run import run_example
 from token_broker.catalogue.examples import Examples, read_examples
 from token_broker.catalogue.proof import NO_PROOF, examples_beside
@@ -67,28 +67,91 @@ class CheckedToken:
         ]
 
 
-def check_file(target: Target, options: argparse.Namespace) -> Exit:
-    """Names every fault of the file and every difference from its examples. With --try it requests one token."""
-    provider = _read(options.file)
-    examples = _run_examples(options.file, provider)
-    lines = [f"{options.file} is valid: {provider.title}, grant {provider.grant.name}.", _proof_line(options, examples)]
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file that is valid and passes its examples, if it has any."""
+
+    file: Path
+    provider: Provider
+    examples: Examples | None
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"{self.file} is valid: {self.provider.title}, grant {self.provider.grant.name}.", self._proof_line]
+
+    @property
+    def _proof_line(self) -> str:
+        """How much the examples prove. Passing shows that the file is consistent, not that it is right."""
+        if self.examples is None:
+            return f"It has no examples: {examples_beside(self.file)} does not exist."
+        count = len(self.examples.examples)
+        passed = "It passes its example" if count == 1 else f"It passes its {count} examples"
+        return f"{passed} ({self.examples.proof}: {self.examples.source}, read on {self.examples.read_on})."
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "file": str(self.file),
+            "provider": self.provider.slug,
+            "title": self.provider.title,
+            "grant": self.provider.grant.name,
+            "proof": NO_PROOF if self.examples is None else self.examples.proof,
+            "examples": 0 if self.examples is None else len(self.examples.examples),
+        }
+
+
+def check_path(target: Target, options: argparse.Namespace) -> Exit:
+    """Names every fault of the file, or of all in a directory, and every difference from the examples."""
+    if options.path.is_dir():
+        return _check_directory(target, options)
+    checked = check_file(options.path)
     token = None
+    lines = checked.lines
     if options.request_token:
-        connection, credentials = _connection(target, options, provider)
-        with target.screen.progress(f"Requesting a token from {provider.title}"):
+        connection, credentials = _connection(target, options, checked.provider)
+        with target.screen.progress(f"Requesting a token from {checked.provider.title}"):
             token = _request_token(connection, credentials, ProviderHttp(loopback=target.is_local))
         lines += token.lines
-    shown = {
-        "file": str(options.file),
-        "provider": provider.slug,
-        "title": provider.title,
-        "grant": provider.grant.name,
-        "proof": NO_PROOF if examples is None else examples.proof,
-        "examples": 0 if examples is None else len(examples.examples),
-        "token": None if token is None else asdict(token),
-    }
-    target.screen.show(shown, *lines)
+    target.screen.show({**checked.as_json(), "token": None if token is None else asdict(token)}, *lines)
     return Exit.DONE
+
+
+def check_file(file: Path) -> CheckedFile:
+    """Checks one file with its examples. Raises Problem."""
+    provider = _read(file)
+    return CheckedFile(file, provider, _run_examples(file, provider))
+
+
+def _check_directory(target: Target, options: argparse.Namespace) -> Exit:
+    """Checks a layer's directory of provider files: each file, and what they are together."""
+    directory: Path = options.path
+    if options.request_token:
+        raise Problem("--try needs one file.", f"Name a file of {directory}.", exit_code=Exit.USAGE)
+    files = sorted(directory.glob("*.toml"))
+    if not files:
+        raise Problem(f"{directory} has no provider file (*.toml).", exit_code=Exit.USAGE)
+    checked, problems = [], list(_problems_of_names(directory, files))
+    for file in files:
+        try:
+            checked.append(check_file(file))
+        except Problem as problem:
+            problems.append(problem.what)
+    if problems:
+        raise Problem("\n".join(problems), code="invalid_provider")
+    lines = [line for found in checked for line in found.lines]
+    target.screen.show({"directory": str(directory), "files": [found.as_json() for found in checked]}, *lines)
+    return Exit.DONE
+
+
+def _problems_of_names(directory: Path, files: Sequence[Path]) -> Iterator[str]:
+    """A file cannot have the name of one of the broker's providers, and examples belong to a file."""
+    if directory.resolve() != BUILT_IN.resolve():
+        for file in files:
+            if file.stem in load_catalogue():
+                yield f"{file} has the name of one of the broker's providers. Rename it."
+    names = {file.name for file in files}
+    for examples in sorted(examples_beside(directory / "any.toml").parent.glob("*.toml")):
+        if examples.name not in names:
+            yield f"{examples} has no provider file: {directory / examples.name} does not exist."
 
 
 def _read(path: Path) -> Provider:
@@ -121,15 +184,6 @@ def _run_examples(file: Path, provider: Provider) -> Examples | None:
     if differences:
         raise Problem("\n".join([f"{file} does not pass its examples:", *differences]), code="example_failed")
     return examples
-
-
-def _proof_line(options: argparse.Namespace, examples: Examples | None) -> str:
-    """How much the examples prove. Passing shows that the file is consistent, not that it is right."""
-    if examples is None:
-        return f"It has no examples: {examples_beside(options.file)} does not exist."
-    count = len(examples.examples)
-    passed = "It passes its example" if count == 1 else f"It passes its {count} examples"
-    return f"{passed} ({examples.proof}: {examples.source}, read on {examples.read_on})."
 
 
 def _connection(target: Target, options: argparse.Namespace, provider: Provider) -> tuple[Connection, Credentials]:

@@ -1,4 +1,4 @@
-"""`providers`: the catalogue. `providers show`: what a connection needs. `providers check`: is a file valid?"""
+"""`providers`: the catalogue. `providers show`: what a connection needs. `providers check`: are files valid?"""
 
 import argparse
 from typing import Any
@@ -54,13 +54,13 @@ def show(target: Target, options: argparse.Namespace) -> Exit:
 def check(target: Target, options: argparse.Namespace) -> Exit:
     """`providers check`: needs no broker, but the broker's code. That is imported here, so the rest runs without it."""
     try:
-        from token_broker_cli.provider_check import check_file
+        from token_broker_cli.provider_check import check_path
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] != "token_broker":
             raise
         todo = "In a checkout of the broker: pip install ./layers/broker"
         raise Problem("`providers check` needs the package token-broker-core.", todo, exit_code=Exit.USAGE) from None
-    return check_file(target, options)
+    return check_path(target, options)
 
 
 def find_provider(target: Target, slug: str) -> dict[str, Any]:

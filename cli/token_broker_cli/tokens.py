@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 from datetime import UTC, datetime
-from typing import Any
 
 from token_broker_cli.problems import Exit
 from token_broker_cli.target import Target
@@ -24,7 +23,7 @@ def token(target: Target, options: argparse.Namespace) -> Exit:
             rejected=options.rejected,
         )
     if options.json:
-        target.screen.show(_fields(found))
+        target.screen.show(found.response((found.expires_at - datetime.now(UTC)).total_seconds()))
     else:
         sys.stdout.write("\n".join(_lines(found, options)) + "\n")
     if sys.stdout.isatty():
@@ -48,18 +47,3 @@ def _lines(found: Token, options: argparse.Namespace) -> list[str]:
         }
         return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return [found.access_token]
-
-
-def _fields(found: Token) -> dict[str, Any]:
-    return {
-        "access_token": found.access_token,
-        "token_type": found.token_type,
-        "headers": dict(found.headers),
-        "token_id": found.token_id,
-        "scope": found.scope,
-        "expires_at": found.expires_at.isoformat(),
-        "renew_at": found.renew_at.isoformat(),
-        "api_base_url": found.api_base_url,
-        "source": found.source,
-        "warnings": list(found.warnings),
-    }

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 import shtab
 
 from token_broker_cli import apply, connection_trials, connections, doctor, export, providers, token_find, tokens
+from token_broker_cli.agent.command import agent
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 
 PROG: Final = "token-broker"
@@ -19,6 +20,7 @@ commands:
   token PROVIDER NAME             a valid token (--header, --export)
   token find                      is a leaked token one of ours, and who received it?
   revoke PROVIDER NAME            purge tokens, and revoke them at the provider
+  agent                           serve tokens to this user's programs, in any language
 
   connections                     the state of each connection (--watch)
   connections add                 add one: asks for its settings, tries it, keeps it if it works
@@ -31,7 +33,8 @@ commands:
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
-  providers check FILE            does a catalogue file pass its examples? --try: a real token
+  providers check FILE            do a provider file, or all in a directory, pass their examples?
+                                  --try: a real token
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
 """
@@ -97,6 +100,7 @@ def parser(*, listed: bool = False) -> Parser:
         prog=PROG, metavar="COMMAND", dest="command", help=None if listed else argparse.SUPPRESS, parser_class=Parser
     )
     _add_token_commands(commands)
+    _add_agent(commands)
     _add_connection_commands(commands)
     _add_provider_commands(commands)
     _add_other_commands(commands)
@@ -184,6 +188,33 @@ def _add_token_commands(commands: Any) -> None:
     _names(revoke)
     revoke.add_argument("--scope", help="only the tokens of this scope set")
     revoke.add_argument("--suspend", action="store_true", help="suspend the connection first, so that none is issued")
+
+
+def _add_agent(commands: Any) -> None:
+    serve = _command(
+        commands,
+        "agent",
+        agent,
+        "serve tokens over HTTP to the programs of this user on this machine, until it is stopped",
+        "token-broker agent --allow unidy/eu-main --socket /run/user/1000/token-broker.sock",
+    )
+    serve.add_argument(
+        "--allow",
+        action="append",
+        metavar="PROVIDER/NAME",
+        help="a connection that callers get tokens of; can be given several times",
+    )
+    serve.add_argument("--allow-any", action="store_true", help="callers get tokens of every connection")
+    place = serve.add_mutually_exclusive_group()
+    place.add_argument("--socket", type=Path, metavar="PATH", help="a Unix socket; only this user can open it")
+    place.add_argument("--port", type=int, metavar="N", help="a port on 127.0.0.1; needs --password-file")
+    serve.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="PATH",
+        help="callers send the password in this file as X-Agent-Password; made if there is none",
+    )
+    serve.add_argument("--check", action="store_true", help="only check that an agent responds there")
 
 
 def _add_connection_commands(commands: Any) -> None:
@@ -289,10 +320,10 @@ def _add_provider_commands(commands: Any) -> None:
         actions,
         "check",
         providers.check,
-        "check a catalogue file and run its examples; needs no broker",
+        "check a provider file, or all in a directory, and run the examples; needs no broker",
         "token-broker providers check acme.toml --try",
     )
-    check.add_argument("file", metavar="FILE", type=Path, help="a catalogue file, such as acme.toml")
+    check.add_argument("path", metavar="FILE", type=Path, help="a file such as acme.toml, or a directory of them")
     check.add_argument(
         "--try",
         dest="request_token",

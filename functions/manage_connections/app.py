@@ -7,12 +7,19 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from token_broker.bootstrap import broker, settings
+from token_broker.bootstrap import broker, catalogue, settings
 from token_broker.errors import BrokerUnavailable
 from token_broker.http import requests
 from token_broker.http.audit import write_audit
 from token_broker.http.problems import OUR_FAULT_RETRY, new_resolver, problem
-from token_broker.http.responses import connection_body, json_response, provider_body, purge_body, summary_body
+from token_broker.http.responses import (
+    connection_body,
+    health_body,
+    json_response,
+    provider_body,
+    purge_body,
+    summary_body,
+)
 from token_broker.observability import count, observed
 
 app = new_resolver()
@@ -72,7 +79,8 @@ def delete_connection(provider: str, connection: str) -> Response[str]:
 def list_providers() -> Response[str]:
     """What a connection of each provider needs."""
     requests.query(app)
-    return json_response(200, {"providers": [provider_body(provider) for provider in broker().catalogue.values()]})
+    found = catalogue()
+    return json_response(200, {"providers": [provider_body(found[slug], found.proof(slug)) for slug in found]})
 
 
 @app.get("/v1/health")
@@ -80,10 +88,11 @@ def check_health() -> Response[str]:
     """Whether both tables can be read."""
     requests.query(app)
     checks = broker().connections.check_health()
+    body = health_body(settings().version, checks, catalogue().faulty_files())
     if set(checks.values()) == {"ok"}:
-        return json_response(200, {"status": "ok", "version": settings().version, "checks": checks})
+        return json_response(200, {"status": "ok", **body})
     error = BrokerUnavailable("One of the broker's own services failed.")
-    extra = {"status": "failing", "version": settings().version, "checks": checks}
+    extra = {"status": "failing", **body}
     return problem(503, error.code, error.title, error.detail, retry_after=OUR_FAULT_RETRY, extra=extra)
 
 

@@ -12,6 +12,7 @@ from local.connections import aws_client
 from local.ports import listen
 from local.providers import DEFAULT_ACCOUNTS
 from local.resources import create_resources
+from token_broker_cli.admin_api import AdminApi
 
 from .conftest import Cli, physical
 
@@ -28,6 +29,15 @@ def test_a_working_stack(cli: Cli) -> None:
     assert result.out.rstrip().endswith("Nothing is wrong.")
     for area in ("api", "tables", "keys", "queue", "schedule", "trail", "secrets", "connections", "clients"):
         assert f"\n{area} " in result.out
+
+
+def test_a_faulty_provider_file_of_the_layer(cli: Cli) -> None:
+    faulty = {"file": "acme.toml", "errors": [{"field": "request.url", "reason": "is required"}]}
+    health = {"version": "1", "checks": {"tokens": "ok"}, "faulty_provider_files": [faulty]}
+    cli.patch.setattr(AdminApi, "health", lambda _api: health)
+    (found,) = findings(cli, "api")
+    assert found["level"] == "fault"
+    assert "acme.toml of the layer is not used: request.url: is required." in found["text"]
 
 
 def test_a_failing_connection_is_explained_with_what_to_do(cli: Cli) -> None:

@@ -41,14 +41,6 @@ def providers() -> Iterator[ProvidersServer]:
         yield providers
 
 
-@pytest.mark.parametrize("slug", SHIPPED)
-def test_each_file_of_the_catalogue_is_valid(slug: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["providers", "check", str(SHIPPED[slug])]) == 0
-    out = capsys.readouterr().out
-    assert f"{slug}.toml is valid" in out
-    assert "It passes its " in out
-
-
 def test_a_file_without_examples_is_only_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = shutil.copy(SHIPPED["unidy"], tmp_path)
     assert main(["providers", "check", str(file)]) == 0
@@ -65,6 +57,47 @@ def test_a_file_that_makes_another_request_than_its_example(tmp_path: Path, caps
     assert main(["providers", "check", str(file)]) == 1
     difference = 'must be "https://id.example.com/oauth/token", and is "https://id.example.com/oauth/tokens"'
     assert f"  A token for two scopes: request.url: {difference}" in capsys.readouterr().err
+
+
+class TestADirectory:
+    """A platform team's layer has its own files and their examples in one directory."""
+
+    @pytest.fixture
+    def directory(self, tmp_path: Path) -> Path:
+        (tmp_path / "examples").mkdir()
+        for name in ("acme", "other"):
+            shutil.copy(SHIPPED["unidy"], tmp_path / f"{name}.toml")
+            shutil.copy(SHIPPED["unidy"].parent / "examples" / "unidy.toml", tmp_path / "examples" / f"{name}.toml")
+        return tmp_path
+
+    def test_each_file_is_checked_with_its_examples(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["providers", "check", str(directory)]) == 0
+        assert capsys.readouterr().out.count("It passes its ") == 2
+        assert main(["providers", "check", str(directory), "--json"]) == 0
+        assert {found["provider"] for found in json.loads(capsys.readouterr().out)["files"]} == {"acme", "other"}
+
+    def test_all_problems_are_named_at_once(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (directory / "acme.toml").write_text(FAULTY)
+        (directory / "other.toml").rename(directory / "unidy.toml")
+        assert main(["providers", "check", str(directory)]) == 1
+        printed = capsys.readouterr().err
+        assert f"{directory}/unidy.toml has the name of one of the broker's providers" in printed
+        assert f"{directory}/examples/other.toml has no provider file" in printed
+        assert "  request.url: uses {host}" in printed
+
+    @pytest.mark.parametrize("options", [["--try"], []])
+    def test_a_command_that_cannot_be_run(
+        self, options: list[str], directory: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        if not options:
+            directory = directory / "empty"
+            directory.mkdir()
+        assert main(["providers", "check", str(directory), *options]) == 2
+        assert ("--try needs one file" if options else "has no provider file") in capsys.readouterr().err
+
+    def test_the_catalogue_is_such_a_directory(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["providers", "check", str(SHIPPED["unidy"].parent)]) == 0
+        assert capsys.readouterr().out.count("It passes its ") == len(SHIPPED)
 
 
 def test_faults_of_the_examples_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """A token is cached until its renewal, requested once for all threads, and used while the broker fails."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from token_broker_client import BrokerRefused, BrokerUnreachable, Token, TokenBrokerError
+from token_broker_client import BrokerRefused, BrokerUnreachable, Token, TokenBrokerError, source
 from token_broker_client.errors import (
     CallerNotAllowed,
     ConnectionSuspended,
@@ -390,3 +391,77 @@ def test_fields_that_a_newer_broker_adds_are_ignored() -> None:
     broker = FakeBroker()
     body = broker._respond("/v1/tokens/unidy/eu-main", {}, timeout_s=1) | {"new": "field"}
     assert isinstance(TokenSource(lambda *_, **__: body).token(*UNIDY), Token)
+
+
+def test_a_token_in_use_is_renewed_before_a_caller_would_have_to_wait() -> None:
+    broker = FakeBroker(lifetime_s=300)
+    first = broker.token(*UNIDY)
+    broker.token(*UNIDY)
+    broker.advance(147)
+    broker.renew_used(2)
+    assert len(broker.asked) == 1
+    broker.advance(1)
+    broker.renew_used(2)
+    assert len(broker.asked) == 2
+    assert broker.token(*UNIDY) is not first
+    assert len(broker.asked) == 2
+
+
+def test_a_token_that_nobody_used_is_not_renewed() -> None:
+    broker = FakeBroker(lifetime_s=300)
+    broker.token(*UNIDY)
+    broker.advance(149)
+    broker.renew_used(2)
+    assert len(broker.asked) == 1
+    broker.token(*UNIDY)
+    broker.advance(151)
+    broker.renew_used(2)
+    assert len(broker.asked) == 1, "an expired token is not renewed either"
+
+
+def test_a_renewal_that_fails_is_repeated_every_five_seconds_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    broker = FakeBroker(lifetime_s=3600)
+    first = broker.token(*UNIDY)
+    broker.token(*UNIDY)
+    broker.fail("broker_unavailable", times=10_000)
+    broker.advance(300)
+    for _ in range(60):
+        broker.renew_used(2)
+        broker.advance(1)
+    assert broker.token(*UNIDY) is first
+    assert 12 <= len(broker.asked) - 1 <= 20
+    assert len(caplog.records) == 1
+
+
+def test_a_renewal_that_is_denied_drops_the_token() -> None:
+    broker = FakeBroker()
+    broker.token(*UNIDY)
+    broker.token(*UNIDY)
+    broker.fail("connection_suspended")
+    broker.advance(299)
+    broker.renew_used(2)
+    assert broker.kept(*UNIDY) is None
+
+
+@pytest.mark.parametrize("with_tokens", [True, False], ids=["with tokens", "without tokens"])
+def test_the_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch, with_tokens: bool) -> None:
+    monkeypatch.setattr(source, "MAX_ENTRIES", 20)
+    broker = FakeBroker()
+    kept = broker.token(*UNIDY)
+    if not with_tokens:
+        broker.fail("unknown_connection", times=100)
+    for number in range(100):
+        with contextlib.suppress(BrokerRefused):
+            broker.token("unidy", f"shop-{number}")
+    assert len(broker._entries) <= 20
+    assert len(broker._failed_at) <= 20
+    if not with_tokens:
+        assert broker.token(*UNIDY) is kept
+
+
+def test_a_response_can_be_written_again_as_it_was_read() -> None:
+    broker = FakeBroker()
+    body = broker._respond("/v1/tokens/unidy/eu-main", {"scope": "a b"}, timeout_s=1)
+    body |= {"expires_at": "2026-01-01T01:00:00Z", "renew_at": "2026-01-01T00:45:00Z", "expires_assumed": True}
+    assert Token.from_response(body).response(3600) == body
+    assert Token.from_response(body).response(-1)["expires_in"] == 0

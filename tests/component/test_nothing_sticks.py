@@ -201,7 +201,7 @@ def test_a_release_that_cannot_read_a_connection_keeps_its_key_in_the_index(worl
     name = world.connection(keep_warm="always")
     put(old, name, keep_warm="always")
     work_for(world, old, timedelta(minutes=3))
-    catalogue = dict(old.catalogue)
+    catalogue = dict(old.context.catalogue)
     if broken == "provider":
         del catalogue["oauth2"]
     else:

@@ -191,6 +191,7 @@ def _consent() -> Schema:
                 "additionalProperties": kept,
                 "description": "What is kept of the redirect. true: letters, digits and hyphens, at most 63.",
             },
+            "issuer": _text("The iss of the redirect (RFC 9207), if the vendor sends one."),
             "replaces": _flag("A new consent ends the previous one."),
             "account": _object(
                 {

@@ -12,7 +12,7 @@ from tests.docs.tables import code, default_of, duration, table
 from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
 from token_broker.catalogue.examples import read_examples
-from token_broker.catalogue.proof import NO_PROOF, examples_beside, proof_of_built_in
+from token_broker.catalogue.proof import NO_PROOF, examples_beside
 from token_broker.core.assertions import PRIVATE_KEY
 from token_broker.core.providers import Provider, SettingSpec
 from token_broker.core.templates import UrlTemplate
@@ -48,7 +48,7 @@ def _line(provider: Provider) -> tuple[str, ...]:
     return (
         f"[{provider.slug}](#{provider.slug})",
         provider.title,
-        proof_of_built_in(provider.slug),
+        load_catalogue().proof(provider.slug),
         code(provider.grant.name),
         _credentials(provider),
         ", ".join(needed),

@@ -34,8 +34,8 @@ def built_functions() -> dict[str, Code]:
     resources, shared = document["Resources"], document["Globals"]["Function"]
 
     def code(function: dict[str, Any]) -> Code:
-        # SAM adds a function's own layers to the global ones.
-        layers = [*shared.get("Layers", []), *function.get("Layers", [])]
+        # SAM adds a function's own layers to the global ones. That of own provider files is not built here.
+        layers = [layer for layer in (*shared.get("Layers", []), *function.get("Layers", [])) if "Ref" in layer]
         contents = [resources[layer["Ref"]]["Properties"]["ContentUri"] for layer in layers]
         return Code(BUILD / function["CodeUri"], [BUILD / content / "python" for content in contents])
 

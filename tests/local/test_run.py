@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,12 +13,17 @@ from local.client import SignedClient
 from local.run import introduction
 from local.sigv4 import LOCAL, Caller
 from local.stack import Options, Stack
+from token_broker.catalogue import BUILT_IN
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    logs = tmp_path_factory.mktemp("logs")
-    with Stack(Options(api_environments=1, worker_environments=1, ticks=False, docs=True, log_dir=logs)) as stack:
+    logs, own_files = tmp_path_factory.mktemp("logs"), tmp_path_factory.mktemp("providers")
+    shutil.copy(BUILT_IN / "oauth2.toml", own_files / "acme.toml")
+    options = Options(
+        api_environments=1, worker_environments=1, ticks=False, docs=True, log_dir=logs, provider_files=own_files
+    )
+    with Stack(options) as stack:
         yield stack
 
 
@@ -43,6 +49,12 @@ def test_the_export_lines_are_all_that_a_caller_needs(printed: str) -> None:
     caller = Caller(exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"], LOCAL.arn)
     with closing(SignedClient(exported["TOKEN_BROKER_URL"], caller, region=exported["AWS_REGION"])) as client:
         assert client.call("GET", "/v1/tokens/unidy/demo").status == 200
+
+
+def test_provider_files_of_a_directory_are_used(stack: Stack) -> None:
+    with closing(SignedClient(stack.url)) as client:
+        found = client.call("GET", "/v1/providers").body["providers"]
+    assert "acme" in {provider["slug"] for provider in found}
 
 
 def test_the_curl_line_is_one_line_and_names_a_demo_connection(printed: str, stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""The bodies of successful responses as JSON Schema. Every response has every field, so all are required."""
+"""The bodies of successful responses as JSON Schema. Every response has every field, but for a few optional ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(description: str, properties: dict[str, Schema]) -> Schema:
-    return {"type": "object", "description": description, "required": list(properties), "properties": properties}
+def _object(description: str, properties: dict[str, Schema], *, optional: dict[str, Schema] | None = None) -> Schema:
+    return {
+        "type": "object",
+        "description": description,
+        "required": list(properties),
+        "properties": properties | (optional or {}),
+    }
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -119,6 +124,10 @@ _PURGE: Final = {
     "revoked": _list(_ref("TokenId"), "The tokens that the provider revoked."),
     "not_revoked": _list(_ref("NotRevoked"), "The tokens that may still be live at the provider."),
 }
+_FAULTY_FILES: Final = _list(
+    _object("A file and its faults.", {"file": _text("Its name."), "errors": _list(_ref("FieldFault"), "By field.")}),
+    "Provider files of the deployment's own layer that are not used. Only where there are some.",
+)
 _CHECKS: Final = {"connections": "the table of settings", "tokens": "the table of tokens"}
 
 SCHEMAS: Final[dict[str, Schema]] = {
@@ -253,6 +262,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "version": _text("The release, and after a + the first 12 digits of what was deployed (CodeDigest)."),
             "checks": _object("The checks.", {name: {"const": "ok"} for name in _CHECKS}),
         },
+        optional={"faulty_provider_files": _FAULTY_FILES},
     ),
     "HealthFailing": _object(
         "One of the broker's own services fails. A problem document, but with `status` as a word for monitors.",
@@ -268,5 +278,6 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 {name: {"enum": ["ok", "failing"], "description": what} for name, what in _CHECKS.items()},
             ),
         },
+        optional={"faulty_provider_files": _FAULTY_FILES},
     ),
 }

@@ -176,7 +176,8 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/health"): Operation(
         tag="Broker",
-        description="For monitors: 200 or 503.",
+        description="For monitors: 200 or 503. A faulty provider file of the deployment's own layer is named; it is no "
+        "failure of the broker.",
         responses={200: "Health", 503: "HealthFailing"},
         codes=(*_ANY_ROUTE, *_OWN_SERVICES),
     ),

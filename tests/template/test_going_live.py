@@ -41,6 +41,30 @@ def test_a_new_digest_alone_makes_a_new_version_of_every_function(verb: str) -> 
     assert versions[0] == versions[1] != versions[2]
 
 
+OWN_FILES = "arn:aws:lambda:eu-west-1:123456789012:layer:our-providers:3"
+
+
+@pytest.mark.parametrize(
+    ("arn", "layers", "folder"), [("", [], ""), (OWN_FILES, [OWN_FILES], "/opt/token_broker_providers")]
+)
+def test_only_functions_that_read_provider_files_get_their_layer(arn: str, layers: list[str], folder: str) -> None:
+    resources = with_parameters(ProviderFilesLayerArn=arn)
+    for verb in FUNCTIONS:
+        function = resources[f"{verb}Function"]["Properties"]
+        reads = verb in ("GetToken", "ManageConnections", "RenewToken")
+        assert [layer for layer in function["Layers"] if "our-providers" in layer] == (layers if reads else [])
+        assert function["Environment"]["Variables"].get("PROVIDER_FILES") == (folder if reads else None)
+
+
+@pytest.mark.parametrize(
+    ("arn", "is_valid"),
+    [("", True), (OWN_FILES, True), (OWN_FILES.rpartition(":")[0], False), ("our-providers", False)],
+)
+def test_the_layer_of_provider_files_is_one_version(template: Document, arn: str, is_valid: bool) -> None:
+    pattern = template["Parameters"]["ProviderFilesLayerArn"]["AllowedPattern"]
+    assert (re.fullmatch(pattern, arn) is not None) is is_valid
+
+
 def test_everything_calls_the_alias(translated: Document) -> None:
     resources = Resolver(translated).resources()
     targets = [

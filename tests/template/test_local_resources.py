@@ -9,6 +9,7 @@ EVERYWHERE = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERT
 ACQUIRERS = EVERYWHERE | {
     "ALLOW_PRIVATE_NETWORKS",
     "CONNECTION_TABLE",
+    "PROVIDER_FILES",
     "RENEWAL_QUEUE_URL",
     "SEALING_KEY_ARN",
     "SECRET_PREFIX",
@@ -21,7 +22,7 @@ def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None
         "GetTokenFunction": ACQUIRERS,
         "RenewTokenFunction": ACQUIRERS,
         "ManageConnectionsFunction": EVERYWHERE
-        | {"CODE_DIGEST", "CONNECTION_TABLE", "RENEWAL_QUEUE_URL", "SECRET_PREFIX"},
+        | {"CODE_DIGEST", "CONNECTION_TABLE", "PROVIDER_FILES", "RENEWAL_QUEUE_URL", "SECRET_PREFIX"},
         "SweepDueFunction": EVERYWHERE | {"RENEWAL_QUEUE_URL"},
         "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},
     }

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import token_broker.catalogue
 from tests.unit.grant_requests import CATALOGUE
-from token_broker.catalogue import Catalogue, read_provider
+from token_broker.catalogue import BUILT_IN, Catalogue, FaultyFile, read_provider
 from token_broker.core.provider_files import CatalogueError, parse_provider
 from token_broker.core.providers import AccountSpec, Limit, RefreshSpec
+from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.grants import GRANTS
 
-FILES = sorted(Path(token_broker.catalogue.__file__).parent.glob("*.toml"))
+FILES = sorted(BUILT_IN.glob("*.toml"))
 FIRST = {"unified-services", "unicommerce", "commerce-layer", "ucommerce", "unidy", "oauth2"}
 WHOLE: dict[str, Any] = {
     "title": "Example",
@@ -44,6 +45,37 @@ def test_a_file_is_read_at_its_first_use_and_kept(tmp_path: Path) -> None:
     assert found["good"] is good
     with pytest.raises(CatalogueError, match=r"bad\.toml"):
         found["bad"]
+
+
+def test_own_files_are_read_like_the_others_and_replace_none(tmp_path: Path) -> None:
+    whole = FILES[0].read_text(encoding="utf-8")
+    for name, text in (("acme", whole), ("broken", "title = 7"), ("Bad Name", whole), (FILES[0].stem, whole)):
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "folder.toml").mkdir()
+    heard: list[FaultyFile] = []
+    found = Catalogue(BUILT_IN, tmp_path, heard.append)
+    assert found[FILES[0].stem].slug == FILES[0].stem
+    assert heard == []  # nobody asked for a name that the broker does not have
+    assert found["acme"] == replace(found[FILES[0].stem], slug="acme")
+    for _ in range(2):
+        with pytest.raises(ConnectionMisconfigured) as raised:
+            found["broken"]
+        assert "title" in {fault.field for fault in raised.value.errors}
+    assert (found.get("other"), "other" in found) == (None, False)
+    assert set(found) == {path.stem for path in FILES} | {"acme"}
+    assert {file.name for file in found.faulty_files()} == {
+        "broken.toml",
+        "Bad Name.toml",
+        "folder.toml",
+        FILES[0].name,
+    }
+    assert sorted(file.name for file in heard) == sorted(file.name for file in found.faulty_files())
+
+
+def test_a_layer_without_the_folder_is_a_fault(tmp_path: Path) -> None:
+    found = Catalogue(BUILT_IN, tmp_path / "token_broker_providers")
+    assert len(found) == len(FILES)
+    assert [str(fault) for file in found.faulty_files() for fault in file.faults] == ["folder: is not in the layer"]
 
 
 def test_the_five_providers_and_the_standard_are_there() -> None:
@@ -155,6 +187,7 @@ CONSENT: dict[str, Any] = {
     "code_param": "auth_code",
     "pkce": True,
     "replaces": True,
+    "issuer": "https://vendor.example.com/{tenant}",
     "query": {"access_type": "offline", "response_type": ""},
     "fields": {"grant_type": "authorized_code", "auth_code": "{code}", "code": "", "redirect_uri": ""},
     "keep": {"realmId": "[0-9]{1,20}", "tenant": True},
@@ -377,6 +410,7 @@ def test_what_a_file_says_of_consent() -> None:
         "https://vendor.example.com/{tenant}/authorize",
         "{base_url}/code",
         "{base_url}/device",
+        "https://vendor.example.com/{tenant}",
     ]
     assert (consent.code_param, consent.pkce, consent.loopback, consent.replaces) == ("auth_code", True, False, True)
 

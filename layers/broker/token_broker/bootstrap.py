@@ -17,10 +17,10 @@ import boto3
 
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
-from token_broker.catalogue import load_catalogue
+from token_broker.catalogue import Catalogue, load_catalogue
 from token_broker.core.connections import NetworkOptions
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
-from token_broker.observability import report_broken_seal
+from token_broker.observability import report_broken_seal, report_faulty_provider_file
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.service import Broker
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
@@ -128,7 +128,7 @@ def build_broker(
 
     return Broker(
         BrokerContext(
-            catalogue=load_catalogue(),
+            catalogue=_catalogue(settings),
             tokens=DynamoTokenStore(
                 dynamodb, token_table=settings.token_table, connection_table=settings.connection_table, sleep=sleep
             ),
@@ -154,6 +154,10 @@ def build_broker(
     )
 
 
+def _catalogue(settings: Settings) -> Catalogue:
+    return load_catalogue(settings.provider_files, report_faulty_provider_file)
+
+
 def _sender(settings: Settings) -> Send:
     def send(request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         from token_broker.adapters.provider_http import ProviderHttp
@@ -167,6 +171,11 @@ def _sender(settings: Settings) -> Send:
 def settings() -> Settings:
     """This process's settings, read once."""
     return Settings.from_environment(os.environ)
+
+
+def catalogue() -> Catalogue:
+    """This process's providers."""
+    return _catalogue(settings())
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from token_broker.catalogue import FaultyFile
 from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN, ExpiryDate
 from token_broker.core.names import ConnectionName, TokenKey
 
@@ -100,6 +101,11 @@ def report_broken_seal(key: TokenKey, purpose: str) -> None:
     """A sealed value could not be opened: it was changed, moved, or sealed with another key."""
     logger.error("report_broken_seal", provider=key.name.provider, connection=key.name.connection, purpose=purpose)
     count("BrokenSeals", provider=key.name.provider)
+
+
+def report_faulty_provider_file(file: FaultyFile) -> None:
+    """A provider file of the platform team has faults and is not used."""
+    logger.error("faulty_provider_file", file=file.name, faults=[str(fault) for fault in file.faults])
 
 
 def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ UNSET = "unset"  # the template's default of CodeDigest
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Names of resources, and switches. A function's environment holds only what that function uses.
+    `provider_files`: the folder of a platform team's provider files, or empty.
 
     `local` admits http and loopback addresses, `time_scale` shrinks all lifetimes, and `lease_scale` all leases and
     deadlines: the three exist for the local stack, and the template never sets them.
@@ -28,6 +29,7 @@ class Settings:
     secret_prefix: str
     signing_key_prefix: str
     allow_private_networks: bool
+    provider_files: str
     local: bool
     time_scale: float
     lease_scale: float
@@ -45,6 +47,7 @@ class Settings:
             secret_prefix=environment.get("SECRET_PREFIX", "token-broker"),
             signing_key_prefix=environment.get("SIGNING_KEY_PREFIX", "alias/token-broker"),
             allow_private_networks=environment.get("ALLOW_PRIVATE_NETWORKS") == "true",
+            provider_files=environment.get("PROVIDER_FILES", ""),
             local=local,
             time_scale=_scale(environment, "TOKEN_BROKER_TIME_SCALE") if local else 1.0,
             lease_scale=_scale(environment, "TOKEN_BROKER_LEASE_SCALE") if local else 1.0,

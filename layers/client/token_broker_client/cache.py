@@ -50,14 +50,14 @@ class PendingRequest:
     def __init__(self, rejected: str | None) -> None:
         self.rejected = rejected
         self.done = threading.Event()
-        self.token: Token | None = None
+        self.cached: CachedToken | None = None
         self.error: TokenBrokerError | None = None
 
-    def result(self) -> Token:
+    def result(self) -> CachedToken:
         """The token. Raises the request's error."""
-        if self.token is None:
+        if self.cached is None:
             raise self.error or TokenBrokerError("the request was aborted")
-        return self.token
+        return self.cached
 
 
 class CacheEntry:
@@ -66,15 +66,16 @@ class CacheEntry:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.cached: CachedToken | None = None
+        self.used = False  # whether a caller got the cached token without asking the broker
         self.pending: PendingRequest | None = None
         # The token_id of the last report, and until when it is not reported again.
         self.reported: str | None = None
         self.no_report_until = 0.0
 
-    def usable(self, now: float, rejected: str | None = None) -> Token | None:
+    def usable(self, now: float, rejected: str | None = None) -> CachedToken | None:
         """The cached token, if it has not expired and is not the rejected one."""
         cached = self.cached
-        return cached.token if cached and now < cached.expires_at and cached.token.token_id != rejected else None
+        return cached if cached and now < cached.expires_at and cached.token.token_id != rejected else None
 
     def fresh(self, now: float) -> bool:
         """Whether the cached token can be used without asking the broker."""

@@ -1,5 +1,6 @@
 """`TokenSource`: gets tokens from the broker, caches them, makes one request for all threads, and retries."""
 
+import contextlib
 import logging
 import math
 import threading
@@ -33,6 +34,8 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 4.0
 # Failures that follow each other within this time are one incident. A kept token is rechecked at least each 5 min.
 INCIDENT_GAP_S: Final = 2 * MAX_RECHECK_S
+# More different requests than a service makes. It bounds the memory of an agent whose callers name connections.
+MAX_ENTRIES: Final = 10_000
 # Errors of the broker itself. All others concern the connection.
 BROKER_ERRORS: Final = (BrokerUnavailable, GatewayTimeout, InternalError, Throttled)
 logger = logging.getLogger("token_broker_client")
@@ -84,7 +87,7 @@ class TokenSource:
         While the broker fails, a cached token is returned until it expires. Raises BrokerRefused or BrokerUnreachable
         when the deadline has passed or waiting does not help, and ClientNotConfigured.
         """
-        return self.active().obtain(CacheKey(provider, connection, scope, min_ttl), rejected)
+        return self.active().obtain(CacheKey(provider, connection, scope, min_ttl), rejected).token
 
     def kept(
         self, provider: str, connection: str, *, scope: str | None = None, min_ttl: int | None = None
@@ -98,9 +101,27 @@ class TokenSource:
         The first thread that comes reports the rejected token to the broker. If the broker returns the same token
         again, it is not reported again for 5 min. Raises no TokenBrokerError: the caller should see the API's response.
         """
-        return self.active().obtain_other(
-            CacheKey(rejected.provider, rejected.connection, scope, min_ttl), rejected.token_id
-        )
+        key = CacheKey(rejected.provider, rejected.connection, scope, min_ttl)
+        other = self.active().obtain_other(key, rejected.token_id)
+        return other.token if other else None
+
+    def renew_used(self, ahead_s: float) -> None:
+        """Asks the broker for each cached token that a caller has used, and for which one would ask within `ahead_s`.
+
+        Called in a thread of its own, it spares callers the wait. `ahead_s` is below 5 s, the shortest time between two
+        requests for a token. Raises no TokenBrokerError.
+        """
+        with self._lock:
+            entries = list(self._entries.items())
+        for key, entry in entries:
+            with entry.lock:
+                now = self._clock()
+                usable = entry.usable(now)
+                if usable is None or not entry.used or entry.pending or entry.fresh(now + ahead_s):
+                    continue
+                pending = entry.pending = PendingRequest(None)
+            with contextlib.suppress(TokenBrokerError):
+                self._ask(key, entry, pending, usable, now + self._deadline_s)
 
     def active(self) -> "TokenSource":
         """The source that serves the three methods above: this one, or in a test a FakeBroker."""
@@ -111,20 +132,24 @@ class TokenSource:
         entry = self._entry(key)
         with entry.lock:
             now = self._clock()
-            return entry.usable(now) if entry.fresh(now) else None
+            usable = entry.usable(now)
+            if usable is None or not entry.fresh(now):
+                return None
+            entry.used = True
+            return usable.token
 
-    def obtain_other(self, key: CacheKey, rejected: str) -> Token | None:
+    def obtain_other(self, key: CacheKey, rejected: str) -> CachedToken | None:
         """See `replacement`."""
         entry = self._entry(key)
         with entry.lock:
             if entry.reported_recently(self._clock(), rejected):
                 return None
         try:
-            token = self.obtain(key, rejected)
+            other = self.obtain(key, rejected)
         except TokenBrokerError as error:
             self._log(key, error, f"the API rejected {rejected}, and there is no other token")
             return None
-        return token if token.token_id != rejected else None
+        return other if other.token.token_id != rejected else None
 
     def _log(self, key: CacheKey, error: TokenBrokerError, what: str) -> None:
         """One line for each incident, not for each call. An incident concerns one connection, or all of them."""
@@ -132,16 +157,34 @@ class TokenSource:
         name = None if concerns_all else (key.provider, key.connection)
         now = self._clock()
         with self._lock:
+            if len(self._failed_at) >= MAX_ENTRIES:
+                self._failed_at.clear()
             is_new = now - self._failed_at.get(name, -math.inf) > INCIDENT_GAP_S
             self._failed_at[name] = now
         if is_new:
             logger.warning("%s: %s", what, error)
 
+    @property
+    def size(self) -> int:
+        """How many tokens are cached."""
+        with self._lock:
+            return sum(entry.cached is not None for entry in self._entries.values())
+
     def _entry(self, key: CacheKey) -> CacheEntry:
         with self._lock:
-            return self._entries.setdefault(key, CacheEntry())
+            if key not in self._entries:
+                if len(self._entries) >= MAX_ENTRIES:
+                    self._make_room()
+                self._entries[key] = CacheEntry()
+            return self._entries[key]
 
-    def obtain(self, key: CacheKey, rejected: str | None) -> Token:
+    def _make_room(self) -> None:
+        """Drops the entries without a token; if all have one, the oldest tenth."""
+        without = [key for key, entry in self._entries.items() if not entry.cached and not entry.pending]
+        for key in without or list(self._entries)[: MAX_ENTRIES // 10]:
+            del self._entries[key]
+
+    def obtain(self, key: CacheKey, rejected: str | None) -> CachedToken:
         """See `token`. One thread asks the broker, the others wait or use the cached token."""
         entry = self._entry(key)
         deadline = self._clock() + self._deadline_s
@@ -150,6 +193,7 @@ class TokenSource:
                 now = self._clock()
                 usable = entry.usable(now, rejected)
                 if usable and (entry.fresh(now) or entry.pending):
+                    entry.used = True
                     return usable
                 pending = entry.pending
                 if pending is None:
@@ -159,6 +203,12 @@ class TokenSource:
                 raise BrokerUnreachable("another thread's request got no response in time")
             if rejected in (None, pending.rejected):
                 return pending.result()
+        return self._ask(key, entry, pending, usable, deadline)
+
+    def _ask(
+        self, key: CacheKey, entry: CacheEntry, pending: PendingRequest, usable: CachedToken | None, deadline: float
+    ) -> CachedToken:
+        """Makes the pending request and ends it."""
         try:
             return self._request(key, entry, pending, usable, deadline)
         finally:
@@ -167,8 +217,8 @@ class TokenSource:
             pending.done.set()
 
     def _request(
-        self, key: CacheKey, entry: CacheEntry, pending: PendingRequest, usable: Token | None, deadline: float
-    ) -> Token:
+        self, key: CacheKey, entry: CacheEntry, pending: PendingRequest, usable: CachedToken | None, deadline: float
+    ) -> CachedToken:
         """Asks the broker for all threads that wait. If that fails, a usable token stays in use."""
         if usable:
             deadline = min(deadline, self._clock() + SUCCESSOR_WAIT_S)
@@ -189,16 +239,17 @@ class TokenSource:
                     entry.cached = entry.cached._replace(recheck_at=now + pause_s)
             if usable is None or _is_final(error):
                 raise
-            self._log(key, error, f"the broker failed, and a kept token stays in use ({usable.token_id})")
-            pending.token = usable
+            self._log(key, error, f"the broker failed, and a kept token stays in use ({usable.token.token_id})")
+            pending.cached = usable
             return usable
         with entry.lock:
             entry.cached = cached
+            entry.used = False
             if pending.rejected:
                 entry.reported = pending.rejected
                 entry.no_report_until = self._clock() + MAX_RECHECK_S
-        pending.token = cached.token
-        return cached.token
+        pending.cached = cached
+        return cached
 
     def _fetch(self, key: CacheKey, rejected: str | None, deadline: float, *, may_pause: bool) -> CachedToken:
         """One token from the broker. Retries while that helps and the deadline allows it."""

@@ -155,6 +155,7 @@ class FakeBroker(TokenSource):
             "token_type": "Bearer" if headers is BEARER else "N_A",
             "expires_in": int(remaining.total_seconds()),
             "expires_at": expires_at.isoformat(),
+            "expires_assumed": False,
             "renew_at": (expires_at - self._window).isoformat(),
             "scope": scope or "",
             "token_id": _token_id(token),

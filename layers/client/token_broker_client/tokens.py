@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -26,6 +26,7 @@ class Token:
     api_base_url: str | None
     source: str
     warnings: tuple[str, ...]
+    expires_assumed: bool = False
 
     @classmethod
     def from_response(cls, body: Mapping[str, Any]) -> "Token":
@@ -46,4 +47,29 @@ class Token:
             api_base_url=body.get("api_base_url"),
             source=body["source"],
             warnings=tuple(body.get("warnings", ())),
+            expires_assumed=bool(body.get("expires_assumed", False)),
         )
+
+    def response(self, expires_in: float) -> dict[str, Any]:
+        """The body that `from_response` reads, with the seconds that are left now."""
+        return {
+            "access_token": self.access_token,
+            "token_type": self.token_type,
+            "expires_in": max(int(expires_in), 0),
+            "expires_at": _timestamp(self.expires_at),
+            "expires_assumed": self.expires_assumed,
+            "renew_at": _timestamp(self.renew_at),
+            "scope": self.scope,
+            "token_id": self.token_id,
+            "provider": self.provider,
+            "connection": self.connection,
+            "headers": dict(self.headers),
+            "api_base_url": self.api_base_url,
+            "source": self.source,
+            "warnings": list(self.warnings),
+        }
+
+
+def _timestamp(moment: datetime) -> str:
+    """As the broker writes it: in UTC, without fractions of a second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

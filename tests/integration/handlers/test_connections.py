@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.providers import DEFAULT_ACCOUNTS
-from token_broker.catalogue import load_catalogue
+from token_broker.catalogue import BUILT_IN, load_catalogue
 
 from .functions import BrokerResponse
 from .problems import assert_problem, fields
@@ -193,3 +195,62 @@ def test_health_names_the_table_that_fails(world: World) -> None:
     assert response.body["code"] == "broker_unavailable"
     assert response.body["checks"] == {"connections": "ok", "tokens": "failing"}
     assert int(response.headers["retry-after"]) > 0
+
+
+@pytest.fixture
+def own_files(world: World, tmp_path: Path) -> Path:
+    """A platform team's layer: a provider of its own, one with a fault, and one with the name of a built-in one."""
+    for name in ("oauth2.toml", "examples/oauth2.toml"):
+        target = (tmp_path / name).with_name("acme.toml")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(BUILT_IN / name, target)
+    (tmp_path / "broken.toml").write_text('title = "Broken"', encoding="utf-8")
+    (tmp_path / "unidy.toml").write_text('title = "Not Unidy"', encoding="utf-8")
+    world.functions.restart(PROVIDER_FILES=str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("own_files")
+def test_a_provider_of_the_layer_works_like_one_of_the_brokers(world: World) -> None:
+    assert_success(world.api.put("acme/demo", world.settings("oauth2")), 201)
+    world.aws.create_secret("acme/demo", DEFAULT_ACCOUNTS["oauth2"]["secret"])
+    assert world.api.token("acme/demo").status == 200
+    found = {item["slug"]: item for item in world.api.call("GET", "/v1/providers").body["providers"]}
+    assert found["acme"] == {**found["oauth2"], "slug": "acme"}
+    assert (found["unidy"]["title"], "broken" in found) == ("Unidy", False)
+
+
+@pytest.mark.usefixtures("own_files")
+def test_a_faulty_file_of_the_layer_is_named_and_disturbs_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = world.api.call("GET", "/v1/health")
+    assert_success(health)
+    faulty = {
+        item["file"]: {fault["field"] for fault in item["errors"]} for item in health.body["faulty_provider_files"]
+    }
+    assert faulty == {
+        "broken.toml": {"request", "grant", "credentials", "documentation", "request.url"},
+        "unidy.toml": {"file name"},
+    }
+    assert caplog.messages.count("faulty_provider_file") == len(faulty)
+    refused = world.api.put("broken/demo", {"allowed_callers": ["*"]})
+    assert_problem(refused, 409, "connection_misconfigured")
+    assert_problem(refused, 409, "connection_misconfigured")
+    assert {fault["field"] for fault in refused.body["errors"]} == faulty["broken.toml"]
+    assert world.api.token(world.connect("unidy")).status == 200
+
+
+def test_a_connection_whose_provider_is_gone_is_shown_and_can_be_deleted(world: World, own_files: Path) -> None:
+    assert_success(world.api.put("acme/demo", world.settings("oauth2")), 201)
+    world.aws.create_secret("acme/demo", DEFAULT_ACCOUNTS["oauth2"]["secret"])
+    token_id = world.api.token("acme/demo").body["token_id"]
+    (own_files / "acme.toml").unlink()
+    load_catalogue.cache_clear()
+    world.functions.restart()
+    assert_problem(world.api.token("acme/demo"), 404, "unknown_provider")
+    assert world.api.call("GET", "/v1/connections/acme/demo").body["state"] == "misconfigured"
+    deleted = world.api.call("DELETE", "/v1/connections/acme/demo")
+    assert_success(deleted)
+    assert [item["token_id"] for item in deleted.body["not_revoked"]] == [token_id]
+    assert deleted.body["not_revoked"][0]["reason"] == "settings_invalid"

@@ -26,8 +26,3 @@ def proof_of(provider_file: Path) -> str:
         return NO_PROOF
     proof = data.get("proof")
     return proof if proof in PROOFS else NO_PROOF
-
-
-def proof_of_built_in(slug: str) -> str:
-    """The word of a provider that comes with the broker."""
-    return proof_of(Path(__file__).with_name(f"{slug}.toml"))

@@ -285,7 +285,7 @@ class ConsentSpec:
     @property
     def urls(self) -> list[UrlTemplate | None]:
         account_url = self.account.url if self.account is not None else None
-        return [self.authorize_url, self.exchange_url, self.device_url, account_url]
+        return [self.authorize_url, self.exchange_url, self.device_url, self.issuer, account_url]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import Response
 
-from token_broker.catalogue.proof import proof_of_built_in
+from token_broker.catalogue import FaultyFile
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.failures import Failure
 from token_broker.core.providers import Provider
@@ -129,8 +129,11 @@ def failure_body(found: Failure | None) -> dict[str, Any] | None:
     }
 
 
-def provider_body(found: Provider) -> dict[str, Any]:
-    """What a connection of the provider needs: the provider's own settings first, then the common ones."""
+def provider_body(found: Provider, proof: str) -> dict[str, Any]:
+    """What a connection of the provider needs: the provider's own settings first, then the common ones.
+
+    `proof`: how sure its file is.
+    """
     own = [
         {"name": spec.name, "required": spec.required, "default": spec.default, "help": spec.help}
         for spec in found.settings
@@ -152,8 +155,19 @@ def provider_body(found: Provider) -> dict[str, Any]:
         + [{"name": name, "required": False} for name in found.optional_credentials],
         "settings": own + common,
         "documentation": found.documentation,
-        "proof": proof_of_built_in(found.slug),
+        "proof": proof,
     }
+
+
+def health_body(version: str, checks: Mapping[str, str], faulty_files: Sequence[FaultyFile]) -> dict[str, Any]:
+    """The broker's health without its status. Faulty files of the platform team are named where there are some."""
+    body: dict[str, Any] = {"version": version, "checks": checks}
+    if faulty_files:
+        body["faulty_provider_files"] = [
+            {"file": file.name, "errors": [{"field": fault.field, "reason": fault.reason} for fault in file.faults]}
+            for file in faulty_files
+        ]
+    return body
 
 
 def _token_state(record: TokenRecord) -> dict[str, Any]:

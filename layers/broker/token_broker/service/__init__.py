@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from token_broker.core.names import ConnectionName
-from token_broker.core.providers import Provider
 from token_broker.service.acquire import Acquirer
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.get_token import GetToken, TokenRequest, TokenResponse
@@ -39,10 +37,6 @@ class Broker:
 
     def now(self) -> datetime:
         return self.context.clock()
-
-    @property
-    def catalogue(self) -> Mapping[str, Provider]:
-        return self.context.catalogue
 
     @cached_property
     def connections(self) -> Connections:

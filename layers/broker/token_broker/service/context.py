@@ -63,7 +63,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class BrokerContext:
-    """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own."""
+    """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
+
+    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults.
+    """
 
     catalogue: Mapping[str, Provider]
     tokens: TokenStore
@@ -113,22 +116,25 @@ class SettingsReader:
     context: BrokerContext
 
     def provider(self, slug: str) -> Provider:
-        """Raises UnknownProvider."""
+        """Raises UnknownProvider, or ConnectionMisconfigured where its file has faults."""
         provider = self.context.catalogue.get(slug)
         if provider is None:
             raise UnknownProvider(f"There is no provider {slug}.")
         return provider
 
     def stored(self, name: ConnectionName) -> StoredSettings:
-        """A connection's settings, not checked. Raises UnknownProvider or UnknownConnection."""
-        self.provider(name.provider)
+        """A connection's settings, not checked. Raises UnknownProvider or UnknownConnection.
+
+        What is stored can be shown and deleted even if its provider is gone or its file has faults.
+        """
         stored = self.context.connections.get(name)
         if stored is None:
+            self.provider(name.provider)
             raise UnknownConnection(f"There is no connection {name}.")
         return stored
 
     def parse(self, name: ConnectionName, settings: object, version: str = "") -> Connection:
-        """Checks new settings. Raises UnknownProvider, or InvalidRequest with every fault."""
+        """Checks new settings. Raises UnknownProvider, ConnectionMisconfigured, or InvalidRequest with every fault."""
         return parse_connection(
             name,
             self.provider(name.provider),
