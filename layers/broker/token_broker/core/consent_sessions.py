@@ -36,6 +36,7 @@ SLOW_DOWN = timedelta(seconds=5)
 # Why a session failed, besides the codes of provider errors.
 OUTCOME_UNKNOWN = "outcome_unknown"
 SETTINGS_CHANGED = "settings_changed"
+UNREADABLE = "unreadable"
 
 
 class SessionState(StrEnum):
@@ -130,12 +131,16 @@ class ConsentSession:
     def delete_at(self) -> datetime:
         return self.expires_at + KEEP
 
-    def accepts_code(self, code_id: str, now: datetime) -> bool:
-        """Whether a redirect with this code may come now. The same one may come again: its message can be lost."""
+    def accepts_code(self, code_id: str | None, now: datetime) -> bool:
+        """Whether a redirect with this code may come now. The same one may come again: its message can be lost.
+
+        None: a redirect with an error. It is accepted only while there is no code.
+        """
         if self.uses_device_flow:
             return False
         state = self.state_at(now)
-        return state is SessionState.PENDING or (state is SessionState.CODE_RECEIVED and code_id == self.code_id)
+        is_same = code_id is not None and code_id == self.code_id
+        return state is SessionState.PENDING or (state is SessionState.CODE_RECEIVED and is_same)
 
     # ---------------------------------------------------------------- changes
 

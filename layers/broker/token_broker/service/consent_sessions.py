@@ -23,12 +23,16 @@ from token_broker.core.consents import Consent
 from token_broker.core.credentials import Credentials
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.core.providers import ConsentSpec
+from token_broker.core.failures import ExchangeFailure
 from token_broker.errors import (
+    PROVIDER_ERRORS,
+    BrokerError,
     CallerNotAllowed,
 
     FieldError,
     InvalidRequest,
     NewAccount,
+    ProviderUnavailable,
     UnknownConsent,
     WrongConsentState,
 )
@@ -45,7 +49,7 @@ from token_broker.oauth.consents import (
     redirect_pairs,
 )
 from token_broker.oauth.grants import GrantFailed
-from token_broker.oauth.requests import authorize_url
+from token_broker.oauth.requests import authorize_url, grant_request_for
 from token_broker.ports import RenewalMessage, SealBroken
 from token_broker.service.budget import take_from_budget
 from token_broker.service.consents import begin_consent
@@ -78,7 +82,7 @@ class ShownConsent:
 class ConfirmedConsent:
     """A session whose consent is live. `dropped`: how many tokens of another account were taken from callers."""
 
-    session: ConsentSession
+    shown: ShownConsent
     dropped: int = 0
 
 
@@ -108,7 +112,8 @@ class ConsentSessions:
             session = replace(session, sealed_verifier=seal(verifier))
             more["code_challenge"] = code_challenge(verifier)
         session = replace(session, expected_iss=expected_iss(spec, connection.options))
-        url = authorize_url(self.context.request_for(connection, credentials, connection.scope), spec, **more)
+        request = grant_request_for(connection, credentials, connection.scope, self.context.clock())
+        url = authorize_url(request, spec, **more)
         self._create(session)
         return StartedConsent(session, authorize_url=url)
 
@@ -133,7 +138,7 @@ class ConsentSessions:
                 deadline=now + context.limits.acquisition,
             )
         except GrantFailed as failed:
-            raise failed.failure.error() from None
+            raise _device_error(failed.failure) from None
         session = replace(
             session,
             poll_interval=device.interval,
@@ -173,8 +178,10 @@ class ConsentSessions:
 
     def show(self, name: ConnectionName, consent_id: str) -> ShownConsent:
         """Raises UnknownConsent."""
-        session = self._session(name, consent_id)
-        return ShownConsent(session, self.context.consents.read(name).account, self.context.clock())
+        return self._shown(self._session(name, consent_id))
+
+    def _shown(self, session: ConsentSession) -> ShownConsent:
+        return ShownConsent(session, self.context.consents.read(session.name).account, self.context.clock())
 
     def _session(self, name: ConnectionName, consent_id: str) -> ConsentSession:
         session = self.context.consent_sessions.read(consent_id)
@@ -196,7 +203,7 @@ class ConsentSessions:
 
     def finish(
         self, name: ConnectionName, consent_id: str, *, initiator: str, redirect_url: str
-    ) -> ConsentSession:
+    ) -> ShownConsent:
         """Takes the redirect that came back, and queues the exchange of its code. The same one may come again.
 
         A redirect with an error ends the session. Raises InvalidRequest or WrongConsentState.
@@ -213,17 +220,18 @@ class ConsentSessions:
         _check_whose(redirect, session)
         check_kept(redirect.kept, connection.options)
         now = context.clock()
-        if redirect.code is None:
-            return self._save(session, session.failed(SessionFailure(PROVIDER_REFUSED, redirect.error)), now)
-        code_id = fingerprint(redirect.code)
+        code_id = fingerprint(redirect.code) if redirect.code is not None else None
         if not session.accepts_code(code_id, now):
             raise _wrong_state(session, now)
+        if redirect.code is None or code_id is None:
+            failed = session.failed(SessionFailure(PROVIDER_REFUSED, redirect.error))
+            return self._shown(self._save(session, failed))
         if session.state is SessionState.PENDING:
             seal = context.consent_sealer.prepare(code_place(name.provider, consent_id), CONSENT_CODE)
             received = session.code_received(code_id, seal(redirect.code), redirect.kept, now)
-            session = self._save(session, received, now)
+            session = self._save(session, received)
         context.consent_queue.send(consent_id)
-        return session
+        return self._shown(session)
 
     # ---------------------------------------------------------------- confirm
 
@@ -242,7 +250,8 @@ class ConsentSessions:
             if session.state_at(now) is not SessionState.QUARANTINED:
                 raise _wrong_state(session, now)
             session = self._make_live(session, new_account=new_account, now=now)
-        return ConfirmedConsent(session, self._drop_tokens(name) if new_account else 0)
+        dropped = self._drop_tokens(name) if new_account else 0
+        return ConfirmedConsent(self._shown(session), dropped)
 
     def _make_live(self, session: ConsentSession, *, new_account: bool, now: datetime) -> ConsentSession:
         context, name, token = self.context, session.name, session.token
@@ -271,7 +280,7 @@ class ConsentSessions:
                 account=session.account,
                 kept=session.kept,
             )
-        return self._save(session, session.confirmed(), now)
+        return self._save(session, session.confirmed())
 
     def _drop_tokens(self, name: ConnectionName) -> int:
         """Takes all tokens of the connection from callers. The worker revokes what can and may be revoked."""
@@ -282,7 +291,7 @@ class ConsentSessions:
             )
         return purged.count
 
-    def _save(self, before: ConsentSession, after: ConsentSession, now: datetime) -> ConsentSession:
+    def _save(self, before: ConsentSession, after: ConsentSession) -> ConsentSession:
         after = _with_new_revision(self.context, after)
         if not self.context.consent_sessions.save(before, after):
             raise WrongConsentState("The consent session was changed at the same moment. Look at it again.")
@@ -324,6 +333,11 @@ def _check_whose(redirect: Redirect, session: ConsentSession) -> None:
         faults.append(FieldError("iss", "is not the authorization server of this consent"))
     if faults:
         raise InvalidRequest("The redirect is not one of this consent.", errors=faults)
+
+
+def _device_error(failure: ExchangeFailure) -> BrokerError:
+    kind = PROVIDER_ERRORS.get(failure.kind.code, ProviderUnavailable)
+    return kind(failure.detail, retry_after=failure.retry_after, provider_error=failure.provider_error)
 
 
 def _not_possible(field_name: str, reason: str) -> InvalidRequest:

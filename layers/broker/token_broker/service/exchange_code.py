@@ -20,7 +20,8 @@ from token_broker.core.consent_sessions import (
 )
 from token_broker.core.consents import ConsentToken
 from token_broker.core.credentials import Credentials
-from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.core.names import fingerprint
+from token_broker.core.providers import ConsentSpec
 from token_broker.errors import (
     BrokerUnavailable,
     ConnectionMisconfigured,
@@ -76,11 +77,12 @@ class CodeExchanger:
         if session is None or not _is_to_do(session, now):
             return Exchange(ExchangeOutcome.NOTHING_TO_DO, session)
         try:
-            connection, credentials = self._as_begun(session)
+            connection, spec, credentials = self._as_begun(session)
             consent = ConsentRequest(
                 connection,
                 credentials,
                 context.request_for(connection, credentials, connection.scope),
+                spec,
                 session.kept,
             )
             # Everything that can fail is done before the code is sent.
@@ -109,7 +111,7 @@ class CodeExchanger:
             return self._not_granted(begun, failure)
         return self._quarantine(begun, granted, seal(granted.refresh_token))
 
-    def _as_begun(self, session: ConsentSession) -> tuple[Connection, Credentials]:
+    def _as_begun(self, session: ConsentSession) -> tuple[Connection, ConsentSpec, Credentials]:
         """The connection and its client, if nothing of them changed since the session began. Raises _Failed."""
         name = session.name
         try:
@@ -118,9 +120,10 @@ class CodeExchanger:
             check_kept(session.kept, connection.options)
         except (UnknownProvider, UnknownConnection, ConnectionMisconfigured, InvalidRequest) as error:
             raise _Failed(SessionFailure(error.code)) from None
-        if connection.provider.consent is None or is_changed(session, connection, credentials):
+        spec = connection.provider.consent
+        if spec is None or is_changed(session, connection, credentials):
             raise _Failed(SessionFailure(SETTINGS_CHANGED))
-        return connection, credentials
+        return connection, spec, credentials
 
     def _flow(self, session: ConsentSession, consent: ConsentRequest) -> ConsentFlow:
         sealer = self.context.consent_sealer
