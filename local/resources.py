@@ -68,9 +68,11 @@ class LocalStack:
     gateway_responses: dict[str, GatewayResponse]
     connection_table: str
     token_table: str
+    grant_table: str
     renewal_queue_url: str
     dead_letter_queue_url: str
     sealing_key_arn: str
+    grant_key_arn: str
     secret_prefix: str
     sweep_function: str
     sweep_input: str  # the schedule's Input, with <aws.scheduler.scheduled-time> in it
@@ -111,9 +113,11 @@ def create_resources(
     wanted: Document = {
         "ConnectionTable": {"Ref": "ConnectionTable"},
         "TokenTable": {"Ref": "TokenTable"},
+        "GrantTable": {"Ref": "GrantTable"},
         "RenewalQueueUrl": {"Ref": "RenewalQueue"},
         "DeadLetterQueueUrl": {"Ref": "RenewalDeadLetterQueue"},
         "SealingKeyArn": {"Fn::GetAtt": ["SealingKey", "Arn"]},
+        "GrantKeyArn": {"Fn::GetAtt": ["GrantKey", "Arn"]},
         "SecretPrefix": {"Ref": "SecretPrefix"},
     }
     for function, resource in functions.items():
@@ -143,9 +147,11 @@ def create_resources(
         gateway_responses=gateway_responses_of(document),
         connection_table=outputs["ConnectionTable"],
         token_table=outputs["TokenTable"],
+        grant_table=outputs["GrantTable"],
         renewal_queue_url=outputs["RenewalQueueUrl"],
         dead_letter_queue_url=outputs["DeadLetterQueueUrl"],
         sealing_key_arn=outputs["SealingKeyArn"],
+        grant_key_arn=outputs["GrantKeyArn"],
         secret_prefix=outputs["SecretPrefix"],
         sweep_function=_function_of(schedule["Target"]["Arn"]),
         sweep_input=schedule["Target"]["Input"],

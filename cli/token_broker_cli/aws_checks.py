@@ -11,15 +11,15 @@ from token_broker_cli.problems import Exit, Problem
 from token_broker_cli.target import Target
 from token_broker_cli.wording import duration
 
-TABLES: Final = ("ConnectionTable", "TokenTable")
-KEYS: Final = ("SealingKey", "DataKey")
+TABLES: Final = ("ConnectionTable", "TokenTable", "GrantTable")
+KEYS: Final = ("SealingKey", "GrantKey", "DataKey")
 # The sweep runs each minute and spreads the due renewals over the next minute.
 LATE_MESSAGE_S: Final = 300
 LATE_RENEWAL_S: Final = 180
 
 
 def tables(target: Target) -> Iterator[Finding]:
-    """Both tables exist and are active."""
+    """The tables exist and are active."""
     dynamodb = target.aws("dynamodb")
     for logical in TABLES:
         physical = _resource(target, logical)
@@ -36,7 +36,7 @@ def tables(target: Target) -> Iterator[Finding]:
 
 
 def keys(target: Target) -> Iterator[Finding]:
-    """Both keys are enabled. Without them no token can be sealed or opened, and no table read."""
+    """The keys are enabled. Without them no token can be sealed or opened, and no table read."""
     kms = target.aws("kms")
     for logical in KEYS:
         physical = _resource(target, logical)

@@ -8,6 +8,7 @@ from tests.component.store_contracts import StoreContracts, Stores
 from tests.fakes import (
     InMemoryBudgets,
     InMemoryConnectionStore,
+    InMemoryConsentStore,
     InMemoryDueIndex,
     InMemoryHealthStore,
     InMemoryTokenStore,
@@ -27,4 +28,5 @@ class TestInMemoryStores(StoreContracts):
             InMemoryDueIndex(table),
             InMemoryBudgets(),
             connections,
+            InMemoryConsentStore(),
         )

@@ -2,6 +2,7 @@
 
 from tests.fakes.clock import HandClock
 from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.consent_store import InMemoryConsentStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
 from tests.fakes.sealing import FakeSealer
@@ -43,6 +44,7 @@ __all__ = [
     "HandClock",
     "InMemoryBudgets",
     "InMemoryConnectionStore",
+    "InMemoryConsentStore",
     "InMemoryDueIndex",
     "InMemoryHealthStore",
     "InMemoryTokenStore",

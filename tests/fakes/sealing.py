@@ -1,10 +1,10 @@
-"""Sealing without KMS. A sealed value opens only for its token key and purpose. Seals can be broken, KMS denied."""
+"""Sealing without KMS. A sealed value opens only in its place and for its purpose. Seals can be broken, KMS denied."""
 
 from __future__ import annotations
 
 import json
 
-from token_broker.core.names import TokenKey
+from token_broker.core.names import Place
 from token_broker.errors import BrokerUnavailable
 from token_broker.ports import Seal, SealBroken
 
@@ -18,25 +18,25 @@ class FakeSealer:
         self.broken = False
         self.denied = False
 
-    def prepare(self, key: TokenKey, purpose: str) -> Seal:
+    def prepare(self, place: Place, purpose: str) -> Seal:
         self._call_kms()
         self.sealed += 1
         number = self.sealed
 
         def seal(value: str) -> bytes:
             # Reversed, so that a search for the token does not find it. Numbered, because every ciphertext is unique.
-            return json.dumps([number, f"{key.name}|{key.scope_id}", purpose, value[::-1]]).encode()
+            return json.dumps([number, str(place), purpose, value[::-1]]).encode()
 
         return seal
 
-    def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+    def open(self, sealed: bytes, place: Place, purpose: str) -> str:
         self._call_kms()
         self.opened += 1
         try:
-            _number, token_key, sealed_for, value = json.loads(sealed)
+            _number, sealed_at, sealed_for, value = json.loads(sealed)
         except ValueError:
             raise SealBroken from None
-        if self.broken or (token_key, sealed_for) != (f"{key.name}|{key.scope_id}", purpose):
+        if self.broken or (sealed_at, sealed_for) != (str(place), purpose):
             raise SealBroken
         return str(value)[::-1]
 

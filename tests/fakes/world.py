@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.fakes.clock import HandClock
 from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.consent_store import InMemoryConsentStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
 from tests.fakes.sealing import FakeSealer
@@ -33,7 +34,19 @@ from token_broker.service import Broker, TokenRequest, TokenResponse
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
 from token_broker.service.renew import Renewal, RenewalOutcome
 
-PORTS = ("tokens", "health", "due_index", "budgets", "connections", "secrets", "sealer", "signing_keys", "queue")
+PORTS = (
+    "tokens",
+    "health",
+    "due_index",
+    "budgets",
+    "connections",
+    "consents",
+    "secrets",
+    "sealer",
+    "consent_sealer",
+    "signing_keys",
+    "queue",
+)
 CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
 REDIRECT_URI = "https://shop.example/callback"
@@ -71,8 +84,10 @@ def make_broker(**overrides: Any) -> Broker:
         "health": InMemoryHealthStore(table),
         "due_index": InMemoryDueIndex(table),
         "budgets": InMemoryBudgets(),
+        "consents": InMemoryConsentStore(),
         "secrets": FakeSecretStore(),
         "sealer": FakeSealer(),
+        "consent_sealer": FakeSealer(),
         "signing_keys": FakeSigningKeys(),
         "queue": FakeQueue(),
         "send": issuing(),
@@ -99,8 +114,10 @@ class World:
         self.health = InMemoryHealthStore(table)
         self.due_index = InMemoryDueIndex(table)
         self.budgets = InMemoryBudgets()
+        self.consents = InMemoryConsentStore()
         self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
+        self.consent_sealer = FakeSealer()
         self.signing_keys = FakeSigningKeys()
         self.queue = FakeQueue()
         self.connect = recording(redirecting(REDIRECT_URI))

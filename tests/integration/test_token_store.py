@@ -28,6 +28,7 @@ from tests.integration.conftest import LocalSession
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.adapters.dynamodb.budgets import DynamoBudgets
 from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
 from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
 from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
 from token_broker.adapters.dynamodb.items import FORMAT
@@ -51,23 +52,36 @@ def dynamodb(session: boto3.session.Session) -> Any:
     return session.client("dynamodb", config=CLIENT_CONFIG)
 
 
-def stores_over(client: Any, *, token_table: str, connection_table: str, sleep: Any = lambda _seconds: None) -> Stores:
+def stores_over(
+    client: Any,
+    *,
+    token_table: str,
+    connection_table: str,
+    grant_table: str = "grants",
+    sleep: Any = lambda _seconds: None,
+) -> Stores:
     return Stores(
         DynamoTokenStore(client, token_table=token_table, connection_table=connection_table, sleep=sleep),
         DynamoHealthStore(client, token_table=token_table),
         DynamoDueIndex(client, token_table=token_table),
         DynamoBudgets(client, token_table=token_table),
         DynamoConnectionStore(client, table=connection_table),
+        DynamoConsentStore(client, grant_table=grant_table),
     )
 
 
 @pytest.fixture(scope="module")
 def stores(dynamodb: Any, stack: LocalStack) -> Stores:
-    return stores_over(dynamodb, token_table=stack.token_table, connection_table=stack.connection_table)
+    return stores_over(
+        dynamodb,
+        token_table=stack.token_table,
+        connection_table=stack.connection_table,
+        grant_table=stack.grant_table,
+    )
 
 
 class TestDynamoStores(StoreContracts):
-    """Over the table of template.yaml."""
+    """Over the tables of template.yaml."""
 
 
 @contextmanager

@@ -193,12 +193,13 @@ def tear_down(report: Report, account: Account, stack: Stack, beside: Stack) -> 
         dynamodb, kms, logs = (emulator.client(service) for service in ("dynamodb", "kms", "logs"))
 
         tables = dynamodb.list_tables()["TableNames"]
-        assert (outputs["ConnectionTableName"] in tables, outputs["TokenTableName"] in tables) == (True, False)
+        kept = {name for name in ("ConnectionTable", "GrantTable", "TokenTable") if outputs[f"{name}Name"] in tables}
+        assert kept == {"ConnectionTable", "GrantTable"}, kept
         keys = {
             name: kms.describe_key(KeyId=resources[name])["KeyMetadata"]["KeyState"]
-            for name in ("DataKey", "SealingKey")
+            for name in ("DataKey", "GrantKey", "SealingKey")
         }
-        assert keys == {"DataKey": "Enabled", "SealingKey": "PendingDeletion"}, keys
+        assert keys == {"DataKey": "Enabled", "GrantKey": "Enabled", "SealingKey": "PendingDeletion"}, keys
         groups = {group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]}
         mine = {name for name in groups if name.startswith(f"/{stack.name}/")}
         assert mine == {outputs["AuditLogGroupName"]}, mine

@@ -102,7 +102,11 @@ def note_call(params: dict[str, Any], model: Any, **_: Any) -> None:
 
 
 def _tables(stack: LocalStack, params: dict[str, Any]) -> Touched:
-    logical = {stack.token_table: "TokenTable", stack.connection_table: "ConnectionTable"}
+    logical = {
+        stack.token_table: "TokenTable",
+        stack.connection_table: "ConnectionTable",
+        stack.grant_table: "GrantTable",
+    }
     index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
     names = params["RequestItems"] if "RequestItems" in params else [params["TableName"]]
     return [(logical.get(name, f"? {name}") + index, {}) for name in names]
@@ -118,7 +122,8 @@ def _key(stack: LocalStack, params: dict[str, Any]) -> Touched:
         return [("kms:key/*", {"kms:RequestAlias": (str(alias),), "kms:SigningAlgorithm": (str(algorithm),)})]
     context = params.get("EncryptionContext", {})
     facts = {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
-    name = "SealingKey" if params["KeyId"] == stack.sealing_key_arn else f"? {params['KeyId']}"
+    logical = {stack.sealing_key_arn: "SealingKey", stack.grant_key_arn: "GrantKey"}
+    name = logical.get(params["KeyId"], f"? {params['KeyId']}")
     return [(name, {**facts, "kms:EncryptionContextKeys": tuple(context)})]
 
 

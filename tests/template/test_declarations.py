@@ -57,18 +57,36 @@ def test_every_output_is_described(template: Document) -> None:
     assert all(output["Description"] for output in template["Outputs"].values())
 
 
-def test_the_connection_table_can_be_restored(template: Document) -> None:
-    table = template["Resources"]["ConnectionTable"]
+@pytest.mark.parametrize("name", ["ConnectionTable", "GrantTable"])
+def test_a_table_that_is_a_source_of_truth_can_be_restored(template: Document, name: str) -> None:
+    table = template["Resources"][name]
     assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
-    assert table["Properties"]["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
     assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    # Without its key the table cannot be read.
-    assert template["Resources"]["DataKey"]["DeletionPolicy"] == "Retain"
+    # Without these keys it cannot be read.
+    assert {template["Resources"][key]["DeletionPolicy"] for key in ("DataKey", "GrantKey")} == {"Retain"}
 
 
-def test_the_token_table_has_a_ttl_and_the_due_index(template: Document) -> None:
-    table = properties(template, "TokenTable")
-    assert "PointInTimeRecoverySpecification" not in table  # a restore would bring revoked tokens back
+def test_the_connection_table_is_keyed_by_connection(template: Document) -> None:
+    table = properties(template, "ConnectionTable")
+    assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
+
+
+def test_the_token_table_cannot_be_restored(template: Document) -> None:
+    """A restore would bring revoked tokens back."""
+    assert "PointInTimeRecoverySpecification" not in properties(template, "TokenTable")
+
+
+@pytest.mark.parametrize(
+    ("name", "projection"),
+    [
+        ("TokenTable", {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["ttl"]}),
+        ("GrantTable", {"ProjectionType": "KEYS_ONLY"}),
+    ],
+)
+def test_a_table_with_due_items_has_a_ttl_and_the_due_index(
+    template: Document, name: str, projection: Document
+) -> None:
+    table = properties(template, name)
     assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
     assert table["KeySchema"] == [
         {"AttributeName": "pk", "KeyType": "HASH"},
@@ -80,19 +98,19 @@ def test_the_token_table_has_a_ttl_and_the_due_index(template: Document) -> None
         {"AttributeName": "due_shard", "KeyType": "HASH"},
         {"AttributeName": "due_at", "KeyType": "RANGE"},
     ]
-    assert due["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["ttl"]}
+    assert due["Projection"] == projection
 
 
 def test_tables_and_queues_are_encrypted_with_the_data_key(template: Document) -> None:
     data_key = {"Fn::GetAtt": ["DataKey", "Arn"]}
-    for table in ("ConnectionTable", "TokenTable"):
+    for table in ("ConnectionTable", "TokenTable", "GrantTable"):
         encryption = properties(template, table)["SSESpecification"]
         assert encryption == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": data_key}
     for queue in ("RenewalQueue", "RenewalDeadLetterQueue"):
         assert properties(template, queue)["KmsMasterKeyId"] == data_key
 
 
-@pytest.mark.parametrize("key", ["SealingKey", "DataKey"])
+@pytest.mark.parametrize("key", ["SealingKey", "GrantKey", "DataKey"])
 def test_keys_rotate(template: Document, key: str) -> None:
     assert properties(template, key)["EnableKeyRotation"] is True
 

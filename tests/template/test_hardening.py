@@ -169,12 +169,13 @@ def test_every_queue_has_such_a_policy(translated: Document) -> None:
 
 
 def test_data_is_retained_when_the_stack_is_deleted(template: Document) -> None:
-    for name in ("ConnectionTable", "DataKey", "AuditLogGroup", "ApiGatewayAccount", "ApiGatewayLogRole"):
+    tables, keys = ("ConnectionTable", "GrantTable"), ("DataKey", "GrantKey")
+    for name in (*tables, *keys, "AuditLogGroup", "ApiGatewayAccount", "ApiGatewayLogRole"):
         resource = template["Resources"][name]
         assert (name, resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (name, "Retain", "Retain")
-    assert template["Resources"]["ConnectionTable"]["Properties"]["DeletionProtectionEnabled"] == {
-        "Ref": "DeletionProtection"
-    }
+    for table in tables:
+        protection = template["Resources"][table]["Properties"]["DeletionProtectionEnabled"]
+        assert protection == {"Ref": "DeletionProtection"}
     assert template["Parameters"]["DeletionProtection"]["Default"] == "true"
 
 

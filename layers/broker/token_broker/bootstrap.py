@@ -9,8 +9,9 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
@@ -27,10 +28,12 @@ from token_broker.service.context import BrokerContext, Deployment, TimeLimits
 from token_broker.settings import Settings
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kms import KMSClient
 
     from token_broker.adapters.dynamodb.budgets import DynamoBudgets
     from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+    from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
     from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
     from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
     from token_broker.adapters.kms import KmsSealer
@@ -67,6 +70,82 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
+@dataclass(frozen=True)
+class _Adapters:
+    """Makes the adapters over AWS. Each is imported at its first use."""
+
+    settings: Settings
+    session: boto3.session.Session
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        return self.session.client("dynamodb", config=CLIENT_CONFIG)
+
+    @cached_property
+    def kms(self) -> KMSClient:
+        return self.session.client("kms", config=CLIENT_CONFIG)
+
+    def connections(self) -> DynamoConnectionStore:
+        from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+
+        return DynamoConnectionStore(self.dynamodb, table=self.settings.connection_table)
+
+    def consents(self) -> DynamoConsentStore:
+        from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
+
+        return DynamoConsentStore(self.dynamodb, grant_table=self.settings.grant_table)
+
+    def health(self) -> DynamoHealthStore:
+        from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
+
+        return DynamoHealthStore(self.dynamodb, token_table=self.settings.token_table)
+
+    def due_index(self) -> DynamoDueIndex:
+        from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
+
+        return DynamoDueIndex(self.dynamodb, token_table=self.settings.token_table)
+
+    def budgets(self) -> DynamoBudgets:
+        from token_broker.adapters.dynamodb.budgets import DynamoBudgets
+
+        return DynamoBudgets(self.dynamodb, token_table=self.settings.token_table)
+
+    def secrets(self) -> SecretsManagerStore:
+        from token_broker.adapters.secrets_manager import SecretsManagerStore
+
+        return SecretsManagerStore(
+            self.session.client("secretsmanager", config=CLIENT_CONFIG), prefix=self.settings.secret_prefix
+        )
+
+    def sealer(self) -> KmsSealer:
+        from token_broker.adapters.kms import KmsSealer
+
+        return KmsSealer(
+            self.kms,
+            key_arn=self.settings.sealing_key_arn,
+            table=self.settings.token_table,
+            on_broken=report_broken_seal,
+        )
+
+    def consent_sealer(self) -> KmsSealer:
+        from token_broker.adapters.kms import KmsSealer
+        from token_broker.core.consents import GRANTS_TABLE
+
+        return KmsSealer(
+            self.kms, key_arn=self.settings.grant_key_arn, table=GRANTS_TABLE, on_broken=report_broken_seal
+        )
+
+    def signing_keys(self) -> KmsSigningKeys:
+        from token_broker.adapters.kms_signing_keys import KmsSigningKeys
+
+        return KmsSigningKeys(self.kms, prefix=self.settings.signing_key_prefix)
+
+    def queue(self) -> SqsRenewalQueue:
+        from token_broker.adapters.sqs import SqsRenewalQueue
+
+        return SqsRenewalQueue(self.session.client("sqs", config=CLIENT_CONFIG), url=self.settings.renewal_queue_url)
+
+
 def build_broker(
     settings: Settings,
     session: boto3.session.Session,
@@ -76,70 +155,26 @@ def build_broker(
     sleep: Sleep = pause,
 ) -> Broker:
     """A broker over AWS. `send` replaces the real network."""
-    dynamodb = session.client("dynamodb", config=CLIENT_CONFIG)
-
-    def connections() -> DynamoConnectionStore:
-        from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
-
-        return DynamoConnectionStore(dynamodb, table=settings.connection_table)
-
-    def health() -> DynamoHealthStore:
-        from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
-
-        return DynamoHealthStore(dynamodb, token_table=settings.token_table)
-
-    def due_index() -> DynamoDueIndex:
-        from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
-
-        return DynamoDueIndex(dynamodb, token_table=settings.token_table)
-
-    def budgets() -> DynamoBudgets:
-        from token_broker.adapters.dynamodb.budgets import DynamoBudgets
-
-        return DynamoBudgets(dynamodb, token_table=settings.token_table)
-
-    def secrets() -> SecretsManagerStore:
-        from token_broker.adapters.secrets_manager import SecretsManagerStore
-
-        return SecretsManagerStore(
-            session.client("secretsmanager", config=CLIENT_CONFIG), prefix=settings.secret_prefix
-        )
-
-    @cache
-    def kms() -> KMSClient:
-        return session.client("kms", config=CLIENT_CONFIG)
-
-    def sealer() -> KmsSealer:
-        from token_broker.adapters.kms import KmsSealer
-
-        return KmsSealer(
-            kms(), key_arn=settings.sealing_key_arn, table=settings.token_table, on_broken=report_broken_seal
-        )
-
-    def signing_keys() -> KmsSigningKeys:
-        from token_broker.adapters.kms_signing_keys import KmsSigningKeys
-
-        return KmsSigningKeys(kms(), prefix=settings.signing_key_prefix)
-
-    def queue() -> SqsRenewalQueue:
-        from token_broker.adapters.sqs import SqsRenewalQueue
-
-        return SqsRenewalQueue(session.client("sqs", config=CLIENT_CONFIG), url=settings.renewal_queue_url)
-
+    adapters = _Adapters(settings, session)
     return Broker(
         BrokerContext(
             catalogue=_catalogue(settings),
             tokens=DynamoTokenStore(
-                dynamodb, token_table=settings.token_table, connection_table=settings.connection_table, sleep=sleep
+                adapters.dynamodb,
+                token_table=settings.token_table,
+                connection_table=settings.connection_table,
+                sleep=sleep,
             ),
-            health=cast("DynamoHealthStore", _Lazy(health)),
-            due_index=cast("DynamoDueIndex", _Lazy(due_index)),
-            budgets=cast("DynamoBudgets", _Lazy(budgets)),
-            connections=cast("DynamoConnectionStore", _Lazy(connections)),
-            secrets=cast("SecretsManagerStore", _Lazy(secrets)),
-            sealer=cast("KmsSealer", _Lazy(sealer)),
-            signing_keys=cast("KmsSigningKeys", _Lazy(signing_keys)),
-            queue=cast("SqsRenewalQueue", _Lazy(queue)),
+            health=cast("DynamoHealthStore", _Lazy(adapters.health)),
+            due_index=cast("DynamoDueIndex", _Lazy(adapters.due_index)),
+            budgets=cast("DynamoBudgets", _Lazy(adapters.budgets)),
+            connections=cast("DynamoConnectionStore", _Lazy(adapters.connections)),
+            consents=cast("DynamoConsentStore", _Lazy(adapters.consents)),
+            secrets=cast("SecretsManagerStore", _Lazy(adapters.secrets)),
+            sealer=cast("KmsSealer", _Lazy(adapters.sealer)),
+            consent_sealer=cast("KmsSealer", _Lazy(adapters.consent_sealer)),
+            signing_keys=cast("KmsSigningKeys", _Lazy(adapters.signing_keys)),
+            queue=cast("SqsRenewalQueue", _Lazy(adapters.queue)),
             send=send or _sender(settings),
             clock=clock,
             sleep=sleep,

@@ -17,7 +17,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.catalogue import FaultyFile
 from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN, ExpiryDate
-from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.names import ConnectionName, Place
 
 # At DEBUG these log requests, responses and plaintexts. Their level is fixed, whatever LOG_LEVEL says.
 CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3transfer")
@@ -97,10 +97,10 @@ def measure_expiry_dates(name: ConnectionName, deadlines: Iterable[ExpiryDate], 
             )
 
 
-def report_broken_seal(key: TokenKey, purpose: str) -> None:
+def report_broken_seal(place: Place, purpose: str) -> None:
     """A sealed value could not be opened: it was changed, moved, or sealed with another key."""
-    logger.error("report_broken_seal", provider=key.name.provider, connection=key.name.connection, purpose=purpose)
-    count("BrokenSeals", provider=key.name.provider)
+    logger.error("report_broken_seal", provider=place.name.provider, connection=place.name.connection, purpose=purpose)
+    count("BrokenSeals", provider=place.name.provider)
 
 
 def report_faulty_provider_file(file: FaultyFile) -> None:

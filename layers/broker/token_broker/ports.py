@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from token_broker.core.connections import NetworkOptions
-from token_broker.core.consents import Consent
 from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth
-from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.names import ConnectionName, Place, TokenKey
 from token_broker.core.providers import MINUTE
 from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.oauth.assertions import Sign
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from token_broker.core.consents import Consent
 
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], None]
@@ -159,6 +161,14 @@ class ConnectionStore(Protocol):
         """Some connections, and the cursor of the next page. Raises ValueError for an invalid cursor."""
 
 
+@dataclass(frozen=True, slots=True)
+class DueConsent:
+    """A consent whose refresh token must be sent although nobody may ask. A claim holds only for this `due_at`."""
+
+    name: ConnectionName
+    due_at: datetime
+
+
 class ConsentStore(Protocol):
     """The consents of persons, in GrantTable: a source of truth. Raises BrokerUnavailable if the store fails.
 
@@ -173,6 +183,12 @@ class ConsentStore(Protocol):
 
         A repeat of a write that took effect succeeds.
         """
+
+    def due(self, *, until: datetime) -> Sequence[DueConsent]:
+        """All consents that are due by `until`, the most urgent first."""
+
+    def claim(self, due: DueConsent, *, until: datetime) -> bool:
+        """Moves the due time on, unless somebody else did. Returns whether it did. The revision stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +263,15 @@ Seal = Callable[[str], bytes]
 
 
 class Sealer(Protocol):
-    """Seals a value for one token key and purpose. Raises BrokerUnavailable if KMS fails.
+    """Seals a value for one place and purpose. Raises BrokerUnavailable if KMS fails.
 
     In AWS: adapters.kms.
     """
 
-    def prepare(self, key: TokenKey, purpose: str) -> Seal:
+    def prepare(self, place: Place, purpose: str) -> Seal:
         """Gets the data key now. The returned function calls no service, and is used once."""
 
-    def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+    def open(self, sealed: bytes, place: Place, purpose: str) -> str:
         """Raises SealBroken."""
 
 

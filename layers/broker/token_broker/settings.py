@@ -24,8 +24,10 @@ class Settings:
     version: str
     connection_table: str
     token_table: str
+    grant_table: str
     renewal_queue_url: str
     sealing_key_arn: str
+    grant_key_arn: str
     secret_prefix: str
     signing_key_prefix: str
     allow_private_networks: bool
@@ -42,8 +44,10 @@ class Settings:
             version=_version(environment.get("CODE_DIGEST", UNSET)),
             connection_table=environment.get("CONNECTION_TABLE", ""),
             token_table=environment.get("TOKEN_TABLE", ""),
+            grant_table=environment.get("GRANT_TABLE", ""),
             renewal_queue_url=environment.get("RENEWAL_QUEUE_URL", ""),
             sealing_key_arn=environment.get("SEALING_KEY_ARN", ""),
+            grant_key_arn=environment.get("GRANT_KEY_ARN", ""),
             secret_prefix=environment.get("SECRET_PREFIX", "token-broker"),
             signing_key_prefix=environment.get("SIGNING_KEY_PREFIX", "alias/token-broker"),
             allow_private_networks=environment.get("ALLOW_PRIVATE_NETWORKS") == "true",

@@ -20,7 +20,7 @@ from tests.fakes import (
 )
 from token_broker.core.credentials import Secret
 from token_broker.core.health import ConnectionHealth
-from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.names import ConnectionName, Place, TokenKey
 from token_broker.core.providers import MINUTE
 from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.ports import ConnectionStore, Seal, SecretNotReadable, StoredSettings
@@ -88,8 +88,8 @@ class WatchedSealer(FakeSealer):
         super().__init__()
         self._promises = promises
 
-    def prepare(self, key: TokenKey, purpose: str) -> Seal:
-        seal = super().prepare(key, purpose)
+    def prepare(self, place: Place, purpose: str) -> Seal:
+        seal = super().prepare(place, purpose)
         if self._promises.trace is not None:
             self._promises.trace.has_data_key = True
         return seal

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from token_broker.core.consents import Consent, ConsentToken
 from token_broker.core.failures import Failure
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import Lease, RefreshToken, RetiredToken, Token, TokenRecord
-from token_broker.ports import Budgets, ConnectionStore, DueIndex, HealthStore, TokenStore
+from token_broker.ports import Budgets, ConnectionStore, ConsentStore, DueIndex, HealthStore, TokenStore
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SETTINGS = {"allowed_callers": ["*"], "token_url": "https://id.example/token"}
@@ -19,13 +20,14 @@ SETTINGS = {"allowed_callers": ["*"], "token_url": "https://id.example/token"}
 
 @dataclass(frozen=True)
 class Stores:
-    """All stores over one table."""
+    """All stores over one TokenTable and one GrantTable."""
 
     tokens: TokenStore
     health: HealthStore
     due_index: DueIndex
     budgets: Budgets
     connections: ConnectionStore
+    consents: ConsentStore
 
 
 def after(seconds: float) -> datetime:
@@ -114,6 +116,27 @@ def some_health() -> ConnectionHealth:
         refused_versions=("v1", "v2"),
         trial_at=after(2),
         delete_at=after(86_400),
+        revision=uuid4().hex,
+    )
+
+
+def a_consent(name: ConnectionName) -> Consent:
+    """A consent with every field set but `due_at`."""
+    return Consent(
+        name,
+        token=ConsentToken("0f0e0d0c0b0a0908", b"refresh", after(86_400)),
+        issuer="https://id.example/token",
+        client_id="client",
+        seed_id="0011223344556677",
+        lease=Lease("owner", NOW, after(17)),
+        sent_at=after(1),
+        refused="invalid_grant",
+        generation=2,
+        scope="a b",
+        account="seller-1",
+        kept={"realmId": "123"},
+        obtained_at=after(2),
+        refreshed_at=after(3),
         revision=uuid4().hex,
     )
 

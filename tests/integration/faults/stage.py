@@ -27,6 +27,7 @@ from tests.fakes import (
     HandClock,
     InMemoryBudgets,
     InMemoryConnectionStore,
+    InMemoryConsentStore,
     InMemoryDueIndex,
     InMemoryHealthStore,
     InMemoryTokenStore,
@@ -51,7 +52,18 @@ from token_broker.service.context import BrokerContext
 CATALOGUE: Final = lru_cache(maxsize=1)(load_catalogue)
 MEMORY: Final = "memory"
 MOTO: Final = "moto"
-PORTS: Final = ("connections", "tokens", "health", "due_index", "budgets", "secrets", "sealer", "queue")
+PORTS: Final = (
+    "connections",
+    "consents",
+    "tokens",
+    "health",
+    "due_index",
+    "budgets",
+    "secrets",
+    "sealer",
+    "consent_sealer",
+    "queue",
+)
 DONE: Final[dict[str, Any]] = {"batchItemFailures": []}
 NEAR_EXPIRY: Final = timedelta(seconds=100)
 
@@ -66,8 +78,10 @@ class Fakes:
         self.health = InMemoryHealthStore(self.table)
         self.due_index = InMemoryDueIndex(self.table)
         self.budgets = InMemoryBudgets()
+        self.consents = InMemoryConsentStore()
         self.secrets = FakeSecretStore()
         self.sealer = FakeSealer()
+        self.consent_sealer = FakeSealer()
         self.queue = FakeQueue()
 
 

@@ -1,4 +1,4 @@
-"""Sealing with the AWS Encryption SDK: a value opens only for its own table, token key and purpose."""
+"""Sealing with the AWS Encryption SDK: a value opens only in its own table and place, for its own purpose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aws_encryption_sdk.materials_managers.default import DefaultCryptoMaterials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from token_broker.adapters.aws import AwsServiceFailed, error_code
-from token_broker.core.names import TokenKey
+from token_broker.core.names import Place
 from token_broker.ports import Seal, SealBroken
 
 if TYPE_CHECKING:
@@ -65,16 +65,16 @@ class KmsSealer:
     """Sealer (see ports): a committing suite without signature, one key, every context pair compared."""
 
     def __init__(
-        self, client: KMSClient, *, key_arn: str, table: str, on_broken: Callable[[TokenKey, str], None] | None = None
+        self, client: KMSClient, *, key_arn: str, table: str, on_broken: Callable[[Place, str], None] | None = None
     ) -> None:
         self._sdk = aws_encryption_sdk.EncryptionSDKClient(commitment_policy=COMMITMENT, max_encrypted_data_keys=1)
         self._master_key = _MasterKey(key_id=key_arn, client=client)
         self._table = table
         self._on_broken = on_broken
 
-    def prepare(self, key: TokenKey, purpose: str) -> Seal:
+    def prepare(self, place: Place, purpose: str) -> Seal:
         """Asks KMS for a data key now, so that sealing cannot fail after a token was issued."""
-        context = self._context(key, purpose)
+        context = self._context(place, purpose)
         request = EncryptionMaterialsRequest(
             encryption_context=context,
             frame_length=FRAME_LENGTH,
@@ -99,16 +99,16 @@ class KmsSealer:
 
         return seal
 
-    def open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
+    def open(self, sealed: bytes, place: Place, purpose: str) -> str:
         try:
-            return self._open(sealed, key, purpose)
+            return self._open(sealed, place, purpose)
         except SealBroken:
             if self._on_broken is not None:
-                self._on_broken(key, purpose)
+                self._on_broken(place, purpose)
             raise
 
-    def _open(self, sealed: bytes, key: TokenKey, purpose: str) -> str:
-        expected = self._context(key, purpose)
+    def _open(self, sealed: bytes, place: Place, purpose: str) -> str:
+        expected = self._context(place, purpose)
         self._master_key.kms_error, self._master_key.expected = None, expected
         try:
             plain, context = self._decrypt(sealed)
@@ -137,8 +137,8 @@ class KmsSealer:
                 stream.footer = None
             stream.close()
 
-    def _context(self, key: TokenKey, purpose: str) -> dict[str, str]:
-        return {"table": self._table, "key": f"{key.name} {key.scope_id}", "purpose": purpose}
+    def _context(self, place: Place, purpose: str) -> dict[str, str]:
+        return {"table": self._table, "key": str(place), "purpose": purpose}
 
 
 def _is_of(context: Mapping[str, str], expected: Mapping[str, str]) -> bool:

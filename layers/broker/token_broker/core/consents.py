@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from token_broker.core.names import ConnectionName
+from token_broker.core.names import ConnectionName, Place
 from token_broker.core.providers import RefreshSpec
 from token_broker.core.records import Lease
 
+# The purpose of its sealed refresh token, and the logical name of its table in every encryption context.
+CONSENT_REFRESH_TOKEN = "consent_refresh_token"  # noqa: S105  # a name
+GRANTS_TABLE = "grants"
+# A refresh token whose idle life is used up so far is used, although nobody asks for a token.
+KEEP_ALIVE_AT = 0.8
+# When one whose outcome is unknown is sent again. The first time lets a dead sender's lease end.
+RESEND_SPACING = timedelta(minutes=5)
+RESEND_DELAY = timedelta(seconds=20)
 # Why a person must consent (again).
 NEVER_GIVEN = "never_given"
 REFUSED = "refused"
@@ -40,8 +48,9 @@ class Consent:
     when the current refresh token was first sent, if no response has settled that. `refused`: the provider's error code
     once it refused the current refresh token. `generation`: grows with every new consent, so that a late response of an
     older one is noticed. `account`: the vendor's account, where the file says how to know it. `kept`: what the redirect
-    brought besides the code. `obtained_at`, `refreshed_at`: when the consent was given and last used. `revision` names
-    this state; None where nothing is stored.
+    brought besides the code. `obtained_at`, `refreshed_at`: when the consent was given and last used. `due_at`: when
+    the refresh token must be sent although nobody asks (see `next_due`). `revision` names this state; None where
+    nothing is stored.
     """
 
     name: ConnectionName
@@ -58,7 +67,13 @@ class Consent:
     kept: Mapping[str, str] = field(default_factory=dict)
     obtained_at: datetime | None = None
     refreshed_at: datetime | None = None
+    due_at: datetime | None = None
     revision: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its refresh token is sealed."""
+        return Place(self.name, "consent")
 
     def leased(self, now: datetime) -> bool:
         return self.lease is not None and self.lease.holds(now)
@@ -131,6 +146,22 @@ class Consent:
     def dropped(self) -> Consent:
         """The refresh token is given up. The generation stays, so that a late response of it is noticed."""
         return Consent(self.name, seed_id=self.seed_id, generation=self.generation + 1, revision=self.revision)
+
+
+def next_due(consent: Consent, spec: RefreshSpec, now: datetime) -> datetime | None:
+    """When the sweep must have the refresh token sent, although nobody may ask for a token; None: never.
+
+    At 80 % of its idle life, and within the vendor's window if its outcome is unknown.
+    """
+    if consent.token is None or consent.refused is not None:
+        return None
+    if consent.sent_at is not None:
+        resends = [now + delay for delay in (RESEND_SPACING, RESEND_DELAY)]
+        return next((at for at in resends if spec.may_resend(consent.sent_at, at)), None)
+    used_at = consent.refreshed_at or consent.obtained_at
+    if spec.idle_life is None or used_at is None:
+        return None
+    return used_at + spec.idle_life * KEEP_ALIVE_AT
 
 
 @dataclass(frozen=True, slots=True)

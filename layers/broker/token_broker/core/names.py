@@ -82,6 +82,17 @@ class ConnectionName:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sealed value is stored: an item of a connection. As text: its name in the encryption context."""
+
+    name: ConnectionName
+    item: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.item}"
+
+
+@dataclass(frozen=True, slots=True)
 class TokenKey:
     """What a token is stored under: provider, connection and scope set. One token request per key at a time."""
 
@@ -92,3 +103,8 @@ class TokenKey:
     def scope_id(self) -> str:
         """The SHA-256 of the scope set, as 64 hex digits: the scope set's name in keys and messages."""
         return hashlib.sha256(self.scope.encode()).hexdigest()
+
+    @property
+    def place(self) -> Place:
+        """Where its tokens are sealed."""
+        return Place(self.name, self.scope_id)

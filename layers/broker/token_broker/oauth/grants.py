@@ -61,7 +61,7 @@ def refresh_token(request: GrantRequest) -> Flow:
     A response without a refresh token means that the old one stays valid.
     """
     assert request.refresh_token is not None, request.provider.slug  # noqa: S101  # who starts it has one
-    return (yield from _exchange(request, "token", token_request(request)))
+    return (yield from _exchange(request, "consent", token_request(request)))
 
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"

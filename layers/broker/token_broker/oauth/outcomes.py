@@ -20,7 +20,7 @@ from token_broker.core.failures import (
     FailureLevel,
 )
 
-Step = Literal["connect", "token", "code", "refresh", "login"]
+Step = Literal["connect", "token", "code", "refresh", "consent", "login"]
 TransportFailure = Literal["unreachable", "bad_certificate", "private_address", "unknown", "unreadable"]
 
 CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_credentials"})
@@ -36,9 +36,10 @@ TRANSIENT_CONNECT_ERRORS = frozenset({"server_error", "temporarily_unavailable"}
 class ExchangeResult:
     """One exchange with a provider, reduced to what the rules look at.
 
-    `error`: a code of `providers.KNOWN_ERRORS`, `unrecognised` or None. `transport`: why there is no response.
-    `wrong_redirect`: connect redirected to another address than redirect_uri. `worked_before`: the provider accepted
-    these credentials before. `unusable`: why a 2xx response is not a token, None if it is one.
+    `step` consent: the refresh token of a person's consent was sent. `error`: a code of `providers.KNOWN_ERRORS`,
+    `unrecognised` or None. `transport`: why there is no response. `wrong_redirect`: connect redirected to another
+    address than redirect_uri. `worked_before`: the provider accepted these credentials before. `unusable`: why a 2xx
+    response is not a token, None if it is one.
     """
 
     step: Step

@@ -163,9 +163,9 @@ class Acquirer:
             lease = lease.with_health(health)
         request = self._grant_request(lease, credentials)
         # 5. The data key.
-        seal, refresh_seal = context.sealer.prepare(lease.key, ACCESS_TOKEN), None
+        seal, refresh_seal = context.sealer.prepare(lease.key.place, ACCESS_TOKEN), None
         if lease.before_lease.refresh_token is not None:
-            refresh_seal = context.sealer.prepare(lease.key, REFRESH_TOKEN)
+            refresh_seal = context.sealer.prepare(lease.key.place, REFRESH_TOKEN)
         # 6. The budget.
         take_from_budget(context, connection, credentials, renewal=lease.criteria.renewal)
         if context.clock() >= lease.deadline:

@@ -18,6 +18,7 @@ from token_broker.ports import (
     Budgets,
     Clock,
     ConnectionStore,
+    ConsentStore,
     DueIndex,
     HealthStore,
     NewId,
@@ -65,7 +66,7 @@ class Deployment:
 class BrokerContext:
     """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
 
-    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults.
+    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals what GrantTable holds, with a key of its own.
     """
 
     catalogue: Mapping[str, Provider]
@@ -74,8 +75,10 @@ class BrokerContext:
     due_index: DueIndex
     budgets: Budgets
     connections: ConnectionStore
+    consents: ConsentStore
     secrets: SecretStore
     sealer: Sealer
+    consent_sealer: Sealer
     signing_keys: SigningKeys
     queue: RenewalQueue
     send: Send

@@ -232,7 +232,7 @@ class GetToken:
         if cached is not None and cached.record.token is not None and cached.record.token.sealed == token.sealed:
             opened = cached.opened
         else:
-            opened = OpenedToken.unpack(self._context.sealer.open(token.sealed, key, ACCESS_TOKEN))
+            opened = OpenedToken.unpack(self._context.sealer.open(token.sealed, key.place, ACCESS_TOKEN))
         self._memory.put(CachedToken(reading.record, opened, reading.read_at))
         self._note_use(reading, token)
         now = self._context.clock()

@@ -24,7 +24,7 @@ def refresh_token_to_send(context: BrokerContext, lease: LeaseContext, now: date
     if refresh_token.expires_at is not None and refresh_token.expires_at <= now:
         return None
     try:
-        return context.sealer.open(refresh_token.sealed, lease.key, REFRESH_TOKEN)
+        return context.sealer.open(refresh_token.sealed, lease.key.place, REFRESH_TOKEN)
     except SealBroken:
         return None
 
@@ -40,7 +40,7 @@ def seal_refresh_token(
         return None
     if seal is None:
         try:
-            seal = context.sealer.prepare(lease.key, REFRESH_TOKEN)
+            seal = context.sealer.prepare(lease.key.place, REFRESH_TOKEN)
         except BrokerUnavailable:
             return None
     return RefreshToken(

@@ -226,7 +226,7 @@ class Revoker:
         if failure is not None and failure.refused and failure.retry_at > self.context.clock():
             return "credentials_refused"
         try:
-            opened = self.context.sealer.open(item.sealed, record.key, ACCESS_TOKEN)
+            opened = self.context.sealer.open(item.sealed, record.key.place, ACCESS_TOKEN)
         except SealBroken:
             return "unreadable"
         except BrokerError:

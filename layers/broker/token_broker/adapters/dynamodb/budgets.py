@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from token_broker.adapters.aws import aws_errors
+from token_broker.adapters.dynamodb.item_table import DYNAMODB, ItemTable, item_key
 from token_broker.adapters.dynamodb.items import FORMAT, Item, moment, number, read_moment, seconds
 from token_broker.adapters.dynamodb.keys import endpoint_key
-from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable, item_key
 from token_broker.core.providers import MINUTE, start_of_period
 from token_broker.core.schedule import KEEP
 
@@ -24,7 +24,7 @@ class DynamoBudgets:
     """Budgets (see ports). Remembers the period of the last host: the first `take` of a period is then one call."""
 
     def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
-        self._table = TokenTable(client, token_table)
+        self._table = ItemTable(client, token_table)
         self._last_read: tuple[str, datetime | None] | None = None
 
     def busy_until(self, host: str, *, now: datetime, limit: int, period: timedelta = MINUTE) -> datetime | None:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
+from token_broker.adapters.dynamodb.item_table import DYNAMODB, ItemTable
 from token_broker.adapters.dynamodb.items import moment, number, read_moment, read_seconds, seconds
 from token_broker.adapters.dynamodb.keys import Key, connection_of, parse_due_sk, retired_key, token_item_key
-from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable
 from token_broker.core.schedule import KEEP
 from token_broker.ports import DueKey
 
@@ -21,7 +21,7 @@ class DynamoDueIndex:
     """DueIndex (see ports)."""
 
     def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
-        self._table = TokenTable(client, token_table)
+        self._table = ItemTable(client, token_table)
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
         found: list[DueKey] = []

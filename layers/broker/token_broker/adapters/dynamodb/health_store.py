@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from token_broker.adapters.dynamodb.item_table import ItemTable
 from token_broker.adapters.dynamodb.items import health_attributes, read_health
 from token_broker.adapters.dynamodb.keys import health_key
-from token_broker.adapters.dynamodb.token_table import TokenTable
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName
 
@@ -18,7 +18,7 @@ class DynamoHealthStore:
     """HealthStore (see ports)."""
 
     def __init__(self, client: DynamoDBClient, *, token_table: str) -> None:
-        self._table = TokenTable(client, token_table)
+        self._table = ItemTable(client, token_table)
 
     def save(self, name: ConnectionName, before: ConnectionHealth, after: ConnectionHealth) -> ConnectionHealth | None:
         if after.revision is None:

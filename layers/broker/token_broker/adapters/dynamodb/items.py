@@ -59,11 +59,11 @@ def _moment_of(item: Item, name: str) -> datetime:
     return _EPOCH + timedelta(milliseconds=int(item[name]["N"]))
 
 
-def _strings(**values: str | None) -> dict[str, Any]:
+def strings(**values: str | None) -> dict[str, Any]:
     return {name: string(value) for name, value in values.items() if value is not None}
 
 
-def _moments(**values: datetime | None) -> dict[str, Any]:
+def moments(**values: datetime | None) -> dict[str, Any]:
     return {name: moment(value) for name, value in values.items() if value is not None}
 
 
@@ -72,8 +72,8 @@ def record_attributes(record: TokenRecord) -> dict[str, Any]:
     attributes = {
         "format": number(FORMAT),
         "keep_warm": string(record.keep_warm),
-        **_strings(scope=record.key.scope, settings_digest=record.settings_digest),
-        **_moments(
+        **strings(scope=record.key.scope, settings_digest=record.settings_digest),
+        **moments(
             last_used_at=record.last_used_at,
             stale_at=record.stale_at,
             deferred_until=record.deferred_until,
@@ -89,14 +89,22 @@ def record_attributes(record: TokenRecord) -> dict[str, Any]:
         attributes |= _token_attributes(record.token)
     if record.refresh_token is not None:
         attributes |= _refresh_attributes(record.refresh_token)
-    if record.lease is not None:
-        attributes |= {
-            "lease_owner": string(record.lease.owner),
-            **_moments(lease_since=record.lease.since, lease_until=record.lease.until),
-        }
+    attributes |= lease_attributes(record.lease)
     if record.failure is not None:
         attributes["failure"] = failure_map(record.failure)
     return attributes
+
+
+def lease_attributes(lease: Lease | None) -> dict[str, Any]:
+    if lease is None:
+        return {}
+    return {"lease_owner": string(lease.owner), **moments(lease_since=lease.since, lease_until=lease.until)}
+
+
+def read_lease(item: Item) -> Lease | None:
+    if "lease_owner" not in item:
+        return None
+    return Lease(item["lease_owner"]["S"], _moment_of(item, "lease_since"), _moment_of(item, "lease_until"))
 
 
 def due_attributes(key: TokenKey, due_at: datetime | None) -> dict[str, Any]:
@@ -114,14 +122,14 @@ def _token_attributes(token: Token) -> dict[str, Any]:
         "token": {"B": token.sealed},
         # Only what is true: an item of at most 1 KB costs one write unit.
         **{name: {"BOOL": True} for name, flag in flags.items() if flag},
-        **_strings(
+        **strings(
             token_id=token.token_id,
             granted_scope=token.scope,
             token_endpoint=token.token_endpoint,
             token_digest=token.settings_digest,
             secret_version=token.secret_version,
         ),
-        **_moments(issued_at=token.issued_at, expires_at=token.expires_at, renew_at=token.renew_at),
+        **moments(issued_at=token.issued_at, expires_at=token.expires_at, renew_at=token.renew_at),
     }
 
 
@@ -130,7 +138,7 @@ def _refresh_attributes(refresh_token: RefreshToken) -> dict[str, Any]:
         "refresh_token": {"B": refresh_token.sealed},
         "refresh_id": string(refresh_token.refresh_id),
         "refresh_sent": {"BOOL": refresh_token.sent},
-        **_moments(refresh_expires_at=refresh_token.expires_at),
+        **moments(refresh_expires_at=refresh_token.expires_at),
     }
 
 
@@ -138,14 +146,11 @@ def read_record(key: TokenKey, item: Item | None, health: ConnectionHealth) -> T
     """The record of a token key's item; an empty one without an item."""
     if not item:
         return TokenRecord(key, health=health)
-    lease = None
-    if "lease_owner" in item:
-        lease = Lease(item["lease_owner"]["S"], _moment_of(item, "lease_since"), _moment_of(item, "lease_until"))
     return TokenRecord(
         key=key,
         token=_read_token(item) if "token" in item else None,
         refresh_token=_read_refresh_token(item) if "refresh_token" in item else None,
-        lease=lease,
+        lease=read_lease(item),
         failure=read_failure(item, "failure"),
         health=health,
         keep_warm=item["keep_warm"]["S"],
@@ -194,8 +199,8 @@ def retired_attributes(token: RetiredToken) -> dict[str, Any]:
         "token": {"B": token.sealed},
         "revoke": {"BOOL": token.revoke},
         "ttl": seconds(token.expires_at + KEEP),
-        **_strings(scope=token.key.scope, token_id=token.token_id, token_endpoint=token.token_endpoint),
-        **_moments(expires_at=token.expires_at),
+        **strings(scope=token.key.scope, token_id=token.token_id, token_endpoint=token.token_endpoint),
+        **moments(expires_at=token.expires_at),
         **due_attributes(token.key, token.due_at),
     }
     if token.settings is not None:
@@ -221,7 +226,7 @@ def failure_map(failure: Failure) -> dict[str, Any]:
     """A remembered failure. It holds codes and our own texts, none of the provider's."""
     attributes = {
         "count": number(failure.count),
-        **_strings(
+        **strings(
             code=failure.code,
             rule=failure.rule,
             detail=failure.detail,
@@ -229,7 +234,7 @@ def failure_map(failure: Failure) -> dict[str, Any]:
             secret_version=failure.secret_version,
             settings_digest=failure.settings_digest,
         ),
-        **_moments(at=failure.at, retry_at=failure.retry_at),
+        **moments(at=failure.at, retry_at=failure.retry_at),
     }
     if failure.one_more_try:
         attributes["one_more_try"] = {"BOOL": True}
@@ -259,10 +264,8 @@ def health_attributes(health: ConnectionHealth) -> dict[str, Any]:
     attributes = {
         "format": number(FORMAT),
         "unresolved_logins": number(health.unresolved_logins),
-        **_strings(
-            login_version=health.login_version, api_host=health.api_host, api_host_digest=health.api_host_digest
-        ),
-        **_moments(trial_at=health.trial_at),
+        **strings(login_version=health.login_version, api_host=health.api_host, api_host_digest=health.api_host_digest),
+        **moments(trial_at=health.trial_at),
     }
     if health.failure is not None:
         attributes["failure"] = failure_map(health.failure)

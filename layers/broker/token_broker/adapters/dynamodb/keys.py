@@ -1,7 +1,7 @@
 """Keys of the items. ConnectionTable: pk `C#{provider}/{connection}`.
 
 TokenTable: the same pk with sk `T#{scope_id}` (a token key), `R#{scope_id}#{token_id}` (a retired token of it) or
-`HEALTH` (connection health); pk `H#{host}` with sk `BUDGET` (an endpoint).
+`HEALTH` (connection health); pk `H#{host}` with sk `BUDGET` (an endpoint). GrantTable: the same pk with sk `CONSENT`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from token_broker.core.names import ConnectionName, is_name
 Key = tuple[str, str]
 HEALTH = "HEALTH"
 BUDGET = "BUDGET"
+CONSENT = "CONSENT"
 _TOKEN_SK = re.compile(r"T#([0-9a-f]{64})")
 _RETIRED_SK = re.compile(r"R#([0-9a-f]{64})#([0-9a-f]{16})")
 
@@ -40,6 +41,10 @@ def retired_key(name: ConnectionName, scope_id: str, token_id: str) -> Key:
 
 def health_key(name: ConnectionName) -> Key:
     return connection_pk(name), HEALTH
+
+
+def consent_key(name: ConnectionName) -> Key:
+    return connection_pk(name), CONSENT
 
 
 def endpoint_key(host: str) -> Key:

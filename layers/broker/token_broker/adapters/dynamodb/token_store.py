@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from token_broker.adapters.aws import aws_errors, error_code
+from token_broker.adapters.dynamodb.item_table import DYNAMODB, ItemTable, item_key
 from token_broker.adapters.dynamodb.items import (
     Item,
     read_health,
@@ -34,7 +35,6 @@ from token_broker.adapters.dynamodb.keys import (
     retired_key,
     token_item_key,
 )
-from token_broker.adapters.dynamodb.token_table import DYNAMODB, TokenTable, item_key
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import RetiredToken, TokenRecord
 from token_broker.errors import BrokerUnavailable
@@ -51,7 +51,7 @@ class DynamoTokenStore:
     """TokenStore (see ports) over two tables: the token table, and the settings read along with a token."""
 
     def __init__(self, client: DynamoDBClient, *, token_table: str, connection_table: str, sleep: Sleep) -> None:
-        self._table = TokenTable(client, token_table)
+        self._table = ItemTable(client, token_table)
         self._connections = connection_table
         self._sleep = sleep
 

@@ -1,4 +1,4 @@
-"""The token table: how it is written."""
+"""How the items of TokenTable and GrantTable are written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DYNAMODB = "DynamoDB"
 
 
-class TokenTable:
+class ItemTable:
     """Conditional writes that return the item they found."""
 
     def __init__(self, client: DynamoDBClient, name: str) -> None:
