@@ -16,8 +16,8 @@ from token_broker.core.consent_files import (
     MIN_RESEND_S,
 )
 from token_broker.core.provider_file_reader import EXPIRY_FORMS
-from token_broker.core.provider_files import FIELDS_IN, LIMITS_PER, METHODS, SETTING_KINDS
-from token_broker.core.providers import CLIENT_AUTHS, KNOWN_ERRORS, MAX_LIFETIME_S, PERIODS
+from token_broker.core.provider_files import FIELDS_IN, LIMITS_PER, METHODS, SETTING_KINDS, SIGNATURE_AS, SIGNATURE_IN
+from token_broker.core.providers import CLIENT_AUTHS_OF_FILES, KNOWN_ERRORS, MAX_LIFETIME_S, PERIODS
 from token_broker.oauth.grants import GRANTS
 
 Schema = dict[str, Any]
@@ -46,6 +46,7 @@ def schema() -> Schema:
             "assertion": _assertion(),
             "refresh": _refresh(),
             "consent": _consent(),
+            "signature": _signature(),
             "lifetime": _object({"default_s": _whole(1, MAX_LIFETIME_S, "The lifetime if the response states none.")}),
             "renewal": _object({"reissue_window_s": _whole(61, 86_400, "Asked earlier, the same token comes.")}),
             "limits": _limits(),
@@ -74,7 +75,9 @@ def _request() -> Schema:
             "url": _text("The token endpoint: a template with settings."),
             "method": _one_of_or_setting(METHODS, "POST if it is left out."),
             "fields_in": _one_of_or_setting(FIELDS_IN, "Where the fields stand."),
-            "client_auth": _one_of(CLIENT_AUTHS, "How the client authenticates."),
+            "client_auth": _one_of(
+                CLIENT_AUTHS_OF_FILES, "How the client authenticates. fields: only with what fields name."
+            ),
             "client_id_in_body": _flag("Send client_id in the body too."),
             "basic_charset": _one_of(("utf-8", "iso-8859-1"), "Of the Basic header."),
             "grant_type": _text("Instead of the grant's own."),
@@ -192,6 +195,7 @@ def _consent() -> Schema:
                 "description": "What is kept of the redirect. true: letters, digits and hyphens, at most 63.",
             },
             "issuer": _text("The iss of the redirect (RFC 9207), if the vendor sends one."),
+            "signed": _flag("The authorization request carries the signature too."),
             "replaces": _flag("A new consent ends the previous one."),
             "account": _object(
                 {
@@ -203,6 +207,20 @@ def _consent() -> Schema:
             ),
             "device_url": _text("The device authorization endpoint (RFC 8628)."),
         }
+    )
+
+
+def _signature() -> Schema:
+    return _object(
+        {
+            "field": _text("Its name."),
+            "in": _one_of(SIGNATURE_IN, "Where it stands, query if it is left out."),
+            "message": _text("What is signed: a template that can use {path} and {sorted_fields}."),
+            "key": _text("The key of the HMAC-SHA256: a template with a field of the secret."),
+            "as": _one_of(SIGNATURE_AS, "Hexadecimal digits, in small letters or capitals."),
+            "path_after": _text("A prefix that {path} lacks."),
+        },
+        required=("field", "message", "key"),
     )
 
 

@@ -202,6 +202,10 @@ def consents(*, refresh: Any = None, revocation: Any = None, consent: Any = None
     return {"grant": "refresh_token", "settings": [BASE_URL, tenant], **sections, **more}
 
 
+def signed(**signature: str) -> dict[str, Any]:
+    return {"signature": {"field": "sign", "message": "{now}", "key": "{secret:client_secret}", **signature}}
+
+
 LOGIN: dict[str, Any] = {"grant": "login", "credentials": ["username", "password"]}
 URL = "{base_url}/t"
 BASE_URL = WHOLE["settings"][0]
@@ -347,6 +351,36 @@ def in_host(kind: str, **more: Any) -> dict[str, Any]:
         ({"consent": {"device_url": "https://vendor.example.com/device"}}, "consent"),
         ({"refresh": {"life_days": 30}}, "refresh.life_days"),
         ({"revocation": {"url": "revoke", "keeps_consent": True}}, "revocation.keeps_consent"),
+        (signed(), None),
+        (signed(message="{path}{sorted_fields}{now}{base_url}", path_after="/rest"), None),
+        (signed(path_after="/rest"), "signature.path_after"),
+        (signed(message="{now}{scope}"), "signature.message"),
+        (signed(key="{base_url}"), "signature.key"),
+        (signed(key="literal"), "signature.key"),
+        (signed(key="{secret:partner}") | {"optional_credentials": ["partner"]}, "signature.message"),
+        (signed() | {"signature": {"field": "sign", "message": "{now}"}}, "signature.key"),
+        (signed(**{"as": "base64"}), "signature.as"),
+        (signed(**{"in": "header"}), "signature.in"),
+        (consents(consent=CONSENT | {"signed": True}), "consent.signed"),
+        (consents(consent=CONSENT | {"signed": True}) | signed(), None),
+        ({"request": {"url": URL, "client_auth": "fields"}}, "credentials"),
+        (
+            {
+                "request": {
+                    "url": URL,
+                    "client_auth": "fields",
+                    "fields": {"app_key": "{secret:client_id}", "app_secret": "{secret:client_secret}"},
+                }
+            },
+            None,
+        ),
+        ({"request": {"url": URL, "fields_in": "json", "fields": {"id": "{secret:client_id:number}"}}}, None),
+        (
+            {"request": {"url": URL, "fields_in": "json", "fields": {"id": "x{secret:client_id:number}"}}},
+            "request.fields.id",
+        ),
+        ({"request": {"url": URL, "fields": {"id": "{secret:client_id:number}"}}}, "request.fields.id"),
+        ({"request": {"url": URL, "headers": {"X": "{secret:client_id:number}"}}}, "request.headers.X"),
         (setting("region", "text"), "settings[1].name"),
         (setting("base_url", "url"), "settings[1].name"),
         (setting("redirect_uri", "redirect_uri"), "settings[1].name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -244,6 +245,40 @@ def test_a_file_can_put_fields_into_query_and_headers() -> None:
     assert request.headers["X-Account"] == "7"
     assert str(UUID(request.headers["X-Request"])) == request.headers["X-Request"]
     assert "X-Left-Out" not in request.headers
+
+
+KEY = "{secret:client_secret}"
+SIGNED = {"method": "GET", "client_auth": "fields", "url": "https://example.com/rest/token"}
+
+
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        ({"message": "{secret:client_id}{path}{now}"}, "the-client/rest/token1795348800"),
+        (
+            {"message": "{path}{sorted_fields}", "path_after": "/rest", "as": "HEX", "in": "fields"},
+            "/tokenappthe-clientgrant_typeclient_credentialstimestamp1795348800000",
+        ),
+    ],
+)
+def test_a_request_carries_the_signature_of_the_file(signature: Mapping[str, str], message: str) -> None:
+    fields = {"app": "{secret:client_id}", "timestamp": "{now_ms}"}
+    spec = {"field": "sign", "key": KEY, **signature}
+    request = first(as_data(request={**SIGNED, "fields": fields}, signature=spec))
+    digest = hmac.new(b"the-secret", message.encode(), "sha256").hexdigest()
+    assert dict(request.query)["sign"] == (digest.upper() if "as" in signature else digest)
+    assert "client_id" not in dict(request.query)
+
+
+@pytest.mark.parametrize(("client_id", "sent"), [("2001234", 2001234), ("0", 0), ("007", None), ("1e3", None)])
+def test_a_credential_can_be_a_number_in_json(client_id: str, sent: int | None) -> None:
+    request = {"client_auth": "fields", "fields_in": "json", "fields": {"id": "{secret:client_id:number}"}}
+    secret, signature = {"client_id": client_id, "client_secret": "x"}, {"field": "s", "message": "{now}", "key": KEY}
+    if sent is None:
+        with pytest.raises(ConnectionMisconfigured, match="client_id must be a whole number"):
+            as_data(secret, request=request, signature=signature)
+    else:
+        assert json_body(first(as_data(secret, request=request, signature=signature)))["id"] == sent
 
 
 def test_each_request_has_a_uuid_of_its_own() -> None:

@@ -31,7 +31,7 @@ DEFAULT_KEPT = re.compile("[A-Za-z0-9-]{1,63}")
 # Fields of a redirect that have a use of their own (RFC 6749 section 4.1.2, RFC 9207).
 OF_EVERY_REDIRECT = frozenset({"code", "state", "iss", "error", "error_description", "error_uri"})
 # What has an effect only where a person's browser is redirected.
-OF_A_REDIRECT = ("query", "fields", "exchange_url", "code_param", "pkce", "loopback", "issuer", "keep")
+OF_A_REDIRECT = ("query", "fields", "exchange_url", "code_param", "pkce", "loopback", "issuer", "signed", "keep")
 # RFC 6749 section 4.1.1, and RFC 7636 section 4.3 with PKCE. The scope has the name that the file says.
 AUTHORIZATION_FIELDS = {
     "response_type": "code",
@@ -110,6 +110,7 @@ def read_consent(
         account=_account(file, consent, keep),
         device_url=device_url,
         issuer=file.url(consent, "issuer"),
+        signed=consent.take("signed", flag, False),
     )
     if "authorize_url" not in consent.data:
         _check_without_redirect(consent)

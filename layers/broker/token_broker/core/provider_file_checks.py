@@ -10,7 +10,7 @@ from token_broker.core.validation import Fields
 CLIENT_CREDENTIALS = ("client_id", "client_secret")
 # What templates can name besides settings, anywhere in a file.
 RESERVED_NAMES = REQUEST_NAMES | frozenset(
-    "token code refresh_token assertion state code_challenge code_verifier".split()
+    "token code refresh_token assertion state code_challenge code_verifier path sorted_fields".split()
 )
 # Headers that a token request sets itself.
 OWN_HEADERS = frozenset({"content-type", "content-length", "host"})
@@ -22,6 +22,7 @@ def check_provider(provider: Provider, file: FileReader) -> None:
     _check_request(provider, file.sections["request"])
     _check_sections(provider, file)
     _check_consent(provider, file)
+    _check_signature(provider, file)
     _check_settings(file)
 
 
@@ -29,7 +30,7 @@ def _check_credentials(provider: Provider, file: FileReader) -> None:
     top = file.top
     if set(provider.credentials) & set(provider.optional_credentials):
         top.fault("optional_credentials", "has a field that credentials has too")
-    authenticates = provider.request.client_auth != "none"
+    authenticates = provider.request.client_auth not in ("none", "fields")
     needed = provider.grant.credentials + (("client_id",) if authenticates and provider.grant.is_oauth else ())
     for name in dict.fromkeys(needed):
         if name not in provider.credentials:
@@ -39,8 +40,10 @@ def _check_credentials(provider: Provider, file: FileReader) -> None:
         sent.add(REFRESH_TOKEN)
     if provider.grant.is_oauth:
         # The setting client_auth can choose another client authentication, unless there is one only.
-        has_secret = authenticates or len(provider.client_auths) > 1
-        sent |= {*CLIENT_CREDENTIALS} if has_secret else {"client_id"}
+        if authenticates or len(provider.client_auths) > 1:
+            sent |= {*CLIENT_CREDENTIALS}
+        elif provider.request.client_auth == "none":
+            sent.add("client_id")
     for name in ("credentials", "optional_credentials"):
         unsent = sorted(set(getattr(provider, name)) - sent)
         if unsent:
@@ -112,6 +115,26 @@ def _check_consent(provider: Provider, file: FileReader) -> None:
             fields.fault(name, "has no effect: this grant needs no consent")
     if "consent" in file.top.data:
         file.top.fault("consent", "has no effect: this grant needs no consent")
+
+
+def _check_signature(provider: Provider, file: FileReader) -> None:
+    """Without one of its values there would be no signature, and the vendor would refuse each request."""
+    spec, fields = provider.signature, file.sections["signature"]
+    if provider.consent is not None and provider.consent.signed and spec is None:
+        file.sections["consent"].fault("signed", "has no effect: there is no signature")
+    if spec is None:
+        return
+    settings = {setting.name: setting for setting in provider.settings}
+    for name in (*spec.message.names, *spec.key.names):
+        setting = settings.get(name)
+        if setting is not None and not setting.required and setting.default is None:
+            fields.fault("message", f"uses {{{name}}}, which must be required or have a default")
+        if name.startswith(SECRET) and name.removeprefix(SECRET) not in provider.credentials:
+            fields.fault("message", f"uses {{{name}}}, which credentials must hold")
+    if not spec.key.names:
+        fields.fault("key", "must hold a field of the secret")
+    if spec.path_after and "path" not in spec.message.names:
+        fields.fault("path_after", "has no effect: message does not use {path}")
 
 
 def _check_settings(file: FileReader) -> None:

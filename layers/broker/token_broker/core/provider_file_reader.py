@@ -22,6 +22,7 @@ from token_broker.core.templates import (
     parse_template,
     parse_url_template,
     parse_value,
+    templates_in,
 )
 from token_broker.core.validation import Fields, absolute_url, one_of, text
 
@@ -77,8 +78,12 @@ class FileReader:
 
     # ------------------------------------------------------------------ templates
 
-    def template(self, fields: Fields, name: str, value: Any, allowed: Collection[str]) -> Any:
-        """A parsed value that uses allowed names only."""
+    def template(
+        self, fields: Fields, name: str, value: Any, allowed: Collection[str], *, in_json: bool = False
+    ) -> Any:
+        """A parsed value that uses allowed names only. `in_json`: it can be a table, list or number."""
+        if not in_json and isinstance(value, (Mapping, list)):
+            fields.fault(name, "can be a table or list only where fields_in is json")
         try:
             found = parse_value(value)
         except ValueError as error:
@@ -88,6 +93,8 @@ class FileReader:
         self.used |= names
         for unknown in sorted(names - set(allowed)):
             fields.fault(name, f"uses {{{unknown}}}. Here it can use {', '.join(sorted(allowed)) or 'no name'}")
+        if not in_json and any(template.is_number for template in templates_in(found)):
+            fields.fault(name, "can be a number only where fields_in is json")
         return found
 
     def text_template(self, fields: Fields, name: str, value: str, allowed: Collection[str]) -> Template:
@@ -125,9 +132,8 @@ class FileReader:
                 if found.pop(field_name, None) is None:
                     fields.fault(field_name, "is empty, so it has no effect: there is no such field to remove")
                 continue
-            if not may_nest and isinstance(value, (Mapping, list)):
-                fields.fault(field_name, "can be a table or list only where fields_in is json")
-            found[field_name] = self.template(fields, field_name, value, allowed or self.request_names)
+            names = allowed or self.request_names
+            found[field_name] = self.template(fields, field_name, value, names, in_json=may_nest)
         self.used |= set(names_in(found))
         return found
 

@@ -34,7 +34,7 @@ from token_broker.core.provider_file_reader import (
     tables,
 )
 from token_broker.core.providers import (
-    CLIENT_AUTHS,
+    CLIENT_AUTHS_OF_FILES,
     KNOWN_ERRORS,
     MAX_LIFETIME_S,
     PERIODS,
@@ -50,6 +50,7 @@ from token_broker.core.providers import (
     ScopeSpec,
     SendSpec,
     SettingSpec,
+    SignatureSpec,
 )
 from token_broker.core.templates import SECRET, UrlTemplate, names_in, parse_template, parse_url_template
 from token_broker.core.validation import Fields, flag, one_of, text, texts, whole
@@ -57,6 +58,8 @@ from token_broker.errors import FieldError
 
 FIELDS_IN = ("form", "json", "query")
 METHODS = ("GET", "POST")
+SIGNATURE_IN = ("query", "fields")
+SIGNATURE_AS = ("hex", "HEX")
 LIMITS_PER = ("host", "client", "connection")
 SETTING_KINDS = (*URL_KINDS, "redirect_uri", "text", "label", "whole", "choice", "params")
 # What the names of secrets contain. Such a field is never sent to callers.
@@ -136,6 +139,7 @@ def _provider(file: FileReader, slug: str, grants: Mapping[str, Grant]) -> Provi
         assertion=_assertion(file, grant),
         refresh=read_refresh(refresh, revocation),
         consent=read_consent(file, consent, keep, scope),
+        signature=_signature(file),
     )
 
 
@@ -174,7 +178,7 @@ def _request(
         url=file.url(request, "url", required=True) or parse_url_template(""),
         method=file.word(request, "method", METHODS, "POST"),
         fields_in=file.word(request, "fields_in", FIELDS_IN, "form" if grant.is_oauth else "json"),
-        client_auth=request.take("client_auth", one_of(CLIENT_AUTHS), "basic" if grant.is_oauth else "none"),  # type: ignore[arg-type]  # one_of narrows to the Literal's words
+        client_auth=request.take("client_auth", one_of(CLIENT_AUTHS_OF_FILES), "basic" if grant.is_oauth else "none"),  # type: ignore[arg-type]  # one_of narrows to the Literal's words
         client_id_in_body=request.take("client_id_in_body", flag, False),
         basic_charset=request.take("basic_charset", one_of(("utf-8", "iso-8859-1")), "utf-8"),
         fields=file.fields(
@@ -290,6 +294,23 @@ def _assertion(file: FileReader, grant: Grant) -> AssertionSpec | None:
         grant_takes_it=grant.takes_assertion,
         word=file.word,
         templates=lambda section, name: file.fields(section, name, may_nest=True),
+    )
+
+
+def _signature(file: FileReader) -> SignatureSpec | None:
+    signature = file.section("signature")
+    if "signature" not in file.top.data:
+        return None
+    names = file.request_names - SCOPE_NAMES - {"uuid"}
+    message: str = signature.take("message", text, "", required=True)
+    key: str = signature.take("key", text, "", required=True)
+    return SignatureSpec(
+        field=signature.take("field", text, "", required=True),
+        in_query=signature.take("in", one_of(SIGNATURE_IN), "query") == "query",
+        message=file.text_template(signature, "message", message, names | {"path", "sorted_fields"}),
+        key=file.text_template(signature, "key", key, {name for name in names if name.startswith(SECRET)}),
+        upper_case=signature.take("as", one_of(SIGNATURE_AS), "hex") == "HEX",
+        path_after=signature.take("path_after", text, ""),
     )
 
 

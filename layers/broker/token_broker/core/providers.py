@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 from token_broker.core.assertions import AssertionSpec
 from token_broker.core.templates import Template, UrlTemplate
 
-ClientAuth = Literal["basic", "basic-raw", "form", "json", "none"]
+ClientAuth = Literal["basic", "basic-raw", "form", "json", "none", "fields"]
 FieldsIn = Literal["form", "json", "query"]
 LimitPer = Literal["host", "client", "connection"]
 Period = Literal["minute", "hour", "day"]
@@ -23,7 +23,9 @@ ExpiryForm = Literal["seconds", "ms", "minutes", "epoch", "epoch_ms", "iso", "no
 # The steps from the body to a value: names of fields, and indexes of lists. None at all: the whole body.
 Path = tuple[str, ...]
 
+# What the setting client_auth may say. A file can also say "fields": its own fields hold the credentials.
 CLIENT_AUTHS = ("basic", "basic-raw", "form", "json", "none")
+CLIENT_AUTHS_OF_FILES = (*CLIENT_AUTHS, "fields")
 DEFAULT_PORTS = {"https": 443, "http": 80}
 MAX_LIFETIME_S = 30 * 86_400
 # Error codes that the failure rules know: those of RFC 6749 and RFC 8628, and some of vendors'.
@@ -104,6 +106,23 @@ class RequestSpec:
     fields: Mapping[str, Any]
     query: Mapping[str, Any]
     headers: Mapping[str, Template]
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureSpec:
+    """An HMAC-SHA256 that each request to the token endpoint carries (section `signature`), in hexadecimal digits.
+
+    `field`: its name, in the query or among the other fields. `message`, `key`: templates. `message` can name `{path}`,
+    the path of the URL without the prefix `path_after`, and `{sorted_fields}`, the names and values of all that is
+    sent, sorted by name and joined.
+    """
+
+    field: str
+    in_query: bool
+    message: Template
+    key: Template
+    upper_case: bool
+    path_after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +285,7 @@ class ConsentSpec:
     redirect to the own machine. `keep`: what is kept of the redirect besides the code, each with its pattern.
     `replaces`: a new consent ends the previous one at the vendor. `device_url`: where the device flow begins (RFC 8628
     section 3.1). `issuer`: the `iss` that a redirect carries (RFC 9207); None: only its origin is known, that of
-    `authorize_url`.
+    `authorize_url`. `signed`: the authorization request carries the provider's signature too.
     """
 
     authorize_url: UrlTemplate | None
@@ -281,6 +300,7 @@ class ConsentSpec:
     account: AccountSpec | None
     device_url: UrlTemplate | None
     issuer: UrlTemplate | None = None
+    signed: bool = False
 
     @property
     def urls(self) -> list[UrlTemplate | None]:
@@ -313,6 +333,7 @@ class Provider:
     assertion: AssertionSpec | None
     refresh: RefreshSpec = RefreshSpec()
     consent: ConsentSpec | None = None
+    signature: SignatureSpec | None = None
 
     @property
     def is_limited_per_host(self) -> bool:
@@ -323,6 +344,7 @@ class Provider:
         """What the setting `client_auth` may say: only the file's own value, where there is no client or no body."""
         has_body = self.request.method.parts != ("GET",) and self.request.fields_in.parts != ("query",)
         is_free = self.grant.is_oauth and "client_id" in self.credentials and has_body and self.assertion is None
+        is_free = is_free and self.request.client_auth != "fields"
         return CLIENT_AUTHS if is_free else (self.request.client_auth,)
 
     def is_whole_url(self, setting: str) -> bool:

@@ -1,7 +1,8 @@
 """Templates: texts of a provider's file with names in braces, such as `Bearer {token}`.
 
 A template is parsed once, when the file is read, and expanded in one pass: what was inserted is never expanded again.
-`{{` and `}}` stand for a brace. Each place encodes a value so that it stays in its place.
+`{{` and `}}` stand for a brace. `{secret:name:number}` is a text of digits that JSON gets as a number. Each place
+encodes a value so that it stays in its place.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ Place = Literal["start", "host", "path", "query"]
 
 SECRET = "secret:"  # noqa: S105  # how a template names a field of the secret
 _PIECE = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
-_NAME = re.compile(r"(secret:)?[A-Za-z_][A-Za-z0-9_-]*")
+_NAME = re.compile(r"((?:secret:)?[A-Za-z_][A-Za-z0-9_-]*)(:number)?")
+_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HEADER = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A name in braces: where a template's value goes."""
+    """A name in braces: where a template's value goes. `is_number`: a text of digits is sent as a JSON number."""
 
     name: str
+    is_number: bool = False
+
+    def __str__(self) -> str:
+        return f"{{{self.name}{':number' if self.is_number else ''}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,12 @@ class Template:
         """The name, if the template is nothing else."""
         return self.names[0] if len(self.parts) == len(self.names) == 1 else None
 
+    @property
+    def is_number(self) -> bool:
+        return any(isinstance(part, Slot) and part.is_number for part in self.parts)
+
     def __str__(self) -> str:
-        return "".join(f"{{{part.name}}}" if isinstance(part, Slot) else part for part in self.parts)
+        return "".join(map(str, self.parts))
 
     def text(self, values: Mapping[str, Any]) -> str | None:
         """The text with its values; None if one of them is missing or empty."""
@@ -59,7 +69,9 @@ class Template:
         if name is None:
             return self.text(values)
         found = values.get(name)
-        return None if _is_missing(found) else found
+        if _is_missing(found):
+            return None
+        return whole_number(found) if self.is_number else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +108,12 @@ def parse_template(text: str) -> Template:
     parts: list[str | Slot] = []
     for piece in _PIECE.findall(text):
         if len(piece) > 1 and piece[0] == "{" and piece[-1] == "}":
-            if not _NAME.fullmatch(piece[1:-1]):
+            match = _NAME.fullmatch(piece[1:-1])
+            if match is None:
                 raise ValueError(f"uses {piece[:64]}, which is not a name")
-            parts.append(Slot(piece[1:-1]))
+            if match[2] and piece != text:
+                raise ValueError(f"uses {piece[:64]} beside other text. A number stands alone")
+            parts.append(Slot(match[1], bool(match[2])))
             continue
         if piece in ("{", "}"):
             raise ValueError("has a brace without its pair (a brace itself is written twice)")
@@ -177,19 +192,32 @@ def expand_fields(fields: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
 
 def names_in(value: Any) -> Iterator[str]:
     """The names that a parsed value uses."""
+    for template in templates_in(value):
+        yield from template.names
+
+
+def templates_in(value: Any) -> Iterator[Template]:
+    """The templates of a parsed value."""
     if isinstance(value, Template):
-        yield from value.names
+        yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from names_in(item)
+            yield from templates_in(item)
     elif isinstance(value, tuple):
         for item in value:
-            yield from names_in(item)
+            yield from templates_in(item)
 
 
 def as_text(value: Any) -> str:
     """Text as it is; numbers and booleans as JSON writes them."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def whole_number(value: Any) -> int:
+    """The number that a text of digits stands for. Raises ValueError, which does not quote it."""
+    if not _NUMBER.fullmatch(as_text(value)):
+        raise ValueError("must be a whole number")
+    return int(value)
 
 
 def header_value(value: str) -> str:

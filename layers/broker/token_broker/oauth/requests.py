@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote_plus, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
-from token_broker.core.providers import ConsentSpec, Endpoints, Provider, ResponseSpec
-from token_broker.core.templates import SECRET, Template, as_text, expand_fields, header_value
+from token_broker.core.providers import ConsentSpec, Endpoints, Provider, ResponseSpec, SignatureSpec
+from token_broker.core.templates import (
+    SECRET,
+    Template,
+    as_text,
+    expand_fields,
+    header_value,
+    templates_in,
+    whole_number,
+)
 from token_broker.errors import ConnectionMisconfigured
 from token_broker.oauth.assertions import NewAssertion
 from token_broker.oauth.exchange import HttpRequest, quoted_query
@@ -91,19 +100,27 @@ def grant_request_for(connection: Connection, credentials: Credentials, scope: s
         now=now,
         params={name: value for fields in params for name, value in fields.items()},
     )
-    _check_headers(connection, request)
+    _check_placement(connection, request)
     return request
 
 
-def _check_headers(connection: Connection, request: GrantRequest) -> None:
-    """Before anything is sent. Settings were checked when they were PUT."""
-    templates = (*connection.provider.request.headers.values(), *connection.provider.send.headers.values())
-    for name in sorted({name for template in templates for name in template.names if name.startswith(SECRET)}):
-        field_name = name.removeprefix(SECRET)
-        try:
-            header_value(request.credentials.values.get(field_name, "x"))
-        except ValueError as error:
-            raise ConnectionMisconfigured(f"In the secret of {connection.name}, {field_name} {error}.") from None
+def _check_placement(connection: Connection, request: GrantRequest) -> None:
+    """Each credential fits where it stands: in a header, or as a number. Settings were checked when they were PUT."""
+    spec, consent = connection.provider.request, connection.provider.consent
+    in_headers = (*spec.headers.values(), *connection.provider.send.headers.values())
+    fields = (spec.fields, consent.fields if consent is not None else {})
+    as_numbers = [template for table in fields for template in templates_in(table) if template.is_number]
+    checks: tuple[tuple[Iterable[Template], Callable[[str], object]], ...] = (
+        (in_headers, header_value),
+        (as_numbers, whole_number),
+    )
+    for templates, check in checks:
+        for name in sorted({name for template in templates for name in template.names if name.startswith(SECRET)}):
+            field_name = name.removeprefix(SECRET)
+            try:
+                check(request.credentials.values.get(field_name, "0"))
+            except ValueError as error:
+                raise ConnectionMisconfigured(f"In the secret of {connection.name}, {field_name} {error}.") from None
 
 
 def token_request(request: GrantRequest, **more: str) -> HttpRequest:
@@ -126,7 +143,10 @@ def authorize_url(request: GrantRequest, spec: ConsentSpec, **more: str) -> str:
     values = request.values(**more)
     url = spec.authorize_url.expand(request.options) if spec.authorize_url is not None else ""
     separator = "&" if "?" in url else "?"
-    return url + separator + quoted_query(_pairs(expand_fields(spec.query, values)))
+    query, signature = _pairs(expand_fields(spec.query, values)), request.provider.signature
+    if spec.signed and signature is not None:
+        query += (_signature(signature, url, query, values),)
+    return url + separator + quoted_query(query)
 
 
 def consent_code_request(request: GrantRequest, spec: ConsentSpec, **more: str) -> HttpRequest:
@@ -157,7 +177,8 @@ def _authenticated(
 
     `basic` percent-encodes id and secret before base64 (RFC 6749 section 2.3.1). `basic-raw` does not, for servers that
     do not decode. `form` and `json` put them into a body of that encoding. `none` sends the client_id alone, if there
-    is one. With `client_id_in_body` the id stands in the body too. A provider that takes assertions gets none of them.
+    is one, `fields` only what the file's fields name. With `client_id_in_body` the id stands in the body too. A
+    provider that takes assertions gets none of them.
     """
     spec, credentials = request.provider.request, request.credentials.values
     body, fields_in = dict(fields), request.fields_in
@@ -173,12 +194,31 @@ def _authenticated(
     elif (request.client_auth == "none" or request.client_id_in_body) and request.provider.grant.is_oauth:
         body |= {name: credentials[name] for name in ("client_id",) if name in credentials}
     query = _pairs(expand_fields(spec.query, values))
+    signature = request.provider.signature
+    if signature is not None:
+        field, digest = _signature(signature, url, (*query, *_pairs(body)), values)
+        if signature.in_query:
+            query += ((field, digest),)
+        else:
+            body[field] = digest
     if method == "GET":
         return _http_request(method, url, (*query, *_pairs(body)), headers=headers)
     if fields_in == "query":
         return _http_request(method, url, (*query, *_pairs(body)), headers=headers, body=b"")
     headers["Content-Type"], encoded = _encoded(body, fields_in)
     return _http_request(method, url, query, headers=headers, body=encoded)
+
+
+def _signature(
+    spec: SignatureSpec, url: str, pairs: tuple[tuple[str, str], ...], values: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The field that signs a request, and its value. The file's check has seen that every name has one."""
+    path = urlsplit(url).path.removeprefix(spec.path_after)
+    joined = "".join(name + value for name, value in sorted(pairs))
+    message, key = spec.message.text({**values, "path": path, "sorted_fields": joined}), spec.key.text(values)
+    assert message is not None and key is not None, spec.field  # noqa: S101, PT018
+    digest = hmac.digest(key.encode(), message.encode(), "sha256").hex()
+    return spec.field, digest.upper() if spec.upper_case else digest
 
 
 def _assertion(request: GrantRequest) -> str:
