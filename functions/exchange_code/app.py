@@ -1,4 +1,4 @@
-"""Exchanges the code of one consent session per message. The refresh token that comes is not used before it is confirmed."""
+"""Exchanges the code of one consent session per message. Nobody uses what comes before a person confirms it."""
 
 from __future__ import annotations
 

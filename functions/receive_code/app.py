@@ -1,4 +1,4 @@
-"""Takes the browser's redirect after a consent: GET /v1/consent/callback/{provider}, the only route without a signature.
+"""Takes the browser's redirect after a consent: GET /v1/consent/callback/{provider}, the one route without a signature.
 
 Whatever comes, the page is the same. It repeats nothing of the request and says nothing of what was done.
 """
@@ -33,7 +33,7 @@ HEADERS = {
 @observed
 def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
     """API Gateway's proxy event in; out the page, with 503 where a reload helps."""
-    provider = (event.get("pathParameters") or {}).get("provider")
+    provider = str((event.get("pathParameters") or {}).get("provider"))
     values = event.get("multiValueQueryStringParameters") or {}
     # API Gateway reads a raw + as a space. Codes have no spaces, and some servers write a plus as it is.
     pairs = [(name, value.replace(" ", "+")) for name, given in values.items() for value in given]

@@ -17,6 +17,7 @@ from token_broker.oauth.assertions import Sign
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
+    from token_broker.core.consent_sessions import ConsentSession, SessionFailure
     from token_broker.core.consents import Consent
 
 Clock = Callable[[], datetime]

@@ -1,4 +1,4 @@
-"""Obtains a person's consent: begins it, takes the redirect, shows what came, and makes it live once it is confirmed."""
+"""Obtains a person's consent: begins it, takes the redirect, shows what came, makes it live once confirmed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from token_broker.core.consent_sessions import (
     CONSENT_CODE,
     PKCE_VERIFIER,
     QUARANTINED_REFRESH_TOKEN,
-    SETTINGS_CHANGED,
     TIME_TO_APPROVE,
     ConsentSession,
     SessionFailure,
@@ -21,14 +20,13 @@ from token_broker.core.consent_sessions import (
 )
 from token_broker.core.consents import Consent
 from token_broker.core.credentials import Credentials
+from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.core.providers import ConsentSpec
-from token_broker.core.failures import ExchangeFailure
 from token_broker.errors import (
     PROVIDER_ERRORS,
     BrokerError,
     CallerNotAllowed,
-
     FieldError,
     InvalidRequest,
     NewAccount,
@@ -201,9 +199,7 @@ class ConsentSessions:
 
     # ---------------------------------------------------------------- finish
 
-    def finish(
-        self, name: ConnectionName, consent_id: str, *, initiator: str, redirect_url: str
-    ) -> ShownConsent:
+    def finish(self, name: ConnectionName, consent_id: str, *, initiator: str, redirect_url: str) -> ShownConsent:
         """Takes the redirect that came back, and queues the exchange of its code. The same one may come again.
 
         A redirect with an error ends the session. Raises InvalidRequest or WrongConsentState.
@@ -214,9 +210,7 @@ class ConsentSessions:
         spec = connection.provider.consent
         if spec is None or session.uses_device_flow:
             raise WrongConsentState("This consent needs no redirect.")
-        redirect = read_redirect(
-            redirect_pairs(redirect_url, session.redirect_uri), spec, connection.response
-        )
+        redirect = read_redirect(redirect_pairs(redirect_url, session.redirect_uri), spec, connection.response)
         _check_whose(redirect, session)
         check_kept(redirect.kept, connection.options)
         now = context.clock()
@@ -235,9 +229,7 @@ class ConsentSessions:
 
     # ---------------------------------------------------------------- confirm
 
-    def confirm(
-        self, name: ConnectionName, consent_id: str, *, initiator: str, new_account: bool
-    ) -> ConfirmedConsent:
+    def confirm(self, name: ConnectionName, consent_id: str, *, initiator: str, new_account: bool) -> ConfirmedConsent:
         """Makes the consent live. `new_account`: it may be of another account than the connection's until now.
 
         Then the tokens of the old account are taken from callers. A repeat changes nothing. Raises NewAccount,
@@ -249,11 +241,11 @@ class ConsentSessions:
         if session.state is not SessionState.CONFIRMED:
             if session.state_at(now) is not SessionState.QUARANTINED:
                 raise _wrong_state(session, now)
-            session = self._make_live(session, new_account=new_account, now=now)
+            session = self._make_live(session, new_account=new_account)
         dropped = self._drop_tokens(name) if new_account else 0
         return ConfirmedConsent(self._shown(session), dropped)
 
-    def _make_live(self, session: ConsentSession, *, new_account: bool, now: datetime) -> ConsentSession:
+    def _make_live(self, session: ConsentSession, *, new_account: bool) -> ConsentSession:
         context, name, token = self.context, session.name, session.token
         assert token is not None, session.consent_id  # noqa: S101  # a session in quarantine has one
         connection = self.settings.connection(name, self.settings.stored(name))
@@ -269,7 +261,7 @@ class ConsentSessions:
                 refresh_token = context.consent_sealer.open(token.sealed, session.place, QUARANTINED_REFRESH_TOKEN)
             except SealBroken:
                 raise WrongConsentState("The refresh token in quarantine cannot be opened. Begin anew.") from None
-            begin_consent(
+            begun = begin_consent(
                 context,
                 connection,
                 consent,
@@ -280,6 +272,8 @@ class ConsentSessions:
                 account=session.account,
                 kept=session.kept,
             )
+            if begun is None:
+                raise WrongConsentState("Another consent of the connection began at the same moment. Look at it first.")
         return self._save(session, session.confirmed())
 
     def _drop_tokens(self, name: ConnectionName) -> int:

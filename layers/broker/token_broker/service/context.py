@@ -18,10 +18,13 @@ from token_broker.ports import (
     Budgets,
     Clock,
     ConnectionStore,
+    ConsentQueue,
+    ConsentSessionStore,
     ConsentStore,
     DueIndex,
     HealthStore,
     NewId,
+    NewSecret,
     RenewalQueue,
     Sealer,
     SecretStore,
@@ -66,7 +69,8 @@ class Deployment:
 class BrokerContext:
     """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
 
-    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals what GrantTable holds, with a key of its own.
+    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals what
+    GrantTable holds, with a key of its own.
     """
 
     catalogue: Mapping[str, Provider]
@@ -81,10 +85,13 @@ class BrokerContext:
     consent_sealer: Sealer
     signing_keys: SigningKeys
     queue: RenewalQueue
+    consent_sessions: ConsentSessionStore
+    consent_queue: ConsentQueue
     send: Send
     clock: Clock
     sleep: Sleep
     new_id: NewId
+    new_secret: NewSecret
     deployment: Deployment = Deployment()
     limits: TimeLimits = TimeLimits()
 

@@ -30,7 +30,14 @@ from token_broker.errors import (
     UnknownConnection,
     UnknownProvider,
 )
-from token_broker.oauth.consents import ConsentFlow, ConsentRequest, GrantedConsent, check_kept, exchange_code, poll_device
+from token_broker.oauth.consents import (
+    ConsentFlow,
+    ConsentRequest,
+    GrantedConsent,
+    check_kept,
+    exchange_code,
+    poll_device,
+)
 from token_broker.oauth.grants import GrantFailed
 from token_broker.ports import SealBroken
 from token_broker.service.budget import take_from_budget
@@ -95,7 +102,9 @@ class CodeExchanger:
             return self._fail(session, SessionFailure(UNREADABLE))
         except ProviderRateLimited as error:
             return self._later(session, error.retry_after or RETRY)
-        begun = self._saved(session, session.poll_begun(now) if session.uses_device_flow else session.exchange_begun(now))
+        begun = self._saved(
+            session, session.poll_begun(now) if session.uses_device_flow else session.exchange_begun(now)
+        )
         if begun is None:
             return Exchange(ExchangeOutcome.NOTHING_TO_DO, session)
         try:
@@ -151,9 +160,7 @@ class CodeExchanger:
 
     def _quarantine(self, begun: ConsentSession, granted: GrantedConsent, sealed: bytes) -> Exchange:
         now = self.context.clock()
-        token = ConsentToken(
-            fingerprint(granted.refresh_token), sealed, granted.issued.refresh_token_expires_at(now)
-        )
+        token = ConsentToken(fingerprint(granted.refresh_token), sealed, granted.issued.refresh_token_expires_at(now))
         session = begun.granted(token, scope=granted.issued.scope, account=granted.account, now=now)
         saved = self._saved(begun, session, tries=WRITE_TRIES)
         return Exchange(ExchangeOutcome.QUARANTINED, saved) if saved else _nothing(begun)
