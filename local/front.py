@@ -1,7 +1,7 @@
 """The API Gateway front of the local stack: verifies signatures, makes proxy events, sends proxy responses as HTTP.
 
 Routes, stage and gateway responses are the template's. `GET /_local/health` responds once the front is up. The pages
-beside the API need no signature.
+beside the API need no signature. The console has its own door.
 """
 
 import base64
@@ -26,6 +26,8 @@ from local.lambda_environments import FunctionError, NoFreeEnvironment
 from local.ports import LOOPBACK, LoopbackServer, port_of
 from local.resources import GatewayResponse
 from local.sigv4 import MISSING, AccessDenied, Caller, ReceivedRequest, SignatureVerifier
+from token_broker_cli.console.server import received
+from token_broker_cli.console.site import Site
 
 HEALTH_PATH: Final = "/_local/health"
 # A page loads nothing from elsewhere. Swagger UI has inline styles and icons.
@@ -165,6 +167,10 @@ class Front:
         """
         self._handler.write_log = staticmethod(write)
 
+    def serve_console(self, site: Site) -> None:
+        """From now on, respond to the console's paths too."""
+        self._handler.console = site
+
     def close(self) -> None:
         """Stop serving and free the port. Idempotent."""
         self._server.shutdown()
@@ -176,6 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     gateway: Gateway
     pages: Mapping[str, Page]
+    console: Site | None = None
     write_log: Callable[[str], None] | None = None
     path = ""  # until a request line was read
     began_at = 0.0
@@ -202,7 +209,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._write(*self.gateway.deny("REQUEST_TOO_LARGE", "HTTP content length exceeded 10485760 bytes."))
         else:
-            body = self.rfile.read(int(length))
+            self._respond(path, query, self.rfile.read(int(length)))
+
+    def _respond(self, path: str, query: str, body: bytes) -> None:
+        if self.console is not None and self.console.handles(path):
+            response = self.console.respond(received(self.command, self.path, self.headers, body))
+            self._write(response.status, [("Content-Type", response.content_type), *response.headers], response.body)
+        else:
             self._write(*self.gateway.respond(ReceivedRequest(self.command, path, query, self.headers, body)))
 
     def __getattr__(self, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 import threading
 from typing import Final
 
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         verify_signatures=arguments.auth == "iam",
         simulate_vendors=arguments.simulate_vendors,
         provider_files=arguments.providers_dir,
-        docs=True,
+        pages=True,
     )
     with console.status("starting") as status, Stack(options, lambda step: status.update(f"starting: {step}")) as stack:
         status.stop()
@@ -37,16 +38,29 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(text, soft_wrap=True, markup=False)
         stack.front.log_requests(_print_request)
         try:
-            threading.Event().wait()
+            _print_links(stack)
         except KeyboardInterrupt:
             console.print("\nstopping")
     return 0
+
+
+def _print_links(stack: Stack) -> None:
+    """On a terminal, print a new link to the console after each Enter. Never returns."""
+    while sys.stdin.isatty() and sys.stdin.readline():
+        console.print(f"Console: {console_link(stack)}", soft_wrap=True, markup=False)
+    threading.Event().wait()
+
+
+def console_link(stack: Stack) -> str:
+    """A link that opens the console once, within 60 s; empty if the stack has no pages."""
+    return stack.console.door.new_link() if stack.console else ""
 
 
 def introduction(stack: Stack, *, for_sam_local: bool) -> str:
     """What a user needs to know of the running stack. `for_sam_local`: the files for sam local were written."""
     caller = stack.options.caller
     places = {
+        "Console": f"{console_link(stack)} (works once, within a minute; Enter prints a new one)",
         "Documentation": f"{stack.url}/docs (each request can be tried there)",
         "Token broker": stack.url,
         "AWS endpoint": stack.endpoint_url,

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from local.aws import AwsProcess
 from local.connections import aws_client, create_demo_connections
+from local.console import console
 from local.docs_page import Page, pages
 from local.front import Front, Gateway, Route
 from local.lambda_environments import EnvironmentPool, Function, MakeEnvironment, ProcessEnvironment
@@ -22,6 +23,7 @@ from local.resources import LocalStack as Resources
 from local.resources import create_resources
 from local.sigv4 import LOCAL, STRANGER, Caller, SignatureVerifier
 from local.triggers import QueuePump, Schedule, SecretWatch
+from token_broker_cli.console.site import Site
 
 STAGE: Final = "api"
 SHORTEST_SWEEP_S: Final = 0.5
@@ -48,7 +50,7 @@ class Options:
     ticks: bool = True  # run the triggers: schedule, queue and secret events
     simulate_vendors: bool = False  # requests for https hosts go to the vendors that are simulated from examples
     provider_files: Path | None = None  # a directory of a platform team's own, as in a layer
-    docs: bool = False  # serve the documentation page at /docs and /
+    pages: bool = False  # serve the documentation page at /docs and the console at /
     make_environment: MakeEnvironment = ProcessEnvironment
     settings: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
@@ -70,6 +72,7 @@ class Stack:
     endpoint_url: str
     providers_url: str
     front: Front
+    console: Site | None  # with `pages`
     providers: ProvidersServer
     resources: Resources
     pools: dict[str, EnvironmentPool]  # by logical id
@@ -115,6 +118,9 @@ class Stack:
         self.front = Front(listeners["PORT"], self.gateway(self.pools), self._pages())
         endings.callback(self.front.close)
         self.url = self.front.url
+        self.console = console(self.url, self.endpoint_url, options.log_dir) if options.pages else None
+        if self.console is not None:
+            self.front.serve_console(self.console)
 
         self._progress("execution environments and demo connections")
         for function_id in sorted(self._api_functions):
@@ -171,7 +177,7 @@ class Stack:
         )
 
     def _pages(self) -> Mapping[str, Page]:
-        if not self.options.docs:
+        if not self.options.pages:
             return {}
         return pages(self.options.caller, self.providers_url, sign=self.options.verify_signatures)
 

@@ -12,6 +12,7 @@ import shtab
 from token_broker_cli import apply, connection_trials, connections, doctor, export, providers, token_find, tokens
 from token_broker_cli.agent.command import agent
 from token_broker_cli.problems import MEANINGS, Exit, Problem
+from token_broker_cli.target import Target
 
 PROG: Final = "token-broker"
 SHELLS: Final = ("bash", "zsh", "tcsh")
@@ -35,6 +36,7 @@ commands:
   providers show NAME             what a connection of a provider needs
   providers check FILE            do a provider file, or all in a directory, pass their examples?
                                   --try: a real token
+  console                         the same as pages in the browser (--read-only)
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
 """
@@ -339,6 +341,17 @@ def _add_provider_commands(commands: Any) -> None:
 
 
 def _add_other_commands(commands: Any) -> None:
+    console = _command(
+        commands,
+        "console",
+        _console,
+        "see and steer the connections in the browser, on 127.0.0.1",
+        "token-broker console --stack token-broker",
+    )
+    console.add_argument("--read-only", action="store_true", help="show everything and change nothing")
+    console.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
+    console.add_argument("--no-browser", action="store_true", help="print a link instead of opening the browser")
+    console.add_argument("--log", type=Path, metavar="FILE", help="an audit log file instead of CloudWatch")
     _command(commands, "doctor", doctor.doctor, "check everything that the broker needs", "token-broker doctor --local")
     shell = _command(
         commands,
@@ -348,6 +361,13 @@ def _add_other_commands(commands: Any) -> None:
         'eval "$(token-broker completion bash)"',
     )
     shell.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+
+
+def _console(target: Target, options: argparse.Namespace) -> Exit:
+    """`console`: its libraries are imported for it only."""
+    from token_broker_cli.console.command import console
+
+    return console(target, options)
 
 
 def completion(shell: str) -> str:

@@ -1,5 +1,6 @@
 """Durations, moments and failures as text."""
 
+import itertools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -9,14 +10,13 @@ NOTHING: Final = "-"
 
 
 def duration(seconds: float) -> str:
-    """A duration in its two largest units: `1 h 58 min`."""
-    remaining = max(round(seconds), 0)
-    parts = []
-    for unit, size in UNITS:
-        if remaining >= size:
-            parts.append(f"{remaining // size} {unit}")
-            remaining %= size
-    return " ".join(parts[:2]) or "0 s"
+    """A duration in its largest unit and the next smaller one: `1 h 58 min`, `2 d`."""
+    whole = max(round(seconds), 0)
+    for (unit, size), (smaller, smaller_size) in itertools.pairwise(UNITS):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 def relative(timestamp: str | None, now: datetime) -> str:

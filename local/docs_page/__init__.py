@@ -1,4 +1,4 @@
-"""The documentation page of `make run` at / and /docs: docs/openapi.json in Swagger UI, which comes with Powertools."""
+"""The documentation page of `make run` at /docs: docs/openapi.json in Swagger UI, which comes with Powertools."""
 
 import copy
 import json
@@ -37,10 +37,8 @@ def pages(caller: Caller, providers_url: str, *, sign: bool = True) -> Mapping[s
     document = json.loads(DOCUMENT.read_text(encoding="utf-8"))
     document["servers"] = [{"url": "/", "description": "This local stack."}]
     key = {"accessKey": caller.access_key, "secretKey": caller.secret_key, "region": REGION}
-    page = Page("text/html; charset=utf-8", (HERE / "page.html").read_bytes())
     return {
-        "/": page,
-        "/docs": page,
+        "/docs": Page("text/html; charset=utf-8", (HERE / "page.html").read_bytes()),
         "/docs/page.js": _script(HERE / "page.js"),
         "/docs/settings.json": _json({"signAs": key if sign else None}),
         "/docs/document.json": _json(shown_document(document, caller, providers_url)),

@@ -64,9 +64,9 @@ class Cli:
         out, err = self.capture.readouterr()
         return Result(code, out, err)
 
-    def terminal(self, *arguments: str) -> Terminal:
+    def terminal(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Terminal:
         """Runs a command on a terminal."""
-        return Terminal([*arguments, *self.options], {"PATH": os.environ["PATH"]})
+        return Terminal([*arguments, *self.options], environment or {"PATH": os.environ["PATH"]})
 
     # Below: the broker and Secrets Manager without the command line.
 

@@ -44,6 +44,15 @@ def test_the_modules_are_the_installed_ones(installed: Path) -> None:
     assert all(file.startswith(str(installed)) for file in run(installed, sys.executable, "-c", SHOW_FILES).split())
 
 
+def test_the_console_has_its_templates_and_its_style(installed: Path) -> None:
+    console = installed / "token_broker_cli" / "console"
+    source = ROOT / "cli" / "token_broker_cli" / "console"
+    for folder in ("templates", "static"):
+        assert {path.name for path in (console / folder).iterdir()} == {
+            path.name for path in (source / folder).iterdir()
+        }
+
+
 def test_the_broker_package_has_the_catalogue(installed: Path) -> None:
     shipped = {path.name for path in (ROOT / "layers" / "broker" / "token_broker" / "catalogue").glob("*.toml")}
     catalogue = installed / "token_broker" / "catalogue"

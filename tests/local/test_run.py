@@ -21,7 +21,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     logs, own_files = tmp_path_factory.mktemp("logs"), tmp_path_factory.mktemp("providers")
     shutil.copy(BUILT_IN / "oauth2.toml", own_files / "acme.toml")
     options = Options(
-        api_environments=1, worker_environments=1, ticks=False, docs=True, log_dir=logs, provider_files=own_files
+        api_environments=1, worker_environments=1, ticks=False, pages=True, log_dir=logs, provider_files=own_files
     )
     with Stack(options) as stack:
         yield stack
@@ -40,8 +40,13 @@ def test_the_first_url_opens_without_a_signature(printed: str) -> None:
     assert response.headers["content-type"].startswith("text/html")
 
 
-def test_the_base_url_opens_without_a_signature(stack: Stack) -> None:
-    assert requests.get(stack.url, timeout=5).status_code == 200
+def test_the_base_url_is_the_console_which_a_link_opens(stack: Stack) -> None:
+    with requests.Session() as browser:
+        assert browser.get(stack.url, timeout=5).status_code == 401
+        link = re.search(r"http://\S+/open\?code=\S+", introduction(stack, for_sam_local=False))
+        assert link is not None
+        assert browser.get(link[0], timeout=5).status_code == 200
+        assert "/connections/unidy/demo" in browser.get(stack.url, timeout=5).text
 
 
 def test_the_export_lines_are_all_that_a_caller_needs(printed: str) -> None:

@@ -43,7 +43,6 @@ def test_the_page_and_the_document_need_no_signature_and_the_api_does(docs: str)
     checked_in = json.loads((ROOT / "docs" / "openapi.json").read_text())
     assert document["paths"] == checked_in["paths"]
     assert document["security"] == checked_in["security"]
-    assert requests.get(docs, timeout=5).text == requests.get(f"{docs}/docs", timeout=5).text
     assert requests.get(f"{docs}{TOKEN_OF_UNIDY}", timeout=5).json()["code"] == "access_denied"
     assert requests.post(f"{docs}/docs", timeout=5).json()["code"] == "access_denied"
 
@@ -107,7 +106,7 @@ def test_a_token_is_requested_through_the_page(docs: str, page: Page) -> None:
 
 @pytest.mark.browser
 def test_a_connection_is_created_through_the_page_as_it_is_prefilled(docs: str, page: Page) -> None:
-    page.goto(docs)
+    page.goto(f"{docs}/docs")
     page.locator("#operations-Connections-put_connection .opblock-summary-control").click()
     operation = page.locator("#operations-Connections-put_connection")
     operation.get_by_role("button", name="Execute").click()

@@ -1,0 +1,165 @@
+"""The console's door: each rule, and what somebody would try against it."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from local.stack import Stack
+from token_broker_cli.console.command import redirect_file
+from token_broker_cli.console.door import IDLE_S, LINK_LIFE_S, SESSION_LIFE_S
+from token_broker_cli.console.site import HEADERS, ROUTES
+
+from .conftest import Cli
+from .console import Console, running_console
+
+PATHS = sorted({(route.method, re.sub(r"\{\w+\}", "demo", route.pattern)) for route in ROUTES})
+
+
+@pytest.fixture
+def console(running: Stack) -> Iterator[Console]:
+    with running_console(running) as console:
+        yield console
+
+
+def test_a_link_opens_one_session(console: Console) -> None:
+    link = console.site.door.new_link()
+    first = console.stranger()
+    assert first.open(link).status == 200
+    assert first.get("/").status == 200
+    second = console.stranger()
+    assert second.open(link).status == 403
+    assert second.get("/").status == 401
+
+
+def test_a_link_lives_for_a_minute(console: Console) -> None:
+    link = console.site.door.new_link()
+    console.seconds.now += LINK_LIFE_S + 1
+    assert console.stranger().open(link).status == 403
+
+
+def test_a_new_link_ends_the_one_before(console: Console) -> None:
+    before = console.site.door.new_link()
+    console.site.door.new_link()
+    assert console.stranger().open(before).status == 403
+
+
+@pytest.mark.parametrize("query", ["", "?code=", "?code=x", "?code=%C3%A9", "?code=%ff", "?code=x&code=y"])
+def test_a_guess_does_not_open_it_and_does_not_end_the_link(console: Console, query: str) -> None:
+    link = console.site.door.new_link()
+    assert console.stranger().get(f"/open{query}").status in (400, 403)
+    assert console.stranger().open(link).status == 200
+
+
+def test_scripts_and_other_sites_do_not_get_the_cookie(console: Console) -> None:
+    page = console.stranger().open(console.site.door.new_link())
+    attributes = {part.strip() for part in page.headers["Set-Cookie"].split(";")[1:]}
+    assert attributes == {"HttpOnly", "SameSite=Strict", "Path=/"}
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+@pytest.mark.parametrize("cookie", ["", "{name}=", "{name}=guess", "other={value}", "{name}=\x7f; ="])
+def test_nothing_is_served_without_a_session(console: Console, method: str, path: str, cookie: str) -> None:
+    visitor = console.visitor()
+    name, _, value = visitor.cookie.partition("=")
+    visitor.cookie = cookie.format(name=name, value=value)
+    assert visitor.send(method, path, headers=visitor.form_headers).status == 401
+
+
+def test_a_session_ends_when_it_is_not_used_and_at_the_latest_after_a_day_of_work(console: Console) -> None:
+    visitor = console.visitor()
+    for _ in range(int(SESSION_LIFE_S / IDLE_S)):
+        console.seconds.now += IDLE_S
+        assert visitor.get("/static/console.css").status == 200
+    console.seconds.now += 1
+    assert visitor.get("/static/console.css").status == 401
+    visitor = console.visitor()
+    console.seconds.now += IDLE_S + 1
+    assert visitor.get("/static/console.css").status == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/open?code={code}", "/static/console.css"])
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        ["localhost:{port}"],
+        ["127.0.0.1"],
+        ["127.0.0.1:1"],
+        ["evil.example:{port}"],
+        ["127.0.0.1:{port}.evil.example"],
+        ["[::1]:{port}"],
+        ["127.0.0.1:{port}", "127.0.0.1:{port}"],
+        ["127.0.0.1:{port}", "evil.example"],
+    ],
+)
+def test_it_answers_to_its_own_host_only(console: Console, path: str, hosts: list[str]) -> None:
+    visitor = console.visitor()
+    link = urlsplit(console.site.door.new_link())
+    lines = [("Host", host.format(port=link.port)) for host in hosts]
+    page = visitor.send("GET", path.format(code=link.query.partition("=")[2]), headers=lines)
+    assert page.status in (400, 403)
+    assert page.headers["Set-Cookie"] is None
+
+
+def test_a_foreign_name_in_the_request_line_is_no_page(console: Console) -> None:
+    assert console.visitor().get("http://evil.example/").status == 404
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_page_cannot_have_the_browser_load_one(console: Console, site: str) -> None:
+    """A page of another port of 127.0.0.1 counts as of the same site, so the browser sends the cookie."""
+    visitor = console.visitor()
+    lines = [("Host", urlsplit(visitor.origin).netloc), ("Sec-Fetch-Site", site)]
+    assert visitor.send("GET", "/", headers=lines).status == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/static/nothing", "/open", "/static/console.js"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_every_response_has_the_headers(console: Console, path: str, is_known: bool) -> None:
+    page = (console.visitor() if is_known else console.stranger()).get(path)
+    for name, value in HEADERS:
+        assert page.headers.get_all(name) == [value]
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'; frame-ancestors 'none'")
+    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_only_this_machine_can_connect(console: Console) -> None:
+    assert urlsplit(console.site.door.origin).hostname == "127.0.0.1"
+
+
+def test_only_its_owner_can_read_the_file_that_leads_the_browser_to_the_link() -> None:
+    file = redirect_file("http://127.0.0.1:1/open?code=secret")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert 'url=http://127.0.0.1:1/open?code=secret"' in file.read_text()
+    file.unlink()
+    file.parent.rmdir()
+
+
+def test_the_command_gives_the_browser_a_file_and_not_the_code(cli: Cli, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\nfile="${{1#file://}}"\n{{ echo "$@"; cat "$file"; }} > {seen}.part\nmv {seen}.part {seen}\n'
+    )
+    browser.chmod(0o700)
+    environment = {"PATH": os.environ["PATH"], "BROWSER": str(browser), "TMPDIR": str(tmp_path)}
+    with cli.terminal("console", environment=environment) as terminal:
+        terminal.until("Enter: a new link")
+        origin = re.search(r"Console: (http://127.0.0.1:\d+)", terminal.output)
+        terminal.press(b"\x03")
+        assert terminal.end() == 130
+    arguments, _, content = seen.read_text().partition("\n")
+    link = re.search(r'url=(http://[^"]+)', content)
+    assert link is not None
+    assert origin is not None
+    assert link[1].startswith(f"{origin[1]}/open?code=")
+    code = link[1].partition("=")[2]
+    assert code not in arguments + terminal.output
