@@ -156,7 +156,7 @@ class World:
 
     def settings(self, name: ConnectionName, **settings: Any) -> str:
         """Replaces a connection's settings in the store. Returns their version."""
-        merged = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **settings}
+        merged = {"allowed_callers": [CALLER], **SETTINGS.get(name.provider, {}), **settings}
         kept = {key: value for key, value in merged.items() if value is not None}
         version = f"s{next(self._ids)}"
         self.connections.put(name, kept, version=version, expected=None, absent=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from token_broker.core.consent_sessions import CONSENT_CODE, SessionFailure, code_place, consent_id_of
 from token_broker.core.names import fingerprint
-from token_broker.errors import InvalidRequest
+from token_broker.errors import ConnectionMisconfigured, InvalidRequest
 from token_broker.oauth.consents import MAX_REDIRECT_CHARACTERS, read_redirect
 from token_broker.ports import CodeReceipt
 from token_broker.service.consent_sessions import PROVIDER_REFUSED
@@ -31,7 +31,10 @@ class CodeReceiver:
         Raises BrokerUnavailable.
         """
         context = self.context
-        found = context.catalogue.get(provider)
+        try:
+            found = context.catalogue.get(provider)
+        except ConnectionMisconfigured:
+            return None
         too_long = len(pairs) > MAX_PARAMETERS or sum(len(n) + len(v) for n, v in pairs) > MAX_REDIRECT_CHARACTERS
         if found is None or found.consent is None or too_long:
             return None
