@@ -71,12 +71,14 @@ class LocalStack:
     grant_table: str
     renewal_queue_url: str
     dead_letter_queue_url: str
+    consent_queue_url: str
     sealing_key_arn: str
     grant_key_arn: str
     secret_prefix: str
     sweep_function: str
     sweep_input: str  # the schedule's Input, with <aws.scheduler.scheduled-time> in it
     renew_function: str
+    exchange_function: str
     secret_changed_function: str
 
 
@@ -116,6 +118,7 @@ def create_resources(
         "GrantTable": {"Ref": "GrantTable"},
         "RenewalQueueUrl": {"Ref": "RenewalQueue"},
         "DeadLetterQueueUrl": {"Ref": "RenewalDeadLetterQueue"},
+        "ConsentQueueUrl": {"Ref": "ConsentQueue"},
         "SealingKeyArn": {"Fn::GetAtt": ["SealingKey", "Arn"]},
         "GrantKeyArn": {"Fn::GetAtt": ["GrantKey", "Arn"]},
         "SecretPrefix": {"Ref": "SecretPrefix"},
@@ -150,12 +153,14 @@ def create_resources(
         grant_table=outputs["GrantTable"],
         renewal_queue_url=outputs["RenewalQueueUrl"],
         dead_letter_queue_url=outputs["DeadLetterQueueUrl"],
+        consent_queue_url=outputs["ConsentQueueUrl"],
         sealing_key_arn=outputs["SealingKeyArn"],
         grant_key_arn=outputs["GrantKeyArn"],
         secret_prefix=outputs["SecretPrefix"],
         sweep_function=_function_of(schedule["Target"]["Arn"]),
         sweep_input=schedule["Target"]["Input"],
-        renew_function=_function_of(_only(document, "AWS::Lambda::EventSourceMapping")["FunctionName"]),
+        renew_function=_polling(document, "RenewalQueue"),
+        exchange_function=_polling(document, "ConsentQueue"),
         secret_changed_function=secret_changed_function,
     )
 
@@ -246,6 +251,13 @@ def _set_key_policies(resources: list[Any], *, endpoint_url: str, region: str) -
         if resource["ResourceType"] == "AWS::KMS::Key":
             policy = json.dumps({"Version": "2012-10-17", "Statement": []})
             kms.put_key_policy(KeyId=resource["PhysicalResourceId"], PolicyName="default", Policy=policy)
+
+
+def _polling(document: Document, queue: str) -> str:
+    """The logical id of the function that is called with a queue's messages."""
+    mappings = [mapping["Properties"] for mapping in _of_type(document, "AWS::Lambda::EventSourceMapping").values()]
+    (found,) = [mapping for mapping in mappings if mapping["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}]
+    return _function_of(found["FunctionName"])
 
 
 def _function_of(alias: Document) -> str:
