@@ -55,7 +55,7 @@ check: $(VENV)/.ready $(VENV)/sam/.ready $(VENV)/checks/.ready ## lint, types, i
 	$(CHECKS)/detect-secrets-hook --baseline .secrets.baseline $$(git ls-files) || test $$? -eq 3
 
 audit: $(VENV)/checks/.ready ## look the pins up among known weaknesses (needs PyPI's advisories; says what it could not look up)
-	@for pins in layers/vendor/requirements.txt tests/requirements/*.txt; do \
+	@for pins in layers/vendor/requirements.txt cli/agent/requirements.txt tests/requirements/*.txt; do \
 		echo "$$pins"; $(CHECKS)/pip-audit --require-hashes --disable-pip --requirement "$$pins"; done
 
 format: $(VENV)/.ready ## put the code into the one format, and fix what ruff can
@@ -111,6 +111,8 @@ lock: $(VENV)/lock/.ready ## write the pins anew from the .in files (UPGRADE=--u
 		$(IN_RUNTIME:%=--no-emit-package %) $(UPGRADE) \
 		layers/vendor/requirements.in -o layers/vendor/requirements.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/dev.in -o tests/requirements/dev.txt
+	@$(PIN) --universal --python-version 3.13 --constraint tests/requirements/dev.txt $(UPGRADE) \
+		cli/agent/requirements.in -o cli/agent/requirements.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/sam.in -o tests/requirements/sam.txt
 	@$(PIN) --universal --python-version 3.11 $(UPGRADE) tests/requirements/checks.in -o tests/requirements/checks.txt
 	@$(PIN) --python-version 3.13 --python-platform x86_64-manylinux_2_34 $(UPGRADE) \

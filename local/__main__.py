@@ -1,4 +1,4 @@
-"""The command line `python -m local run | demo | invoke`, which `make run`, `make demo` and `make invoke` call."""
+"""The command line `python -m local run | demo | invoke | broker`. The make commands of these names call it."""
 
 import argparse
 import logging
@@ -31,6 +31,10 @@ def main() -> int:
             from local.demo import demo
 
             return demo()
+        if options.command == "broker":
+            from local.outage import set_broker
+
+            return set_broker(options.state, options.port)
         from local.invoke import invoke
 
         return invoke(options.function, options.event)
@@ -95,6 +99,20 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="fetch, use and renew a token of each of five providers; exit 0 if all of it worked",
         description="Starts the stack on free ports with short lifetimes and follows a token of each provider.",
+    )
+
+    broker = commands.add_parser(
+        "broker",
+        help="an outage of the broker: down, then up",
+        description="While the running stack's broker is down, requests get no response. The providers stay up.",
+    )
+    broker.add_argument("state", choices=["down", "up"])
+    broker.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("PORT") or 3000,
+        metavar="N",
+        help="port of the broker; variable PORT",
     )
 
     invoke = commands.add_parser(

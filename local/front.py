@@ -30,6 +30,7 @@ from token_broker_cli.console.server import received
 from token_broker_cli.console.site import Site
 
 HEALTH_PATH: Final = "/_local/health"
+OUTAGE_PATHS: Final = {"/_local/broker/down": True, "/_local/broker/up": False}
 # A page loads nothing from elsewhere. Swagger UI has inline styles and icons.
 POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 LARGEST_BODY: Final = 10 * 1024 * 1024
@@ -153,6 +154,7 @@ class Front:
             pass
 
         Handler.gateway = gateway
+        Handler.is_down = False
         Handler.pages = pages or {}
         self._handler = Handler
         self._server = LoopbackServer(listener, Handler)
@@ -181,6 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Reads HTTP/1.1, keeps connections open, writes one response per request."""
 
     gateway: Gateway
+    is_down: bool  # of the class, for all connections
     pages: Mapping[str, Page]
     console: Site | None = None
     write_log: Callable[[str], None] | None = None
@@ -197,6 +200,14 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path == HEALTH_PATH:
             self._write(200, [("Content-Type", "application/json")], json.dumps({"status": "ready"}).encode())
+            return
+        # A web page sends Origin. It must not start an outage.
+        if self.command == "POST" and path in OUTAGE_PATHS and "Origin" not in self.headers:
+            type(self).is_down = OUTAGE_PATHS[path]
+            self._write(200, [("Content-Type", "application/json")], json.dumps({"is_down": self.is_down}).encode())
+            return
+        if self.is_down:
+            self.close_connection = True
             return
         if self.command == "GET" and (page := self.pages.get(path)) is not None:
             self._write(200, [("Content-Type", page.content_type), ("Content-Security-Policy", POLICY)], page.body)

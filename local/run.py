@@ -14,6 +14,7 @@ from local.connections import DEMO_PROVIDERS, NAME
 from local.process import LOGS, ROOT
 from local.stack import Options, Stack
 
+DEFAULT_PORT: Final = 3000
 console: Final = Console(highlight=False)
 
 
@@ -78,6 +79,7 @@ def introduction(stack: Stack, *, for_sam_local: bool) -> str:
         "In another terminal:",
         *(f"  {line}" for line in _shell_lines(stack)),
         "",
+        f"An outage of the broker, until it is up again: .venv/bin/python -m local broker down{_port_option(stack)}",
         "Ctrl-C stops the stack. Everything in it is then lost.",
         "",
         "Requests:",
@@ -97,6 +99,10 @@ def _shell_lines(stack: Stack) -> list[str]:
         f"export AWS_REGION={REGION}",
         f"curl {signature}{stack.url}/v1/tokens/{DEMO_PROVIDERS[-1]}/{NAME}",
     ]
+
+
+def _port_option(stack: Stack) -> str:
+    return "" if stack.options.port == DEFAULT_PORT else f" --port {stack.url.rpartition(':')[2]}"
 
 
 def _print_request(line: str) -> None:

@@ -78,7 +78,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "token_url": "{root}/token",
         "revocation_url": "{root}/revoke",
         "client_auth": "basic",
-        "encoding": "form",
         "scope": "api.read",
     },
     "oauth2-private-key-jwt": {

@@ -13,7 +13,7 @@ from local.resources import create_resources
 from tests.bench.figure import Amount, Finding
 from tests.bench.scale import Progress, Scale
 from tests.cost.counting import Use
-from tests.cost.courses import Bench, Counted, count_all
+from tests.cost.courses import SIGNED, Bench, Counted, count_all
 
 WITH_REFRESH_TOKEN: Final = "ucommerce"
 
@@ -29,7 +29,7 @@ def measure(_scale: Scale, progress: Progress) -> list[Finding]:
 def figures(counted: Counted) -> list[Finding]:
     """The figures of these counts."""
     courses, kept = counted.courses, counted.kept
-    plain = [one for provider, one in kept.items() if provider != WITH_REFRESH_TOKEN]
+    plain = [one for provider, one in kept.items() if provider not in (WITH_REFRESH_TOKEN, SIGNED)]
     refreshed = kept[WITH_REFRESH_TOKEN]
     return [
         _calls("memory hit", 0, [courses["memory"]]),
@@ -38,7 +38,9 @@ def figures(counted: Counted) -> list[Finding]:
         _calls("table hit, connection not known to the instance", None, [courses["table_new_environment"]]),
         _calls("miss", 8, [one.first for one in plain]),
         _calls("miss, where the provider gives a refresh token too", 9, [refreshed.first]),
+        _calls("miss, signed with a KMS key", 8, [kept[SIGNED].first]),
         _calls("renewal", 8, [one.renewal for one in plain]),
+        _calls("renewal, signed with a KMS key", 8, [kept[SIGNED].renewal]),
         _calls("renewal with a refresh token", 9, [refreshed.renewal]),
     ]
 

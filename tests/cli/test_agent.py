@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from token_broker_cli.problems import Exit
 from .conftest import Cli
 from .terminal import PYTHONPATH
 
-CURL = shutil.which("curl")
+FILES = ROOT / "cli" / "agent"
+CURL, JAVA, GO = (shutil.which(program) for program in ("curl", "javac", "go"))
 
 
 class AgentProcess:
@@ -37,6 +37,10 @@ class AgentProcess:
             if "listening on" in line:
                 return
         pytest.fail(f"the agent ended: {self.log}")
+
+    @property
+    def port(self) -> str:
+        return self.log.partition("http://127.0.0.1:")[2].partition(" ")[0]
 
     def stop(self) -> int:
         """Ends it by SIGTERM. Returns the exit code."""
@@ -64,43 +68,66 @@ def running_agent(cli: Cli, *options: str) -> Iterator[AgentProcess]:
             agent.stop()
 
 
+def call_repeatedly(cli: Cli, call: Callable[[], str]) -> None:
+    """A program gets a token's response, the same again, and after a revocation one with another token."""
+    first = call()
+    assert call() == first
+    cli.running.providers.simulator("unidy").revoke_tokens()
+    assert call() != first
+
+
+def output_of(*command: str, **variables: str) -> str:
+    environment = {"PATH": "/usr/bin:/bin", **variables}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(CURL is None, reason="needs curl")
 def test_a_shell_script_survives_a_revoked_token(cli: Cli, tmp_path: Path) -> None:
     """The script of docs/agent.md."""
     name, path = cli.connect(), tmp_path / "agent.sock"
-    simulator = cli.running.providers.simulator("unidy")
-    script = ROOT / "cli" / "agent" / "call-api.sh"
     resource = f"{cli.running.providers_url}/unidy/api/resource"
 
     def call() -> str:
-        done = subprocess.run(
-            ["/bin/sh", str(script), f"unidy/{name}", resource],
-            env={"PATH": "/usr/bin:/bin", "TOKEN_BROKER_SOCKET": str(path)},
-            capture_output=True,
-            text=True,
-            check=False,
+        return output_of(
+            "/bin/sh", str(FILES / "call-api.sh"), f"unidy/{name}", resource, TOKEN_BROKER_SOCKET=str(path)
         )
-        assert done.returncode == 0, done.stderr
-        return str(json.loads(done.stdout)["token_id"])
 
     with running_agent(cli, "--allow", f"unidy/{name}", "--socket", str(path)) as agent:
-        first = call()
-        assert call() == first
-        simulator.revoke_tokens()
-        assert call() != first
+        call_repeatedly(cli, call)
         assert cli.plain("agent", "--check", "--socket", str(path)).code == Exit.DONE
         assert agent.stop() == 0
     assert not path.exists()
-    assert first not in agent.log
     assert "Bearer" not in agent.log
+    assert len(agent.log.splitlines()) == 2, "its start and its end"
     assert cli.plain("agent", "--check", "--socket", str(path)).code == Exit.UNREACHABLE
+
+
+@pytest.mark.skipif(JAVA is None, reason="needs java 17 or newer")
+def test_a_java_program_survives_a_revoked_token(cli: Cli, tmp_path: Path) -> None:
+    name, password = cli.connect(), tmp_path / "password"
+    resource = f"{cli.running.providers_url}/unidy/api/resource"
+    output_of("javac", "-Xlint:all", "-Werror", "-d", str(tmp_path), str(FILES / "examples" / "Users.java"))
+    with running_agent(cli, "--allow", f"unidy/{name}", "--port", "0", "--password-file", str(password)) as agent:
+        program = ["java", "-cp", str(tmp_path), "Users", agent.port, str(password), f"unidy/{name}", resource]
+        call_repeatedly(cli, lambda: output_of(*program))
+
+
+@pytest.mark.skipif(GO is None, reason="needs go")
+def test_a_go_program_survives_a_revoked_token(cli: Cli, tmp_path: Path) -> None:
+    name, path, program = cli.connect(), tmp_path / "agent.sock", tmp_path / "users"
+    resource = f"{cli.running.providers_url}/unidy/api/resource"
+    source = str(FILES / "examples" / "users.go")
+    output_of(str(GO), "build", "-o", str(program), source, HOME=str(tmp_path), GOFLAGS="-mod=mod")
+    with running_agent(cli, "--allow", f"unidy/{name}", "--socket", str(path)):
+        call_repeatedly(cli, lambda: output_of(str(program), str(path), f"unidy/{name}", resource))
 
 
 def test_on_a_port_it_needs_the_password_of_the_file(cli: Cli, tmp_path: Path) -> None:
     name, password = cli.connect(), tmp_path / "password"
     with running_agent(cli, "--allow", f"unidy/{name}", "--port", "0", "--password-file", str(password)) as agent:
-        port = agent.log.partition("http://127.0.0.1:")[2].partition(" ")[0]
-        check = ["agent", "--check", "--port", port, "--password-file"]
+        check = ["agent", "--check", "--port", agent.port, "--password-file"]
         assert cli.plain(*check, str(password)).code == Exit.DONE
         wrong = cli.plain(*check, str(tmp_path / "other"))
         assert wrong.code == Exit.UNREACHABLE

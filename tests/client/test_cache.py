@@ -134,7 +134,7 @@ def test_threads_that_wait_for_a_request_share_its_failure() -> None:
         entry = next(iter(held.source._entries.values()))
         assert entry.pending is not None
         waiting = Waiting(entry.pending.done)
-        entry.pending.done = waiting  # type: ignore[assignment]
+        entry.pending.done = waiting  # type: ignore[assignment]  # Waiting has what is used
         others = [threads.submit(held.source.token, *UNIDY) for _ in range(9)]
         for _ in others:
             assert waiting.begun.acquire(timeout=10)
@@ -243,7 +243,7 @@ def test_without_retry_after_the_pauses_grow_until_the_deadline(code: str) -> No
 def test_a_broker_that_has_never_responded_is_tried_for_five_seconds(attempt_s: float) -> None:
     broker = FakeBroker()
 
-    def get(_path: str, _query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG001
+    def get(_path: str, _query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:  # noqa: ARG001  # the interface
         broker.advance(attempt_s)
         raise BrokerUnreachable("no response")
 

@@ -296,7 +296,7 @@ def test_without_credentials_a_kept_token_stays_in_use_and_there_is_no_new_one(u
     now = [1000.0]
     keys = ExpiredCredentials("local", "local")
     own = session()
-    own._session._credentials = keys  # type: ignore[attr-defined]
+    own._session._credentials = keys  # type: ignore[attr-defined]  # botocore has no public way
     with closing(TokenBroker(url, session=own, clock=lambda: now[0], sleep=lambda _: None)) as client:
         token = client.token(*UNIDY)
         keys.error = error

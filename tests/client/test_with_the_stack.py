@@ -145,6 +145,19 @@ def test_a_service_does_not_notice_that_the_provider_revoked_its_token(
     assert (report["resource_requests"], report["resource_refused"], report["issued"]) == (4, 1, 2)
 
 
+def test_a_second_revocation_within_seconds_is_not_noticed_either(
+    running: Stack, broker: Counted, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = connect(running, "unidy")
+    auth = connection.auth()
+    for _ in range(3):
+        assert call("GET", connection.resource, auth).status == 200
+        connection.simulator.revoke_tokens()
+    assert call("GET", connection.resource, auth).status == 200
+    assert len(broker.reported) == 3
+    assert not caplog.records
+
+
 def test_a_service_does_not_notice_two_503_of_the_broker(connection: Connection, broker: Counted) -> None:
     pauses: list[float] = []
     broker.failing = 2

@@ -44,6 +44,13 @@ def work_for(world: World, broker: Broker, duration: timedelta, step: timedelta 
         world.clock.advance(to=min(world.clock() + step, end))
 
 
+def to_renewal(world: World, name: ConnectionName) -> None:
+    """Moves the clock to the time when the token is to be renewed."""
+    token = world.record(name).token
+    assert token is not None
+    world.clock.advance(to=token.renew_at)
+
+
 def is_indexed(world: World, name: ConnectionName) -> bool:
     far = world.clock() + timedelta(days=365)
     return any(due.name == name for shard in range(SHARDS) for due in world.due_index.due(shard, until=far))
@@ -128,7 +135,7 @@ def test_a_secret_that_may_not_be_read_is_misconfigured_and_cools_down(
     world.get_token(broker, name)
     with monkeypatch.context() as patch:
         patch.setattr(world.secrets, "read", denied)
-        world.clock.advance(to=world.record(name).token.renew_at)  # type: ignore[union-attr]
+        to_renewal(world, name)
         world.faults.calls.clear()
         work_for(world, broker, HOUR)
         assert world.faults.calls["secrets.read"] <= 13
@@ -340,7 +347,7 @@ def test_all_dropped_tokens_are_reported_while_their_revocation_fails(
 def test_a_renewal_does_not_take_the_mark_of_a_purge_away(world: World, broker: Broker, name: ConnectionName) -> None:
     """The purge comes while the provider is asked, and its revocation fails."""
     world.get_token(broker, name)
-    world.clock.advance(to=world.record(name).token.renew_at)  # type: ignore[union-attr]
+    to_renewal(world, name)
     world.revoker.to = answering(503)
     other = world.instance()
     deadline = world.clock() + timedelta(seconds=26)

@@ -97,6 +97,22 @@ def test_another_api_host_needs_a_change_of_the_settings(world: World) -> None:
     assert world.get_token(instance(world), NAME).api_base_url == "https://us.vendor.example"
 
 
+def test_a_trial_checks_the_pinned_host_and_pins_none(world: World) -> None:
+    broker = stage(world)
+    at(world, "https://us.vendor.example")
+    broker.trial(NAME, force=False)
+    at(world, "https://eu.vendor.example", "tok-2")
+    world.get_token(broker, NAME)
+    world.secrets.put(NAME, {**SECRET, "client_id": "of-another-account"}, stage="AWSPENDING")
+    at(world, "https://us.vendor.example", "tok-3")
+    world.clock.advance(600)
+    with pytest.raises(ProviderInvalidResponse, match="API host"):
+        broker.trial(NAME, force=False)
+    at(world, "https://eu.vendor.example", "tok-4")
+    world.clock.advance(600)
+    assert broker.trial(NAME, force=False).stage == "AWSPENDING"
+
+
 def test_a_pinned_host_is_remembered_while_it_is_used(world: World) -> None:
     broker = stage(world)
     for month in range(4):

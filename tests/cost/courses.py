@@ -31,6 +31,8 @@ from token_broker.service.context import SettingsReader
 # Tracing is on in the template, so each log line has a trace id.
 TRACE: Final = {"_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793"}
 PROVIDERS: Final = ("ucommerce", "unified-services", "commerce-layer", "unidy", "unicommerce")
+# Its assertions are signed with a KMS key.
+SIGNED: Final = "oauth2-private-key-jwt"
 DUE_KEYS: Final = 10
 # The Powertools logger's name comes from the environment at import time, which is not the function's here.
 NAME_AT_IMPORT: Final = '"service":"service_undefined"'
@@ -121,7 +123,7 @@ def count_all(bench: Bench) -> Counted:
     """Runs each course once. The functions' output is counted and not shown."""
     with quiet():
         courses = {**_token_requests(bench), **_sweeps(bench), **_lost_refresh_token(bench)}
-        return Counted(courses, {provider: _kept(bench, provider) for provider in PROVIDERS})
+        return Counted(courses, {provider: _kept(bench, provider) for provider in (*PROVIDERS, SIGNED)})
 
 
 def put_clock_on(by: timedelta) -> None:
@@ -197,7 +199,7 @@ def _lost_refresh_token(bench: Bench) -> dict[str, Use]:
 def _kept(bench: Bench, provider: str) -> Kept:
     """Counts two renewals. The second finds the item as every later one does."""
     world = bench.new_world()
-    name = world.connect(provider)
+    name = world.connect_with_kms(provider) if provider == SIGNED else world.connect(provider)
     with bench.counting() as acquisition:
         response = world.api.token(name)
     _require(response.status == 200, f"{name}: {response.status}")

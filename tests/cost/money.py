@@ -128,12 +128,20 @@ class Tariff:
             "API Gateway": self.per_million("api_gateway_million_requests") if api else 0,
             "Lambda": self.per_million("lambda_million_requests") + self.lambda_ms(self.estimate(f"{course}_ms")),
             "DynamoDB": self.units(use.read_units, use.write_units),
-            "KMS": use.of("kms") * self.price("kms_10000_requests") / 10_000,
+            "KMS": self.kms(use),
             "Secrets": use.of("secretsmanager") * self.price("secrets_manager_10000_calls") / 10_000,
             "SQS": use.of("sqs") * self.per_million("sqs_million_requests"),
             "logs": size / GB * self.price("cloudwatch_logs_gb"),
             "X-Ray": self.per_million("xray_million_traces") * traced,
         }
+
+    def kms(self, use: Use) -> float:
+        """Dollars of KMS requests. A signature by an elliptic curve costs more than another request."""
+        signatures = use.calls["kms:Sign"]
+        others = use.of("kms") - signatures
+        return (
+            others * self.price("kms_10000_requests") + signatures * self.price("kms_10000_ecc_signatures")
+        ) / 10_000
 
     def units(self, read: float, write: float) -> float:
         return read * self.per_million("dynamodb_million_read_units") + write * self.per_million(

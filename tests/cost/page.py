@@ -76,6 +76,8 @@ def render(counted: Counted, tariff: Tariff) -> str:
         "cold_starts": f"{MILLION * tariff.lambda_ms(cold_start_ms) / 1000:.3f}",
         "connection_rows": rows(_connections(tariff, name, kept, counted) for name, kept in counted.kept.items()),
         "fixed_rows": rows(f"| {name} | {dollars:.2f} |" for name, dollars in fixed.items()),
+        "signing_key": _cents(tariff.price("kms_key_month")),
+        "ecc": _cents(tariff.price("kms_10000_ecc_signatures")),
         "fetch": _cents(fetch),
         "waiting": _cents(waiting),
         "asking_itself": _cents(fetch + waiting),

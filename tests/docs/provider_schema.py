@@ -21,6 +21,7 @@ from token_broker.core.providers import CLIENT_AUTHS_OF_FILES, KNOWN_ERRORS, MAX
 from token_broker.oauth.grants import GRANTS
 
 Schema = dict[str, Any]
+PATH = r"^[^.]+(\.[^.]+)*$"
 SETTING_IN_BRACES = {"type": "string", "pattern": r"^\{[A-Za-z_][A-Za-z0-9_-]*\}$"}
 
 
@@ -93,13 +94,17 @@ def _response() -> Schema:
     expiry = _object({"field": _path("Where it stands."), "as": _one_of(EXPIRY_FORMS, "Its unit, or what it is.")})
     return _object(
         {
-            "token": {"type": "string", "description": "Where the token stands, such as data.token. Empty: the body."},
+            "token": {
+                "type": "string",
+                "pattern": f"^$|{PATH}",
+                "description": "Where the token stands, such as data.token. Empty: the body.",
+            },
             "expiry": expiry,
             "refresh_token": _path("Where the refresh token stands."),
             "refresh_expiry": expiry,
             "success": _object(
                 {"field": _path("Where it stands."), "value": {"type": ["string", "number", "boolean"]}},
-                required=("field", "value"),
+                together=("field", "value"),
             ),
             "error": _path("Where the vendor's error code stands."),
             "errors": {
@@ -231,7 +236,7 @@ def _limits() -> Schema:
             "per": _one_of(PERIODS, "The period."),
             "limit_per": _one_of(LIMITS_PER, "What it is counted by."),
         },
-        required=("requests", "per"),
+        together=("requests", "per"),
     )
 
 
@@ -249,13 +254,17 @@ def _setting() -> Schema:
     )
 
 
-def _object(properties: Mapping[str, Schema], *, required: Iterable[str] = ()) -> Schema:
-    return {
+def _object(
+    properties: Mapping[str, Schema], *, required: Iterable[str] = (), together: tuple[str, ...] = ()
+) -> Schema:
+    """`together`: required where the table has any field."""
+    shape: Schema = {
         "type": "object",
         "properties": dict(properties),
         "required": list(required),
         "additionalProperties": False,
     }
+    return {**shape, "dependentRequired": {name: list(together) for name in properties}} if together else shape
 
 
 def _headers() -> Schema:
@@ -271,7 +280,7 @@ def _texts(description: str) -> Schema:
 
 
 def _path(description: str) -> Schema:
-    return {**_text(description), "pattern": r"^[^.]+(\.[^.]+)*$"}
+    return {**_text(description), "pattern": PATH}
 
 
 def _flag(description: str) -> Schema:

@@ -3,17 +3,25 @@
 import re
 import shlex
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import boto3
 import pytest
 import requests
 
+from local.__main__ import main
+from local.aws import REGION
 from local.client import SignedClient
+from local.connections import NAME
+from local.ports import listen, port_of
 from local.run import introduction
 from local.sigv4 import LOCAL, Caller
 from local.stack import Options, Stack
 from token_broker.catalogue import BUILT_IN
+from token_broker_client import BrokerAuth, TokenBroker
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +78,46 @@ def test_the_curl_line_is_one_line_and_names_a_demo_connection(printed: str, sta
 
 def test_it_says_that_everything_is_lost(printed: str) -> None:
     assert any("Ctrl-C" in line and "lost" in line for line in printed.splitlines())
+
+
+def test_the_outage_command_takes_the_broker_down_and_up_and_leaves_the_providers(printed: str, stack: Stack) -> None:
+    down = re.search(r"python -m local (broker down.*)$", printed, re.MULTILINE)
+    assert down is not None
+    now = time.time()
+    session = boto3.Session(LOCAL.access_key, LOCAL.secret_key, region_name=REGION)
+    with closing(TokenBroker(stack.url, session=session, clock=lambda: now, sleep=lambda _: None)) as broker:
+        auth = BrokerAuth("unidy", NAME, broker=broker)
+        resource = f"{stack.providers_url}/unidy/api/resource"
+        assert requests.get(resource, auth=auth, timeout=5).status_code == 200
+        now += 301  # the client asks the broker again
+        try:
+            assert local(down[1]) == 0
+            assert requests.get(resource, auth=auth, timeout=5).status_code == 200
+            with pytest.raises(requests.ConnectionError), closing(SignedClient(stack.url)) as client:
+                client.call("GET", f"/v1/tokens/unidy/{NAME}")
+            with pytest.raises(requests.ConnectionError):
+                requests.get(f"{stack.url}/docs", timeout=5)
+        finally:
+            assert local(down[1].replace("down", "up")) == 0
+        now += 301
+        assert requests.get(resource, auth=auth, timeout=5).status_code == 200
+
+
+def local(command: str) -> int:
+    """The exit status of `python -m local`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["local", *command.split()])
+        return main()
+
+
+def test_a_web_page_cannot_start_an_outage(stack: Stack) -> None:
+    url = f"{stack.url}/_local/broker/down"
+    assert requests.post(url, headers={"Origin": "https://evil.example"}, timeout=5).status_code == 403
+    assert requests.get(f"{stack.url}/docs", timeout=5).status_code == 200
+
+
+def test_the_outage_command_says_that_there_is_no_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(listen(0)) as listener:
+        port = port_of(listener)
+    assert local(f"broker down --port {port}") == 1
+    assert f"no local stack on port {port}" in capsys.readouterr().err

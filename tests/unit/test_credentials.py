@@ -88,13 +88,15 @@ CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), 0x7F)]
         ("commerce-layer", "client_secret", CONTROL_CHARACTERS),
         ("unicommerce", "username", [found for found in CONTROL_CHARACTERS if found != "\t"]),
         ("unicommerce", "password", [found for found in CONTROL_CHARACTERS if found != "\t"]),
+        ("akeneo", "client_secret", [*CONTROL_CHARACTERS, "\x80"]),
+        ("akeneo", "password", [found for found in CONTROL_CHARACTERS if found != "\t"]),
     ],
 )
 def test_a_line_break_or_control_character_is_a_fault_that_names_the_field(
     slug: str, field: str, refused: list[str]
 ) -> None:
     """RFC 6749 appendix A: a client has none. A username and a password may have a tab."""
-    values = LOGIN if slug == "unicommerce" else CLIENT
+    values = {**LOGIN, **CLIENT}
     for character in refused:
         for value in (f"the-{character}secret", f"the-secret{character}", f"the-secret\r\n{character}"):
             detail = why_not(slug, json.dumps({**values, field: value}))
@@ -104,12 +106,18 @@ def test_a_line_break_or_control_character_is_a_fault_that_names_the_field(
 
 @pytest.mark.parametrize(
     ("slug", "value"),
-    [("unidy", 'p:äß ü€ %+&="\\'), ("unidy", "𝔘"), ("unicommerce", "tab\tä€"), ("unicommerce", "\x80\u2028𝔘")],
+    [
+        ("unidy", 'p:äß ü€ %+&="\\'),
+        ("unidy", "𝔘"),
+        ("unicommerce", "tab\tä€"),
+        ("unicommerce", "\x80\u2028𝔘"),
+        ("akeneo", "tab\tä€"),
+    ],
 )
 def test_other_characters_are_sent_as_they_are(slug: str, value: str) -> None:
     """Appendix A.2 allows a client_secret %x20-7E only. Servers give out others too."""
-    values, field = (LOGIN, "password") if slug == "unicommerce" else (CLIENT, "client_secret")
-    assert parsed(slug, json.dumps({**values, field: value})).values[field] == value
+    field = "client_secret" if slug == "unidy" else "password"
+    assert parsed(slug, json.dumps({**LOGIN, **CLIENT, field: value})).values[field] == value
 
 
 @pytest.mark.parametrize("value", ["the-secret ", " the-secret", "the-secret\u00a0"])

@@ -100,7 +100,8 @@ def test_a_token_of_an_older_secret_is_replaced_once_the_version_is_known() -> N
 @pytest.mark.parametrize("found", [STALE, record(token(settings_digest="s0"))])
 def test_a_stale_token_is_served_while_somebody_else_replaces_it(found: TokenRecord) -> None:
     replaced = replace(found, lease=lease())
-    assert decided(replaced) == Serve(token(settings_digest=found.token.settings_digest))  # type: ignore[union-attr]
+    assert found.token is not None
+    assert decided(replaced) == Serve(token(settings_digest=found.token.settings_digest))
 
 
 @pytest.mark.parametrize("failed", [failure(), rate_limited(), refused()])

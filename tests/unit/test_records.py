@@ -204,7 +204,8 @@ def test_reports_are_a_bucket_of_5_that_refills_by_one_a_minute(gaps: list[int])
 def test_five_reports_are_allowed_at_once_and_then_one_a_minute() -> None:
     found = record(token())
     for _ in range(REPORT_BURST):
-        assert found.report_allowed_at() is None or found.report_allowed_at() <= NOW  # type: ignore[operator]
+        allowed_at = found.report_allowed_at()
+        assert allowed_at is None or allowed_at <= NOW
         found = found.reported(NOW)
     assert found.report_allowed_at() == NOW + REPORT_INTERVAL
 

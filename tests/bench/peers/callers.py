@@ -42,7 +42,7 @@ class NoToken(Exception):
 
 def authlib(target: Target) -> Ask:
     """Authlib's session for requests. Its session renews a token, but the first must be fetched explicitly."""
-    from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
+    from authlib.integrations.requests_client import OAuth2Session
 
     session: Any = OAuth2Session(
         target.client_id,
@@ -65,9 +65,9 @@ def requests_oauthlib(target: Target) -> Ask:
     """requests-oauthlib's backend application flow: an exception reports an expired token, then it is fetched."""
     # The library reads this variable for endpoints without TLS at each request.
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
-    from oauthlib.oauth2 import BackendApplicationClient, TokenExpiredError  # type: ignore[import-untyped]
+    from oauthlib.oauth2 import BackendApplicationClient, TokenExpiredError
     from requests.auth import HTTPBasicAuth
-    from requests_oauthlib import OAuth2Session  # type: ignore[import-untyped]
+    from requests_oauthlib import OAuth2Session
 
     client = BackendApplicationClient(client_id=target.client_id, scope=[target.scope])
     session: Any = OAuth2Session(client=client)
@@ -89,7 +89,7 @@ def requests_oauthlib(target: Target) -> Ask:
 def httpx_auth(target: Target) -> Ask:
     """httpx-auth's client credentials: the token is on the request before httpx sends it."""
     import httpx
-    from httpx_auth import OAuth2ClientCredentials  # type: ignore[import-not-found]
+    from httpx_auth import OAuth2ClientCredentials
 
     auth: Any = OAuth2ClientCredentials(target.token_url, target.client_id, target.client_secret, scope=target.scope)
 
@@ -102,8 +102,8 @@ def httpx_auth(target: Target) -> Ask:
 
 def google_auth(target: Target) -> Ask:
     """google-auth's service account (the JWT bearer grant, RFC 7523): it has no client credentials grant."""
-    from google.auth.transport.requests import Request  # type: ignore[import-not-found]
-    from google.oauth2.service_account import Credentials  # type: ignore[import-not-found]
+    from google.auth.transport.requests import Request
+    from google.oauth2.service_account import Credentials
 
     credentials: Any = Credentials.from_service_account_info(
         {"client_email": target.client_id, "private_key": target.private_key, "token_uri": target.token_url},
@@ -128,7 +128,7 @@ def msal(target: Target) -> Ask:
     import json
 
     import requests
-    from msal import ConfidentialClientApplication  # type: ignore[import-not-found]
+    from msal import ConfidentialClientApplication
     from requests.adapters import HTTPAdapter
 
     authority = "https://login.peers.example/tenant"

@@ -14,10 +14,12 @@ from token_broker.core.validation import is_encodable
 from token_broker.errors import ConnectionMisconfigured
 
 BYTE_ORDER_MARK = "\ufeff"
-# RFC 6749 appendix A.1 and A.2 allow a client only %x20-7E. Servers accept more, but none accepts a line break.
+# RFC 6749 appendix A.1 and A.2 allow these only %x20-7E. Servers accept more, but none accepts a line break.
+CLIENT_FIELDS = frozenset({"client_id", "client_secret"})
 _NOT_IN_CLIENT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Appendix A.15 and A.16 allow a username and a password all characters, a tab too, but no other control character.
-_NOT_IN_LOGIN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Appendix A.15 and A.16 allow a username and a password all characters, a tab too, but no other control character. What
+# other fields may hold, no standard says.
+_NOT_IN_OTHERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,6 @@ def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) 
 
     Other fields of the secret are ignored.
     """
-    not_allowed = _NOT_IN_CLIENT if provider.grant.is_oauth else _NOT_IN_LOGIN
     try:
         data = json.loads(secret.text.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError):
@@ -73,13 +74,21 @@ def parse_credentials(name: ConnectionName, provider: Provider, secret: Secret) 
                 raise ConnectionMisconfigured(f"The secret of {name} lacks {field_name}.")
         elif not isinstance(value, str) or not is_encodable(value):
             raise ConnectionMisconfigured(f"In the secret of {name}, {field_name} is not a valid string.")
-        elif not_allowed.search(value) and not (provider.assertion is not None and field_name in PEM_FIELDS):
+        elif _not_allowed(provider, field_name, value):
             raise ConnectionMisconfigured(
                 f"In the secret of {name}, {field_name} has a line break or another control character."
             )
         else:
             values[field_name] = value
     return Credentials(values, secret.version)
+
+
+def _not_allowed(provider: Provider, field_name: str, value: str) -> bool:
+    """Whether a value has a character that its field cannot have. PEM has lines."""
+    if provider.assertion is not None and field_name in PEM_FIELDS:
+        return False
+    pattern = _NOT_IN_CLIENT if field_name in CLIENT_FIELDS else _NOT_IN_OTHERS
+    return pattern.search(value) is not None
 
 
 def check_scope_without_secret(name: ConnectionName, provider: Provider, credentials: Credentials, scope: str) -> None:

@@ -107,6 +107,10 @@ class ConnectionHealth:
         is_old = self.delete_at is not None and self.delete_at - now < HEALTH_KEEP / 2
         return replace(self, delete_at=None) if is_old else self
 
+    def allows_api_host(self, host: str, settings_digest: str) -> bool:
+        """Whether a response may name this API host: the known one, or any if none is known under these settings."""
+        return self.api_host_digest != settings_digest or self.api_host == host
+
     def trial_begun(self, now: datetime) -> ConnectionHealth:
         return replace(self, trial_at=now)
 

@@ -30,7 +30,6 @@ from token_broker.errors import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.lifetimes import Expiry
-from token_broker.oauth.outcomes import unusable_response
 from token_broker.oauth.requests import GrantRequest
 from token_broker.oauth.responses import IssuedToken
 from token_broker.ports import Seal
@@ -38,7 +37,7 @@ from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext
 from token_broker.service.failures import deferred_until, end_failed_lease, store_failure
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
-from token_broker.service.provider_client import GrantResult, ProviderClient, check_not_expired
+from token_broker.service.provider_client import GrantResult, ProviderClient, check_api_host, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.refresh_tokens import keep_refresh_token, refresh_token_to_send, seal_refresh_token
 from token_broker.service.revoke import FIRST_RETRY, Revoker
@@ -120,12 +119,15 @@ class Acquirer:
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
         """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets.
 
-        A miss makes at most eight AWS calls, so it makes only one of these two checks. The budget is taken from
-        later in any case.
+        The first miss of a key makes at most eight AWS calls, so it makes at most one of these two checks, and none
+        for the connection's own scope. The budget is taken from later in any case.
         """
         # The connection's own scope is not counted, except with `issue_revokes_previous`: see step 3.
         if record.key.scope != connection.scope and record.live_token(self.context.clock()) is None:
             check_scope_sets(self.context, connection, record)
+            return
+        if not record.exists:
+            # If the budget is used up, this is found out once under the lease. After that the key has a record.
             return
         try:
             check_budget(self.context, connection, renewal=criteria.renewal)
@@ -312,10 +314,7 @@ class Acquirer:
             lease.record.health,
             lambda current: current.api_host_seen(host, digest, now),
         )
-        if health.api_host != host:
-            raise GrantFailed(
-                unusable_response("its API host is not the one that was seen first; changed settings allow another one")
-            )
+        check_api_host(lease.connection, health, opened.api_base_url)
 
     def _note_success(self, lease: LeaseContext) -> None:
         """The credentials work: the failures that were known before are over, and so are unresolved logins."""

@@ -6,10 +6,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from token_broker.core.connections import Connection, NetworkOptions
 from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
 from token_broker.core.failures import broker_failed
+from token_broker.core.health import ConnectionHealth
 from token_broker.errors import BrokerUnavailable, ConnectionMisconfigured
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError, Unreachable
 from token_broker.oauth.grants import GrantFailed, token_flow
@@ -76,6 +78,15 @@ def check_not_expired(expiry: Expiry) -> None:
     """Raises GrantFailed for a token that expired when it was issued."""
     if expiry.expired is not None:
         raise GrantFailed(unusable_response(expiry.expired))
+
+
+def check_api_host(connection: Connection, health: ConnectionHealth, api_base_url: str | None) -> None:
+    """Raises GrantFailed for another API host than the first that a response named under these settings."""
+    host = urlsplit(api_base_url or "").hostname
+    if host is not None and not health.allows_api_host(host, connection.settings_digest):
+        raise GrantFailed(
+            unusable_response("its API host is not the one that was seen first; changed settings allow another one")
+        )
 
 
 @dataclass(frozen=True, slots=True)

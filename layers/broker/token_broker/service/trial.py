@@ -26,7 +26,7 @@ from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.failures import error_of, store_failure
 from token_broker.service.lease import LeaseContext, end_lease, take_lease
-from token_broker.service.provider_client import ProviderClient, check_not_expired
+from token_broker.service.provider_client import ProviderClient, check_api_host, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
 from token_broker.service.secret_version_limits import note_new_version
@@ -116,19 +116,20 @@ class Trials:
         lease = self.provider_client.count_login(lease, credentials)
         try:
             result, expiry = self.provider_client.request_token(lease, request)
-            access_token = result.issued.access_token
-            token_id = fingerprint(access_token)
-            if token_id not in _known_token_ids(items):
+            token_id = fingerprint(result.issued.access_token)
+            is_known = token_id in _known_token_ids(items)
+            if not is_known:
+                self.revoker.revoke_access_token(connection, lease.key, result.issued.access_token, credentials)
+            if connection.issue_revokes_previous and has_live_token:
+                # The trial revoked the live token, as the caller allowed.
+                self.revoker.purge(self.settings.stored(name))
+            if not is_known:
                 check_not_expired(expiry)
+            check_api_host(connection, lease.record.health, result.issued.api_base_url)
         except GrantFailed as failed:
             error = self._failure(lease, credentials, stage, failed)
             error.detail = " ".join((error.detail, *credentials.warnings))
             raise error from None
-        if token_id not in _known_token_ids(items):
-            self.revoker.revoke_access_token(connection, lease.key, access_token, credentials)
-        if connection.issue_revokes_previous and has_live_token:
-            # The trial revoked the live token, as the caller allowed.
-            self.revoker.purge(self.settings.stored(name))
         if stage == CURRENT:
             self._end_cooldowns(lease, items.records)
         else:
