@@ -72,6 +72,7 @@ class LocalStack:
     renewal_queue_url: str
     dead_letter_queue_url: str
     consent_queue_url: str
+    consent_dead_letter_queue_url: str
     sealing_key_arn: str
     grant_key_arn: str
     secret_prefix: str
@@ -119,6 +120,7 @@ def create_resources(
         "RenewalQueueUrl": {"Ref": "RenewalQueue"},
         "DeadLetterQueueUrl": {"Ref": "RenewalDeadLetterQueue"},
         "ConsentQueueUrl": {"Ref": "ConsentQueue"},
+        "ConsentDeadLetterQueueUrl": {"Ref": "ConsentDeadLetterQueue"},
         "SealingKeyArn": {"Fn::GetAtt": ["SealingKey", "Arn"]},
         "GrantKeyArn": {"Fn::GetAtt": ["GrantKey", "Arn"]},
         "SecretPrefix": {"Ref": "SecretPrefix"},
@@ -154,6 +156,7 @@ def create_resources(
         renewal_queue_url=outputs["RenewalQueueUrl"],
         dead_letter_queue_url=outputs["DeadLetterQueueUrl"],
         consent_queue_url=outputs["ConsentQueueUrl"],
+        consent_dead_letter_queue_url=outputs["ConsentDeadLetterQueueUrl"],
         sealing_key_arn=outputs["SealingKeyArn"],
         grant_key_arn=outputs["GrantKeyArn"],
         secret_prefix=outputs["SecretPrefix"],

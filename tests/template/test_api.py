@@ -8,10 +8,17 @@ from local.resources import Document, gateway_responses_of, routes_of
 
 GET_TOKEN = "GetTokenFunction"
 MANAGE = "ManageConnectionsFunction"
+OBTAIN = "ObtainConsentFunction"
+CONSENT = "/v1/connections/{provider}/{connection}/consent"
 ROUTES = {
     ("GET", "/v1/tokens/{provider}/{connection}", GET_TOKEN),
     ("DELETE", "/v1/tokens/{provider}/{connection}", GET_TOKEN),
     ("POST", "/v1/connections/{provider}/{connection}/trial", GET_TOKEN),
+    ("POST", f"{CONSENT}", OBTAIN),
+    ("GET", f"{CONSENT}/{{consent_id}}", OBTAIN),
+    ("POST", f"{CONSENT}/{{consent_id}}/finish", OBTAIN),
+    ("POST", f"{CONSENT}/{{consent_id}}/confirm", OBTAIN),
+    ("POST", f"{CONSENT}/{{consent_id}}/confirm-new-account", OBTAIN),
     ("GET", "/v1/connections", MANAGE),
     ("GET", "/v1/connections/{provider}/{connection}", MANAGE),
     ("PUT", "/v1/connections/{provider}/{connection}", MANAGE),

@@ -80,6 +80,23 @@ def test_only_the_two_functions_that_acquire_tokens_use_the_sealing_key(translat
     }
 
 
+def test_each_function_uses_the_grant_key_for_its_purposes_alone(translated: Document) -> None:
+    found = {}
+    for name, statement in key_statements(translated):
+        if name == "GrantKey" and statement.get("Sid") != "AccountAdministersKey":
+            condition = statement["Condition"]["StringEquals"]
+            assert condition["kms:EncryptionContext:table"] == "grants"
+            role, purposes = statement["Principal"]["AWS"]["Fn::GetAtt"][0], condition["kms:EncryptionContext:purpose"]
+            for action in actions(statement):
+                found[role, action] = set([purposes] if isinstance(purposes, str) else purposes)
+    # Who exchanges codes opens no refresh token, and who obtains consents opens no code.
+    assert found["ObtainConsentRole", "kms:Decrypt"] == {"quarantined_refresh_token"}
+    assert found["ExchangeCodeRole", "kms:Decrypt"] == {"pkce_verifier", "consent_code"}
+    assert found["ExchangeCodeRole", "kms:GenerateDataKey"] == {"quarantined_refresh_token"}
+    sealed = {"pkce_verifier", "consent_code", "consent_refresh_token"}
+    assert found["ObtainConsentRole", "kms:GenerateDataKey"] == sealed
+
+
 def test_only_named_services_of_this_account_may_use_the_data_key(translated: Document) -> None:
     for name, statement in key_statements(translated):
         if name == "DataKey" and statement["Principal"] == {"AWS": "*"}:

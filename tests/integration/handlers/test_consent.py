@@ -5,74 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.sigv4 import LOCAL
-from tests.fakes.consent_vendor import REALM, SLUG, ConsentVendor, provider_files, served
+from tests.fakes.consent_vendor import REALM
 from token_broker import observability
 
-from .functions import BrokerResponse
+from .consents import REDIRECT_URI, Consents, consents_of
 from .world import World
 
-NAME = f"{SLUG}/demo"
-PATH = f"/v1/connections/{NAME}/consent"
-REDIRECT_URI = "https://shop.example/consent"
 OTHER = replace(LOCAL, arn="arn:aws:sts::123456789012:assumed-role/local/somebody-else")
 
 
-class Consents:
-    """The routes of one connection of the vendor."""
-
-    def __init__(self, world: World, vendor: ConsentVendor, folder: Path) -> None:
-        self.world = world
-        self.vendor = vendor
-        world.functions.restart(PROVIDER_FILES=str(provider_files(folder)))
-        settings = {
-            "allowed_callers": ["*"],
-            "base_url": vendor.url,
-            "redirect_uri": REDIRECT_URI,
-            "scope": "orders",
-        }
-        assert world.api.put(NAME, settings).status == 201
-        world.aws.create_secret(NAME, dict(zip(("client_id", "client_secret"), vendor.client, strict=True)))
-
-    def call(self, method: str, path: str = "", **request: Any) -> BrokerResponse:
-        return self.world.api.call(method, PATH + path, **request)
-
-    def start(self, **body: Any) -> dict[str, Any]:
-        response = self.call("POST", body=body or None)
-        assert response.status == 201, response
-        return dict(response.body)
-
-    def finish(self, consent_id: str, redirect_url: str) -> BrokerResponse:
-        return self.call("POST", f"/{consent_id}/finish", body={"redirect_url": redirect_url})
-
-    def show(self, consent_id: str) -> dict[str, Any]:
-        response = self.call("GET", f"/{consent_id}")
-        assert response.status == 200, response
-        return dict(response.body)
-
-    def approved(self) -> str:
-        """The id of a consent in quarantine."""
-        started = self.start()
-        consent_id: str = started["consent_id"]
-        assert self.finish(consent_id, self.vendor.authorize(started["authorize_url"])).status == 202
-        assert self.world.exchange_codes() == 1
-        return consent_id
-
-
 @pytest.fixture
-def vendor() -> Iterator[ConsentVendor]:
-    with served(ConsentVendor()) as vendor:
-        yield vendor
-
-
-@pytest.fixture
-def consents(world: World, vendor: ConsentVendor, tmp_path: Path) -> Consents:
-    return Consents(world, vendor, tmp_path)
+def consents(world: World) -> Iterator[Consents]:
+    with consents_of(world) as consents:
+        yield consents
 
 
 def test_a_consent_from_the_authorization_url_to_the_confirmation(consents: Consents) -> None:

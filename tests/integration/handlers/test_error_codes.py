@@ -15,6 +15,7 @@ from token_broker.adapters.dynamodb.keys import token_item_key
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import REPORT_BURST, Lease, TokenRecord
 
+from .consents import consents_of
 from .functions import BrokerResponse
 from .problems import assert_problem, fields
 from .world import World
@@ -145,6 +146,23 @@ def internal_error(world: World) -> BrokerResponse:
     return world.api.token(name)
 
 
+def unknown_consent(world: World) -> BrokerResponse:
+    return world.api.call("GET", f"/v1/connections/{world.connect('unidy')}/consent/{'0' * 64}")
+
+
+def wrong_consent_state(world: World) -> BrokerResponse:
+    with consents_of(world) as consents:
+        consent_id = consents.start()["consent_id"]
+        return consents.call("POST", f"/{consent_id}/confirm")
+
+
+def new_account(world: World) -> BrokerResponse:
+    with consents_of(world) as consents:
+        consents.call("POST", f"/{consents.approved()}/confirm")
+        consents.vendor.account = "account-2"
+        return consents.call("POST", f"/{consents.approved()}/confirm")
+
+
 CASES = [
     Case("invalid_request", 400, invalid_request),
     Case("caller_not_allowed", 403, caller_not_allowed, detail="arn:aws:iam::123456789012:role/stranger"),
@@ -155,6 +173,9 @@ CASES = [
     Case("connection_misconfigured", 409, connection_misconfigured, detail="client_secret"),
     Case("would_revoke", 409, would_revoke, detail="force=true"),
     Case("too_many_scope_sets", 409, too_many_scope_sets, detail="oauth2/demo"),
+    Case("unknown_consent", 404, unknown_consent, detail="unidy/demo"),
+    Case("wrong_consent_state", 409, wrong_consent_state, detail="pending"),
+    Case("new_account", 409, new_account, detail="confirm-new-account"),
     Case("version_conflict", 412, version_conflict, detail="unidy/demo"),
     Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 61)),
     Case("too_many_trials", 429, too_many_trials, retry_after=range(1, 301)),
