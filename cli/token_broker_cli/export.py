@@ -10,6 +10,7 @@ from token_broker_cli.settings_files import Json, to_toml
 from token_broker_cli.target import Target
 
 KEY_PREFIX: Final = "C#"  # of a connection's item: C#provider/name
+EARLIER_VERSION: Final = "V#"  # of an earlier version of its settings
 
 
 def export(target: Target, options: argparse.Namespace) -> Exit:
@@ -35,6 +36,8 @@ def _from_table(target: Target, table: str) -> Iterator[tuple[tuple[str, str], J
     for page in target.aws("dynamodb").get_paginator("scan").paginate(TableName=table):
         for item in page["Items"]:
             key = item.get("pk", {}).get("S", "")
+            if key.startswith(EARLIER_VERSION):
+                continue
             provider, _, name = key.removeprefix(KEY_PREFIX).partition("/")
             try:
                 settings = json.loads(item["settings"]["S"])

@@ -1,6 +1,11 @@
-"""`providers`: the catalogue. `providers show`: what a connection needs. `providers check`: are files valid?"""
+"""`providers`: the catalogue. `providers show`: what a connection needs. `providers check`: are files valid?
+
+`providers new`: writes the files of another provider.
+"""
 
 import argparse
+import importlib
+from collections.abc import Callable
 from typing import Any
 
 from token_broker_cli import screen
@@ -53,14 +58,25 @@ def show(target: Target, options: argparse.Namespace) -> Exit:
 
 def check(target: Target, options: argparse.Namespace) -> Exit:
     """`providers check`: needs no broker, but the broker's code. That is imported here, so the rest runs without it."""
+    return _with_brokers_code("provider_check", "check_path", target, options)
+
+
+def new(target: Target, options: argparse.Namespace) -> Exit:
+    """`providers new`: the same."""
+    return _with_brokers_code("provider_new", "new", target, options)
+
+
+def _with_brokers_code(module: str, function: str, target: Target, options: argparse.Namespace) -> Exit:
+    """Runs a function of a module that imports the broker's code. Raises Problem where that is not installed."""
     try:
-        from token_broker_cli.provider_check import check_path
+        found = importlib.import_module(f"token_broker_cli.{module}")
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] != "token_broker":
             raise
         todo = "In a checkout of the broker: pip install ./layers/broker"
-        raise Problem("`providers check` needs the package token-broker-core.", todo, exit_code=Exit.USAGE) from None
-    return check_path(target, options)
+        raise Problem("This command needs the package token-broker-core.", todo, exit_code=Exit.USAGE) from None
+    run: Callable[[Target, argparse.Namespace], Exit] = getattr(found, function)
+    return run(target, options)
 
 
 def find_provider(target: Target, slug: str) -> dict[str, Any]:

@@ -45,23 +45,23 @@ def to_toml(connections: Mapping[tuple[str, str], Json]) -> str:
     """What `read_connections` reads from a file. Raises Problem for a setting that TOML cannot hold."""
     lines = []
     for (provider, name), settings in connections.items():
-        lines.append(f"[{_key(provider)}.{_key(name)}]")
-        lines += [f"{_key(setting)} = {_toml_value(value)}" for setting, value in settings.items()]
+        lines.append(f"[{toml_key(provider)}.{toml_key(name)}]")
+        lines += [f"{toml_key(setting)} = {toml_value(value)}" for setting, value in settings.items()]
         lines.append("")
     return "\n".join(lines)
 
 
-def _key(name: str) -> str:
-    return name if BARE_KEY.fullmatch(name) else _toml_value(name)
+def toml_key(name: str) -> str:
+    return name if BARE_KEY.fullmatch(name) else toml_value(name)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
     if value is None:
         raise Problem("A setting is null, which TOML cannot hold.", "Export with --json.")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(name)} = {_toml_value(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_key(name)} = {toml_value(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml_value, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     # JSON's strings, numbers and booleans are TOML's, but TOML escapes the character DEL too.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -36,6 +36,7 @@ commands:
   providers show NAME             what a connection of a provider needs
   providers check FILE            do a provider file, or all in a directory, pass their examples?
                                   --try: a real token
+  providers new NAME              write such a file from a sample request and response
   console                         the same as pages in the browser (--read-only)
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
@@ -337,6 +338,18 @@ def _add_provider_commands(commands: Any) -> None:
         metavar="FILE",
         type=Path,
         help="with --try: a connection's settings (TOML or .json); without it they are asked for",
+    )
+
+    new = _command(
+        actions,
+        "new",
+        providers.new,
+        "write a provider's file and examples from the vendor's sample request and response",
+        "token-broker providers new acme --directory our-providers/token_broker_providers",
+    )
+    new.add_argument("name", metavar="NAME", help="the provider's name, such as acme")
+    new.add_argument(
+        "--directory", metavar="DIR", type=Path, default=Path(), help="where to write (default: the current directory)"
     )
 
 

@@ -26,8 +26,8 @@ SETTINGS: dict[str, Any] = {"allowed_callers": [CALLER], "token_url": "https://i
 
 
 def put(broker: Broker, *, expected: str | None = None, absent: bool = False, **settings: Any) -> tuple[str, bool]:
-    connection, is_new = broker.connections.put(NAME, {**SETTINGS, **settings}, expected=expected, absent=absent)
-    return connection.version, is_new
+    change = broker.connections.put(NAME, {**SETTINGS, **settings}, expected=expected, absent=absent)
+    return change.connection.version, change.is_new
 
 
 def state_of(broker: Broker, name: ConnectionName) -> str:
@@ -73,15 +73,15 @@ def test_pages_list_all_connections(world: World, broker: Broker) -> None:
     for number in range(5):
         world.connection(connection=f"c{number}")
     found = []
-    cursor = None
+    last = None
     while True:
-        states, cursor = broker.connections.page(2, cursor)
+        states, last = broker.connections.page(2, last)
         found += [state.name.connection for state in states]
-        if cursor is None:
+        if last is None:
             break
     assert found == ["c0", "c1", "c2", "c3", "c4"]
     with pytest.raises(InvalidRequest) as caught:
-        broker.connections.page(2, "nonsense")
+        broker.connections.page(2, ConnectionName("oauth2", "c0"), provider="unidy")
     assert [fault.field for fault in caught.value.errors] == ["cursor"]
 
 

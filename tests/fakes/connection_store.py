@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from token_broker.core.names import ConnectionName
-from token_broker.ports import ANY_VERSION, ConditionFailed, StoredSettings
+from token_broker.ports import ANY_VERSION, KEPT_VERSIONS, ConditionFailed, StoredSettings
 
 
 class InMemoryConnectionStore:
-    """ConnectionStore (see ports). A cursor is the last name of a page."""
+    """ConnectionStore (see ports)."""
 
     def __init__(self) -> None:
         self._stored: dict[ConnectionName, StoredSettings] = {}
+        self._earlier: defaultdict[ConnectionName, list[StoredSettings]] = defaultdict(list)
 
     def get(self, name: ConnectionName) -> StoredSettings | None:
         return self._stored.get(name)
 
     def put(
-        self, name: ConnectionName, settings: Mapping[str, Any], *, version: str, expected: str | None, absent: bool
+        self,
+        name: ConnectionName,
+        settings: Mapping[str, Any],
+        *,
+        version: str,
+        expected: str | None,
+        absent: bool,
+        at: datetime | None = None,
+        caller: str | None = None,
     ) -> StoredSettings | None:
         before = self._stored.get(name)
         if (absent and before is not None) or (expected is not None and not _has_version(before, expected)):
             raise ConditionFailed
-        self._stored[name] = StoredSettings(name, dict(settings), version)
+        number = 1 if before is None else before.number
+        if before is not None and before.settings != settings:
+            self._earlier[name] = [before, *self._earlier[name]][: KEPT_VERSIONS - 1]
+            number += 1
+        self._stored[name] = StoredSettings(name, dict(settings), version, number, at, caller)
         return before
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> bool:
         before = self._stored.get(name)
-        if expected is not None and not _has_version(before, expected):
+        if before is not None and expected is not None and not _has_version(before, expected):
             raise ConditionFailed
+        self._earlier.pop(name, None)
         return self._stored.pop(name, None) is not None
 
-    def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:
-        names = sorted(self._stored, key=str)
-        start = 0
-        if cursor is not None:
-            if "/" not in cursor:
-                raise ValueError("not a cursor")
-            start = sum(1 for name in names if str(name) <= cursor)
-        found = names[start : start + limit]
-        following = str(found[-1]) if found and start + limit < len(names) else None
-        return [self._stored[name] for name in found], following
+    def history(self, name: ConnectionName) -> list[StoredSettings]:
+        current = self._stored.get(name)
+        return [] if current is None else [current, *self._earlier[name]]
+
+    def page(
+        self, limit: int, after: ConnectionName | None, provider: str | None = None
+    ) -> tuple[list[StoredSettings], bool]:
+        names = [name for name in sorted(self._stored, key=str) if provider in (None, name.provider)]
+        following = [name for name in names if after is None or str(name) > str(after)]
+        return [self._stored[name] for name in following[:limit]], len(following) > limit
 
 
 def _has_version(stored: StoredSettings | None, version: str) -> bool:

@@ -68,6 +68,9 @@ class InMemoryTokenStore:
         records = [self._record(key) for key in self.table.keys[name].values()]
         return ConnectionItems(records, list(self.table.retired[name].values()))
 
+    def items_of(self, names: Sequence[ConnectionName]) -> Sequence[ConnectionItems]:
+        return [self.items(name) for name in names]
+
     def save(self, before: TokenRecord, after: TokenRecord) -> TokenRecord | None:
         key = after.key
         stored = self.table.records.get(key, TokenRecord(key))

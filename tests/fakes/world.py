@@ -29,6 +29,7 @@ from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.providers import Provider
 from token_broker.core.records import Lease, RetiredToken, TokenRecord
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenRequest, TokenResponse
@@ -114,6 +115,7 @@ class World:
     def __init__(self) -> None:
         self.clock = HandClock()
         self.faults = Faults()
+        self.catalogue: Mapping[str, Provider] = load_catalogue()
         self.connections = InMemoryConnectionStore()
         table = InMemoryTokenTable()
         self.tokens = InMemoryTokenStore(self.connections, table)
@@ -136,7 +138,12 @@ class World:
     def instance(self, **overrides: Any) -> Broker:
         """A broker instance with its own memory."""
         ports = {name: self.faults.around(name, getattr(self, name)) for name in PORTS}
-        shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
+        shared = {
+            "catalogue": self.catalogue,
+            "clock": self.clock,
+            "send": self.send,
+            "new_id": lambda: f"id-{next(self._ids)}",
+        }
         return make_broker(**{**ports, **shared, **overrides})
 
     def send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
@@ -206,6 +213,12 @@ class World:
     def renew(self, broker: Broker, name: ConnectionName, scope: str = "") -> Renewal:
         """Lets the worker handle a message for a key."""
         return broker.renew(name, TokenKey(name, scope).scope_id)
+
+    def lose_tokens(self) -> None:
+        """TokenTable is emptied."""
+        table = self.tokens.table
+        for items in (table.records, table.keys, table.retired, table.health, *table.due):
+            items.clear()
 
     def retry_revocations(self, broker: Broker, name: ConnectionName) -> list[RenewalOutcome]:
         """Lets the worker handle a message for each retired token of a connection."""

@@ -95,6 +95,35 @@ def test_changes_purges_and_trials_are_audited(world: World, audited: Lines) -> 
     ]
 
 
+def test_a_change_of_settings_names_what_changed_and_shows_only_what_may_be_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def written(**changes: Any) -> list[dict[str, Any]]:
+        caplog.clear()
+        assert world.api.put("oauth2/demo", world.settings("oauth2", **changes)).status in (200, 201)
+        return [json.loads(AUDIT.format(record)) for record in caplog.records if record.name == "audit"]
+
+    written()
+    url = f"{world.providers.url}/oauth2/token?tenant=hidden-tenant"
+    (line,) = written(lifetime_s=60, params={"audience": "hidden-audience"}, token_url=url, allowed_callers=["*"])
+    assert line["message"] == "settings_changed"
+    changes = {change.pop("field"): change for change in line["changes"]}
+    assert changes["lifetime_s"] == {"new": 60}
+    assert changes["allowed_callers"] == {"old": [LOCAL.arn], "new": ["*"]}
+    assert set(changes["params"]) == {"new_digest"}
+    assert changes["token_url"]["new"] == changes["token_url"]["old"] == world.providers.url
+    assert changes["token_url"]["new_digest"] != changes["token_url"]["old_digest"]
+    assert "hidden" not in caplog.text
+
+    same = {"lifetime_s": 60, "params": {"audience": "hidden-audience"}, "token_url": url, "allowed_callers": ["*"]}
+    assert [line["message"] for line in written(**same, suspended=True)] == ["connection_suspended"]
+    assert [line["message"] for line in written(**same | {"lifetime_s": 90})] == [
+        "connection_resumed",
+        "settings_changed",
+    ]
+    assert [line["changes"] for line in written(**same | {"lifetime_s": 90})] == [[]]
+
+
 def test_the_log_level_does_not_silence_it() -> None:
     script = "from token_broker.observability import audit, logger; logger.info('quiet'); audit('token_returned')"
     variables = {**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR", "PYTHONPATH": str(ROOT / "layers" / "broker")}

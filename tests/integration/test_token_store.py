@@ -66,7 +66,7 @@ def stores_over(
         DynamoHealthStore(client, token_table=token_table),
         DynamoDueIndex(client, token_table=token_table),
         DynamoBudgets(client, token_table=token_table),
-        DynamoConnectionStore(client, table=connection_table),
+        DynamoConnectionStore(client, table=connection_table, sleep=lambda _seconds: None),
         DynamoConsentStore(client, grant_table=grant_table),
         DynamoConsentSessionStore(client, grant_table=grant_table),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from token_broker.catalogue.proof import NO_PROOF, PROOFS
+from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.consent_sessions import OUTCOME_UNKNOWN, SETTINGS_CHANGED, UNREADABLE, SessionState
 from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN
 from token_broker.core.names import CONSENT_ID, NAME, TOKEN_ID
+from token_broker.core.provider_files import SETTING_KINDS
 from token_broker.core.providers import KNOWN_ERRORS
 from token_broker.errors import (
     PROVIDER_ERRORS,
@@ -130,7 +132,10 @@ _SUMMARY: Final = {
     "state": _one_of(STATES),
     "tokens": _count("How many live tokens it has."),
     "next_expiry": _or_null(_moment("When the first of them expires.")),
+    "next_renewal": _or_null(_moment("When the first of them is due for renewal.")),
     "last_failure": _or_null(_ref("Failure")),
+    "missing_secret": {"type": "boolean", "description": "The last acquisition found no secret."},
+    "deadlines": _list(_ref("ExpiryDate"), "The earliest first."),
 }
 _PURGE: Final = {
     "dropped": _count("How many tokens were dropped."),
@@ -278,7 +283,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "ConnectionList": _object(
         "Some connections.",
         {
-            "connections": _list(_ref("ConnectionSummary"), "In no particular order."),
+            "connections": {
+                "type": "array",
+                "items": {"anyOf": [_ref("ConnectionSummary"), _ref("Connection")]},
+                "description": "By name. With `details`, each is a Connection.",
+            },
             "cursor": _or_null(_text("The `cursor` for the next page; null on the last one.")),
         },
     ),
@@ -308,11 +317,32 @@ SCHEMAS: Final[dict[str, Schema]] = {
             **_SUMMARY,
             "version": _VERSION,
             "settings": _SETTINGS,
-            "deadlines": _list(_ref("ExpiryDate"), "The earliest first."),
             "tokens": _list(_ref("TokenState"), "One per scope set."),
         },
     ),
     "StoredConnection": _object("Settings as stored.", {**_NAMED, "version": _VERSION, "settings": _SETTINGS}),
+    "SettingsToCheck": {
+        "type": "object",
+        "description": "Settings as they may be PUT: see ConnectionSettings. They need not be complete or valid.",
+    },
+    "CheckedSettings": _object(
+        "The faults of settings that were only checked.",
+        {"errors": _list(_ref("FieldFault"), "Empty if the settings are valid.")},
+    ),
+    "SettingsVersion": _object(
+        "A version of a connection's settings.",
+        {
+            "version": _VERSION,
+            "at": _or_null(_moment("When it was stored.")),
+            "caller": _or_null(_text("Who stored it, as an ARN.")),
+            "changed": _list(_text("A setting."), "What differs from the version before, if that is known."),
+            "settings": _SETTINGS,
+        },
+    ),
+    "History": _object(
+        "The versions of a connection's settings.",
+        {"versions": _list(_ref("SettingsVersion"), "The current one first.")},
+    ),
     "Credential": _object(
         "A field of a connection's secret.", {"name": _text("Its name."), "required": {"type": "boolean"}}
     ),
@@ -320,6 +350,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "A setting of a provider's connections.",
         {
             "name": _text("Its name."),
+            "kind": {
+                "enum": sorted({*SETTING_KINDS, *(setting.kind for setting in COMMON_SETTINGS)}),
+                "description": "What its value is.",
+            },
+            "choices": _list({"type": "string"}, "The values that a choice can have."),
             "required": {"type": "boolean"},
             "default": {"description": "Its value if it is left out; null for none."},
             "help": _text("What it does."),

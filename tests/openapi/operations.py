@@ -8,6 +8,8 @@ from typing import Any, Final
 from manage_connections.app import DEFAULT_LIMIT, MAX_LIMIT
 from tests.openapi.bodies import CONSENT_ID_SCHEMA, NAME_SCHEMA, TOKEN_ID_SCHEMA
 from tests.openapi.settings import SCOPE
+from token_broker.ports import KEPT_VERSIONS
+from token_broker.service.connections import STATES
 
 Schema = dict[str, Any]
 MAX_MIN_TTL_S: Final = 3600
@@ -87,6 +89,28 @@ PARAMETERS: Final[dict[str, Schema]] = {
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
     "cursor": _parameter("cursor", "query", "The `cursor` of the previous response.", {"type": "string"}),
+    "of_provider": _parameter("provider", "query", "Only connections of this provider.", NAME_SCHEMA),
+    "state": _parameter(
+        "state",
+        "query",
+        "Only connections in this state. A page reads `limit` connections and has those that match, so it can be empty "
+        "although there are more: continue until `cursor` is null.",
+        {"enum": list(STATES)},
+    ),
+    "details": _parameter(
+        "details",
+        "query",
+        "Each connection as GET /v1/connections/{provider}/{connection} shows it. A page then ends early where the "
+        "response would get too long.",
+        {"type": "boolean", "default": False},
+    ),
+    "version": _parameter(
+        "version",
+        "query",
+        "The version to restore, from the history.",
+        {"type": "string"},
+        required=True,
+    ),
     "if_match": _parameter(
         "If-Match",
         "header",
@@ -144,8 +168,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/connections"): Operation(
         tag="Connections",
-        description="Each with its state, its number of live tokens and its last failure.",
-        parameters=("limit", "cursor"),
+        description="By name, each with its state, its number of live tokens, its next expiry and renewal, its "
+        "deadlines and its last failure.",
+        parameters=("limit", "cursor", "of_provider", "state", "details"),
         responses={200: "ConnectionList"},
         codes=(*_ANY_ROUTE, *_OWN_SERVICES),
     ),
@@ -165,6 +190,29 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         body="ConnectionSettings",
         responses={200: "StoredConnection", 201: "StoredConnection"},
         codes=(*_ANY_ROUTE, "unknown_provider", "version_conflict", *_OWN_SERVICES),
+        etag=True,
+    ),
+    ("POST", "/v1/connections/{provider}/{connection}/check"): Operation(
+        tag="Connections",
+        description="For forms: the settings may be incomplete. The connection need not exist.",
+        parameters=_ONE,
+        body="SettingsToCheck",
+        responses={200: "CheckedSettings"},
+        codes=(*_ANY_ROUTE, "unknown_provider"),
+    ),
+    ("GET", "/v1/connections/{provider}/{connection}/history"): Operation(
+        tag="Connections",
+        description=f"The last {KEPT_VERSIONS} versions, the current one first. A deleted connection has none.",
+        parameters=_ONE,
+        responses={200: "History"},
+        codes=_KNOWN,
+    ),
+    ("POST", "/v1/connections/{provider}/{connection}/restore"): Operation(
+        tag="Connections",
+        description="The settings become a new version. `suspended` stays as it is now.",
+        parameters=(*_ONE, "version", "if_match"),
+        responses={200: "StoredConnection"},
+        codes=(*_KNOWN, "version_conflict"),
         etag=True,
     ),
     ("DELETE", "/v1/connections/{provider}/{connection}"): Operation(

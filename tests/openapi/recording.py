@@ -33,6 +33,7 @@ FIXED: Final[dict[str, Any]] = {
     "expires_in": 7199,
     "expires_at": EXPIRES_AT,
     "next_expiry": EXPIRES_AT,
+    "next_renewal": RENEW_AT,
     "renew_at": RENEW_AT,
     "last_renewal": ISSUED_AT,
     "at": ISSUED_AT,
@@ -78,6 +79,9 @@ def record(new_world: NewWorld) -> dict[str, Any]:
             "list_connections": {"200": {"page": _page(new_world())}},
             "show_connection": {"200": {"connection": _connection(new_world())}},
             "put_connection": _puts(new_world()),
+            "check_connection": _check(new_world()),
+            "show_history": {"200": {"history": _history(new_world())}},
+            "restore_connection": {"200": {"restored": _restored(new_world())}},
             "delete_connection": {"200": {"deletion": _deletion(new_world())}},
             **_consents(new_world()),
             "list_providers": {"200": {"two_of_all": _providers(new_world())}},
@@ -140,9 +144,7 @@ def _page(world: World) -> Any:
     world.api.token(world.connect("unidy"))
     world.simulator("oauth2").fail("status", status=400, body={"error": "invalid_client"})
     world.api.token(world.connect("oauth2"))
-    found = _response(world, "GET", "/v1/connections")
-    # The table returns items in no particular order.
-    return found | {"connections": sorted(found["connections"], key=lambda item: str(item["provider"]))}
+    return _response(world, "GET", "/v1/connections")
 
 
 def _connection(world: World) -> Any:
@@ -158,6 +160,24 @@ def _puts(world: World) -> dict[str, Any]:
         "201": {"created": _body(world.api.put("unidy/demo", settings["unidy"], If_None_Match="*"), 201)},
         "200": {"replaced": _body(world.api.put("unidy/demo", settings["unidy"], If_Match="*"))},
     }
+
+
+def _check(world: World) -> dict[str, Any]:
+    settings = world.settings("unidy", lifetime_s=0)
+    checked = _response(world, "POST", "/v1/connections/unidy/demo/check", body=settings)
+    return {"request": {"unidy": plain(settings)}, "200": {"faults": checked}}
+
+
+def _history(world: World) -> Any:
+    world.api.put("unidy/demo", world.settings("unidy"))
+    world.api.put("unidy/demo", world.settings("unidy", lifetime_s=3600))
+    return _response(world, "GET", "/v1/connections/unidy/demo/history")
+
+
+def _restored(world: World) -> Any:
+    version = world.api.put("unidy/demo", world.settings("unidy")).body["version"]
+    world.api.put("unidy/demo", world.settings("unidy", lifetime_s=3600))
+    return _response(world, "POST", "/v1/connections/unidy/demo/restore", query={"version": version})
 
 
 def _deletion(world: World) -> Any:

@@ -129,6 +129,8 @@ def manage(world: World) -> None:
     assert world.api.put(name, world.settings("oauth2", keep_warm="always")).status == 201
     assert world.api.put(name, world.settings("oauth2", scope="api.write")).status == 200
     assert world.api.put(name, world.settings("oauth2"), If_Match='"other"').status == 412
+    (_, first) = world.api.call("GET", f"/v1/connections/{name}/history").body["versions"]
+    assert world.api.call("POST", f"/v1/connections/{name}/restore", {"version": first["version"]}).status == 200
     assert world.api.call("GET", f"/v1/connections/{name}").status == 200
     assert world.api.call("DELETE", f"/v1/connections/{name}").status == 200
 
@@ -197,7 +199,8 @@ def calls_in_the_adapters() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = node.func.value
-                if isinstance(owner, ast.Attribute) and owner.attr.lstrip("_") == "client":
+                name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+                if name.lstrip("_") == "client":
                     found.add(node.func.attr.replace("_", ""))
     return found
 

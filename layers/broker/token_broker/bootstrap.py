@@ -21,7 +21,7 @@ from token_broker.adapters.dynamodb.token_store import DynamoTokenStore
 from token_broker.catalogue import Catalogue, load_catalogue
 from token_broker.core.connections import NetworkOptions
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
-from token_broker.observability import report_broken_seal, report_faulty_provider_file
+from token_broker.observability import report_broken_seal, report_faulty_provider_file, report_resend
 from token_broker.ports import Clock, Send, Sleep
 from token_broker.service import Broker
 from token_broker.service.context import BrokerContext, Deployment, TimeLimits
@@ -85,6 +85,7 @@ class _Adapters:
 
     settings: Settings
     session: boto3.session.Session
+    sleep: Sleep
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
@@ -101,7 +102,7 @@ class _Adapters:
     def connections(self) -> DynamoConnectionStore:
         from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
 
-        return DynamoConnectionStore(self.dynamodb, table=self.settings.connection_table)
+        return DynamoConnectionStore(self.dynamodb, table=self.settings.connection_table, sleep=self.sleep)
 
     def consents(self) -> DynamoConsentStore:
         from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
@@ -178,7 +179,7 @@ def build_broker(
     sleep: Sleep = pause,
 ) -> Broker:
     """A broker over AWS. `send` replaces the real network."""
-    adapters = _Adapters(settings, session)
+    adapters = _Adapters(settings, session, sleep)
     return Broker(
         BrokerContext(
             catalogue=_catalogue(settings),
@@ -205,6 +206,7 @@ def build_broker(
             sleep=sleep,
             new_id=new_id,
             new_secret=new_secret,
+            report_resend=report_resend,
             deployment=Deployment(
                 private_networks=settings.allow_private_networks,
                 insecure_urls=settings.local,

@@ -4,12 +4,13 @@
     ├── RequestError            no provider was asked
     │   ├── InvalidRequest · CallerNotAllowed · ScopeNotAllowed
     │   ├── UnknownProvider · UnknownConnection
-    │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke · TooManyScopeSets
+    │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke
+    │   ├── WouldConsumeGrant · TooManyScopeSets
     │   ├── UnknownConsent · WrongConsentState · NewAccount
     │   ├── VersionConflict
     │   └── TooManyRejections · TooManyTrials
     ├── ProviderError           the provider gave no usable token
-    │   ├── ProviderRefused · ProviderInvalidResponse
+    │   ├── ProviderRefused · ConsentRequired · ProviderInvalidResponse
     │   └── ProviderUnavailable · ProviderRateLimited
     ├── AcquisitionInProgress   no token within this request's time
     └── BrokerUnavailable       our own DynamoDB, KMS, Secrets Manager or SQS
@@ -109,6 +110,8 @@ class ConnectionMisconfigured(RequestError):
 
     code = "connection_misconfigured"
     title = "The connection is misconfigured"
+    # Set on the error of a missing secret.
+    secret_missing = False
 
 
 class WouldRevoke(RequestError):
@@ -116,6 +119,13 @@ class WouldRevoke(RequestError):
 
     code = "would_revoke"
     title = "This would revoke the live token"
+
+
+class WouldConsumeGrant(RequestError):
+    """A trial of pending credentials would send the refresh token of the person's consent, which may work only once."""
+
+    code = "would_consume_grant"
+    title = "This would use up the consent's refresh token"
 
 
 class TooManyScopeSets(RequestError):
@@ -189,6 +199,13 @@ class ProviderRefused(ProviderError):
     title = "The provider refused the credentials, the scope or the client"
 
 
+class ConsentRequired(ProviderError):
+    """A person must consent (again): there is no refresh token that may be sent."""
+
+    code = "consent_required"
+    title = "A person must consent"
+
+
 class ProviderInvalidResponse(ProviderError):
     """The provider's response is not a usable token."""
 
@@ -227,5 +244,12 @@ class BrokerUnavailable(BrokerError):
 
 
 PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
-    error.code: error for error in (ProviderRefused, ProviderInvalidResponse, ProviderUnavailable, ProviderRateLimited)
+    error.code: error
+    for error in (
+        ProviderRefused,
+        ConsentRequired,
+        ProviderInvalidResponse,
+        ProviderUnavailable,
+        ProviderRateLimited,
+    )
 }

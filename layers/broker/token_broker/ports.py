@@ -32,11 +32,18 @@ Send = Callable[[HttpRequest, NetworkOptions, timedelta], HttpResponse]
 
 @dataclass(frozen=True, slots=True)
 class StoredSettings:
-    """The settings of a connection as stored; not yet checked."""
+    """The settings of a connection as stored; not yet checked.
+
+    `number`: 1 for the first settings, one more with each change. `changed_at` and `changed_by`: when this version was
+    stored, and by which caller.
+    """
 
     name: ConnectionName
     settings: Mapping[str, Any] = field(repr=False)
     version: str
+    number: int = field(default=1, compare=False)
+    changed_at: datetime | None = field(default=None, compare=False)
+    changed_by: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,9 @@ class TokenStore(Protocol):
 
     def items(self, name: ConnectionName) -> ConnectionItems:
         """All token keys of a connection with its health, and its retired tokens."""
+
+    def items_of(self, names: Sequence[ConnectionName]) -> Sequence[ConnectionItems]:
+        """The items of several connections, read at the same time."""
 
     def save(self, before: TokenRecord, after: TokenRecord) -> TokenRecord | None:
         """Writes what differs, if the item is still at `before.revision`. `after.revision` is the new one.
@@ -137,6 +147,8 @@ class ConditionFailed(Exception):
 
 # As an expected version: any, but the item must exist (If-Match: *).
 ANY_VERSION = "*"
+# The versions of a connection's settings that are kept, the current one included.
+KEPT_VERSIONS = 20
 
 
 class ConnectionStore(Protocol):
@@ -148,18 +160,37 @@ class ConnectionStore(Protocol):
     def get(self, name: ConnectionName) -> StoredSettings | None: ...
 
     def put(
-        self, name: ConnectionName, settings: Mapping[str, Any], *, version: str, expected: str | None, absent: bool
+        self,
+        name: ConnectionName,
+        settings: Mapping[str, Any],
+        *,
+        version: str,
+        expected: str | None,
+        absent: bool,
+        at: datetime | None = None,
+        caller: str | None = None,
     ) -> StoredSettings | None:
         """Writes if the stored version is `expected` (None: any), or if there is none (`absent`).
 
-        Returns what was stored before. Raises ConditionFailed.
+        Returns what was stored before, and keeps it as an earlier version if it differs. Raises ConditionFailed.
         """
 
     def delete(self, name: ConnectionName, *, expected: str | None) -> bool:
-        """Returns whether there was one. Raises ConditionFailed if it has another version."""
+        """Deletes the settings with their earlier versions. Returns whether there were any.
 
-    def page(self, limit: int, cursor: str | None) -> tuple[list[StoredSettings], str | None]:
-        """Some connections, and the cursor of the next page. Raises ValueError for an invalid cursor."""
+        Raises ConditionFailed if they have another version.
+        """
+
+    def history(self, name: ConnectionName) -> list[StoredSettings]:
+        """The last KEPT_VERSIONS versions, the current one first; empty if there is no such connection."""
+
+    def page(
+        self, limit: int, after: ConnectionName | None, provider: str | None = None
+    ) -> tuple[list[StoredSettings], bool]:
+        """The connections after a name, in the order of names, at most `limit`; and whether more follow.
+
+        With `provider` only that provider's; `after` is then one of them too.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,12 +316,19 @@ class SigningKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RenewalMessage:
-    """A message to the worker. It names a token key, or one of its retired tokens, and holds nothing else."""
+    """A message to the worker. It names a token key, or one of its retired tokens, and holds nothing else.
+
+    `scope_id` None: it names the connection's consent, whose refresh token must be sent.
+    """
 
     name: ConnectionName
-    scope_id: str
+    scope_id: str | None
     delay: timedelta = timedelta()
     token_id: str | None = None
+
+
+# Told of each refresh token that is sent again: its connection, its fingerprint, and when it was first sent.
+ReportResend = Callable[[ConnectionName, str, datetime], None]
 
 
 class RenewalQueue(Protocol):

@@ -154,7 +154,13 @@ def _extra_time(world: MachineWorld, name: ConnectionName) -> timedelta:
     health = world.table.health.get(name, ConnectionHealth())
     if len(health.recent_versions(world.clock())) >= MAX_NEW_SECRETS:
         return timedelta(hours=1)
-    return REFUSED_COOLDOWNS[0] if health.unresolved_logins >= MAX_UNRESOLVED else timedelta()
+    if health.unresolved_logins < MAX_UNRESOLVED:
+        return timedelta()
+    # The next request counts as one more refusal of this secret, and its cooldown follows.
+    failure = health.failure
+    is_known = failure is not None and failure.refused and failure.secret_version == world.secrets.version(name)
+    refusals = failure.count if failure is not None and is_known else 0
+    return REFUSED_COOLDOWNS[min(refusals, len(REFUSED_COOLDOWNS) - 1)]
 
 
 # ---------------------------------------------------------------------- the sweep

@@ -43,9 +43,17 @@ class WatchedConnectionStore(InMemoryConnectionStore):
         return stored
 
     def put(
-        self, name: ConnectionName, settings: Mapping[str, Any], *, version: str, expected: str | None, absent: bool
+        self,
+        name: ConnectionName,
+        settings: Mapping[str, Any],
+        *,
+        version: str,
+        expected: str | None,
+        absent: bool,
+        at: datetime | None = None,
+        caller: str | None = None,
     ) -> StoredSettings | None:
-        before = super().put(name, settings, version=version, expected=expected, absent=absent)
+        before = super().put(name, settings, version=version, expected=expected, absent=absent, at=at, caller=caller)
         self._promises.history.changed(name, self._stored[name])
         return before
 

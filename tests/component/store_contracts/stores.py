@@ -141,6 +141,7 @@ def a_consent(name: ConnectionName) -> Consent:
         sent_at=after(1),
         refused="invalid_grant",
         generation=2,
+        consent_id="c" * 64,
         scope="a b",
         account="seller-1",
         kept={"realmId": "123"},

@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 
 from local.providers import DEFAULT_ACCOUNTS
+from local.sigv4 import LOCAL
 from token_broker.catalogue import BUILT_IN, load_catalogue
+from token_broker.core.names import ConnectionName
+from token_broker.http import responses
+from token_broker.http.responses import write_cursor
 
 from .functions import BrokerResponse
 from .problems import assert_problem, fields
 from .world import PROVIDERS, World
 
 PATH = "/v1/connections/unidy/demo"
+SUMMARY = {
+    *("provider", "connection", "state", "tokens", "next_expiry", "next_renewal"),
+    *("last_failure", "missing_secret", "deadlines"),
+}
 
 
 def listed(world: World, **query: str) -> list[dict[str, Any]]:
@@ -72,6 +80,8 @@ def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
     world.connect("unidy", name="off", suspended=True)
     world.connect("unidy", name="incomplete", secret={"client_id": "x"})
     world.api.token("unidy/incomplete")
+    world.aws.secrets.delete_secret(SecretId=world.aws.secret_id(world.connect("unidy", name="without-secret")))
+    world.api.token("unidy/without-secret")
     world.connect("unidy", name="edited", base_url="nowhere")
     held = world.api.token(world.connect("unidy", name="reported"))
     while held.status == 200:
@@ -83,12 +93,15 @@ def test_the_list_shows_the_state_of_every_connection(world: World) -> None:
         "idle": "idle",
         "off": "suspended",
         "incomplete": "misconfigured",
+        "without-secret": "misconfigured",
         "edited": "misconfigured",
         "reported": "reported",
     }
     for item in found.values():
-        assert set(item) == {"provider", "connection", "state", "tokens", "next_expiry", "last_failure"}
+        assert set(item) == SUMMARY
     assert (found["fine"]["tokens"], found["fine"]["next_expiry"]) == (1, given.body["expires_at"])
+    assert found["fine"]["next_renewal"] == given.body["renew_at"]
+    assert [name for name, item in found.items() if item["missing_secret"]] == ["without-secret"]
     assert found["fine"]["last_failure"] is None
     assert (found["failing"]["tokens"], found["failing"]["next_expiry"]) == (0, None)
     assert found["failing"]["last_failure"]["code"] == "provider_refused"
@@ -108,6 +121,90 @@ def test_the_list_continues_from_its_cursor(world: World) -> None:
     assert response.body["cursor"] is None
     assert len(listed) == 5
     assert set(listed) == names
+
+
+def test_the_list_can_be_of_one_provider_and_of_one_state(world: World) -> None:
+    world.connect("unidy", name="off", suspended=True)
+    world.connect("unidy", name="on")
+    world.connect("oauth2", name="off", suspended=True)
+    assert [item["connection"] for item in listed(world, provider="unidy")] == ["off", "on"]
+    assert [item["provider"] for item in listed(world, state="suspended")] == ["oauth2", "unidy"]
+    assert listed(world, state="failing", provider="unidy") == []
+    page = world.api.call("GET", "/v1/connections", {"limit": "1", "state": "idle"}).body
+    assert page["connections"] == [], "the cost of a page does not depend on how many match"
+    assert page["cursor"] is not None
+
+
+def test_the_list_with_details_has_what_each_connection_shows(world: World) -> None:
+    world.connect("unidy")
+    world.api.token("unidy/demo")
+    assert listed(world, details="true") == [world.api.call("GET", PATH).body]
+
+
+def test_a_page_ends_before_it_is_too_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        world.connect("unidy", name=f"demo-{number}")
+    monkeypatch.setattr(responses, "MAX_PAGE", 500)
+    query = {"details": "true"}
+    found = []
+    while query.get("cursor") != "":
+        page = world.api.call("GET", "/v1/connections", query).body
+        assert len(page["connections"]) == 1
+        found += [item["connection"] for item in page["connections"]]
+        query["cursor"] = page["cursor"] or ""
+    assert found == ["demo-0", "demo-1", "demo-2"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"cursor": "nonsense"}, "cursor"),
+        ({"cursor": "\u00ff"}, "cursor"),
+        ({"cursor": ""}, "cursor"),
+        ({"cursor": write_cursor(ConnectionName("oauth2", "a")), "provider": "unidy"}, "cursor"),
+        ({"provider": "UNIDY"}, "provider"),
+        ({"state": "broken"}, "state"),
+        ({"details": "yes"}, "details"),
+    ],
+)
+def test_a_list_that_cannot_be(world: World, query: dict[str, str], field: str) -> None:
+    assert fields(world.api.call("GET", "/v1/connections", query)) == [field]
+
+
+def test_earlier_versions_of_the_settings_are_shown_and_restored(world: World) -> None:
+    settings = world.settings("unidy")
+    first = world.api.put("unidy/demo", settings).body["version"]
+    second = world.api.put("unidy/demo", settings | {"lifetime_s": 60, "suspended": True}).body["version"]
+    shown = world.api.call("GET", f"{PATH}/history")
+    assert_success(shown)
+    versions = shown.body["versions"]
+    assert [(item["version"], item["caller"]) for item in versions] == [
+        (second, LOCAL.user_arn),
+        (first, LOCAL.user_arn),
+    ]
+    assert [item["changed"] for item in versions] == [["lifetime_s", "suspended"], sorted(settings)]
+    restored = world.api.call("POST", f"{PATH}/restore", {"version": first})
+    assert_success(restored)
+    assert restored.body["settings"] == settings | {"suspended": True}, "it does not end the suspension"
+    assert restored.body["version"] not in (first, second)
+    missing = world.api.call("POST", f"{PATH}/restore", {"version": "none"})
+    assert fields(missing) == ["version"]
+    conflict = world.api.call("POST", f"{PATH}/restore", {"version": first}, headers={"If-Match": f'"{second}"'})
+    assert_problem(conflict, 412, "version_conflict")
+    for method, route in (("GET", "history"), ("POST", "restore")):
+        assert_problem(world.api.call(method, f"/v1/connections/unidy/none/{route}"), 404, "unknown_connection")
+
+
+def test_a_check_names_the_faults_and_stores_nothing(world: World) -> None:
+    def faults(settings: Any) -> list[str]:
+        response = world.api.call("POST", f"{PATH}/check", body=settings)
+        assert_success(response)
+        return [fault["field"] for fault in response.body["errors"]]
+
+    assert faults(world.settings("unidy")) == []
+    assert faults(world.settings("unidy", lifetime_s=0, colour="red")) == ["lifetime_s", "colour"]
+    assert faults([]) == [""]
+    assert listed(world) == []
 
 
 def test_a_version_protects_against_a_concurrent_change(world: World) -> None:
@@ -166,7 +263,9 @@ def test_the_catalogue_shows_what_a_connection_of_each_provider_needs(world: Wor
     for item in found.values():
         assert set(item) == {"slug", "title", "grant", "credentials", "settings", "documentation", "proof"}
         assert item["documentation"].startswith("https://")
-        assert all(set(setting) == {"name", "required", "default", "help"} for setting in item["settings"])
+        assert all(
+            set(setting) == {"name", "kind", "choices", "required", "default", "help"} for setting in item["settings"]
+        )
     for slug in PROVIDERS:
         item = found[slug]
         named = {setting["name"]: setting for setting in item["settings"]}

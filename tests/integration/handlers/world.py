@@ -182,7 +182,7 @@ class World:
     ) -> str:
         """Stores a connection as PUT does (see test_connections), and its secret. Returns provider/name."""
         full = f"{provider}/{name}"
-        item = {"format": {"N": "1"}, "version": {"S": "v1"}}
+        item = {"format": {"N": "1"}, "kind": {"S": "connection"}, "version": {"S": "v1"}}
         settings = json.dumps(self.settings(provider, **changes))
         self.aws.dynamodb.put_item(
             TableName=self.stack.connection_table, Item={"pk": {"S": f"C#{full}"}, "settings": {"S": settings}, **item}

@@ -82,7 +82,7 @@ def read_consent_message(body: str) -> str:
 def write_message(message: RenewalMessage) -> str:
     """The body of a message: `{"version": 1, "provider": …, "connection": …, "scope_id": …}`.
 
-    `token_id` is added for a retired token.
+    `token_id` is added for a retired token. A consent has `"scope_id": null`.
     """
     body: dict[str, Any] = {
         "version": VERSION,
@@ -100,8 +100,9 @@ def read_message(body: str) -> RenewalMessage:
     data = json.loads(body)
     if not isinstance(data, dict) or data.get("version") != VERSION:
         raise ValueError("not a renewal message of this version")
-    provider, connection, scope_id = data.get("provider"), data.get("connection"), str(data.get("scope_id"))
-    if not (is_name(provider) and is_name(connection) and SCOPE_ID.fullmatch(scope_id)):
+    provider, connection, scope_id = data.get("provider"), data.get("connection"), data.get("scope_id", "")
+    names_key = scope_id is None or (isinstance(scope_id, str) and SCOPE_ID.fullmatch(scope_id))
+    if not (is_name(provider) and is_name(connection) and names_key):
         raise ValueError("a renewal message that does not name a token key")
     token_id = data.get("token_id")
     if token_id is not None and not (isinstance(token_id, str) and TOKEN_ID.fullmatch(token_id)):

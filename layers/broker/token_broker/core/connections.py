@@ -30,41 +30,64 @@ GRANT_TYPES_WITH_CREDENTIALS = frozenset({"authorization_code", "refresh_token",
 
 @dataclass(frozen=True, slots=True)
 class CommonSetting:
-    """A setting that every connection can have. `in_digest`: it changes what the provider is asked."""
+    """A setting that every connection can have. `in_digest`: it changes what the provider is asked.
+
+    `kind`: list, scope, whole, choice, flag, moment, url, text or pem. `choices`: of a choice; client_auth's are the
+    provider's.
+    """
 
     name: str
+    kind: str
     help: str
     required: bool = False
     default: Any = None
     in_digest: bool = False
+    choices: tuple[str, ...] = ()
 
 
 COMMON_SETTINGS = (
-    CommonSetting("allowed_callers", "IAM role or user ARNs that may get tokens, or *.", required=True),
-    CommonSetting("denied_callers", "ARNs that may not get tokens, even if allowed_callers lists them.", default=[]),
-    CommonSetting("scope", "Scope of a request that names none.", in_digest=True),
-    CommonSetting("allowed_scopes", 'Scope items that callers may request. Default: the items of scope. ["*"]: any.'),
-    CommonSetting("lifetime_s", "Lifetime in seconds if the provider sends none, else the maximum.", in_digest=True),
-    CommonSetting("keep_warm", "Renew in advance: used (while used within 24 h), always or never.", default="used"),
-    CommonSetting("suspended", "true: callers get no tokens.", default=False),
-    CommonSetting("credentials_expire_at", "When the credentials expire, e.g. 2027-01-31T00:00:00Z."),
-    CommonSetting("api_base_url", "Base URL of the provider's API, returned with each token."),
-    CommonSetting("client_auth", "How the client authenticates: basic, basic-raw, form, json or none.", in_digest=True),
-    CommonSetting("client_id_in_body", "Send client_id in the body too.", default=False, in_digest=True),
-    CommonSetting("token_type", "A token_type of responses that is accepted besides bearer.", in_digest=True),
-    CommonSetting("zero_means_never", "A lifetime of 0 means never.", default=False, in_digest=True),
-    CommonSetting("issue_revokes_previous", "Each new token revokes the one before.", default=False, in_digest=True),
+    CommonSetting("allowed_callers", "list", "IAM role or user ARNs that may get tokens, or *.", required=True),
     CommonSetting(
-        "private_network",
-        "Allow private addresses; needs the stack's AllowPrivateNetworks.",
-        default=False,
+        "denied_callers", "list", "ARNs that may not get tokens, even if allowed_callers lists them.", default=[]
+    ),
+    CommonSetting("scope", "scope", "Scope of a request that names none.", in_digest=True),
+    CommonSetting(
+        "allowed_scopes", "list", 'Scope items that callers may request. Default: the items of scope. ["*"]: any.'
+    ),
+    CommonSetting(
+        "lifetime_s", "whole", "Lifetime in seconds if the provider sends none, else the maximum.", in_digest=True
+    ),
+    CommonSetting(
+        "keep_warm", "choice",
+        "Renew in advance: used (while used within 24 h), always or never.", default="used", choices=KEEP_WARM
+    ),
+    CommonSetting("suspended", "flag", "true: callers get no tokens.", default=False),
+    CommonSetting("credentials_expire_at", "moment", "When the credentials expire, e.g. 2027-01-31T00:00:00Z."),
+    CommonSetting("api_base_url", "url", "Base URL of the provider's API, returned with each token."),
+    CommonSetting(
+        "client_auth", "choice", "How the client authenticates: basic, basic-raw, form, json or none.", in_digest=True
+    ),
+    CommonSetting("client_id_in_body", "flag", "Send client_id in the body too.", default=False, in_digest=True),
+    CommonSetting("token_type", "text", "A token_type of responses that is accepted besides bearer.", in_digest=True),
+    CommonSetting("zero_means_never", "flag", "A lifetime of 0 means never.", default=False, in_digest=True),
+    CommonSetting(
+        "issue_revokes_previous", "flag", "Each new token revokes the one before.", default=False, in_digest=True
+    ),
+    CommonSetting(
+        "private_network", "flag", "Allow private addresses; needs the stack's AllowPrivateNetworks.", default=False,
         in_digest=True,
     ),
-    CommonSetting("ca_bundle", "CA certificates (PEM) to trust instead of the system's.", in_digest=True),
+    CommonSetting("ca_bundle", "pem", "CA certificates (PEM) to trust instead of the system's.", in_digest=True),
 )  # fmt: skip
 _NOT_IN_DIGEST = frozenset(setting.name for setting in COMMON_SETTINGS if not setting.in_digest)
 
 NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
+
+
+def setting_kinds(provider: Provider | None) -> dict[str, str]:
+    """The kind of each setting that a connection of the provider can have. None: the common settings alone."""
+    own = {setting.name: setting.kind for setting in provider.settings} if provider is not None else {}
+    return {setting.name: setting.kind for setting in COMMON_SETTINGS} | own
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -123,6 +146,15 @@ class Connection:
     def renewal_mode(self) -> str:
         """What a token key is kept warm for: the setting, or `suspended`."""
         return "suspended" if self.suspended else self.keep_warm
+
+    @property
+    def revocation_obstacle(self) -> str | None:
+        """Why its access tokens cannot be revoked, if so. At some vendors that would end a person's consent."""
+        if self.endpoints.revocation is None:
+            return "not_supported"
+        if self.provider.grant.needs_consent and not self.provider.refresh.revocation_keeps_consent:
+            return "would_end_consent"
+        return None
 
     @property
     def lifetime_cap(self) -> timedelta | None:

@@ -17,6 +17,7 @@ from token_broker.errors import (
     CallerNotAllowed,
     ConnectionMisconfigured,
     ConnectionSuspended,
+    ConsentRequired,
     InvalidRequest,
     NewAccount,
     ProviderInvalidResponse,
@@ -31,11 +32,12 @@ from token_broker.errors import (
     UnknownConsent,
     UnknownProvider,
     VersionConflict,
+    WouldConsumeGrant,
     WouldRevoke,
     WrongConsentState,
 )
 from token_broker.http.audit import write_audit
-from token_broker.http.responses import NO_STORE
+from token_broker.http.responses import NO_STORE, faults_body
 from token_broker.observability import count, count_internal_error, logger, unexpected
 
 OUR_FAULT_RETRY = timedelta(seconds=5)
@@ -50,6 +52,8 @@ STATUS: Mapping[type[BrokerError], int] = {
     ConnectionSuspended: 409,
     ConnectionMisconfigured: 409,
     WouldRevoke: 409,
+    WouldConsumeGrant: 409,
+    ConsentRequired: 409,
     TooManyScopeSets: 409,
     WrongConsentState: 409,
     NewAccount: 409,
@@ -109,7 +113,7 @@ def error_response(app: APIGatewayRestResolver, error: BrokerError) -> Response[
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     extra: dict[str, Any] = {}
     if error.errors:
-        extra["errors"] = [{"field": fault.field, "reason": fault.reason} for fault in error.errors]
+        extra["errors"] = faults_body(error.errors)
     if error.provider_error is not None:
         extra["provider_error"] = error.provider_error
     write_audit(
@@ -122,7 +126,7 @@ def error_response(app: APIGatewayRestResolver, error: BrokerError) -> Response[
     )
     count("RequestErrors", code=error.code)
     retry_after = error.retry_after or (OUR_FAULT_RETRY if isinstance(error, BrokerUnavailable) else None)
-    if isinstance(error, ProviderRefused):
-        # Waiting does not help: somebody must change the secret or the settings.
+    if isinstance(error, (ProviderRefused, ConsentRequired)):
+        # Waiting does not help: somebody must change the secret or the settings, or consent.
         retry_after = None
     return problem(status, error.code, error.title, error.detail, retry_after=retry_after, extra=extra)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.core.callers import Caller
-from token_broker.core.names import TOKEN_ID, ConnectionName
+from token_broker.core.names import NAME, TOKEN_ID, ConnectionName, is_name
 from token_broker.core.validation import Fields
 from token_broker.errors import FieldError, InvalidRequest
 
@@ -99,6 +99,36 @@ def token_id(text: str) -> str:
     if not TOKEN_ID.fullmatch(text):
         raise ValueError("must be a token_id: 16 lower-case hex digits")
     return text
+
+
+def cursor(text: str) -> ConnectionName:
+    """A reader of `cursor`: the last connection of the page before, as `responses.write_cursor` wrote it."""
+    try:
+        name = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        name = ""
+    provider, _, connection = name.partition("/")
+    if not is_name(provider) or not is_name(connection):
+        raise ValueError("is not known")
+    return ConnectionName(provider, connection)
+
+
+def provider_name(text: str) -> str:
+    """A reader of the name of a provider."""
+    if not is_name(text):
+        raise ValueError(f"must match {NAME.pattern}")
+    return text
+
+
+def one_of(words: Sequence[str]) -> Callable[[str], str]:
+    """A reader of one of a few words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return read
 
 
 def flag(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,18 +12,22 @@ from aws_lambda_powertools.event_handler import Response
 
 from token_broker.catalogue import FaultyFile
 from token_broker.core.connections import COMMON_SETTINGS
-from token_broker.core.failures import Failure
+from token_broker.core.failures import SECRET_MISSING, Failure
+from token_broker.core.names import ConnectionName
 from token_broker.core.providers import Provider
 from token_broker.core.records import TokenRecord
+from token_broker.errors import FieldError
 from token_broker.service.get_token import TokenResponse
 from token_broker.service.revoke import PurgeResult
 
 if TYPE_CHECKING:
-    from token_broker.service.connections import ConnectionState
+    from token_broker.service.connections import ConnectionState, SettingsVersion
     from token_broker.service.consent_sessions import ShownConsent, StartedConsent
     from token_broker.service.trial import TrialResult
 
 
+# Lambda returns at most 6 MB.
+MAX_PAGE = 4 * 1024 * 1024
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -115,7 +120,7 @@ def consent_body(shown: ShownConsent) -> dict[str, Any]:
     }
 
 
-def summary_body(state: ConnectionState) -> dict[str, Any]:
+def summary_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
     """A connection in a list."""
     return {
         "provider": state.name.provider,
@@ -123,16 +128,9 @@ def summary_body(state: ConnectionState) -> dict[str, Any]:
         "state": state.state,
         "tokens": state.live,
         "next_expiry": timestamp(state.next_expiry) if state.next_expiry else None,
+        "next_renewal": timestamp(state.next_renewal) if state.next_renewal else None,
         "last_failure": failure_body(state.last_failure),
-    }
-
-
-def connection_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
-    """A connection: settings, version, deadlines, and the state of each token."""
-    return {
-        **summary_body(state),
-        "version": state.version,
-        "settings": dict(state.settings),
+        "missing_secret": state.last_failure is not None and state.last_failure.rule == SECRET_MISSING,
         "deadlines": [
             {
                 "what": deadline.what,
@@ -142,7 +140,63 @@ def connection_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
             }
             for deadline in state.deadlines
         ],
+    }
+
+
+def connection_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
+    """A connection: its summary, settings, version, and the state of each token."""
+    return {
+        **summary_body(state, now),
+        "version": state.version,
+        "settings": dict(state.settings),
         "tokens": [_token_state(record) for record in state.records if record.token or record.failure],
+    }
+
+
+def page_body(
+    states: Sequence[ConnectionState], last: ConnectionName | None, now: datetime, *, details: bool
+) -> dict[str, Any]:
+    """A page of connections. It ends early where the response would get too long; the cursor continues from there."""
+    body: list[dict[str, Any]] = []
+    size = 0
+    for number, state in enumerate(states):
+        found = connection_body(state, now) if details else summary_body(state, now)
+        size += len(json.dumps(found))
+        if number and size > MAX_PAGE:
+            last = states[number - 1].name
+            break
+        body.append(found)
+    return {"connections": body, "cursor": None if last is None else write_cursor(last)}
+
+
+def write_cursor(last: ConnectionName) -> str:
+    """The cursor after a connection: its name in base64. `requests.cursor` reads it."""
+    return base64.urlsafe_b64encode(str(last).encode()).decode().rstrip("=")
+
+
+def stored_body(name: ConnectionName, version: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as stored."""
+    return {"provider": name.provider, "connection": name.connection, "version": version, "settings": dict(settings)}
+
+
+def faults_body(faults: Sequence[FieldError]) -> list[dict[str, str]]:
+    """The faults of single fields."""
+    return [{"field": fault.field, "reason": fault.reason} for fault in faults]
+
+
+def history_body(versions: Sequence[SettingsVersion]) -> dict[str, Any]:
+    """The versions of a connection's settings, the current one first."""
+    return {
+        "versions": [
+            {
+                "version": found.stored.version,
+                "at": timestamp(found.stored.changed_at) if found.stored.changed_at else None,
+                "caller": found.stored.changed_by,
+                "changed": list(found.changed),
+                "settings": dict(found.stored.settings),
+            }
+            for found in versions
+        ]
     }
 
 
@@ -166,12 +220,21 @@ def provider_body(found: Provider, proof: str) -> dict[str, Any]:
     `proof`: how sure its file is.
     """
     own = [
-        {"name": spec.name, "required": spec.required, "default": spec.default, "help": spec.help}
+        {
+            "name": spec.name,
+            "kind": spec.kind,
+            "choices": list(spec.choices),
+            "required": spec.required,
+            "default": spec.default,
+            "help": spec.help,
+        }
         for spec in found.settings
     ]
     common = [
         {
             "name": spec.name,
+            "kind": spec.kind,
+            "choices": list(found.client_auths if spec.name == "client_auth" else spec.choices),
             "required": spec.required or (spec.name == "scope" and found.scope.required),
             "default": found.request.client_auth if spec.name == "client_auth" else spec.default,
             "help": spec.help,

@@ -48,11 +48,13 @@ from token_broker.oauth.consents import (
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.requests import authorize_url, grant_request_for
+from token_broker.oauth.responses import IssuedRefreshToken
 from token_broker.ports import RenewalMessage, SealBroken
 from token_broker.service.budget import take_from_budget
-from token_broker.service.consents import begin_consent
+from token_broker.service.consents import NewConsent, begin_consent, client_id_of, lift_consent_failure, seed_id_of
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.provider_client import ProviderClient, run_flow
+from token_broker.service.records import save
 from token_broker.service.revoke import Revoker
 
 PROVIDER_REFUSED = "provider_refused"
@@ -163,7 +165,7 @@ class ConsentSessions:
             initiator,
             connection.settings_digest,
             connection.endpoints.token,
-            credentials.client_id,
+            client_id_of(credentials),
             connection.scope,
             self.context.clock() + TIME_TO_APPROVE,
             redirect_uri=redirect_uri,
@@ -253,27 +255,27 @@ class ConsentSessions:
         if is_changed(session, connection, credentials):
             raise WrongConsentState("The connection's settings or client changed since this consent began. Begin anew.")
         consent = context.consents.read(name)
-        # A repeat, whose first try made it live and got no further, goes on from there.
-        if consent.token is None or consent.token.refresh_id != token.refresh_id:
-            if needs_new_account(consent, session.account) and not new_account:
-                raise _new_account(consent, session)
-            try:
-                refresh_token = context.consent_sealer.open(token.sealed, session.place, QUARANTINED_REFRESH_TOKEN)
-            except SealBroken:
-                raise WrongConsentState("The refresh token in quarantine cannot be opened. Begin anew.") from None
-            begun = begin_consent(
-                context,
-                connection,
-                consent,
-                refresh_token,
-                credentials=credentials,
-                expires_at=token.expires_at,
-                scope=session.scope,
-                account=session.account,
-                kept=session.kept,
-            )
-            if begun is None:
-                raise WrongConsentState("Another consent of the connection began at the same moment. Look at it first.")
+        if consent.consent_id != session.consent_id and needs_new_account(consent, session.account) and not new_account:
+            raise _new_account(consent, session)
+        try:
+            refresh_token = context.consent_sealer.open(token.sealed, session.place, QUARANTINED_REFRESH_TOKEN)
+        except SealBroken:
+            raise WrongConsentState("The refresh token in quarantine cannot be opened. Begin anew.") from None
+        new = NewConsent(
+            session.consent_id,
+            IssuedRefreshToken(refresh_token, token.expires_at),
+            session.client_id,
+            session.issuer,
+            scope=session.scope,
+            account=session.account,
+            kept=dict(session.kept),
+        )
+        if begin_consent(context, connection, consent, new, seed_id=seed_id_of(credentials)) is None:
+            raise WrongConsentState("The connection's consent changed at the same moment. Confirm again.")
+        lift_consent_failure(context, name)
+        now = context.clock()
+        for record in context.tokens.items(name).records:
+            save(context, record, lambda current: current.marked_stale(now))
         return self._save(session, session.confirmed())
 
     def _drop_tokens(self, name: ConnectionName) -> int:
@@ -295,7 +297,7 @@ class ConsentSessions:
 def is_changed(session: ConsentSession, connection: Connection, credentials: Credentials) -> bool:
     """Whether a code or refresh token of this session would go to another place than the person consented to."""
     begun_with = (session.settings_digest, session.issuer, session.client_id)
-    return begun_with != (connection.settings_digest, connection.endpoints.token, credentials.client_id)
+    return begun_with != (connection.settings_digest, connection.endpoints.token, client_id_of(credentials))
 
 
 def _with_new_revision(context: BrokerContext, session: ConsentSession) -> ConsentSession:

@@ -26,6 +26,7 @@ from token_broker.ports import (
     NewId,
     NewSecret,
     RenewalQueue,
+    ReportResend,
     Sealer,
     SecretStore,
     Send,
@@ -69,8 +70,8 @@ class Deployment:
 class BrokerContext:
     """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
 
-    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals what
-    GrantTable holds, with a key of its own.
+    `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals
+    what GrantTable holds, with a key of its own. `report_resend`: into the audit.
     """
 
     catalogue: Mapping[str, Provider]
@@ -92,6 +93,7 @@ class BrokerContext:
     sleep: Sleep
     new_id: NewId
     new_secret: NewSecret
+    report_resend: ReportResend = lambda _name, _refresh_id, _first_sent_at: None
     deployment: Deployment = Deployment()
     limits: TimeLimits = TimeLimits()
 

@@ -87,7 +87,9 @@ def end_failed_lease(context: BrokerContext, lease: LeaseContext, error: BrokerE
             return current.lease_ended(lease.before_lease).deferred(deferred_until(context, current, error))
         failure = None
         if isinstance(error, ConnectionMisconfigured):
-            failure = misconfigured_failure(error.code, error.detail, now=now, settings_digest=digest)
+            failure = misconfigured_failure(
+                error.code, error.detail, now=now, settings_digest=digest, secret_missing=error.secret_missing
+            )
         elif isinstance(error, BrokerUnavailable):
             newest = broker_failure(error.detail, stored, now=now, settings_digest=digest)
             failure = failure_to_store(newest, stored)

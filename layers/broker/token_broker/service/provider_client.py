@@ -112,7 +112,9 @@ class ProviderClient:
         """The secret's value at a stage. Raises ConnectionMisconfigured or BrokerUnavailable."""
         secret = self.secret(connection, stage)
         if secret is None:
-            raise ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
+            missing = ConnectionMisconfigured(f"There is no secret for {connection.name}, or it has no value yet.")
+            missing.secret_missing = True
+            raise missing
         credentials = parse_credentials(connection.name, connection.provider, secret)
         check_scope_without_secret(connection.name, connection.provider, credentials, scope)
         return credentials
@@ -147,12 +149,12 @@ class ProviderClient:
                 exchange_limit=context.limits.exchange,
                 deadline=lease.deadline,
             )
-            result = GrantResult(issued, sent_at)
-            return result, self._expiry(lease.connection, result)
         except GrantFailed as failed:
             if failed.failure.outcome_unknown and unresolved >= MAX_UNRESOLVED_LOGINS:
                 raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True) from None
             raise
+        result = GrantResult(issued, sent_at)
+        return result, self._expiry(lease.connection, result)
 
     def _expiry(self, connection: Connection, result: GrantResult) -> Expiry:
         scaled, cap = self.context.scaled, connection.lifetime_cap
@@ -164,4 +166,5 @@ class ProviderClient:
                 default=scaled(connection.default_lifetime or DEFAULT_LIFETIME),
             )
         except UnusableResponse as unusable:
-            raise GrantFailed(unusable_response(str(unusable))) from None
+            refresh_token = result.issued.issued_refresh_token(self.context.clock())
+            raise GrantFailed(unusable_response(str(unusable)), status=200, refresh_token=refresh_token) from None

@@ -302,6 +302,17 @@ def read_health(item: Item | None) -> ConnectionHealth:
     )
 
 
+def settings_attributes(stored: StoredSettings) -> dict[str, Any]:
+    """All attributes of a connection's item, or of an earlier version, without its key."""
+    return {
+        "format": number(FORMAT),
+        "number": number(stored.number),
+        "settings": string(json.dumps(dict(stored.settings), ensure_ascii=False)),
+        **strings(version=stored.version, changed_by=stored.changed_by),
+        **moments(changed_at=stored.changed_at),
+    }
+
+
 def read_settings(name: ConnectionName, item: Item | None) -> StoredSettings | None:
     """A connection's settings. An item that is not JSON gives empty settings, which are not valid."""
     if not item:
@@ -310,4 +321,11 @@ def read_settings(name: ConnectionName, item: Item | None) -> StoredSettings | N
         settings = json.loads(item["settings"]["S"])
     except (ValueError, KeyError, RecursionError):
         settings = {}
-    return StoredSettings(name, settings if isinstance(settings, dict) else {}, read_string(item, "version") or "")
+    return StoredSettings(
+        name,
+        settings if isinstance(settings, dict) else {},
+        read_string(item, "version") or "",
+        number=int(item["number"]["N"]) if "number" in item else 1,
+        changed_at=read_moment(item, "changed_at"),
+        changed_by=read_string(item, "changed_by"),
+    )

@@ -1,4 +1,5 @@
-"""Keys of the items. ConnectionTable: pk `C#{provider}/{connection}`.
+"""Keys of the items. ConnectionTable: pk `C#{provider}/{connection}`, and `V#{provider}/{connection}#{slot}` for an
+earlier version of its settings.
 
 TokenTable: the same pk with sk `T#{scope_id}` (a token key), `R#{scope_id}#{token_id}` (a retired token of it) or
 `HEALTH` (connection health); pk `H#{host}` with sk `BUDGET` (an endpoint). GrantTable: the same pk with sk `CONSENT`;
@@ -22,6 +23,10 @@ _RETIRED_SK = re.compile(r"R#([0-9a-f]{64})#([0-9a-f]{16})")
 
 def connection_pk(name: ConnectionName) -> str:
     return f"C#{name}"
+
+
+def version_pk(name: ConnectionName, slot: int) -> str:
+    return f"V#{name}#{slot}"
 
 
 def connection_of(pk: str) -> ConnectionName | None:

@@ -10,11 +10,13 @@ holder B        reads r2, waits ...             save r2→r3: lease B ── ask
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from token_broker.adapters.aws import aws_errors, error_code
+from token_broker.adapters.dynamodb.batch_get import batch_get
 from token_broker.adapters.dynamodb.item_table import DYNAMODB, ItemTable, item_key
 from token_broker.adapters.dynamodb.items import (
     Item,
@@ -37,14 +39,13 @@ from token_broker.adapters.dynamodb.keys import (
 )
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import RetiredToken, TokenRecord
-from token_broker.errors import BrokerUnavailable
 from token_broker.ports import ConnectionItems, Sleep, StoredSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-MAX_READS = 5
-FIRST_PAUSE_S = 0.05
+# As many as the client keeps connections open.
+PARALLEL_QUERIES = 10
 
 
 class DynamoTokenStore:
@@ -77,27 +78,22 @@ class DynamoTokenStore:
     def _read(
         self, name: ConnectionName, token: Key, retired: Key | None = None
     ) -> tuple[StoredSettings | None, list[Item | None]]:
-        """Settings, and the items of a token key, of connection health and of a retired token, in one call.
-
-        What DynamoDB leaves unprocessed is asked for again after a growing pause.
-        """
+        """Settings, and the items of a token key, of connection health and of a retired token, in one call."""
         keys = [token, health_key(name), *([retired] if retired is not None else [])]
-        wanted: dict[str, Any] = {
-            self._connections: {"Keys": [{"pk": string(connection_pk(name))}], "ConsistentRead": True},
-            self._table.name: {"Keys": [item_key(key) for key in keys], "ConsistentRead": True},
+        wanted = {
+            self._connections: [{"pk": string(connection_pk(name))}],
+            self._table.name: [item_key(key) for key in keys],
         }
-        found: dict[str, Item] = {}
-        for attempt in range(MAX_READS):
-            if attempt:
-                self._sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
-            with aws_errors(DYNAMODB):
-                response = self._table.client.batch_get_item(RequestItems=wanted)
-            for items in response["Responses"].values():
-                found.update({item["sk"]["S"] if "sk" in item else "": item for item in items})
-            wanted = dict(response.get("UnprocessedKeys") or {})
-            if not wanted:
-                return read_settings(name, found.get("")), [found.get(sk) for _, sk in keys]
-        raise BrokerUnavailable("DynamoDB left keys unprocessed.")
+        items = batch_get(self._table.client, wanted, self._sleep)
+        found = {item["sk"]["S"] if "sk" in item else "": item for item in items}
+        return read_settings(name, found.get("")), [found.get(sk) for _, sk in keys]
+
+    def items_of(self, names: Sequence[ConnectionName]) -> Sequence[ConnectionItems]:
+        # Only the list of connections needs threads.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(PARALLEL_QUERIES) as threads:
+            return list(threads.map(self.items, names))
 
     def items(self, name: ConnectionName) -> ConnectionItems:
         items: dict[str, Item] = {}
