@@ -28,7 +28,7 @@ from token_broker_cli.console.site import Site
 STAGE: Final = "api"
 SHORTEST_SWEEP_S: Final = 0.5
 NOMINAL_SWEEP_S: Final = 60.0
-BY_HAND: Final = frozenset({"ObtainConsentFunction"})  # people call it, few at a time
+BY_HAND: Final = frozenset({"ObtainConsentFunction", "ReceiveCodeFunction"})  # people call them, few at a time
 PROVIDER_FILES: Final = "PROVIDER_FILES"  # the template's variable for the directory in the layer
 Progress = Callable[[str], None]
 
@@ -171,7 +171,7 @@ class Stack:
         options = self.options
         resources = self.resources
         return Gateway(
-            [Route(route.method, route.path, pools[route.function]) for route in resources.routes],
+            [Route(route.method, route.path, pools[route.function], route.signed) for route in resources.routes],
             verifier=SignatureVerifier((options.caller, *options.strangers)) if options.verify_signatures else None,
             gateway_responses=resources.gateway_responses,
             stage=STAGE,

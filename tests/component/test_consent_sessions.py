@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.component.consent_stage import ANN, REDIRECT_URI, ConsentStage
 from tests.fakes import World, dying, hanging, recording, unreachable
-from tests.fakes.consent_vendor import REALM, SLUG, ConsentVendor, provider_files
-from token_broker.catalogue import BUILT_IN, Catalogue
+from tests.fakes.consent_vendor import REALM, SLUG
 from token_broker.core.consent_sessions import QUARANTINE, TIME_TO_APPROVE, TIME_TO_EXCHANGE
-from token_broker.core.consents import CONSENT_REFRESH_TOKEN
-from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.core.names import fingerprint
 from token_broker.errors import (
     BrokerUnavailable,
     ConnectionMisconfigured,
@@ -25,76 +24,16 @@ from token_broker.errors import (
     WrongConsentState,
 )
 from token_broker.service import Broker
-from token_broker.service.consent_sessions import ConsentSessions, ShownConsent, StartedConsent
-from token_broker.service.exchange_code import Exchange, ExchangeOutcome
-
-ANN = "arn:aws:sts::123456789012:assumed-role/ops/ann"
-REDIRECT_URI = "https://shop.example/consent"
-
-
-@dataclass
-class Stage:
-    """A connection of the vendor, its operator Ann, and the worker."""
-
-    world: World
-    vendor: ConsentVendor
-    broker: Broker
-    name: ConnectionName
-
-    @property
-    def sessions(self) -> ConsentSessions:
-        return self.broker.consent_sessions
-
-    def start(self) -> StartedConsent:
-        return self.sessions.start(self.name, initiator=ANN, redirect_uri=None)
-
-    def finish(self, started: StartedConsent, redirect_url: str) -> ShownConsent:
-        return self.sessions.finish(self.name, started.session.consent_id, initiator=ANN, redirect_url=redirect_url)
-
-    def show(self, started: StartedConsent) -> dict[str, Any]:
-        shown = self.sessions.show(self.name, started.session.consent_id)
-        failure = shown.session.failure_at(shown.now)
-        return {
-            "state": shown.session.state_at(shown.now).value,
-            "account": shown.session.account,
-            "pinned": shown.pinned_account,
-            "failure": (failure.code, failure.provider_error) if failure is not None else None,
-        }
-
-    def confirm(self, started: StartedConsent, *, new_account: bool = False) -> Any:
-        return self.sessions.confirm(self.name, started.session.consent_id, initiator=ANN, new_account=new_account)
-
-    def work(self) -> list[Exchange]:
-        """Lets the worker handle all messages of the queue once."""
-        return [self.broker.exchange_code(consent_id) for consent_id, _ in self.world.consent_queue.take()]
-
-    def approved(self) -> StartedConsent:
-        """A consent that a person approved, in quarantine."""
-        started = self.start()
-        self.finish(started, self.vendor.authorize(started.authorize_url or ""))
-        assert [exchange.outcome for exchange in self.work()] == [ExchangeOutcome.QUARANTINED]
-        return started
-
-    def refresh_token(self) -> str:
-        """The refresh token of the live consent."""
-        consent = self.world.consents.read(self.name)
-        assert consent.token is not None
-        return self.world.consent_sealer.open(consent.token.sealed, consent.place, CONSENT_REFRESH_TOKEN)
+from token_broker.service.exchange_code import ExchangeOutcome
 
 
 @pytest.fixture
-def stage(world: World, tmp_path: Path) -> Stage:
-    vendor = ConsentVendor()
-    catalogue = Catalogue(BUILT_IN, provider_files(tmp_path))
-    broker = world.instance(catalogue=catalogue)
-    world.provider.to = vendor
-    name = world.connection(SLUG, base_url=vendor.url, redirect_uri=REDIRECT_URI, scope="orders")
-    world.secrets.put(name, dict(zip(("client_id", "client_secret"), vendor.client, strict=True)))
-    return Stage(world, vendor, broker, name)
+def stage(world: World, tmp_path: Path) -> ConsentStage:
+    return ConsentStage.over(world, tmp_path)
 
 
 # ------------------------------------------------------------------ the whole way
-def test_a_consent_is_live_after_approval_exchange_and_confirmation(stage: Stage) -> None:
+def test_a_consent_is_live_after_approval_exchange_and_confirmation(stage: ConsentStage) -> None:
     started = stage.start()
     assert stage.show(started)["state"] == "pending"
     shown = stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
@@ -113,7 +52,7 @@ def test_a_consent_is_live_after_approval_exchange_and_confirmation(stage: Stage
     assert stage.show(started) == {"state": "confirmed", "account": "account-1", "pinned": "account-1", "failure": None}
 
 
-def test_the_code_is_sent_once_however_often_its_message_comes(stage: Stage) -> None:
+def test_the_code_is_sent_once_however_often_its_message_comes(stage: ConsentStage) -> None:
     started = stage.start()
     redirect_url = stage.vendor.authorize(started.authorize_url or "")
     for _ in range(3):
@@ -123,7 +62,7 @@ def test_the_code_is_sent_once_however_often_its_message_comes(stage: Stage) -> 
     assert len(stage.vendor.requests) == 1
 
 
-def test_a_confirmation_can_be_repeated(stage: Stage) -> None:
+def test_a_confirmation_can_be_repeated(stage: ConsentStage) -> None:
     started = stage.approved()
     stage.confirm(started)
     before = stage.world.consents.read(stage.name)
@@ -131,7 +70,7 @@ def test_a_confirmation_can_be_repeated(stage: Stage) -> None:
     assert stage.world.consents.read(stage.name) == before
 
 
-def test_a_confirmation_that_broke_off_goes_on_where_it_stopped(stage: Stage) -> None:
+def test_a_confirmation_that_broke_off_goes_on_where_it_stopped(stage: ConsentStage) -> None:
     started = stage.approved()
     # The consent was saved, and then the session could not be.
     stage.world.faults.fail("consent_sessions.save")
@@ -143,7 +82,7 @@ def test_a_confirmation_that_broke_off_goes_on_where_it_stopped(stage: Stage) ->
     assert stage.world.consents.read(stage.name).generation == 1
 
 
-def test_a_loopback_redirect_needs_no_setting(stage: Stage) -> None:
+def test_a_loopback_redirect_needs_no_setting(stage: ConsentStage) -> None:
     stage.world.settings(stage.name, base_url=stage.vendor.url, scope="orders")
     uri = "http://127.0.0.1:8765/back"
     started = stage.sessions.start(stage.name, initiator=ANN, redirect_uri=uri)
@@ -162,7 +101,7 @@ def test_a_provider_without_persons_has_no_consent(world: World, broker: Broker,
         broker.consent_sessions.start_device(world.connection(provider), initiator=ANN)
 
 
-def test_a_session_belongs_to_its_connection(stage: Stage) -> None:
+def test_a_session_belongs_to_its_connection(stage: ConsentStage) -> None:
     started = stage.start()
     other = stage.world.connection(SLUG, "other", base_url=stage.vendor.url, redirect_uri=REDIRECT_URI)
     for name, consent_id in ((other, started.session.consent_id), (stage.name, "0" * 64)):
@@ -171,7 +110,7 @@ def test_a_session_belongs_to_its_connection(stage: Stage) -> None:
 
 
 # ------------------------------------------------------------------ what goes wrong
-def test_a_person_can_refuse(stage: Stage) -> None:
+def test_a_person_can_refuse(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.refuse(started.authorize_url or ""))
     assert stage.work() == []
@@ -180,7 +119,7 @@ def test_a_person_can_refuse(stage: Stage) -> None:
         stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
 
 
-def test_a_refused_code_ends_the_session(stage: Stage) -> None:
+def test_a_refused_code_ends_the_session(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.vendor.refuses = "invalid_grant"
@@ -190,7 +129,7 @@ def test_a_refused_code_ends_the_session(stage: Stage) -> None:
         stage.confirm(started)
 
 
-def test_a_code_that_was_not_sent_is_tried_again(stage: Stage) -> None:
+def test_a_code_that_was_not_sent_is_tried_again(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.provider.to = unreachable()
@@ -200,7 +139,7 @@ def test_a_code_that_was_not_sent_is_tried_again(stage: Stage) -> None:
     assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.QUARANTINED]
 
 
-def test_a_code_whose_outcome_is_unknown_is_not_sent_again(stage: Stage) -> None:
+def test_a_code_whose_outcome_is_unknown_is_not_sent_again(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.provider.to = hanging()
@@ -208,7 +147,7 @@ def test_a_code_whose_outcome_is_unknown_is_not_sent_again(stage: Stage) -> None
     assert stage.show(started)["failure"] == ("provider_unavailable", None)
 
 
-def test_a_worker_that_dies_after_sending_leaves_an_unknown_outcome(stage: Stage) -> None:
+def test_a_worker_that_dies_after_sending_leaves_an_unknown_outcome(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.provider.to = dying()
@@ -228,7 +167,7 @@ def test_a_worker_that_dies_after_sending_leaves_an_unknown_outcome(stage: Stage
     assert stage.vendor.requests == []
 
 
-def test_nothing_is_sent_while_the_result_could_not_be_sealed(stage: Stage) -> None:
+def test_nothing_is_sent_while_the_result_could_not_be_sealed(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.consent_sealer.denied = True
@@ -239,7 +178,7 @@ def test_nothing_is_sent_while_the_result_could_not_be_sealed(stage: Stage) -> N
     assert stage.broker.exchange_code(started.session.consent_id).outcome is ExchangeOutcome.QUARANTINED
 
 
-def test_a_granted_consent_survives_a_write_that_fails_twice(stage: Stage) -> None:
+def test_a_granted_consent_survives_a_write_that_fails_twice(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.faults.let_pass("consent_sessions.save")
@@ -259,7 +198,7 @@ def test_a_granted_consent_survives_a_write_that_fails_twice(stage: Stage) -> No
         lambda stage: stage.world.secrets.put(stage.name, {"client_id": "other", "client_secret": "x"}),
     ],
 )
-def test_a_code_goes_nowhere_but_where_the_person_consented_to(stage: Stage, change: Any) -> None:
+def test_a_code_goes_nowhere_but_where_the_person_consented_to(stage: ConsentStage, change: Any) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     change(stage)
@@ -268,7 +207,7 @@ def test_a_code_goes_nowhere_but_where_the_person_consented_to(stage: Stage, cha
     assert stage.vendor.requests == []
 
 
-def test_a_consent_of_earlier_settings_cannot_be_confirmed(stage: Stage) -> None:
+def test_a_consent_of_earlier_settings_cannot_be_confirmed(stage: ConsentStage) -> None:
     started = stage.approved()
     stage.world.settings(stage.name, base_url="https://other.example", redirect_uri=REDIRECT_URI, scope="orders")
     with pytest.raises(WrongConsentState):
@@ -276,7 +215,7 @@ def test_a_consent_of_earlier_settings_cannot_be_confirmed(stage: Stage) -> None
     assert stage.world.consents.read(stage.name).token is None
 
 
-def test_a_missing_secret_ends_the_session_with_its_code(stage: Stage) -> None:
+def test_a_missing_secret_ends_the_session_with_its_code(stage: ConsentStage) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.secrets.delete(stage.name)
@@ -286,7 +225,7 @@ def test_a_missing_secret_ends_the_session_with_its_code(stage: Stage) -> None:
         stage.start()
 
 
-def test_nobody_approves_for_ever(stage: Stage) -> None:
+def test_nobody_approves_for_ever(stage: ConsentStage) -> None:
     started = stage.start()
     redirect_url = stage.vendor.authorize(started.authorize_url or "")
     stage.world.clock.advance(TIME_TO_APPROVE.total_seconds())
@@ -295,7 +234,7 @@ def test_nobody_approves_for_ever(stage: Stage) -> None:
         stage.finish(started, redirect_url)
 
 
-def test_the_quarantine_ends(stage: Stage) -> None:
+def test_the_quarantine_ends(stage: ConsentStage) -> None:
     started = stage.approved()
     stage.world.clock.advance(QUARANTINE.total_seconds())
     assert stage.show(started)["state"] == "expired"
@@ -303,7 +242,7 @@ def test_the_quarantine_ends(stage: Stage) -> None:
         stage.confirm(started)
 
 
-def test_a_refresh_token_that_cannot_be_opened_is_not_made_live(stage: Stage) -> None:
+def test_a_refresh_token_that_cannot_be_opened_is_not_made_live(stage: ConsentStage) -> None:
     started = stage.approved()
     stage.world.consent_sealer.broken = True
     with pytest.raises(WrongConsentState):
@@ -312,7 +251,7 @@ def test_a_refresh_token_that_cannot_be_opened_is_not_made_live(stage: Stage) ->
 
 
 # ------------------------------------------------------------------ accounts
-def test_the_same_account_can_be_confirmed_again(stage: Stage) -> None:
+def test_the_same_account_can_be_confirmed_again(stage: ConsentStage) -> None:
     stage.confirm(stage.approved())
     first = stage.refresh_token()
     second = stage.approved()
@@ -324,7 +263,7 @@ def test_the_same_account_can_be_confirmed_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("account", ["account-2", None])
-def test_another_or_an_unknown_account_has_a_route_of_its_own(stage: Stage, account: str | None) -> None:
+def test_another_or_an_unknown_account_has_a_route_of_its_own(stage: ConsentStage, account: str | None) -> None:
     stage.confirm(stage.approved())
     first = stage.refresh_token()
     stage.vendor.account = account
@@ -338,7 +277,7 @@ def test_another_or_an_unknown_account_has_a_route_of_its_own(stage: Stage, acco
     assert stage.world.consents.read(stage.name).account == account
 
 
-def test_a_new_account_takes_the_old_ones_tokens_from_callers(stage: Stage) -> None:
+def test_a_new_account_takes_the_old_ones_tokens_from_callers(stage: ConsentStage) -> None:
     stage.confirm(stage.approved())
     stage.world.change(stage.name, "orders", token=a_live_token(stage))
     stage.vendor.account = "account-2"
@@ -347,7 +286,7 @@ def test_a_new_account_takes_the_old_ones_tokens_from_callers(stage: Stage) -> N
     assert stage.world.record(stage.name, "orders").token is None
 
 
-def test_a_new_consent_of_the_same_account_keeps_them_and_ends_cooldowns(stage: Stage) -> None:
+def test_a_new_consent_of_the_same_account_keeps_them_and_ends_cooldowns(stage: ConsentStage) -> None:
     stage.confirm(stage.approved())
     token = a_live_token(stage)
     stage.world.change(stage.name, "orders", token=token)
@@ -357,7 +296,7 @@ def test_a_new_consent_of_the_same_account_keeps_them_and_ends_cooldowns(stage: 
     assert (record.failure, record.deferred_until) == (None, None)
 
 
-def a_live_token(stage: Stage) -> Any:
+def a_live_token(stage: ConsentStage) -> Any:
     from tests.component.store_contracts.stores import a_token
 
     now = stage.world.clock()
@@ -365,7 +304,7 @@ def a_live_token(stage: Stage) -> Any:
 
 
 # ------------------------------------------------------------------ the device flow
-def test_a_device_is_polled_until_the_person_has_approved(stage: Stage) -> None:
+def test_a_device_is_polled_until_the_person_has_approved(stage: ConsentStage) -> None:
     started = stage.sessions.start_device(stage.name, initiator=ANN)
     assert started.device is not None
     assert started.device.user_code == "WDJB-MJHT"
@@ -387,7 +326,7 @@ def test_a_device_is_polled_until_the_person_has_approved(stage: Stage) -> None:
     ],
 )
 def test_a_device_is_asked_as_often_as_the_vendor_says(
-    stage: Stage, error: str, outcome: ExchangeOutcome, interval: int | None
+    stage: ConsentStage, error: str, outcome: ExchangeOutcome, interval: int | None
 ) -> None:
     started = stage.sessions.start_device(stage.name, initiator=ANN)
     stage.vendor.refuses = error
@@ -399,7 +338,7 @@ def test_a_device_is_asked_as_often_as_the_vendor_says(
 
 
 @pytest.mark.parametrize("sender", [hanging(), unreachable()])
-def test_a_lost_response_of_a_device_does_not_end_it(stage: Stage, sender: Any) -> None:
+def test_a_lost_response_of_a_device_does_not_end_it(stage: ConsentStage, sender: Any) -> None:
     stage.sessions.start_device(stage.name, initiator=ANN)
     stage.world.provider.to = sender
     assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.ASKED_AGAIN_LATER]
@@ -408,7 +347,7 @@ def test_a_lost_response_of_a_device_does_not_end_it(stage: Stage, sender: Any) 
     assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.QUARANTINED]
 
 
-def test_polling_ends_when_the_device_code_expires(stage: Stage) -> None:
+def test_polling_ends_when_the_device_code_expires(stage: ConsentStage) -> None:
     started = stage.sessions.start_device(stage.name, initiator=ANN)
     stage.world.clock.advance(300)
     assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.NOTHING_TO_DO]
@@ -416,7 +355,7 @@ def test_polling_ends_when_the_device_code_expires(stage: Stage) -> None:
     assert stage.show(started)["state"] == "expired"
 
 
-def test_a_refused_device_request_is_the_callers_error(stage: Stage) -> None:
+def test_a_refused_device_request_is_the_callers_error(stage: ConsentStage) -> None:
     stage.world.secrets.put(stage.name, {"client_id": "the-client", "client_secret": "wrong"})
     with pytest.raises(ProviderRefused):
         stage.sessions.start_device(stage.name, initiator=ANN)

@@ -54,6 +54,15 @@ realmId = "[0-9]{1,20}"
 from = "response"
 path = "account"
 
+[revocation]
+url = "{base_url}/revoke"
+keeps_consent = true
+
+[limits]
+requests = 1000
+per = "minute"
+limit_per = "host"
+
 [[settings]]
 name = "base_url"
 kind = "base_url"
@@ -114,6 +123,8 @@ class ConsentVendor:
             return _json(401, {"error": "invalid_client"})
         if path == "/device":
             return self._device()
+        if path == "/revoke":
+            return _json(200, {})
         self.requests.append(dict(fields))
         if self.refuses is not None:
             return _json(400, {"error": self.refuses})

@@ -217,7 +217,8 @@ class World:
     def lose_tokens(self) -> None:
         """TokenTable is emptied."""
         table = self.tokens.table
-        for items in (table.records, table.keys, table.retired, table.health, *table.due):
+        everything: tuple[Any, ...] = (table.records, table.keys, table.retired, table.health, *table.due)
+        for items in everything:
             items.clear()
 
     def retry_revocations(self, broker: Broker, name: ConnectionName) -> list[RenewalOutcome]:

@@ -108,6 +108,7 @@ NEEDS: Final[Mapping[str, Sequence[Need]]] = {
     "GetTokenRole": (log_of("AuditLogGroup"), TRACING, SECRET_KEYS, INTERFACES),
     "ObtainConsentRole": (log_of("AuditLogGroup"), TRACING, SECRET_KEYS, INTERFACES),
     "ExchangeCodeRole": (log_of("AuditLogGroup"), TRACING, polling("ConsentQueue"), SECRET_KEYS, INTERFACES),
+    "ReceiveCodeRole": (log_of("AuditLogGroup"), TRACING),
     "ManageConnectionsRole": (log_of("AuditLogGroup"), TRACING),
     "SweepDueRole": (log_of("SweepDueLogGroup"), TRACING),
     "RenewTokenRole": (log_of("RenewTokenLogGroup"), TRACING, polling("RenewalQueue"), SECRET_KEYS, INTERFACES),

@@ -120,7 +120,8 @@ class Hunt:
     def returned(self, result: Any) -> None:
         """Notes what a function returned. Only the body of a token response may hold the token, so that is left out."""
         if isinstance(result, Mapping) and "statusCode" in result:
-            body = json.loads(result["body"])
+            is_page = result["body"].startswith("<")
+            body = result["body"] if is_page else json.loads(result["body"])
             if result["statusCode"] == 200 and isinstance(body, dict) and "access_token" in body:
                 body = {name: value for name, value in body.items() if name not in ("access_token", "headers")}
             result = {**result, "body": body}

@@ -109,7 +109,7 @@ def _tables(stack: LocalStack, params: dict[str, Any]) -> Touched:
     }
     index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
     names = params["RequestItems"] if "RequestItems" in params else [params["TableName"]]
-    facts = {"dynamodb:LeadingKeys": (params["Key"]["pk"]["S"],)} if "Key" in params else {}
+    facts: dict[str, tuple[str, ...]] = {"dynamodb:LeadingKeys": (params["Key"]["pk"]["S"],)} if "Key" in params else {}
     return [(logical.get(name, f"? {name}") + index, facts) for name in names]
 
 
@@ -159,7 +159,8 @@ class Roles:
                 case "AWS::IAM::Policy":
                     self._add([role["Ref"] for role in properties["Roles"]], properties["PolicyDocument"])
                 case "AWS::KMS::Key":
-                    for statement in properties["KeyPolicy"]["Statement"]:
+                    for found in properties["KeyPolicy"]["Statement"]:
+                        statement = found["Fn::If"][1] if "Fn::If" in found else found
                         for role in _roles_in(statement.get("Principal")):
                             self.by_role[role] += _grants(statement, name)
         self.of_function = {

@@ -32,6 +32,7 @@ EVERYTHING = {
     "DomainName": "tokens.example.com",
     "CertificateArn": "arn:aws:acm:eu-west-1:123456789012:certificate/1",
     "HostedZoneId": "Z1",
+    "ConsentCallback": "true",
     "SubnetIds": "subnet-1,subnet-2",
     "SecurityGroupIds": "sg-1",
     "PermissionsBoundaryArn": BOUNDARY,
@@ -130,6 +131,16 @@ def test_the_api_s_endpoint_is_a_parameter(kind: str) -> None:
         ({"CodeDigest": "0" * 64, "EndpointType": "PRIVATE"}, ["PrivateApiHasEndpoints"]),
         ({"CodeDigest": "0" * 64, "EndpointType": "PRIVATE", "VpcEndpointIds": ENDPOINT}, []),
         ({"CodeDigest": "0" * 64, "VpcEndpointIds": ENDPOINT}, ["RegionalApiHasNoEndpoints"]),
+        ({"CodeDigest": "0" * 64, "ConsentCallback": "true"}, []),
+        (
+            {
+                "CodeDigest": "0" * 64,
+                "ConsentCallback": "true",
+                "EndpointType": "PRIVATE",
+                "VpcEndpointIds": ENDPOINT,
+            },
+            ["CallbackIsReachable"],
+        ),
         ({"CodeDigest": "0" * 64, "DomainName": "tokens.example.com"}, ["DomainHasCertificate"]),
         ({"CodeDigest": "0" * 64, "SubnetIds": "subnet-1"}, ["SubnetsHaveSecurityGroups"]),
         (

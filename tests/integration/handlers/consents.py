@@ -59,6 +59,15 @@ class Consents:
         return consent_id
 
 
+def callback(world: World, name: str, redirect_url: str) -> dict[str, Any]:
+    """What receive_code returns to a browser that was redirected to the callback instead."""
+    function, event = world.api.event(
+        "GET", f"/v1/consent/callback/{name.partition('/')[0]}", redirect_url.partition("?")[2]
+    )
+    response: dict[str, Any] = world.functions.invoke(function, event)
+    return response
+
+
 @contextmanager
 def consents_of(world: World) -> Iterator[Consents]:
     """A connection of a vendor on loopback, whose provider file is the platform team's own."""

@@ -13,7 +13,7 @@ from local.sigv4 import LOCAL
 from tests.fakes.consent_vendor import REALM
 from token_broker import observability
 
-from .consents import REDIRECT_URI, Consents, consents_of
+from .consents import NAME, REDIRECT_URI, Consents, consents_of
 from .world import World
 
 OTHER = replace(LOCAL, arn="arn:aws:sts::123456789012:assumed-role/local/somebody-else")
@@ -49,6 +49,8 @@ def test_a_consent_from_the_authorization_url_to_the_confirmation(consents: Cons
     assert confirmed.body["pinned_account"] == "account-1"
     (item,) = (found for found in consents.world.aws.items(consents.world.stack.grant_table) if "generation" in found)
     assert item["kept"]["M"] == {"realmId": {"S": REALM}}
+    token = consents.world.api.token(NAME)
+    assert (token.status, token.body["source"], token.body["scope"]) == (200, "provider", "orders")
 
 
 def test_another_account_needs_its_own_route(consents: Consents) -> None:

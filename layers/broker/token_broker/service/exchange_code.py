@@ -141,8 +141,9 @@ class CodeExchanger:
         if session.uses_device_flow:
             return poll_device(consent, device_code=code)
         verifier = None
-        if session.sealed_verifier is not None:
-            verifier = sealer.open(session.sealed_verifier, session.place, PKCE_VERIFIER)
+        if consent.spec.pkce:
+            # A session without one does not open: the code is never sent without its verifier.
+            verifier = sealer.open(session.sealed_verifier or b"", session.place, PKCE_VERIFIER)
         return exchange_code(consent, code=code, redirect_uri=session.redirect_uri, verifier=verifier)
 
     def _not_granted(self, begun: ConsentSession, failed: GrantFailed) -> Exchange:
