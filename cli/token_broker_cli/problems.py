@@ -41,6 +41,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "unknown_connection": "`token-broker connections` lists the connections.",
     "connection_suspended": "`token-broker connections resume PROVIDER NAME` ends the suspension.",
     "connection_misconfigured": "`token-broker connections rotate PROVIDER NAME` stores credentials.",
+    "consent_required": "The account's owner must consent again; or put another refresh_token into the secret.",
+    "would_consume_grant": "Make the pending version current, then try it.",
     "would_revoke": "--force runs the trial anyway. Callers then get a new token.",
     "unknown_consent": "This consent is gone. Begin another one.",
     "wrong_consent_state": "If this consent failed or expired, begin another one.",

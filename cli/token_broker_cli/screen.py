@@ -16,6 +16,7 @@ STATE_COLOURS: Final = {
     "ok": "green",
     "failing": "red",
     "misconfigured": "red",
+    "consent_required": "red",
     "reported": "yellow",
     "suspended": "yellow",
     "idle": "dim",

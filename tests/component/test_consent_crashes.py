@@ -12,10 +12,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.component.test_crashes import CLOCK_TOLERANCE, LEASE, Crash, Journey
+from tests.component.test_crashes import LEASE, Crash, Journey
 from tests.component.vendor_with_consent import DUE_AFTER_S, LIFETIME_S, RULES, Operation, Rule, Vendor, connected
 from tests.fakes import World, calling_back
 from token_broker.core.names import ConnectionName
+from token_broker.core.records import CLOCK_TOLERANCE
 from token_broker.errors import BrokerUnavailable, ConsentRequired
 from token_broker.service import Broker
 

@@ -22,6 +22,9 @@ WHAT_TO_DO: Final[Mapping[str, str]] = {
     "connection_misconfigured": "For the owner: correct the secret or the settings. `detail` names the field.",
     "too_many_scope_sets": "Use fewer different scope sets. A connection holds at most 32 live ones, or 1 if "
     "`issue_revokes_previous` is set.",
+    "consent_required": "For the owner: have the person consent again, or put another `refresh_token` into the secret. "
+    "The broker asks nobody until then; it compares the secret every 15 min. No Retry-After: waiting does not help.",
+    "would_consume_grant": "Make the pending version current, then try again: with a consent a trial is a renewal.",
     "would_revoke": "Repeat with `force=true` if the live token may be revoked.",
     "unknown_consent": "Check the id. A consent session is deleted a day after it has expired.",
     "wrong_consent_state": "Look at the consent session. If it failed or expired, begin another one.",

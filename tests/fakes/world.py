@@ -217,9 +217,10 @@ class World:
     def lose_tokens(self) -> None:
         """TokenTable is emptied."""
         table = self.tokens.table
-        everything: tuple[Any, ...] = (table.records, table.keys, table.retired, table.health, *table.due)
-        for items in everything:
+        for items in (table.records, table.keys, table.retired, table.health):
             items.clear()
+        for shard in table.due:
+            shard.clear()
 
     def retry_revocations(self, broker: Broker, name: ConnectionName) -> list[RenewalOutcome]:
         """Lets the worker handle a message for each retired token of a connection."""

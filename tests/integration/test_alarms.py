@@ -6,6 +6,7 @@ raises, an invocation without an environment, a queue's messages.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from moto.backends import get_backend
 from local.aws import ACCOUNT_ID, REGION
 from local.events import queue_event
 from local.lambda_environments import EnvironmentPool, Function, NoFreeEnvironment
+from local.providers import DEFAULT_ACCOUNTS
 from local.resources import LocalStack
 from token_broker.errors import BrokerUnavailable
 from token_broker.http.responses import timestamp
@@ -28,7 +30,7 @@ RENEW_TOKEN = "RenewTokenFunction"
 ALARMS = {
     *("InternalErrorsAlarm", "BrokerUnavailableAlarm", "FunctionErrorsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"),
     *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "RefusedOrMisconfiguredAlarm"),
-    *("CredentialsExpiringAlarm", "ThrottlesAlarm", "ConsentDeadLettersAlarm"),
+    *("ConsentRequiredAlarm", "CredentialsExpiringAlarm", "ThrottlesAlarm", "ConsentDeadLettersAlarm"),
 }
 
 
@@ -272,6 +274,16 @@ def test_a_secret_is_missing(world: World, ringing: Callable[..., set[str]], met
     else:
         assert world.work(message()) == DONE
     assert ringing() == {"RefusedOrMisconfiguredAlarm"}
+
+
+def test_a_person_must_consent(world: World, ringing: Callable[..., set[str]]) -> None:
+    name = world.connect_with_consent()
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name), SecretString=json.dumps(DEFAULT_ACCOUNTS["ucommerce"]["secret"])
+    )
+    ringing()
+    assert world.api.token(name).code == "consent_required"
+    assert ringing() == {"ConsentRequiredAlarm"}
 
 
 @pytest.mark.parametrize(("days", "rings"), [(13, True), (15, False)])

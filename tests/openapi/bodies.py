@@ -99,6 +99,7 @@ REASONS: Final = {
     "credentials_missing": "the worker tries again",
     "credentials_refused": "the worker tries again",
     "not_supported": "the provider has no revocation",
+    "would_end_consent": "that would end the person's consent too; the token expires by itself",
     "provider_refused": "the provider refused",
     "issued_elsewhere": "the settings now name another endpoint",
     "settings_invalid": "the settings at that time are not valid",
@@ -110,6 +111,7 @@ STATES: Final = {
     "reported": "its tokens are reported as rejected faster than new ones may be requested",
     "suspended": "suspended in its settings",
     "misconfigured": "its settings or its secret are incomplete or not valid",
+    "consent_required": "a person must consent (again)",
     "idle": "has no live token",
 }
 
@@ -317,7 +319,28 @@ SCHEMAS: Final[dict[str, Schema]] = {
             **_SUMMARY,
             "version": _VERSION,
             "settings": _SETTINGS,
+            "consent": _or_null(_ref("Consent")),
             "tokens": _list(_ref("TokenState"), "One per scope set."),
+        },
+    ),
+    "Consent": _object(
+        "A person's consent, where the grant needs one.",
+        {
+            "account": _or_null(_text("The account at the vendor, if that is known.")),
+            "scope": _or_null(_text("The granted scope, if that is known.")),
+            "refresh_id": _ref("TokenId"),
+            "obtained_at": _or_null(_moment("When it was given.")),
+            "refreshed_at": _or_null(_moment("When its refresh token was last used.")),
+            "expires_at": _or_null(_moment("When its refresh token expires, if that is known.")),
+        },
+    ),
+    "DroppedConsent": _object(
+        "What became of a connection's consent.",
+        {
+            "dropped": _count("How many live tokens were dropped."),
+            "refresh_id": _or_null(_ref("TokenId")),
+            "revoked": {"type": "boolean", "description": "Whether the provider revoked the refresh token."},
+            "reason": _or_null(_one_of(REASONS)),
         },
     ),
     "StoredConnection": _object("Settings as stored.", {**_NAMED, "version": _VERSION, "settings": _SETTINGS}),

@@ -136,6 +136,7 @@ _ACQUIRING: Final = (
     "connection_suspended",
     "connection_misconfigured",
     "provider_refused",
+    "consent_required",
     "provider_invalid_response",
     "provider_unavailable",
     "provider_rate_limited",
@@ -228,7 +229,15 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "token. A success with the current version ends the connection's cooldowns. Allowed once in 5 min.",
         parameters=(*_ONE, "force"),
         responses={200: "Trial"},
-        codes=(*_ACQUIRING, "would_revoke", "too_many_trials"),
+        codes=(*_ACQUIRING, "would_revoke", "would_consume_grant", "too_many_trials"),
+    ),
+    ("DELETE", "/v1/connections/{provider}/{connection}/grant"): Operation(
+        tag="Connections",
+        description="Ends the person's consent: revokes its refresh token where the provider can, and drops it and all "
+        "tokens of the connection. Only a new consent, or another `refresh_token` in the secret, brings tokens again.",
+        parameters=_ONE,
+        responses={200: "DroppedConsent"},
+        codes=_KNOWN,
     ),
     ("POST", CONSENT): Operation(
         tag="Consents",

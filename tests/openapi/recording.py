@@ -45,6 +45,8 @@ FIXED: Final[dict[str, Any]] = {
     "redirect_url": "https://shop.example/consent?code=…&state=…",
     "verification_uri": "https://login.example.com/device",
     "verification_uri_complete": "https://login.example.com/device?user_code=WDJB-MJHT",
+    "obtained_at": ISSUED_AT,
+    "refreshed_at": ISSUED_AT,
 }
 UUID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}")
 SIMULATOR: Final = re.compile(r"http://127\.0\.0\.1:[0-9]+/([a-z0-9-]+)")
@@ -75,6 +77,7 @@ def record(new_world: NewWorld) -> dict[str, Any]:
         "operations": {
             "get_token": {"200": _tokens(new_world())},
             "delete_token": {"200": _purges(new_world())},
+            "drop_consent": {"200": {"dropped": _dropped_consent(new_world())}},
             "try_connection": {"200": {"trial": _trial(new_world())}},
             "list_connections": {"200": {"page": _page(new_world())}},
             "show_connection": {"200": {"connection": _connection(new_world())}},
@@ -134,6 +137,12 @@ def _purges(world: World) -> dict[str, Any]:
         "revoked": _response(world, "DELETE", "/v1/tokens/unidy/demo"),
         "not_revoked": _response(world, "DELETE", "/v1/tokens/unicommerce/demo"),
     }
+
+
+def _dropped_consent(world: World) -> Any:
+    name = world.connect_with_consent()
+    world.api.token(name)
+    return _response(world, "DELETE", f"/v1/connections/{name}/grant")
 
 
 def _trial(world: World) -> Any:

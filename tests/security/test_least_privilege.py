@@ -110,6 +110,20 @@ def try_credentials(world: World) -> None:
     assert world.api.call("POST", f"/v1/connections/{world.connect('unicommerce', name='tried')}/trial").status == 200
 
 
+def consent(world: World) -> None:
+    """A consent is renewed for a caller, by the sweep, and dropped. A pending version cannot be tried with it."""
+    name = world.connect_with_consent()
+    assert world.api.token(name).status == 200
+    world.aws.change_token_item(name, **OVERDUE)
+    run_sweep_and_worker(world)
+    world.aws.make_consent_due(name)
+    world.aws.lose_tokens()
+    run_sweep_and_worker(world)
+    assert len(world.aws.token_items(name)) == 1
+    assert world.api.call("GET", f"/v1/connections/{name}").body["consent"] is not None
+    assert world.api.call("DELETE", f"/v1/connections/{name}/grant").body["refresh_id"] is not None
+
+
 def purge(world: World) -> None:
     """Tokens are revoked at once and by the worker, with existing and with deleted settings."""
     for deletes in ("tokens", "connections"):
@@ -166,6 +180,7 @@ PATHS: Sequence[Callable[[World], None]] = (
     scope_sets,
     leased_key,
     try_credentials,
+    consent,
     purge,
     manage,
     obtain_consents,

@@ -22,6 +22,7 @@ ROUTES = {
     ("POST", f"{CONSENT}/{{consent_id}}/finish", OBTAIN),
     ("POST", f"{CONSENT}/{{consent_id}}/confirm", OBTAIN),
     ("POST", f"{CONSENT}/{{consent_id}}/confirm-new-account", OBTAIN),
+    ("DELETE", "/v1/connections/{provider}/{connection}/grant", GET_TOKEN),
     ("GET", "/v1/connections", MANAGE),
     ("GET", "/v1/connections/{provider}/{connection}", MANAGE),
     ("PUT", "/v1/connections/{provider}/{connection}", MANAGE),

@@ -33,8 +33,8 @@ def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None
         "GetTokenFunction": ACQUIRERS,
         "RenewTokenFunction": ACQUIRERS,
         "ManageConnectionsFunction": EVERYWHERE
-        | {"CODE_DIGEST", "CONNECTION_TABLE", "PROVIDER_FILES", "RENEWAL_QUEUE_URL", "SECRET_PREFIX"},
-        "SweepDueFunction": EVERYWHERE | {"RENEWAL_QUEUE_URL"},
+        | {"CODE_DIGEST", "CONNECTION_TABLE", "GRANT_TABLE", "PROVIDER_FILES", "RENEWAL_QUEUE_URL", "SECRET_PREFIX"},
+        "SweepDueFunction": EVERYWHERE | {"GRANT_TABLE", "RENEWAL_QUEUE_URL"},
         "ObtainConsentFunction": CONSENT | {"RENEWAL_QUEUE_URL"},
         "ExchangeCodeFunction": CONSENT,
         "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},

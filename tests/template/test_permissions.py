@@ -82,23 +82,32 @@ def test_only_the_two_functions_that_acquire_tokens_use_the_sealing_key(translat
 
 
 def test_each_function_uses_the_grant_key_for_its_purposes_alone(translated: Document) -> None:
-    found = {}
+    """Its encryption context has no physical name, so that a restored table opens."""
+    found: dict[tuple[str, str], set[str]] = {}
     for name, statement in key_statements(translated):
         if name == "GrantKey" and statement.get("Sid") != "AccountAdministersKey":
             condition = statement["Condition"]["StringEquals"]
             assert condition["kms:EncryptionContext:table"] == "grants"
-            role, purposes = statement["Principal"]["AWS"]["Fn::GetAtt"][0], condition["kms:EncryptionContext:purpose"]
-            for action in actions(statement):
-                found[role, action] = set([purposes] if isinstance(purposes, str) else purposes)
-    # Who exchanges codes opens no refresh token, and who obtains consents opens no code.
-    assert found["ObtainConsentRole", "kms:Decrypt"] == {"quarantined_refresh_token"}
-    assert found["ExchangeCodeRole", "kms:Decrypt"] == {"pkce_verifier", "consent_code"}
-    assert found["ExchangeCodeRole", "kms:GenerateDataKey"] == {"quarantined_refresh_token"}
-    sealed = {"pkce_verifier", "consent_code", "consent_refresh_token"}
-    assert found["ObtainConsentRole", "kms:GenerateDataKey"] == sealed
-    # Who takes the redirects of strangers seals a code, and opens nothing.
-    own = {action: purposes for (role, action), purposes in found.items() if role == "ReceiveCodeRole"}
-    assert own == {"kms:GenerateDataKey": {"consent_code"}}
+            principals, purposes = statement["Principal"]["AWS"], condition["kms:EncryptionContext:purpose"]
+            for principal in principals if isinstance(principals, list) else [principals]:
+                for action in actions(statement):
+                    named = {purposes} if isinstance(purposes, str) else set(purposes)
+                    found.setdefault((principal["Fn::GetAtt"][0], action), set()).update(named)
+    seal, open_ = "kms:GenerateDataKey", "kms:Decrypt"
+    assert found == {
+        ("GetTokenRole", seal): {"consent_refresh_token"},
+        ("GetTokenRole", open_): {"consent_refresh_token"},
+        ("RenewTokenRole", seal): {"consent_refresh_token"},
+        ("RenewTokenRole", open_): {"consent_refresh_token"},
+        # It opens no code, and no refresh token of a live consent.
+        ("ObtainConsentRole", seal): {"pkce_verifier", "consent_code", "consent_refresh_token"},
+        ("ObtainConsentRole", open_): {"quarantined_refresh_token"},
+        # It opens no refresh token.
+        ("ExchangeCodeRole", seal): {"quarantined_refresh_token"},
+        ("ExchangeCodeRole", open_): {"pkce_verifier", "consent_code"},
+        # It takes the redirects of strangers, and opens nothing.
+        ("ReceiveCodeRole", seal): {"consent_code"},
+    }
 
 
 def test_only_named_services_of_this_account_may_use_the_data_key(translated: Document) -> None:

@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 # Failures that only a person ends.
 LASTING: Final = ("provider_refused", "connection_misconfigured", "consent_required")
 # Worst first.
-STATES: Final = ("failing", "misconfigured", "reported", "suspended", "ok", "idle")
+STATES: Final = ("failing", "misconfigured", "consent_required", "reported", "suspended", "ok", "idle")
 PAGE_ROWS: Final = 100
 MAX_TEXT: Final = 64
 DEADLINE_SOON: Final = timedelta(days=14)

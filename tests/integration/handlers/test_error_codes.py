@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
 from token_broker.adapters.dynamodb.items import record_attributes
@@ -65,6 +67,29 @@ def connection_misconfigured(world: World) -> BrokerResponse:
 def would_revoke(world: World) -> BrokerResponse:
     name = world.connect("oauth2", issue_revokes_previous=True)
     assert world.api.token(name).status == 200
+    return world.api.call("POST", f"/v1/connections/{name}/trial")
+
+
+def consent_required(world: World) -> BrokerResponse:
+    """The refresh token was used by somebody else, and the store ended the consent."""
+    name = world.connect_with_consent()
+    assert world.api.token(name).status == 200
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name),
+        SecretString=json.dumps({**DEFAULT_ACCOUNTS["ucommerce"]["secret"], "refresh_token": "not-one-of-theirs"}),
+    )
+    (item,) = world.aws.token_items(name)
+    assert world.api.token(name, rejected=item["token_id"]["S"]).status == 409
+    return world.api.token(name, rejected=item["token_id"]["S"])
+
+
+def would_consume_grant(world: World) -> BrokerResponse:
+    name = world.connect_with_consent()
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name),
+        SecretString=json.dumps(DEFAULT_ACCOUNTS["ucommerce"]["secret"]),
+        VersionStages=["AWSPENDING"],
+    )
     return world.api.call("POST", f"/v1/connections/{name}/trial")
 
 
@@ -172,6 +197,8 @@ CASES = [
     Case("connection_suspended", 409, connection_suspended, detail="unidy/demo"),
     Case("connection_misconfigured", 409, connection_misconfigured, detail="client_secret"),
     Case("would_revoke", 409, would_revoke, detail="force=true"),
+    Case("would_consume_grant", 409, would_consume_grant, detail="store-with-consent/demo"),
+    Case("consent_required", 409, consent_required, provider_error="invalid_grant"),
     Case("too_many_scope_sets", 409, too_many_scope_sets, detail="oauth2/demo"),
     Case("unknown_consent", 404, unknown_consent, detail="unidy/demo"),
     Case("wrong_consent_state", 409, wrong_consent_state, detail="pending"),

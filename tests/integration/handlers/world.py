@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import requests
@@ -21,6 +23,7 @@ from local.resources import STACK_NAME, LocalStack
 from local.sigv4 import LOCAL
 from token_broker.adapters.dynamodb.keys import connection_of, parse_due_sk
 from token_broker.adapters.sqs import write_consent_message, write_message
+from token_broker.oauth.grants import redirect_query
 from token_broker.ports import RenewalMessage
 
 from .functions import Api, BrokerResponse, Functions
@@ -29,6 +32,7 @@ PROVIDERS: Final = ("unified-services", "unicommerce", "commerce-layer", "ucomme
 # Those that take signed assertions, and the KMS keys for each algorithm.
 SIGNING_KEY_SPECS: Final[Mapping[str, Any]] = {"RS256": "RSA_2048", "PS256": "RSA_3072", "ES256": "ECC_NIST_P256"}
 SIGNED: Final = ("oauth2-private-key-jwt", "oauth2-jwt-bearer")
+PROVIDER_FILES: Final = Path(__file__).parent / "provider_files"
 QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"
 
 
@@ -105,6 +109,20 @@ class Aws:
         for item in self.retired_items(name):
             self._change(item, {"due_at": -timedelta(seconds=1)})
 
+    def make_consent_due(self, name: str) -> None:
+        """Lets a connection's consent come due, as if its idle life were nearly over."""
+        past = datetime.now(UTC) - timedelta(days=13)
+        self.dynamodb.update_item(
+            TableName=self.stack.grant_table,
+            Key={"pk": {"S": f"C#{name}"}, "sk": {"S": "CONSENT"}},
+            UpdateExpression="SET refreshed_at = :past, due_at = :past",
+            ExpressionAttributeValues={":past": {"N": str(int(past.timestamp() * 1000))}},
+        )
+
+    def lose_tokens(self) -> None:
+        """Empties TokenTable."""
+        get_backend("dynamodb")[ACCOUNT_ID][REGION].get_table(self.stack.token_table).items.clear()
+
     def _change(self, item: Mapping[str, Any], moments: Mapping[str, timedelta]) -> None:
         now = datetime.now(UTC)
         self.dynamodb.update_item(
@@ -174,7 +192,8 @@ class World:
 
     def settings(self, provider: str, **changes: Any) -> dict[str, Any]:
         """Valid settings for a provider's simulator. None removes one."""
-        found = {"allowed_callers": [LOCAL.arn], **default_settings(provider, self.providers.url), **changes}
+        known = default_settings(provider, self.providers.url) if provider in DEFAULT_ACCOUNTS else {}
+        found = {"allowed_callers": [LOCAL.arn], **known, **changes}
         return {name: value for name, value in found.items() if value is not None}
 
     def connect(
@@ -189,6 +208,23 @@ class World:
         )
         self.aws.create_secret(full, DEFAULT_ACCOUNTS[provider]["secret"] if secret is None else secret)
         return full
+
+    def connect_with_consent(self, **changes: Any) -> str:
+        """A connection of a simulated store. A person's consent is there: its refresh token is in the secret."""
+        settings, account = self.settings("ucommerce"), DEFAULT_ACCOUNTS["ucommerce"]["secret"]
+        url, redirect_uri = f"{settings['base_url']}/api/v1/oauth", settings["redirect_uri"]
+        client = base64.b64encode("{client_id}:{client_secret}".format(**account).encode("iso-8859-1")).decode()
+        with requests.Session() as session:
+            session.trust_env = False
+            asked = {"client_id": account["client_id"], "redirect_uri": redirect_uri, "response_type": "code"}
+            redirect = session.get(f"{url}/connect", params=asked, allow_redirects=False, timeout=5)
+            code = dict(redirect_query(redirect.headers["location"]))["code"]
+            fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+            headers = {"Authorization": f"Basic {client}"}
+            issued = session.post(f"{url}/token", data=fields, headers=headers, timeout=5).json()
+        self.functions.restart(PROVIDER_FILES=str(PROVIDER_FILES))
+        secret = {**account, "refresh_token": issued["refresh_token"]}
+        return self.connect("store-with-consent", secret=secret, base_url=settings["base_url"], **changes)
 
     def connect_with_kms(self, provider: str, algorithm: str = "ES256") -> str:
         """A connection whose private key is in KMS only."""

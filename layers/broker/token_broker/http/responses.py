@@ -21,8 +21,10 @@ from token_broker.service.get_token import TokenResponse
 from token_broker.service.revoke import PurgeResult
 
 if TYPE_CHECKING:
+    from token_broker.core.consents import Consent
     from token_broker.service.connections import ConnectionState, SettingsVersion
     from token_broker.service.consent_sessions import ShownConsent, StartedConsent
+    from token_broker.service.drop_consent import DroppedConsent
     from token_broker.service.trial import TrialResult
 
 
@@ -76,6 +78,16 @@ def purge_body(result: PurgeResult) -> dict[str, Any]:
             {"token_id": item.token_id, "reason": item.reason, "expires_at": timestamp(item.expires_at)}
             for item in result.not_revoked
         ],
+    }
+
+
+def dropped_consent_body(result: DroppedConsent) -> dict[str, Any]:
+    """What became of a connection's consent. `dropped`: how many live tokens."""
+    return {
+        "dropped": result.tokens,
+        "refresh_id": result.refresh_id,
+        "revoked": result.refresh_id is not None and result.reason is None,
+        "reason": result.reason,
     }
 
 
@@ -149,6 +161,7 @@ def connection_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
         **summary_body(state, now),
         "version": state.version,
         "settings": dict(state.settings),
+        "consent": _consent_body(state.consent),
         "tokens": [_token_state(record) for record in state.records if record.token or record.failure],
     }
 
@@ -197,6 +210,23 @@ def history_body(versions: Sequence[SettingsVersion]) -> dict[str, Any]:
             }
             for found in versions
         ]
+    }
+
+
+def _consent_body(consent: Consent | None) -> dict[str, Any] | None:
+    """A person's consent; None where there is none."""
+    if consent is None or consent.token is None:
+        return None
+    moments = {
+        "obtained_at": consent.obtained_at,
+        "refreshed_at": consent.refreshed_at,
+        "expires_at": consent.token.expires_at,
+    }
+    return {
+        "account": consent.account,
+        "scope": consent.scope,
+        "refresh_id": consent.token.refresh_id,
+        **{name: timestamp(at) if at is not None else None for name, at in moments.items()},
     }
 
 

@@ -28,7 +28,7 @@ from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.records import MAX_TRIES, try_save
 from token_broker.service.revoke import NotRevoked, PurgeResult, Revoker
 
-STATES = ("ok", "failing", "reported", "suspended", "misconfigured", "idle")
+STATES = ("ok", "failing", "reported", "suspended", "misconfigured", "consent_required", "idle")
 
 
 @dataclass(frozen=True, slots=True)
