@@ -245,7 +245,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "interval": _count("Seconds between two polls of the broker."),
         },
     ),
-    "Consent": _object("A consent session. It holds no secret and no token.", _CONSENT),
+    "ConsentSession": _object("A consent session. It holds no secret and no token.", _CONSENT),
     "ConfirmedConsent": _object(
         "The consent is live.",
         {**_CONSENT, "dropped": _count("Tokens that callers no longer get, because they were of another account.")},

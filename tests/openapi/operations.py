@@ -260,7 +260,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         tag="Consents",
         description="Poll it until the state is `quarantined`, `failed` or `expired`.",
         parameters=_SESSION,
-        responses={200: "Consent"},
+        responses={200: "ConsentSession"},
         codes=_CONSENT_CODES,
     ),
     ("POST", f"{SESSION}/finish"): Operation(
@@ -269,7 +269,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "The same redirect may be sent again. A redirect with an error ends the consent.",
         parameters=_SESSION,
         body="ConsentRedirect",
-        responses={202: "Consent"},
+        responses={202: "ConsentSession"},
         codes=(*_CONSENT_CODES, *_OWN_CONSENT, "connection_misconfigured"),
     ),
     ("POST", f"{SESSION}/confirm"): Operation(
