@@ -148,9 +148,10 @@ def obtain_consents(world: World) -> None:
         started = consents.start()
         callback(world, CONSENTED, consents.vendor.authorize(started["authorize_url"]))
         assert consents.show(started["consent_id"])["state"] == "code_received"
-        consents.vendor.approved = True
         device = consents.start(flow="device")["consent_id"]
-        assert world.exchange(device) == {"batchItemFailures": []}
+        for approved in (False, True):
+            consents.vendor.approved = approved
+            assert world.exchange(device) == {"batchItemFailures": []}
         assert consents.show(device)["state"] == "quarantined"
 
 
