@@ -40,7 +40,7 @@ invoke: $(VENV)/.ready ## run one function on one event: make invoke FUNCTION=Ge
 test: $(VENV)/.ready ## run all tests, or some: make test ARGS="tests/unit -k lease"
 	@$(PYTHON) -m pytest -n auto $(ARGS)
 
-soak: $(VENV)/.ready ## run the tests of races, simulation and fuzzing at full numbers
+soak: $(VENV)/.ready ## run races, simulation and fuzzing at full numbers, and services for three minutes
 	@SOAK=1 $(PYTHON) -m pytest -m soak $(ARGS)
 
 check: $(VENV)/.ready $(VENV)/sam/.ready $(VENV)/checks/.ready ## lint, types, import rules and template, as .ci/run does
@@ -79,7 +79,7 @@ wild: $(VENV)/.ready $(VENV)/wild/.ready ## get tokens of real servers: Debian's
 
 # ------------------------------------------------------------------ speed
 bench: $(VENV)/bench/.ready $(VENV)/e2e/.ready build ## print the figures of speed, write build/bench.json (needs Python 3.13)
-	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
+	@PYTHONPATH=layers/broker:layers/client:functions:cli:. $(VENV)/bench/bin/python -m tests.bench $(ARGS)
 
 peers: $(VENV)/bench/.ready $(VENV)/peers/.ready ## measure the broker beside libraries and proxies, write build/peers.json (needs Python 3.13)
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(VENV)/bench/bin/python -m tests.bench.peers $(ARGS)

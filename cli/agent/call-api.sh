@@ -1,5 +1,6 @@
 #!/bin/sh
-# Calls a provider's API with a token of the agent. If the API rejects the token, reports it and calls once more.
+# Calls a provider's API with a token of the agent. If the API rejects the token, reports it and calls again, at most twice:
+# the provider may have revoked the next one, too, if the broker had it already.
 #   TOKEN_BROKER_SOCKET=/run/user/1000/token-broker.sock sh call-api.sh unidy/eu-main https://id.example.com/api/users
 # Prints the response's body. The exit code is 0 if the status is 2xx. No token is on a command line or in a file.
 set -eu
@@ -10,15 +11,15 @@ headers=$(agent --fail-with-body "http://localhost/v1/headers/$connection") || {
 call() { printf '%s\n' "$headers" | curl --silent --show-error --header @- --write-out '\n%{http_code}' "$url"; }
 
 response=$(call)
-if [ "${response##*
-}" = 401 ]; then
+for replay in 1 2; do
+    [ "${response##*
+}" = 401 ] || break
     # The token is the last word of its header.
-    if printf '{"token": "%s"}' "${headers##* }" |
-        agent --fail --output /dev/null --data @- "http://localhost/v1/tokens/$connection/rejected"; then
-        headers=$(agent --fail "http://localhost/v1/headers/$connection")
-        response=$(call)
-    fi
-fi
+    printf '{"token": "%s"}' "${headers##* }" |
+        agent --fail --output /dev/null --data @- "http://localhost/v1/tokens/$connection/rejected" || break
+    headers=$(agent --fail "http://localhost/v1/headers/$connection")
+    response=$(call)
+done
 status=${response##*
 }
 printf '%s\n' "${response%

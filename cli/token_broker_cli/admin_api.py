@@ -1,43 +1,54 @@
 """The broker's HTTP interface for operators. docs/architecture.md has the table of routes."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from token_broker_client.endpoint import Endpoint
-from token_broker_client.errors import BrokerRefused, UnknownConnection
+from token_broker_client.errors import AccessDenied, BrokerRefused, UnknownConnection
 
 TIMEOUT_S: Final = 30.0
 PAGE_SIZE: Final = 100
-THREADS: Final = 8
+PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 Json = dict[str, Any]
+
+
+class RouteDenied(AccessDenied):
+    """API Gateway denied a route. `permission`: what the caller lacks, unless the signature is wrong."""
+
+    permission = ""
+
+
+def pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 class AdminApi(Endpoint):
     """Every route of the broker, signed. Raises BrokerRefused, BrokerUnreachable and ClientNotConfigured."""
+
+    def __init__(self, url: str, *, sleep: Callable[[float], object] = pause, **more: Any) -> None:
+        super().__init__(url, **more)
+        self._sleep = sleep
 
     def providers(self) -> list[Json]:
         """The catalogue: what a connection of each provider needs."""
         found: list[Json] = self._request("GET", "/v1/providers")["providers"]
         return found
 
-    def connections(self) -> Iterator[Json]:
-        """The summary of every connection."""
-        query = {"limit": str(PAGE_SIZE)}
+    def connections(
+        self, *, provider: str | None = None, state: str | None = None, details: bool = False
+    ) -> Iterator[Json]:
+        """Every connection by name, one request for each page. `details`: each as `show` returns it, else a summary."""
+        given = {"provider": provider, "state": state, "details": "true" if details else None}
+        query = {"limit": str(PAGE_SIZE), **{name: value for name, value in given.items() if value is not None}}
         while True:
             page = self._request("GET", "/v1/connections", query)
             yield from page["connections"]
             if page["cursor"] is None:
                 return
-            query = {"cursor": page["cursor"], "limit": str(PAGE_SIZE)}
-
-    def all_details(self) -> list[Json]:
-        """Every connection with settings, version and each token's state. Skips those deleted in the meantime."""
-        names = [(item["provider"], item["connection"]) for item in self.connections()]
-        with ThreadPoolExecutor(THREADS) as threads:
-            found = threads.map(lambda name: self.find(*name), names)
-            return [item for item in found if item is not None]
+            query["cursor"] = page["cursor"]
 
     def show(self, provider: str, name: str) -> Json:
         """One connection with settings, version and each token's state."""
@@ -58,6 +69,21 @@ class AdminApi(Endpoint):
         """Replaces the settings if they still have this version."""
         headers = {"If-Match": f'"{version}"'}
         return self._request("PUT", _connection_path(provider, name), body=settings, headers=headers)
+
+    def faults(self, provider: str, name: str, settings: Mapping[str, Any]) -> list[Json]:
+        """The faults of settings, each with field and reason. Stores nothing."""
+        found: list[Json] = self._request("POST", f"{_connection_path(provider, name)}/check", body=settings)["errors"]
+        return found
+
+    def history(self, provider: str, name: str) -> list[Json]:
+        """The last versions of the settings, the current one first."""
+        found: list[Json] = self._request("GET", f"{_connection_path(provider, name)}/history")["versions"]
+        return found
+
+    def restore(self, provider: str, name: str, version: str, *, current: str) -> Json:
+        """Puts an earlier version of the settings, if the current one still is `current`."""
+        path = f"{_connection_path(provider, name)}/restore"
+        return self._request("POST", path, {"version": version}, headers={"If-Match": f'"{current}"'})
 
     def delete(self, provider: str, name: str, *, version: str) -> Json:
         """Deletes the settings if they still have this version, and all tokens."""
@@ -90,7 +116,20 @@ class AdminApi(Endpoint):
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
-        return self.send(method, path, query or {}, body=body, headers=headers, timeout_s=TIMEOUT_S)
+        """Sends a request. One that API Gateway throttles did nothing, so it is sent again after a growing pause."""
+        pauses = iter(PAUSES_S)
+        while True:
+            try:
+                return self.send(method, path, query or {}, body=body, headers=headers, timeout_s=TIMEOUT_S)
+            except AccessDenied as error:
+                denied = RouteDenied(error.status, error.problem, error.retry_after)
+                denied.permission = f"execute-api:Invoke on {method}{path}"
+                raise denied from None
+            except BrokerRefused as error:
+                pause_s = next(pauses, None)
+                if error.code != "throttled" or pause_s is None:
+                    raise
+                self._sleep(error.retry_after or pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads requests
 
 
 def _connection_path(provider: str, name: str) -> str:

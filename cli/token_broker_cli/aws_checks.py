@@ -83,9 +83,9 @@ def schedule(target: Target) -> Iterator[Finding]:
     now = datetime.now(UTC)
     late = {
         f"{item['provider']}/{item['connection']}"
-        for item in target.api.all_details()
-        for token in item["tokens"]
-        if item["state"] == "ok" and _is_late(token, now)
+        for item in target.api.connections(state="ok")
+        if item["next_renewal"]
+        and (now - datetime.fromisoformat(item["next_renewal"])).total_seconds() > LATE_RENEWAL_S
     }
     if late:
         todo = "If they are in use, look at sweep_due's log. A token that was not used for 24 h is not renewed."
@@ -144,12 +144,6 @@ def _oldest_message_s(target: Target) -> float | None:
     )
     points = sorted(response["Datapoints"], key=lambda point: point["Timestamp"])
     return float(points[-1]["Maximum"]) if points else None
-
-
-def _is_late(token: dict[str, Any], now: datetime) -> bool:
-    if not token["expires_at"] or datetime.fromisoformat(token["expires_at"]) <= now:
-        return False
-    return (now - datetime.fromisoformat(token["renew_at"])).total_seconds() > LATE_RENEWAL_S
 
 
 def _has_management_events(cloudtrail: Any, arn: str) -> bool:

@@ -19,7 +19,7 @@ EXPIRY_WARNING_DAYS: Final = 14
 def states(target: Target) -> Iterator[Finding]:
     """Which connections fail and why, and whose credentials expire soon."""
     now = datetime.now(UTC)
-    connections = target.api.all_details()
+    connections = list(target.api.connections())
     working = 0
     for item in connections:
         name = _name(item)

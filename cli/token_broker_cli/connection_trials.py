@@ -36,6 +36,16 @@ class TrialOptions:
         return cls(force=options.force, wait=options.wait)
 
 
+class TrialFailed(Problem):
+    """The broker did not get a token with new credentials. `left`: what is left, as a sentence. `error`: why."""
+
+    def __init__(self, title: str, error: BrokerRefused, left: str) -> None:
+        who = f"{title} gave no token" if error.code.startswith("provider_") else f"{title} was not asked"
+        super().__init__(f"{who}: {broker_error_text(error)}", f"{left} {_after_failed_trial(error)}", code=error.code)
+        self.left = left
+        self.error = error
+
+
 def add(target: Target, options: argparse.Namespace) -> Exit:
     """`connections add`: stores settings and credentials and tries them. Keeps nothing if the trial fails."""
     name = f"{options.provider}/{options.name}"
@@ -75,13 +85,16 @@ def rotate(target: Target, options: argparse.Namespace) -> Exit:
 def check(target: Target, options: argparse.Namespace) -> Exit:
     """`connections check`: one trial. Keeps no token."""
     provider = find_provider(target, options.provider)
-    result = _trial(target, options.provider, options.name, TrialOptions.of(options), provider["title"])
-    which = "pending" if result["stage"] == PENDING else "current"
-    text = f"The {which} credentials work. A token is {validity(result)}."
-    target.screen.show(
-        {"provider": options.provider, "connection": options.name, **result}, text, *result.get("warnings", ())
-    )
+    result = try_credentials(target, provider, options.name, TrialOptions.of(options))
+    shown = {"provider": options.provider, "connection": options.name, **result}
+    target.screen.show(shown, trial_text(result), *result.get("warnings", ()))
     return Exit.DONE
+
+
+def trial_text(result: Json) -> str:
+    """What a successful trial showed."""
+    which = "pending" if result["stage"] == PENDING else "current"
+    return f"The {which} credentials work. A token is {validity(result)}."
 
 
 def validity(result: Json) -> str:
@@ -216,22 +229,15 @@ def _try_and_promote(
     # The secret's other fields may belong to other programs. They are kept.
     secret.stage({**before.values, **credentials}, pending)
     try:
-        result = _trial(target, provider["slug"], name, trial, provider["title"])
+        result = try_credentials(target, provider, name, trial)
     except BrokerRefused as error:
-        what = f"{_trial_failure(provider['title'], error)}: {broker_error_text(error)}"
-        raise Problem(what, f"{left} {_after_failed_trial(error)}", code=error.code) from None
+        raise TrialFailed(provider["title"], error, left) from None
     if result["stage"] != PENDING:
         what = "The broker tried the current version: somebody else has removed the pending one."
         raise Problem(what, "Try again.")
     with target.screen.progress("Making them current"):
         secret.promote(pending, instead_of=before.version_id)
     return {**result, "stage": "AWSCURRENT"}
-
-
-def _trial_failure(title: str, error: BrokerRefused) -> str:
-    if error.code.startswith("provider_"):
-        return f"{title} gave no token"
-    return f"{title} was not asked"
 
 
 def _after_failed_trial(error: BrokerRefused) -> str:
@@ -243,12 +249,12 @@ def _after_failed_trial(error: BrokerRefused) -> str:
     return "To try again within five minutes, add --wait."
 
 
-def _trial(target: Target, provider: str, name: str, options: TrialOptions, title: str) -> Json:
+def try_credentials(target: Target, provider: Spec, name: str, options: TrialOptions) -> Json:
     """The broker's trial. With `wait` it is repeated once it is allowed."""
     while True:
         try:
-            with target.screen.progress(f"Trying the credentials at {title}"):
-                return target.api.trial(provider, name, force=options.force)
+            with target.screen.progress(f"Trying the credentials at {provider['title']}"):
+                return target.api.trial(provider["slug"], name, force=options.force)
         except BrokerRefused as error:
             if error.code != "too_many_trials" or not options.wait or not error.retry_after:
                 raise

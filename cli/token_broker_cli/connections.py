@@ -1,42 +1,14 @@
-"""`connections`, and its actions show, suspend, resume and remove; `revoke`."""
+"""`connections show`, `suspend`, `resume` and `remove`; `revoke`."""
 
 import argparse
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
-
-from rich.live import Live
-from rich.table import Table
+from typing import Any
 
 from token_broker_cli import screen
-from token_broker_cli.problems import Exit, Problem
+from token_broker_cli.problems import Exit
 from token_broker_cli.target import Target
-from token_broker_cli.wording import NOTHING, failure_text, is_past, relative
-from token_broker_client.errors import TokenBrokerError
-
-REFRESH_S: Final = 2.0
-COLUMNS: Final = ("connection", "state", "tokens", "expires", "renewal", "last failure")
-
-
-def listing(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections`: the state of each; with --watch until Ctrl-C."""
-    with target.screen.progress("Reading the connections"):
-        found = target.api.all_details()
-    if not options.watch:
-        if not found:
-            target.screen.say(f"There are no connections yet: {target.command('connections add PROVIDER NAME')}")
-        target.screen.show(found, _overview(found))
-        return Exit.DONE
-    if not target.screen.interactive:
-        raise Problem("--watch needs a terminal.", "Leave it out, or use --json.", exit_code=Exit.USAGE)
-    with Live(_overview(found), console=target.screen.out, screen=False) as live:
-        while True:
-            threading.Event().wait(REFRESH_S)
-            try:
-                live.update(_overview(target.api.all_details()))
-            except TokenBrokerError as error:
-                live.console.print(f"{datetime.now(UTC):%H:%M:%S} no response: {error}")
+from token_broker_cli.wording import NOTHING, failure_text, relative
 
 
 def show(target: Target, options: argparse.Namespace) -> Exit:
@@ -108,7 +80,7 @@ def remove(target: Target, options: argparse.Namespace) -> Exit:
     target.screen.show(
         {**result, "secret": "deleted" if options.secret else "kept"},
         f"{name} was removed with {result['dropped']} tokens.",
-        *_not_revoked(result),
+        *not_revoked(result),
         f"The secret {secret.name} {secret_text}",
     )
     return Exit.DONE
@@ -117,17 +89,27 @@ def remove(target: Target, options: argparse.Namespace) -> Exit:
 def revoke(target: Target, options: argparse.Namespace) -> Exit:
     """`revoke`: purges tokens and revokes them at the provider where it can; --suspend prevents new ones."""
     name = f"{options.provider}/{options.name}"
-    if options.suspend:
-        set_suspended(target, options.provider, options.name, suspended=True)
-    with target.screen.progress(f"Revoking the tokens of {name}"):
-        result = target.api.purge_tokens(options.provider, options.name, options.scope)
+    result = revoke_tokens(target, options.provider, options.name, scope=options.scope, suspend=options.suspend)
     after = f"{name} is suspended." if options.suspend else "The next caller gets a new one; --suspend prevents that."
-    text = f"{result['dropped']} dropped, {len(result['revoked'])} revoked at the provider. {after}"
-    target.screen.show(result, text, *_not_revoked(result))
+    target.screen.show(result, f"{revocation_text(result)} {after}", *not_revoked(result))
     return Exit.DONE
 
 
-def _not_revoked(result: Mapping[str, Any]) -> list[str]:
+def revoke_tokens(target: Target, provider: str, name: str, *, scope: str | None, suspend: bool) -> dict[str, Any]:
+    """Purges the tokens of a scope set, or all, and revokes what can be. `suspend`: first, so that none is issued."""
+    if suspend:
+        set_suspended(target, provider, name, suspended=True)
+    with target.screen.progress(f"Revoking the tokens of {provider}/{name}"):
+        return target.api.purge_tokens(provider, name, scope)
+
+
+def revocation_text(result: Mapping[str, Any]) -> str:
+    """How many tokens were dropped and revoked."""
+    return f"{result['dropped']} dropped, {len(result['revoked'])} revoked at the provider."
+
+
+def not_revoked(result: Mapping[str, Any]) -> list[str]:
+    """A sentence for each token that is still valid at the provider."""
     return [
         f"{item['token_id']} is not revoked ({item['reason']}). It expires at {item['expires_at']}."
         for item in result["not_revoked"]
@@ -148,24 +130,6 @@ def set_suspended(target: Target, provider: str, name: str, *, suspended: bool) 
         wanted = {**settings, "suspended": True} if suspended else settings
         target.api.replace(provider, name, wanted, version=found["version"])
     return True
-
-
-def _overview(found: list[dict[str, Any]]) -> Table:
-    now = datetime.now(UTC)
-    rows = []
-    for item in sorted(found, key=lambda item: (item["provider"], item["connection"])):
-        live = [token for token in item["tokens"] if token["expires_at"] and not is_past(token["expires_at"], now)]
-        rows.append(
-            (
-                f"{item['provider']}/{item['connection']}",
-                screen.state(item["state"]),
-                str(len(live)),
-                relative(min((token["expires_at"] for token in live), default=None), now),
-                relative(min((token["renew_at"] for token in live), default=None), now),
-                failure_text(item["last_failure"], now),
-            )
-        )
-    return screen.table(COLUMNS, rows)
 
 
 def _text(value: Any) -> str:

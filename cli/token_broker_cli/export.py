@@ -27,7 +27,7 @@ def export(target: Target, options: argparse.Namespace) -> Exit:
 
 
 def _from_broker(target: Target) -> Iterator[tuple[tuple[str, str], Json]]:
-    for item in target.api.all_details():
+    for item in target.api.connections(details=True):
         yield (item["provider"], item["connection"]), item["settings"]
 
 

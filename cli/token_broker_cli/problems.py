@@ -1,11 +1,13 @@
 """Why a command stops: what is wrong, what to do, and the exit code."""
 
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
+from token_broker_cli.admin_api import RouteDenied
 from token_broker_cli.wording import duration
 from token_broker_client.errors import BrokerRefused, BrokerUnreachable, ClientNotConfigured, TokenBrokerError
 
@@ -27,7 +29,7 @@ MEANINGS: Final[Mapping[Exit, str]] = {
     Exit.REFUSED: "the provider, the broker or AWS refused; or providers check found a fault",
     Exit.USAGE: "wrong usage: nothing was done",
     Exit.UNREACHABLE: "the broker cannot be reached: no response, URL, region or AWS credentials",
-    Exit.NO: "apply --check found a difference; doctor found a fault; token find found no such token",
+    Exit.NO: "apply --check found a difference; doctor found a fault; token find and audit found nothing",
     Exit.INTERRUPTED: "interrupted: what the command began was undone",
 }
 
@@ -83,6 +85,16 @@ def problem_of(error: Exception, *, is_local: bool) -> Problem:
     raise error
 
 
+def missing_permission(error: Exception) -> str | None:
+    """The permission that AWS or API Gateway denied; None if the error is another one."""
+    if isinstance(error, RouteDenied):
+        return error.permission
+    if isinstance(error, ClientError) and "AccessDenied" in str(error.response.get("Error", {}).get("Code")):
+        named = re.search(r"not authorized to perform: ([\w-]+:\w+)", str(error.response["Error"].get("Message", "")))
+        return named[1] if named else error.operation_name
+    return None
+
+
 def broker_error_text(error: BrokerRefused) -> str:
     """The broker's `detail`, each field at fault, the provider's error code, and when to try again."""
     sentences = [error.detail or f"The broker responded with {error.status}."]
@@ -95,6 +107,9 @@ def broker_error_text(error: BrokerRefused) -> str:
 
 
 def _broker_problem(error: TokenBrokerError, *, is_local: bool) -> Problem:
+    if isinstance(error, RouteDenied):
+        todo = f"Your AWS identity needs {error.permission}. `aws sts get-caller-identity` shows your identity."
+        return Problem(broker_error_text(error), todo, code=error.code)
     if isinstance(error, BrokerRefused):
         return Problem(broker_error_text(error), ADVICE.get(error.code, ""), code=error.code)
     if isinstance(error, ClientNotConfigured):

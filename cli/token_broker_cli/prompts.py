@@ -155,20 +155,28 @@ def own_settings(provider: Spec) -> list[Spec]:
 
 def piped_credentials(provider: Spec, *, known: Mapping[str, Any]) -> dict[str, str]:
     """The credentials from a JSON object on standard input. Raises Problem, which names fields and never values."""
+    required = sorted(spec["name"] for spec in provider["credentials"] if spec["required"])
+    example = "{" + ", ".join(f'"{name}": "…"' for name in required) + "}"
+    todo = f"Pipe one in, e.g. from a password manager: {example}"
+    return checked_credentials(provider, piped_object(todo), known=known, todo=todo)
+
+
+def checked_credentials(
+    provider: Spec, given: Mapping[str, Any], *, known: Mapping[str, Any], todo: str
+) -> dict[str, str]:
+    """The credentials that were given, if the provider has these. Raises Problem, which names fields and never values.
+
+    `known`: those that need not be given.
+    """
     names = {spec["name"] for spec in provider["credentials"]}
     required = {spec["name"] for spec in provider["credentials"] if spec["required"]}
-    example = "{" + ", ".join(f'"{name}": "…"' for name in sorted(required)) + "}"
-    todo = f"Pipe one in, e.g. from a password manager: {example}"
-    given = piped_object(todo)
     if not all(isinstance(value, str) and value for value in given.values()):
-        raise Problem(
-            "Each credential on standard input must be a string that is not empty.", todo, exit_code=Exit.USAGE
-        )
+        raise Problem("Each credential must be a string that is not empty.", todo, exit_code=Exit.USAGE)
     if unknown := sorted(set(given) - names):
         raise Problem(f"{provider['slug']} has no credential {', '.join(unknown)}.", todo, exit_code=Exit.USAGE)
     if missing := sorted(required - set(given) - set(known)):
         raise Problem(f"{', '.join(missing)} is missing.", todo, exit_code=Exit.USAGE)
-    return given
+    return dict(given)
 
 
 def piped_object(todo: str) -> dict[str, Any]:

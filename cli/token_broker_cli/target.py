@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from token_broker_cli.admin_api import AdminApi
 from token_broker_cli.connection_secret import ConnectionSecret
@@ -28,7 +28,7 @@ LOCAL_REGION: Final = "eu-west-1"
 LOCAL_KEY: Final = "local"
 LOCAL_CALLER: Final = "arn:aws:iam::123456789012:role/local"
 TARGET_OPTIONS: Final = ("stack", "profile", "region", "url", "secret_prefix", "aws_endpoint")
-LOCAL_LOG: Final = Path("build/logs/GetTokenFunction.log")
+LOCAL_LOGS: Final = Path("build/logs")
 CLIENT_CONFIG: Final = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 
 
@@ -120,7 +120,7 @@ class Target:
             return LOCAL_CALLER
         try:
             arn: str = self.aws("sts").get_caller_identity()["Arn"]
-        except ClientError:
+        except (ClientError, BotoCoreError):
             return None
         head, _, session = arn.partition(":assumed-role/")
         return f"{head.replace(':sts:', ':iam:')}:role/{session.partition('/')[0]}" if session else arn

@@ -3,20 +3,19 @@
 import argparse
 import getpass
 import hashlib
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from token_broker_cli import screen
+from token_broker_cli.audit_log import AuditQuery, read_entries
 from token_broker_cli.problems import Exit, Problem
-from token_broker_cli.target import LOCAL_LOG, Target
+from token_broker_cli.target import Target
 from token_broker_cli.wording import relative
 
-LOG_GROUP: Final = "AuditLogGroup"
 AUDIT_EVENT: Final = "token_returned"
 FINGERPRINT_DIGITS: Final = 16
 
@@ -59,7 +58,7 @@ class Found:
 
 def find(target: Target, options: argparse.Namespace) -> Exit:
     """`token find`: looks for the token's fingerprint among the live tokens and in the audit log."""
-    token_id = _read_token_id(target)
+    token_id = read_token_id(target)
     found = find_token(target, token_id, days=options.days, log=options.log)
     _show(target, token_id, found)
     return Exit.DONE if found.connections else Exit.NO
@@ -70,15 +69,17 @@ def find_token(target: Target, token_id: str, *, days: int, log: Path | None) ->
     with target.screen.progress("Searching the live tokens"):
         live = [
             {"provider": item["provider"], "connection": item["connection"], "expires_at": token["expires_at"]}
-            for item in target.api.all_details()
+            for item in target.api.connections(details=True)
             for token in item["tokens"]
             if token["token_id"] == token_id
         ]
+    query = AuditQuery(since=datetime.now(UTC) - timedelta(days=days), token_id=token_id, event=AUDIT_EVENT)
     with target.screen.progress(f"Searching {days} days of the audit log"):
-        return Found(live, _recipients(_audit_entries(target, token_id, days=days, log=log)))
+        return Found(live, _recipients(read_entries(target, query, log)))
 
 
-def _read_token_id(target: Target) -> str:
+def read_token_id(target: Target) -> str:
+    """The token_id of a token, or a token_id, from a hidden prompt or from standard input."""
     if target.screen.interactive:
         text = getpass.getpass("token (or its token_id; not shown): ").strip()
     else:
@@ -107,46 +108,6 @@ def _recipients(entries: Iterable[Mapping[str, Any]]) -> list[Recipient]:
         recipient.first = min(recipient.first, at)
         recipient.last = max(recipient.last, at)
     return sorted(found.values(), key=lambda recipient: recipient.times, reverse=True)
-
-
-def _audit_entries(target: Target, token_id: str, *, days: int, log: Path | None) -> Iterator[Mapping[str, Any]]:
-    """The audit log's entries of responses that returned this token."""
-    if log or target.is_local:
-        lines: Iterable[str] = _file_lines(log or LOCAL_LOG)
-    else:
-        lines = _cloudwatch_lines(target, token_id, days)
-    wanted = {"service": "audit", "message": AUDIT_EVENT, "token_id": token_id}
-    for line in lines:
-        if token_id not in line:
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and wanted.items() <= entry.items():
-            yield entry
-
-
-def _file_lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as log:
-            yield from log
-    except OSError as error:
-        todo = "Run this in the repository's root, or name get_token's log with --log FILE."
-        raise Problem(f"The log {path} cannot be read: {error.strerror}.", todo) from None
-
-
-def _cloudwatch_lines(target: Target, token_id: str, days: int) -> Iterable[str]:
-    group = target.resources.get(LOG_GROUP)
-    if group is None:
-        raise Problem(f"The stack {target.stack} has no {LOG_GROUP}.", "Name the broker's stack with --stack.")
-    since = datetime.now(UTC) - timedelta(days=days)
-    pages = (
-        target.aws("logs")
-        .get_paginator("filter_log_events")
-        .paginate(logGroupName=group, filterPattern=f'"{token_id}"', startTime=int(since.timestamp() * 1000))
-    )
-    return (event["message"] for page in pages for event in page["events"])
 
 
 def _show(target: Target, token_id: str, found: Found) -> None:

@@ -9,9 +9,21 @@ from typing import Any, Final, NoReturn
 
 import shtab
 
-from token_broker_cli import apply, connection_trials, connections, doctor, export, providers, token_find, tokens
+from token_broker_cli import (
+    apply,
+    audit,
+    connection_list,
+    connection_trials,
+    connections,
+    doctor,
+    export,
+    providers,
+    token_find,
+    tokens,
+)
 from token_broker_cli.agent.command import agent
 from token_broker_cli.problems import MEANINGS, Exit, Problem
+from token_broker_cli.severity import STATES
 from token_broker_cli.target import Target
 
 PROG: Final = "token-broker"
@@ -23,7 +35,8 @@ commands:
   revoke PROVIDER NAME            purge tokens, and revoke them at the provider
   agent                           serve tokens to this user's programs, in any language
 
-  connections                     the state of each connection (--watch)
+  connections                     the state of each, the worst first (--watch, --state, --provider)
+  connections list | ls           the same
   connections add                 add one: asks for its settings, tries it, keeps it if it works
   connections apply FILE          settings kept in git: show and store what differs
   connections export              the settings of all, as `apply` takes them
@@ -38,6 +51,7 @@ commands:
                                   --try: a real token
   providers new NAME              write such a file from a sample request and response
   console                         the same as pages in the browser (--read-only)
+  audit                           who got which token, and who changed what
   doctor                          what is wrong, and what to do
   completion SHELL                completion for bash, zsh or tcsh
 """
@@ -111,8 +125,11 @@ def parser(*, listed: bool = False) -> Parser:
 
 
 DEFAULTS: Final = dict.fromkeys(
-    ("profile", "region", "stack", "url", "aws_endpoint", "secret_prefix", "run", "command", "leaf")
-) | {"local": False, "json": False}
+    (
+        *("profile", "region", "stack", "url", "aws_endpoint", "secret_prefix", "run", "command", "leaf"),
+        *("state", "provider_filter"),
+    )
+) | {"local": False, "json": False, "watch": False}
 
 
 def _shared() -> argparse.ArgumentParser:
@@ -140,6 +157,21 @@ def _command(commands: Any, name: str, run: Callable[..., Exit] | None, what: st
     made.epilog = f"example:\n  {example}"
     made.set_defaults(run=run, leaf=made)
     return made
+
+
+def _list_options(command: Parser) -> None:
+    # They may stand before or after `list`, so their defaults are in DEFAULTS.
+    command.add_argument(
+        "--watch", action="store_true", default=argparse.SUPPRESS, help="refresh until Ctrl-C, as far as it fits"
+    )
+    command.add_argument("--state", choices=STATES, default=argparse.SUPPRESS, help="only connections in this state")
+    command.add_argument(
+        "--provider",
+        dest="provider_filter",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="only connections of this provider",
+    )
 
 
 def _names(command: Parser) -> None:
@@ -179,7 +211,7 @@ def _add_token_commands(commands: Any) -> None:
         prog=f"{PROG} token find",
     )
     find.add_argument("--days", type=int, default=7, metavar="N", help="days of the log to search (default: 7)")
-    find.add_argument("--log", type=Path, metavar="FILE", help="a log file of get_token instead of CloudWatch")
+    find.add_argument("--log", type=Path, metavar="FILE", help="a log file or a directory instead of CloudWatch")
 
     revoke = _command(
         commands,
@@ -222,10 +254,24 @@ def _add_agent(commands: Any) -> None:
 
 def _add_connection_commands(commands: Any) -> None:
     group = _command(
-        commands, "connections", connections.listing, "the state of each connection", "token-broker connections --watch"
+        commands,
+        "connections",
+        connection_list.listing,
+        "the state of each connection, the worst first",
+        "token-broker connections --watch",
     )
-    group.add_argument("--watch", action="store_true", help="refresh every 2 s until Ctrl-C")
+    _list_options(group)
     actions = group.add_subparsers(prog=f"{PROG} connections", metavar="ACTION", dest="action", parser_class=Parser)
+    _list_options(
+        _command(
+            actions,
+            "list",
+            connection_list.listing,
+            "the same as `connections` alone",
+            "token-broker connections list --state failing --provider unidy",
+            aliases=["ls"],
+        )
+    )
 
     add = _command(
         actions,
@@ -353,7 +399,28 @@ def _add_provider_commands(commands: Any) -> None:
     )
 
 
+def _add_audit(commands: Any) -> None:
+    command = _command(
+        commands,
+        "audit",
+        audit.audit,
+        "who got which token, and who changed what: the audit log, equal entries in one row",
+        "token-broker audit --caller orders --since today",
+    )
+    command.add_argument("--since", default="24h", help="30min, 2h, 7d, today (UTC), or a moment (default: 24h)")
+    command.add_argument(
+        "--caller", metavar="WHO", help="an ARN as allowed_callers has it, or a role's or user's name; * is a wildcard"
+    )
+    command.add_argument("--connection", metavar="PROVIDER/NAME", help="such as unidy/eu-main")
+    command.add_argument(
+        "--token-id", metavar="ID", help="of a returned token; - reads a token from a prompt or a pipe"
+    )
+    command.add_argument("--event", metavar="NAME", help="such as token_returned or settings_changed")
+    command.add_argument("--log", type=Path, metavar="PATH", help="a log file or a directory instead of CloudWatch")
+
+
 def _add_other_commands(commands: Any) -> None:
+    _add_audit(commands)
     console = _command(
         commands,
         "console",

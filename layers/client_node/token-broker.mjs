@@ -253,17 +253,21 @@ class Connection {
 
   /**
    * fetch with the token's headers. If the API rejects the token, it is reported once, and the request is sent once more
-   * with another one, unless the body is a stream. Redirects are not followed: the token must not reach another host.
+   * with another one, unless the body is a stream. If the broker had that one before the report, the provider may have
+   * revoked it, too: then the same once again. Redirects are not followed: the token must not reach another host.
    */
   async fetch(url, init = {}) {
     if (init.redirect && init.redirect !== "manual") throw new TypeError("redirects are not followed with a token");
-    const token = await this.token();
-    const response = await send(url, init, token);
-    if (response.status < 400 || !(await this.#isRejected(response))) return response;
-    const other = await this.replacement(token);
-    if (!other || !canBeSentAgain(init.body)) return response;
-    await response.body?.cancel(); // so that the connection can be used again
-    return send(url, init, other);
+    let token = await this.token();
+    for (let replays = 0; ; replays += 1) {
+      const response = await send(url, init, token);
+      if (response.status < 400 || !(await this.#isRejected(response))) return response;
+      const mayReplay = replays === 0 || (replays === 1 && token.source !== "provider");
+      const other = mayReplay ? await this.replacement(token) : null;
+      if (!other || !canBeSentAgain(init.body)) return response;
+      await response.body?.cancel(); // so that the connection can be used again
+      token = other;
+    }
   }
 }
 

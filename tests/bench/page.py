@@ -56,6 +56,14 @@ broker for many connections, with fakes of the table and KMS.
 One caller against the local endpoint and the simulated provider. A miss and a renewal are compared with a handler
 that stores no tokens: it reads the secret and asks the provider each time, without lease, budget, seal or record.
 """,
+    "agent": """\
+### The agent
+
+One caller over a kept connection, by the wall clock: a token that is there, from `token-broker agent` over its Unix
+socket, and from the broker by a signed request, whose front here is no API Gateway but a Python process. nginx caches
+the token endpoint's response, Envoy's credential injector adds the token to a request to the API. Both hold the client
+secret.
+""",
     "cold": """\
 ### Cold starts
 

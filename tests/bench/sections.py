@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from tests.bench import artefact, calls, hanging_provider, hits, kill_switch, paths, stampede, sweep_cost
+from tests.bench import agent, artefact, calls, hanging_provider, hits, kill_switch, paths, stampede, sweep_cost
 from tests.bench.figure import Finding
 from tests.bench.scale import Progress, Scale
 
@@ -15,6 +15,7 @@ Section = Callable[[Scale, Progress], Sequence[Finding]]
 SECTIONS: Final[Mapping[str, Section]] = {
     "hits": hits.measure,
     "paths": paths.measure,
+    "agent": agent.measure,
     "cold": artefact.cold_starts,
     "layers": artefact.layer_sizes,
     "calls": calls.measure,

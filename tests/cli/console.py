@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -75,12 +75,21 @@ class Visitor:
             self.cookie = page.headers["Set-Cookie"].partition(";")[0]
         return page
 
-    def post(self, path: str, fields: Mapping[str, str], *, page: str = "/audit") -> Page:
-        """Sends a form of a page as a browser does."""
-        found = re.search(r'name="csrf_token" value="([^"]+)"', self.get(page).text)
-        token = found[1] if found else ""
-        body = urlencode({"csrf_token": token, **fields})
-        return self.send("POST", path, body=body, headers=self.form_headers)
+    def csrf_token(self, path: str) -> str:
+        """The token in the forms of a page."""
+        return self.form(path).get("csrf_token", "")
+
+    def form(self, path: str) -> dict[str, str]:
+        """The fields of the form of a page, as they are filled in."""
+        return fields_of(self.get(path).text)
+
+    def submit(self, path: str, fields: Mapping[str, str]) -> Page:
+        """Sends a form as a browser does."""
+        return self.send("POST", path, body=urlencode(fields), headers=self.form_headers)
+
+    def post(self, path: str, fields: Mapping[str, str]) -> Page:
+        """Sends the form of the page at `path` with these fields filled in."""
+        return self.submit(path, {**self.form(path), **fields})
 
     @property
     def form_headers(self) -> list[tuple[str, str]]:
@@ -124,3 +133,48 @@ def running_console(
     site = Site(ConsoleContext(target, Renderer(), read_only=read_only, log=log, clock=seconds), door)
     with closing(Server(listener, site.respond)):
         yield Console(site, seconds)
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """The fields of the first form with a CSRF token, by name, without boxes that can be ticked."""
+    reader = _FormReader()
+    reader.feed(text)
+    return reader.fields
+
+
+class _FormReader(HTMLParser):
+    """Reads what a browser would send of the form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self._is_post = False
+        self._open = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "form":
+            self._is_post = given.get("method") == "post"
+        if not self._is_post:
+            return
+        name = given.get("name") or ""
+        if tag == "input" and name and given.get("type") != "checkbox":
+            self.fields[name] = given.get("value") or ""
+        elif tag in ("textarea", "select"):
+            self._open = name
+            self.fields[name] = ""
+        elif tag == "option" and "selected" in given:
+            self.fields[self._open] = given.get("value") or "?"
+
+    def handle_data(self, data: str) -> None:
+        if not self._open:
+            return
+        if self.fields.get(self._open) == "?":
+            self.fields[self._open] = data
+        elif self.get_starttag_text() is not None and (self.get_starttag_text() or "").startswith("<textarea"):
+            # HTML drops a line end right after the tag.
+            self.fields[self._open] += data.removeprefix("\n") if not self.fields[self._open] else data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("textarea", "select"):
+            self._open = ""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from local.connections import aws_client
 from local.sigv4 import LOCAL
+from token_broker_cli.admin_api import AdminApi
+from token_broker_client.errors import BrokerRefused
 
 from .conftest import Cli, physical
 
@@ -55,6 +58,43 @@ def test_connections_lists_the_state_of_each(cli: Cli) -> None:
     assert re.search(failure, lines[f"unidy/{failing}"])
     assert lines[f"unidy/{suspended}"].split()[1] == "suspended"
     assert "\x1b" not in "".join(lines), "no colours without a terminal"
+
+
+def test_connections_are_listed_worst_first_by_state_and_provider(cli: Cli) -> None:
+    failing = cli.connect(credentials={"client_id": "x", "client_secret": "y"})
+    assert cli.token("unidy", failing).status == 502
+    suspended = cli.connect("oauth2", suspended=True)
+    listed = [line.split()[0] for line in cli("connections", "ls").out.splitlines()[1:]]
+    assert listed[:2] == [f"unidy/{failing}", f"oauth2/{suspended}"]
+    assert [item["connection"] for item in cli("connections", "--state", "failing", "--json").json] == [failing]
+    assert {item["provider"] for item in cli("connections", "list", "--provider", "oauth2", "--json").json} == {
+        "oauth2"
+    }
+    assert "has no broken" in cli("connections", "--state", "broken").err
+
+
+def test_a_throttled_request_is_sent_again_after_a_pause() -> None:
+    pauses: list[float] = []
+
+    class Throttled(AdminApi):
+        def send(self, *_arguments: Any, **_more: Any) -> dict[str, Any]:
+            if len(pauses) < 3:
+                raise BrokerRefused(429, {"code": "throttled"}, 7.0 if not pauses else None)
+            return {"connections": [], "cursor": None}
+
+    assert list(Throttled("https://broker.example", sleep=pauses.append).connections()) == []
+    assert pauses[0] == 7.0
+    assert all(0.5 <= pause <= 4.0 for pause in pauses[1:])
+
+
+def test_hostile_settings_are_shown_as_text(cli: Cli) -> None:
+    hostile = "\u202e" + "x" * 1_500
+    name = cli.connect("oauth2", params={"audience": hostile})
+    for command in (("show", "oauth2", name), ("show", "oauth2", name, "--json"), ("export",)):
+        shown = cli("connections", *command)
+        assert shown.code == 0, shown.err
+        assert "\u202e" not in shown.out
+    assert tomllib.loads(cli("connections", "export").out)["oauth2"][name]["params"]["audience"] == hostile
 
 
 def test_watch_refreshes_the_table_until_ctrl_c(cli: Cli) -> None:

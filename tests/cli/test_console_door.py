@@ -163,3 +163,87 @@ def test_the_command_gives_the_browser_a_file_and_not_the_code(cli: Cli, tmp_pat
     assert link[1].startswith(f"{origin[1]}/open?code=")
     code = link[1].partition("=")[2]
     assert code not in arguments + terminal.output
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        pytest.param({"Origin": None}, {}, id="no origin"),
+        pytest.param({"Origin": "null"}, {}, id="a sandboxed page"),
+        pytest.param({"Origin": "https://evil.example"}, {}, id="another site"),
+        pytest.param({"Origin": "http://127.0.0.1:1"}, {}, id="another port"),
+        pytest.param({"Origin": "http://localhost:{port}"}, {}, id="another name"),
+        pytest.param({"Origin": "https://127.0.0.1:{port}"}, {}, id="another scheme"),
+        pytest.param({"Origin": "http://127.0.0.1:{port}/"}, {}, id="not an origin"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, {}, id="a page of another port"),
+        pytest.param({"Content-Type": "text/plain"}, {}, id="a form of another kind"),
+        pytest.param({"Content-Type": "application/json"}, {}, id="a script"),
+        pytest.param({}, {"csrf_token": None}, id="no token"),
+        pytest.param({}, {"csrf_token": ""}, id="an empty token"),
+        pytest.param({}, {"csrf_token": "guess"}, id="a guessed token"),
+        pytest.param({}, {"csrf_token": "{other}"}, id="another session's token"),
+        pytest.param({}, {"csrf_token": "{own}&csrf_token={own}"}, id="a token twice"),
+    ],
+)
+def test_a_change_comes_from_a_form_of_its_own_session(
+    cli: Cli, console: Console, headers: dict[str, str | None], body: dict[str, str | None]
+) -> None:
+    name = cli.connect()
+    other = console.visitor()
+    visitor = console.visitor()
+    path = f"/connections/unidy/{name}/suspend"
+    tokens = {"own": visitor.csrf_token(path), "other": other.csrf_token(path)}
+    assert all(tokens.values())
+    lines = {**dict(visitor.form_headers), **headers}
+    port = str(urlsplit(visitor.origin).port)
+    sent = [(key, value.format(port=port)) for key, value in lines.items() if value is not None]
+    fields = {"csrf_token": "{own}", **body}
+    text = "&".join(f"{key}={value.format(**tokens)}" for key, value in fields.items() if value is not None)
+    page = visitor.send("POST", path, body=text, headers=sent)
+    assert page.status in (400, 403, 415)
+    assert "suspended" not in cli.settings("unidy", name)
+    assert visitor.post(path, {}).status == 303
+    assert cli.settings("unidy", name)["suspended"] is True
+
+
+def test_a_token_in_the_query_is_not_one_in_the_form(cli: Cli, console: Console) -> None:
+    name = cli.connect()
+    visitor = console.visitor()
+    path = f"/connections/unidy/{name}/suspend"
+    token = visitor.csrf_token(path)
+    assert visitor.send("POST", f"{path}?csrf_token={token}", headers=visitor.form_headers).status == 403
+    assert "suspended" not in cli.settings("unidy", name)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "post"])
+def test_only_a_post_changes_anything(cli: Cli, console: Console, method: str) -> None:
+    name = cli.connect()
+    visitor = console.visitor()
+    path = f"/connections/unidy/{name}/suspend"
+    body = f"csrf_token={visitor.csrf_token(path)}"
+    assert visitor.send(method, path, body=body, headers=visitor.form_headers).status in (200, 405)
+    assert "suspended" not in cli.settings("unidy", name)
+
+
+def test_a_read_only_console_changes_nothing_and_offers_nothing(cli: Cli, running: Stack) -> None:
+    name = cli.connect()
+    with running_console(running) as writable, running_console(running, read_only=True) as console:
+        offered = set(
+            re.findall(rf"/connections/unidy/{name}/(\w+)", writable.visitor().get(f"/connections/unidy/{name}").text)
+        )
+        visitor = console.visitor()
+        shown = visitor.get(f"/connections/unidy/{name}").text
+        assert {"trial", "rotate", "suspend", "revoke", "edit"} <= offered
+        assert not set(re.findall(rf"/connections/unidy/{name}/(\w+)", shown)) & {
+            "trial",
+            "rotate",
+            "suspend",
+            "revoke",
+            "edit",
+        }
+        for route in (route for route in ROUTES if route.is_for_changes):
+            path = route.pattern.format(provider="unidy", name=name, action="suspend")
+            (session,) = console.site.door._sessions.values()
+            body = f"csrf_token={session.csrf_token}"
+            assert visitor.send(route.method, path, body=body, headers=visitor.form_headers).status == 403, path
+    assert "suspended" not in cli.settings("unidy", name)

@@ -21,6 +21,7 @@ from .conftest import NO_TLS, Call, with_httpx, with_requests
 
 FIRST = "fake-unidy-eu-main-1"
 SECOND = "fake-unidy-eu-main-2"
+THIRD = "fake-unidy-eu-main-3"
 UNIDY = ("unidy", "eu-main")
 SELLER = ("unicommerce", "seller-1")
 SELLER_FIRST = "fake-unicommerce-seller-1-1"
@@ -64,6 +65,30 @@ def test_a_second_401_is_returned(call: Call, api: Api, broker: FakeBroker) -> N
     assert call("GET", api.url, BrokerAuth(*UNIDY)).status == 401
     assert api.tokens == [FIRST, SECOND]
     assert len(broker.reported) == 1
+
+
+def test_a_revoked_token_that_the_broker_had_already_is_reported_too(call: Call, api: Api, broker: FakeBroker) -> None:
+    """The broker has renewed the token, this process has not noticed, and the provider revokes both."""
+    auth = BrokerAuth(*UNIDY)
+    of_another_service(broker, auth.token().token_id)
+    api.reject_tokens(FIRST, SECOND)
+    response = call("POST", api.url, auth, data=b"a body")
+    assert (response.status, response.statuses) == (200, [401, 401])
+    assert api.tokens == [FIRST, SECOND, THIRD]
+    assert [request.body for request in api.requests] == [b"a body"] * 3
+
+
+def test_a_third_401_is_returned(call: Call, api: Api, broker: FakeBroker) -> None:
+    auth = BrokerAuth(*UNIDY)
+    of_another_service(broker, auth.token().token_id)
+    api.response_to = lambda _: UNAUTHORIZED
+    assert call("GET", api.url, auth).status == 401
+    assert api.tokens == [FIRST, SECOND, THIRD]
+
+
+def of_another_service(broker: FakeBroker, rejected: str) -> None:
+    """Another service's report: the broker replaces the token, and this process does not notice."""
+    broker._respond("/v1/tokens/unidy/eu-main", {"rejected": rejected}, timeout_s=1)
 
 
 def test_without_another_token_the_401_is_returned(call: Call, api: Api, broker: FakeBroker) -> None:

@@ -46,8 +46,10 @@ class FakeBroker {
     if (error) throw error();
     const current = this.current;
     const renewAt = () => this.current.expiresAt - Math.min(this.lifetimeS / 2, 900);
+    let source = "memory";
     if (!current || tokenId(current.token) === query.rejected || this.now >= renewAt()) {
       this.issued += 1;
+      source = "provider";
       this.current = { token: `fake-${this.issued}`, expiresAt: this.now + this.lifetimeS };
     }
     const { token, expiresAt } = this.current;
@@ -55,7 +57,7 @@ class FakeBroker {
       access_token: token, token_type: "Bearer", expires_in: expiresAt - this.now,
       expires_at: new Date(expiresAt * 1000).toISOString(), renew_at: new Date(renewAt() * 1000).toISOString(),
       expires_assumed: false, scope: "", token_id: tokenId(token), provider: "unidy", connection: "eu-main",
-      headers: { Authorization: `Bearer ${token}` }, api_base_url: null, source: "memory", warnings: [],
+      headers: { Authorization: `Bearer ${token}` }, api_base_url: null, source, warnings: [],
     };
   }
 }
@@ -301,6 +303,15 @@ test("an API that rejects every token is asked twice, and gives its own 401", ()
   api.accepted = new Set();
   const response = await fake.unidy.fetch(api.url);
   assert.deepEqual([response.status, await response.text(), api.requests.length], [401, "body", 2]);
+}));
+
+test("a revoked token that the broker had already is reported too", () => withApi(async (api) => {
+  const fake = new FakeBroker();
+  const { tokenId: rejected } = await fake.unidy.token();
+  fake.respond("", { rejected }); // another service's report
+  api.accepted = new Set(["fake-3"]);
+  assert.equal((await fake.unidy.fetch(api.url)).status, 200);
+  assert.deepEqual(api.requests.map(({ token }) => token), ["fake-1", "fake-2", "fake-3"]);
 }));
 
 test("a body that is a stream is sent once", () => withApi(async (api) => {

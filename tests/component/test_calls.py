@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import World, issuing
+from tests.fakes import CALLER, World, answering, issuing
 from tests.signing_keys import private_key
+from token_broker.catalogue import load_catalogue
 from token_broker.core.names import ConnectionName
 from token_broker.errors import ProviderRateLimited
 from token_broker.service import Broker
@@ -26,6 +27,7 @@ MISS = 6
 SECOND_READ = 1  # a new instance does not know the connection's own scope before the first
 SCOPE_SETS = 1  # all keys of the connection, for another scope than its own
 LOGINS = 2  # a login is counted before it is sent, and settled after it
+API_HOST = 1  # the first one is stored; with a login by the write that settles it
 BUDGET = 1  # a request is taken from the endpoint's budget
 LOOK_AT_BUDGET = 1  # before the lease, if the key has a record
 SIGNATURE = 1  # by KMS
@@ -133,3 +135,52 @@ def test_a_used_up_budget_costs_a_new_key_one_lease_and_then_none(world: World, 
         with pytest.raises(ProviderRateLimited):
             world.get_token(broker, name)
         assert (world.faults.calls["secrets.read"], len(world.provider)) == (secrets_read, 0)
+
+
+CATALOGUE = load_catalogue()
+
+
+@pytest.mark.parametrize("slug", [slug for slug in CATALOGUE if not CATALOGUE[slug].grant.needs_consent])
+def test_a_provider_of_the_catalogue_stays_within_the_calls(slug: str) -> None:
+    """The sum of what its file asks for. The paths above and below show that the summands are right."""
+    provider = CATALOGUE[slug]
+    logs_in, has_limit = provider.grant.counts_logins, provider.limit is not None
+    both = [(LOGINS, logs_in), (BUDGET, has_limit), (SIGNATURE, provider.assertion is not None)]
+    of_a_miss = [*both, (API_HOST, provider.response.base_url is not None and not logs_in)]
+    of_a_renewal = [*both, (LOOK_AT_BUDGET, has_limit), (RETIRED, provider.revocation_url is not None)]
+    miss = MISS + sum(calls for calls, is_made in of_a_miss if is_made)
+    assert miss <= 8
+    assert not provider.grant.has_scopes or miss + SECOND_READ <= 9
+    assert RENEWAL + sum(calls for calls, is_made in of_a_renewal if is_made) <= 8
+
+
+@pytest.mark.parametrize(
+    ("slug", "settings", "secret", "response", "miss"),
+    [
+        (
+            "salesforce-jwt-bearer",
+            {"base_url": "https://my.salesforce.com", "signing_key": "kms"},
+            {"client_id": "id", "username": "user"},
+            {"access_token": "tok", "instance_url": "https://my.salesforce.com"},
+            MISS + SIGNATURE + API_HOST,
+        ),
+        (
+            "linnworks",
+            {},
+            {"ApplicationId": "id", "ApplicationSecret": "secret", "Token": "token"},
+            {"Token": "tok", "Server": "https://eu-ext.linnworks.net", "TTL": 1800},
+            MISS + LOGINS,
+        ),
+    ],
+)
+def test_the_first_api_host_is_one_call_and_none_with_a_login(
+    world: World, slug: str, settings: dict[str, Any], secret: dict[str, str], response: dict[str, Any], miss: int
+) -> None:
+    name = ConnectionName(slug, "main")
+    world.secrets.put(name, secret)
+    world.signing_keys.pems[name] = private_key("2048")
+    world.connections.put(name, {"allowed_callers": [CALLER], **settings}, version="v1", expected=None, absent=False)
+    world.provider.to = answering(200, response)
+    world.faults.calls.clear()
+    world.get_token(world.instance(), name)
+    assert world.faults.calls.total() == miss <= 8

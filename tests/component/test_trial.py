@@ -55,14 +55,32 @@ def test_a_pending_version_can_be_tried_before_there_is_a_current_one(world: Wor
     assert broker.trial(name, force=False).stage == "AWSPENDING"
 
 
-def test_a_connection_has_one_trial_in_five_minutes(world: World, broker: Broker, name: ConnectionName) -> None:
+def test_a_secret_version_has_one_trial_in_five_minutes(world: World, broker: Broker, name: ConnectionName) -> None:
     broker.trial(name, force=False)
     world.clock.advance(299)
     with pytest.raises(TooManyTrials) as caught:
         world.instance().trial(name, force=True)
-    assert caught.value.retry_after is not None
+    assert caught.value.retry_after == timedelta(seconds=1)
     assert len(world.provider) == 1
     world.clock.advance(1)
+    broker.trial(name, force=False)
+
+
+def test_five_secret_versions_have_a_trial_in_15_minutes(world: World, broker: Broker, name: ConnectionName) -> None:
+    """Somebody mistypes the secret four times. The fifth is right, and is not held back after that."""
+    world.provider.to = refusing("invalid_client")
+    for number in range(4):
+        world.secrets.put(name, {**NEW, "client_secret": f"typo-{number}"}, stage="AWSPENDING")
+        with pytest.raises(ProviderRefused):
+            broker.trial(name, force=False)
+    world.provider.to = issuing()
+    world.secrets.put(name, NEW, stage="AWSPENDING")
+    assert broker.trial(name, force=False).stage == "AWSPENDING"
+    world.secrets.put(name, {**NEW, "client_secret": "sixth"}, stage="AWSPENDING")
+    with pytest.raises(TooManyTrials) as caught:
+        broker.trial(name, force=False)
+    assert caught.value.retry_after == timedelta(minutes=15)
+    world.clock.advance(900)
     broker.trial(name, force=False)
 
 

@@ -91,7 +91,7 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
     if provider.revocation_url is not None:
         yield "revocation", _revocation(provider.revocation_url, provider)
     if provider.grant.counts_logins:
-        yield "locks accounts", "yes: each login is counted before it is sent"
+        yield "wrong logins", "too many of them lock the account, so each login is counted before it is sent"
 
 
 def _proof(provider: Provider) -> str:
@@ -110,7 +110,7 @@ def _client_auth(provider: Provider) -> str:
     if spec is not None:
         header = ", `x5t#S256` in its header" if spec.with_thumbprint else ""
         return f"a signed assertion, `private_key_jwt` (RFC 7523 section 2.2), {code(str(spec.algorithm))}{header}"
-    return f"{auth}, unless `client_auth` says otherwise" if len(provider.client_auths) > 1 else auth
+    return f"{auth}, unless the setting `client_auth` says otherwise" if len(provider.client_auths) > 1 else auth
 
 
 def _credentials(provider: Provider) -> str:
@@ -138,7 +138,7 @@ def _scope(provider: Provider) -> str:
     if scope.without_secret:
         parts.append(f"without `client_secret` an item must begin with {code(scope.without_secret)}")
     if scope.everything:
-        parts.append(f"{code(scope.everything)} in the response to a narrower request is an error")
+        parts.append(f"a response that grants {code(scope.everything)} to a narrower request is an error")
     return "; ".join(parts)
 
 

@@ -226,7 +226,8 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("POST", "/v1/connections/{provider}/{connection}/trial"): Operation(
         tag="Connections",
         description="Runs the grant once with the secret's pending version, else with its current one, and keeps no "
-        "token. A success with the current version ends the connection's cooldowns. Allowed once in 5 min.",
+        "token. A success with the current version ends the connection's cooldowns. "
+        "Allowed five times in 15 min, and once in 5 min with the same version.",
         parameters=(*_ONE, "force"),
         responses={200: "Trial"},
         codes=(*_ACQUIRING, "would_revoke", "would_consume_grant", "too_many_trials"),

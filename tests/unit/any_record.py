@@ -40,7 +40,9 @@ HEALTH: st.SearchStrategy[ConnectionHealth] = st.builds(
     login_version=st.none() | VERSIONS,
     new_versions=st.lists(st.tuples(VERSIONS, MOMENTS), max_size=3).map(tuple),
     refused_versions=st.lists(VERSIONS, max_size=3, unique=True).map(tuple),
-    trial_at=st.none() | MOMENTS,
+    trials=st.lists(st.tuples(VERSIONS, MOMENTS), max_size=6).map(
+        lambda found: tuple(sorted(found, key=lambda t: t[1]))
+    ),
     revision=st.none() | st.just("h1"),
 )
 TOKENS: st.SearchStrategy[Token] = st.builds(

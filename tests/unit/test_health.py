@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.any_record import FAILURES, HEALTH, RATE_LIMITS, VERSIONS
 from tests.unit.records import NOW, failure, minutes, rate_limited, refused, seconds
 from token_broker.core.failures import MAX_RATE_LIMIT_COOLDOWN, REFUSED_COOLDOWNS, Failure
-from token_broker.core.health import HEALTH_KEEP, NEW_VERSIONS_PERIOD, TRIAL_SPACING, ConnectionHealth
+from token_broker.core.health import HEALTH_KEEP, NEW_VERSIONS_PERIOD, ConnectionHealth
 
 
 # ------------------------------------------------------------------ failures
@@ -59,8 +59,8 @@ def test_a_success_ends_the_failures_that_were_known_and_no_newer_ones(
 def test_a_successful_trial_of_the_current_credentials_ends_every_cooldown(found: ConnectionHealth) -> None:
     ended = found.cooldowns_ended()
     assert (ended.failures, ended.unresolved_logins, ended.new_versions) == ((), 0, ())
-    assert (ended.trial_at, ended.login_version, ended.revision) == (
-        found.trial_at,
+    assert (ended.trials, ended.login_version, ended.revision) == (
+        found.trials,
         found.login_version,
         found.revision,
     )
@@ -96,9 +96,31 @@ def test_the_versions_of_the_last_hour_are_remembered_newest_last() -> None:
 
 
 # ------------------------------------------------------------------ trials and the life of an item
-def test_the_next_trial_is_allowed_after_five_minutes() -> None:
-    assert ConnectionHealth().next_trial_at() is None
-    assert ConnectionHealth().trial_begun(NOW).next_trial_at() == NOW + TRIAL_SPACING == NOW + minutes(5)
+@pytest.mark.parametrize(
+    ("tried", "version", "wait"),
+    [
+        ([], "v1", None),
+        ([("v1", 0)], "v1", 5),
+        ([("v1", 0)], "v2", None),
+        ([("v1", 4), ("v2", 0)], "v1", 1),
+        ([("v1", 5)], "v1", None),
+        ([("v1", 8), ("v2", 6), ("v3", 4), ("v4", 2)], "v5", None),
+        ([("v1", 8), ("v2", 6), ("v3", 4), ("v4", 2), ("v5", 1)], "v6", 7),
+        ([("v1", 15), ("v2", 6), ("v3", 4), ("v4", 2), ("v5", 1)], "v6", None),
+    ],
+)
+def test_when_the_next_trial_is_allowed(tried: list[tuple[str, int]], version: str, wait: int | None) -> None:
+    """`tried`: versions and how many minutes ago."""
+    found = ConnectionHealth()
+    for name, ago in tried:
+        found = found.trial_begun(name, NOW - minutes(ago), is_new=False)
+    assert found.next_trial_at(version, NOW) == (None if wait is None else NOW + minutes(wait))
+
+
+def test_a_trial_of_a_pending_version_counts_among_the_new_ones() -> None:
+    found = ConnectionHealth().trial_begun("v1", NOW, is_new=True).trial_begun("v1", NOW + minutes(6), is_new=True)
+    assert found.new_versions == (("v1", NOW),)
+    assert ConnectionHealth().trial_begun("v1", NOW, is_new=False).new_versions == ()
 
 
 @given(HEALTH)

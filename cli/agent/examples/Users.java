@@ -29,12 +29,16 @@ public class Users {
         System.out.println(users.get(URI.create(arguments[3])).body());
     }
 
-    /** The API's response. After a 401 the token is reported, and the request sent once more with another one. */
+    /**
+     * The API's response. After a 401 the token is reported, and the request sent again with another one, at most twice:
+     * the provider may have revoked the next one, too, if the broker had it already.
+     */
     HttpResponse<String> get(URI url) throws IOException, InterruptedException {
         var headers = headers();
         var response = call(url, headers);
-        if (response.statusCode() == 401 && report(headers)) {
-            response = call(url, headers());
+        for (int replay = 0; replay < 2 && response.statusCode() == 401 && report(headers); replay++) {
+            headers = headers();
+            response = call(url, headers);
         }
         return response;
     }

@@ -33,23 +33,25 @@ func newUsers(socket, connection string) *users {
 	return &users{&http.Client{Transport: transport, Timeout: time.Minute}, connection}
 }
 
-// get returns the API's response. After a 401 it reports the token, and calls once more with another one.
+// get returns the API's response. After a 401 it reports the token, and calls again with another one, at most twice: the
+// provider may have revoked the next one, too, if the broker had it already.
 func (u *users) get(url string) (*http.Response, error) {
 	current, err := u.token(http.MethodGet, "", nil)
 	if err != nil {
 		return nil, err
 	}
 	response, err := call(url, current)
-	if err != nil || response.StatusCode != http.StatusUnauthorized {
-		return response, err
+	for replay := 0; replay < 2 && err == nil && response.StatusCode == http.StatusUnauthorized; replay++ {
+		report, _ := json.Marshal(map[string]string{"token_id": current.TokenID})
+		other, reportErr := u.token(http.MethodPost, "/rejected", report)
+		if reportErr != nil {
+			break // there is no other token: the 401 is the API's answer
+		}
+		response.Body.Close()
+		current = other
+		response, err = call(url, current)
 	}
-	report, _ := json.Marshal(map[string]string{"token_id": current.TokenID})
-	other, err := u.token(http.MethodPost, "/rejected", report)
-	if err != nil {
-		return response, nil // there is no other token: the 401 is the API's answer
-	}
-	response.Body.Close()
-	return call(url, other)
+	return response, err
 }
 
 // token asks the agent. Ask before each request: the agent keeps the token.

@@ -3,23 +3,19 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from token_broker_cli.console.context import View
 from token_broker_cli.console.messages import Request, Response
 from token_broker_cli.console.renewal_chart import renewal_chart
+from token_broker_cli.severity import DEADLINE_SOON, STATES, severity
 from token_broker_cli.wording import is_past
 
 Row = Mapping[str, Any]
-# Failures that only a person ends.
-LASTING: Final = ("provider_refused", "connection_misconfigured", "consent_required")
-# Worst first.
-STATES: Final = ("failing", "misconfigured", "consent_required", "reported", "suspended", "ok", "idle")
 PAGE_ROWS: Final = 100
 MAX_TEXT: Final = 64
-DEADLINE_SOON: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -79,19 +75,6 @@ def show(view: View, request: Request) -> Response:
     )
 
 
-def severity(row: Row, now: datetime) -> tuple[Any, ...]:
-    """A sort key: the worst connection first, then those of one state by name.
-
-    Of failing ones, those whose callers get no token come first, and then those that only a person can help.
-    """
-    state = row["state"]
-    rank = STATES.index(state) if state in STATES else 0
-    passes = (row["last_failure"] or {}).get("code") not in LASTING
-    deadline = min((item["at"] for item in row.get("deadlines", ())), default="9999")
-    soon = deadline if deadline < (now + DEADLINE_SOON).isoformat() else "9999"
-    return rank, row["tokens"] > 0, passes, soon, row["provider"], row["connection"]
-
-
 def provider_health(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Each provider with its connections by state, the one with most failing first."""
     states: dict[str, Counter[str]] = defaultdict(Counter)
@@ -104,7 +87,7 @@ def provider_health(rows: Iterable[Row]) -> list[dict[str, Any]]:
         {
             "slug": slug,
             "total": found.total(),
-            "bad": found["failing"] + found["misconfigured"] + found["reported"],
+            "bad": found["failing"] + found["misconfigured"] + found["consent_required"] + found["reported"],
             "codes": [code for code, _ in codes[slug].most_common(2)],
         }
         for slug, found in states.items()

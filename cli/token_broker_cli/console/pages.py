@@ -50,9 +50,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(
-            relative=relative, failure_text=failure_text, clock_time=clock_time, setting_text=setting_text
-        )
+        self._environment.filters.update(relative=relative, failure_text=failure_text, clock_time=clock_time)
         # Every template uses the macros as `ui`.
         self._environment.globals["ui"] = self._environment.get_template("macros.html").module
 
@@ -66,12 +64,3 @@ def clock_time(moment: str | datetime) -> str:
     """A moment as `2026-11-28 16:04:05 UTC`."""
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def setting_text(value: Any) -> str:
-    """A setting as text: a list item by item, anything else as it is typed."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)

@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from token_broker_cli.console import overview, static_files
+from token_broker_cli.console import (
+    actions,
+    add_pages,
+    audit_pages,
+    connection_pages,
+    edit_pages,
+    overview,
+    static_files,
+)
 from token_broker_cli.console.context import ConsoleContext, View
 from token_broker_cli.console.door import OPEN_PATH, Door, Session
 from token_broker_cli.console.messages import Denied, Request, Response
@@ -32,11 +40,12 @@ Show = Callable[..., Response]
 
 @dataclass(frozen=True)
 class Route:
-    """A page or a change. {names} in the pattern are passed to `show`."""
+    """A page or a change. {names} in the pattern are passed to `show`. `is_for_changes`: not in a read-only console."""
 
     method: str
     pattern: str
     show: Show
+    is_for_changes: bool = False
 
     def match(self, path: str) -> dict[str, str] | None:
         """The names in the path; None if it is another page's."""
@@ -97,8 +106,8 @@ class Site:
             if route.method == method:
                 if method == "POST":
                     self.door.check_change(request, session)
-                    if self._context.read_only:
-                        raise Denied(403, "This console is read-only.", "Start it without --read-only.")
+                if route.is_for_changes and self._context.read_only:
+                    raise Denied(403, "This console is read-only.", "Start it without --read-only.")
                 return route.show(View(self._context, session), request, **names)
         raise Denied(405, f"{request.method} is not possible here.")
 
@@ -111,8 +120,18 @@ class Site:
         return self._context.renderer.page(template, values, status=status)
 
 
+CONNECTION: Final = "/connections/{provider}/{name}"
 ROUTES: Final = (
     Route("GET", "/", overview.show),
+    Route("GET", CONNECTION, connection_pages.show),
+    Route("GET", f"{CONNECTION}/edit", edit_pages.show, is_for_changes=True),
+    Route("POST", f"{CONNECTION}/edit", edit_pages.change, is_for_changes=True),
+    Route("GET", f"{CONNECTION}/{{action}}", actions.confirm, is_for_changes=True),
+    Route("POST", f"{CONNECTION}/{{action}}", actions.run, is_for_changes=True),
+    Route("GET", "/add", add_pages.pick, is_for_changes=True),
+    Route("GET", "/add/{provider}", add_pages.show, is_for_changes=True),
+    Route("POST", "/add/{provider}", add_pages.add, is_for_changes=True),
+    Route("GET", "/audit", audit_pages.show),
     Route("GET", "/static/{name}", static_files.show),
     Route("GET", "/favicon.ico", static_files.icon),
 )

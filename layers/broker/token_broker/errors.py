@@ -171,7 +171,7 @@ class TooManyRejections(RequestError):
 
 
 class TooManyTrials(RequestError):
-    """A connection can have one trial in five minutes."""
+    """A connection can have five trials in 15 min, and one in 5 min with the same version of its secret."""
 
     code = "too_many_trials"
     title = "Too many trials"

@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 from urllib3.util import parse_url
 
-from token_broker_client.connection_auth import ConnectionAuth, carries_token
+from token_broker_client.connection_auth import ConnectionAuth, carries_token, may_replay
 from token_broker_client.tokens import Token
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class BrokerAuth(ConnectionAuth, AuthBase):
         session.auth = BrokerAuth("unidy", "eu-main", scope="users:read")
 
     If the provider's API responds with 401 to a request that carried this token, the token is reported to the broker
-    once, and the request is sent again once with another token, provided that its body is bytes, text, or a file or a
-    form that can seek. `is_rejected` replaces the rule of the 401. The headers follow a redirect within the same
-    origin, and never to another one.
+    once, and the request is sent again once with another token (twice only as `may_replay` says), provided that its
+    body is bytes, text, or a file or a form that can seek. `is_rejected` replaces the rule of the 401. The headers
+    follow a redirect within the same origin, and never to another one.
 
     A request raises what `TokenBroker.token` raises.
 
@@ -78,40 +78,43 @@ class _SentRequest:
         self._auth = auth
         self._first = request
         self._origin = origin(request.url or "")
-        self._replayed = False
+        self._replays = 0
 
     def on_response(self, response: "Response", **kwargs: Any) -> "Response":
         """requests' hook for each response. It runs before requests makes a redirect from `response.request`."""
         request = response.request
         # Code that prepares a request can send it several times, each time with a token and with one replay.
         if request is self._first:
-            self._replayed = False
+            self._replays = 0
         else:
             self._first.headers.update(self.token.headers)
         if not carries_token(request.headers, self.token) or origin(request.url or "") != self._origin:
             return response
-        if not self._replayed and self._auth.rejects(response):
-            response = self._replay(response, kwargs)
+        while may_replay(self._replays, self.token) and self._auth.rejects(response):
+            replayed = self._replay(request, response, kwargs)
+            if replayed is None:
+                break
+            response = replayed
         if response.is_redirect and not self._stays_at_origin(response):
             for name in self.token.headers:
                 request.headers.pop(name, None)
         return response
 
-    def _replay(self, response: "Response", kwargs: dict[str, Any]) -> "Response":
-        """The response to the request with another token, else `response`. As in requests' HTTPDigestAuth."""
-        self._replayed = True
+    def _replay(self, request: "PreparedRequest", response: "Response", kwargs: dict[str, Any]) -> "Response | None":
+        """The response to the request with another token; None if that is not sent. As in requests' HTTPDigestAuth."""
+        self._replays += 1
         token = self._auth.replacement(self.token)
         connection = getattr(response, "connection", None)
-        if token is None or connection is None or not _rewind_body(response.request):
-            return response
+        if token is None or connection is None or not _rewind_body(request):
+            return None
         self.token = token
         _ = response.content  # read to its end, so that the connection can be used again
         response.close()
-        response.request.headers.update(token.headers)
-        request = response.request.copy()
-        replayed = cast("Response", connection.send(request, **kwargs))
-        replayed.history.append(response)
-        replayed.request = request
+        request.headers.update(token.headers)
+        sent = request.copy()
+        replayed = cast("Response", connection.send(sent, **kwargs))
+        replayed.history += [*response.history, response]
+        replayed.request = sent
         return replayed
 
     def _stays_at_origin(self, response: "Response") -> bool:

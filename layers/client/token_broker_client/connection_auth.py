@@ -30,6 +30,14 @@ def rejects_token(response: ApiResponse) -> bool:
     return response.status_code == 401 and (error is None or error.group(1).lower() == "invalid_token")
 
 
+def may_replay(replays: int, token: Token) -> bool:
+    """Whether a request whose token was rejected may be sent again, after so many replays.
+
+    Once. Once more if the broker had the token before the report, because the provider may have revoked that one, too.
+    """
+    return replays == 0 or (replays == 1 and token.source != "provider")
+
+
 class ConnectionAuth:
     """The token of one connection. Sends nothing before the first request."""
 

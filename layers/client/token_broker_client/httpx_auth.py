@@ -6,7 +6,7 @@ from typing import Any, Final
 import anyio.to_thread
 import httpx
 
-from token_broker_client.connection_auth import ConnectionAuth, carries_token
+from token_broker_client.connection_auth import ConnectionAuth, carries_token, may_replay
 from token_broker_client.tokens import Token
 
 MAX_REDIRECTS: Final = 5
@@ -60,7 +60,7 @@ class _AuthFlow:
         self._body = _Body(request.stream)
         self._origin = _origin(request.url)
         self._token: Token | None = None
-        self._replayed = False
+        self._replays = 0
         self._redirects = 0
 
     def use(self, token: Token | None) -> None:
@@ -68,7 +68,7 @@ class _AuthFlow:
         self.rejected = None
         if token is None:
             return
-        self.send_again = not self._replayed or self._body.rewind(self.request.stream)
+        self.send_again = not self._replays or self._body.rewind(self.request.stream)
         if self.send_again:
             self._token = token
             self.request.headers = _TokenHeaders(self.request.headers, token)
@@ -82,8 +82,8 @@ class _AuthFlow:
             return
         if not carries_token(request.headers, token):
             self._repeat_with_header(response, token)
-        elif not self._replayed and self._auth.rejects(response):
-            self._replayed = True
+        elif may_replay(self._replays, token) and self._auth.rejects(response):
+            self._replays += 1
             self.request, self.rejected = request, token
 
     def _repeat_with_header(self, response: httpx.Response, token: Token) -> None:

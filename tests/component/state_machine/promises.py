@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ TOLERANCE = timedelta(seconds=1)
 MAX_REPORTS = 5
 REPORT_INTERVAL = timedelta(minutes=1)
 TRIAL_SPACING = timedelta(minutes=5)
+TRIALS_PERIOD = timedelta(minutes=15)
+MAX_TRIALS = 5
 # A caller waits for somebody else's acquisition only while its lease is younger than this.
 MAX_WAIT = timedelta(seconds=4)
 
@@ -108,9 +111,8 @@ class Promises:
         """The health of a connection changed."""
         trace = self.trace
         assert trace is not None
-        trials = [health.trial_at for health in (before, after) if health.trial_at is not None]
-        if len(set(trials)) == 2 and trials[1] - trials[0] < TRIAL_SPACING:
-            self.breaks(f"P4: a trial {trials[1] - trials[0]} after the last one")
+        if after.trials and after.trials != before.trials:
+            self._tried(after.trials)
         has_worked = bool(trace.received)
         self.cooldowns.changed(trace, before.failure, after.failure, may_be_over=has_worked)
         self.cooldowns.changed(trace, before.rate_limit, after.rate_limit, may_be_over=has_worked)
@@ -119,6 +121,14 @@ class Promises:
         if after.unresolved_logins < before.unresolved_logins:
             is_refused = after.failure is not None and after.failure.refused
             self.logins.settled(name, trace, left=after.unresolved_logins, is_refused=is_refused)
+
+    def _tried(self, trials: Sequence[tuple[str, datetime]]) -> None:
+        """A trial began."""
+        version, now = trials[-1]
+        if sum(now - at < TRIALS_PERIOD for _, at in trials) > MAX_TRIALS:
+            self.breaks("P4: more than five trials in 15 min")
+        if any(tried == version and now - at < TRIAL_SPACING for tried, at in trials[:-1]):
+            self.breaks("P4: two trials of one secret version in 5 min")
 
     # ------------------------------------------------------------------ callers
     def waits(self, seconds: float) -> None:

@@ -123,7 +123,7 @@ def some_health() -> ConnectionHealth:
         login_version="v1",
         new_versions=(("v1", NOW), ("v2", after(1))),
         refused_versions=("v1", "v2"),
-        trial_at=after(2),
+        trials=(("v1", after(1)), ("v2", after(2))),
         delete_at=after(86_400),
         revision=uuid4().hex,
     )

@@ -76,9 +76,9 @@ whether the secret has another refresh token. A new consent acts at once.
 | 5xx, no response, a cut one, or 2xx with neither error nor token | unknown |
 
 One whose outcome is unknown is sent again if the provider's file says `after_lost_response = "resend"`, for
-`resend_within_s` after it was first sent. Otherwise a person must consent: rule `consent_outcome_unknown`. The other rules
-that ask nobody are `consent_never_given`, `consent_expired`, `consent_other_client` (the settings or the secret name another
-token endpoint or client) and `consent_unreadable`.
+`resend_within_s` after it was first sent. Otherwise a person must consent: rule `consent_outcome_unknown`. The other
+rules that ask nobody are `consent_never_given`, `consent_expired`, `consent_other_client` (the settings or the secret
+name another token endpoint or client) and `consent_unreadable`.
 """
 
 LEVELS: Final = {

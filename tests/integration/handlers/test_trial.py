@@ -22,7 +22,7 @@ def allow_next_trial(world: World, name: str) -> None:
     world.aws.dynamodb.update_item(
         TableName=world.stack.token_table,
         Key={"pk": {"S": f"C#{name}"}, "sk": {"S": "HEALTH"}},
-        UpdateExpression="REMOVE trial_at",
+        UpdateExpression="REMOVE trials",
     )
 
 

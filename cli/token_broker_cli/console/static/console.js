@@ -21,3 +21,32 @@ for (const form of document.querySelectorAll("form[data-working]")) {
     form.querySelector("[role=status]").textContent = form.dataset.working;
   });
 }
+
+// A leaked token stays in this field. Its token_id is the first 16 hex digits of its SHA-256.
+const find = document.getElementById("find");
+if (find) {
+  find.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const field = document.getElementById("leaked-token");
+    const text = field.value.trim().replace(/^Bearer\s+/i, "");
+    if (!text) return field.focus();
+    let tokenId = text;
+    if (!/^[0-9a-f]{16}$/.test(text)) {
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+      tokenId = [...digest.slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    }
+    field.value = "";
+    document.getElementById("token-id").value = tokenId;
+    find.querySelector("[role=status]").textContent = "Searching the live tokens and the audit log …";
+    find.submit();
+  });
+}
+
+// Narrows a list while its name is typed.
+for (const input of document.querySelectorAll("[data-filter]")) {
+  const items = document.getElementById(input.dataset.filter).children;
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/);
+    for (const item of items) item.hidden = !words.every((word) => item.textContent.toLowerCase().includes(word));
+  });
+}

@@ -9,6 +9,8 @@ from token_broker.core.failures import Failure
 
 NEW_VERSIONS_PERIOD = timedelta(hours=1)
 TRIAL_SPACING = timedelta(minutes=5)
+TRIALS_PERIOD = timedelta(minutes=15)
+MAX_TRIALS = 5
 HEALTH_KEEP = timedelta(days=30)
 MAX_REFUSED_VERSIONS = 5
 
@@ -20,9 +22,10 @@ class ConnectionHealth:
     `rate_limit`: the provider's last request to slow down. `failure`: the last failure of any other kind. Each has its
     own cooldown. `unresolved_logins`: logins with `login_version` of the secret that were sent and whose outcome is
     unknown. `new_versions`: the secret versions first used after a failure and when, newest last. `refused_versions`:
-    the last secret versions that the provider refused since it last accepted one, newest last. `trial_at`: the last
-    trial. `api_host`: the first API host that a response named under the settings of `api_host_digest`. `delete_at`:
-    when the item may be deleted. `revision` names this state; None where nothing is stored.
+    the last secret versions that the provider refused since it last accepted one, newest last. `trials`: the secret
+    versions of the last trials and when, newest last. `api_host`: the first API host that a response named under the
+    settings of `api_host_digest`. `delete_at`: when the item may be deleted. `revision` names this state; None where
+    nothing is stored.
     """
 
     failure: Failure | None = None
@@ -31,7 +34,7 @@ class ConnectionHealth:
     login_version: str | None = None
     new_versions: tuple[tuple[str, datetime], ...] = ()
     refused_versions: tuple[str, ...] = ()
-    trial_at: datetime | None = None
+    trials: tuple[tuple[str, datetime], ...] = ()
     api_host: str | None = None
     api_host_digest: str | None = None
     delete_at: datetime | None = None
@@ -116,8 +119,13 @@ class ConnectionHealth:
         """Whether a response may name this API host: the known one, or any if none is known under these settings."""
         return self.api_host_digest != settings_digest or self.api_host == host
 
-    def trial_begun(self, now: datetime) -> ConnectionHealth:
-        return replace(self, trial_at=now)
+    def trial_begun(self, version: str, now: datetime, *, is_new: bool) -> ConnectionHealth:
+        """Remembers a trial of a secret version. `is_new`: it is not current, so it counts among the new ones."""
+        kept = tuple((tried, at) for tried, at in self.trials if now - at < TRIALS_PERIOD)
+        health = replace(self, trials=(*kept, (version, now)))
+        if is_new and version not in {known for known, _ in self.recent_versions(now)}:
+            return health.version_noted(version, now)
+        return health
 
     def with_delete_at(self, now: datetime) -> ConnectionHealth:
         """The same with `delete_at` as it follows: 30 days after the last change, longer than any cooldown.
@@ -126,6 +134,12 @@ class ConnectionHealth:
         """
         return replace(self, delete_at=now + HEALTH_KEEP)
 
-    def next_trial_at(self) -> datetime | None:
-        """When the next trial is allowed; None: now."""
-        return None if self.trial_at is None else self.trial_at + TRIAL_SPACING
+    def next_trial_at(self, version: str, now: datetime) -> datetime | None:
+        """When the next trial of a secret version is allowed; None: now.
+
+        Five trials in 15 min, and the same version once in 5 min, because providers lock an account by count.
+        """
+        waits = [at + TRIAL_SPACING for tried, at in self.trials if tried == version]
+        if len(self.trials) >= MAX_TRIALS:
+            waits.append(self.trials[-MAX_TRIALS][1] + TRIALS_PERIOD)
+        return max((until for until in waits if until > now), default=None)

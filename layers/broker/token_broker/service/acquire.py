@@ -13,6 +13,7 @@ from token_broker.core.credentials import Credentials
 from token_broker.core.failures import (
     broker_failure,
 )
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import fingerprint
 from token_broker.core.policy import Acquire, TokenCriteria, decide, is_cleared
 from token_broker.core.records import (
@@ -238,7 +239,8 @@ class Acquirer:
                 # Somebody else may hold the lease by now and may have stored a token. This failure is older.
                 return ReadAgain(provider_asked=True)
             raise store_failure(self.context, lease, prepared.credentials, failed) from None
-        return self._keep(prepared, result, expiry)
+        # 8. The commit.
+        return self._store(prepared, result, expiry)
 
     def _refresh(self, prepared: _Prepared, sending: RefreshSending) -> Acquired | ReadAgain:
         """Steps 7 and 8 with the refresh token of a consent: what becomes of the consent is stored first."""
@@ -263,20 +265,22 @@ class Acquirer:
             check_not_expired(expiry)
         except GrantFailed as failed:
             raise store_failure(self.context, lease, credentials, failed) from None
-        outcome = self._keep(prepared, result, expiry)
+        outcome = self._store(prepared, result, expiry)
         return replace(outcome, consent=sending.consent) if isinstance(outcome, Acquired) else outcome
 
-    def _keep(self, prepared: _Prepared, result: GrantResult, expiry: Expiry) -> Acquired | ReadAgain:
-        """Step 8: the commit."""
+    def _store(self, prepared: _Prepared, result: GrantResult, expiry: Expiry) -> Acquired | ReadAgain:
+        """Commits the token, or revokes it. Raises ProviderInvalidResponse (another API host) or BrokerUnavailable."""
         lease = prepared.lease
         kept = prepared.sending.consent.kept if prepared.sending is not None else {}
         opened = replace(_opened(lease, prepared.credentials, result.issued), kept=kept)
         token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(opened.pack()))
         try:
-            self._check_api_host(lease, opened)
+            if opened.api_base_url is not None:
+                self._check_api_host(lease, opened.api_base_url)
             refresh_token = seal_refresh_token(self.context, lease, prepared.refresh_seal, result.issued)
             acquired = self._commit(lease, token, refresh_token, opened)
-            self._note_success(lease)
+            if opened.api_base_url is None:
+                self._note_success(lease)
         except GrantFailed as failed:
             self._discard(lease, token, opened)
             raise store_failure(self.context, lease, prepared.credentials, failed) from None
@@ -361,28 +365,25 @@ class Acquirer:
             return None
         return Acquired(record, record.token, opened)
 
-    def _check_api_host(self, lease: LeaseContext, opened: OpenedToken) -> None:
+    def _check_api_host(self, lease: LeaseContext, api_base_url: str) -> None:
         """The first API host that a response names is remembered. Only a change of the settings allows another one.
 
-        Raises GrantFailed or BrokerUnavailable.
+        The same write notes the success. Raises GrantFailed or BrokerUnavailable.
         """
-        if opened.api_base_url is None:
-            return
-        host, digest = urlsplit(opened.api_base_url).hostname or "", lease.connection.settings_digest
-        now = self.context.clock()
-        health = save_health(
-            self.context,
-            lease.key.name,
-            lease.record.health,
-            lambda current: current.api_host_seen(host, digest, now),
-        )
-        check_api_host(lease.connection, health, opened.api_base_url)
+        host, digest = urlsplit(api_base_url).hostname or "", lease.connection.settings_digest
+        known, now = lease.record.health, self.context.clock()
+
+        def seen(current: ConnectionHealth) -> ConnectionHealth:
+            after = current.api_host_seen(host, digest, now)
+            return _succeeded(after, known) if after.allows_api_host(host, digest) else after
+
+        health = save_health(self.context, lease.key.name, known, seen)
+        check_api_host(lease.connection, health, api_base_url)
 
     def _note_success(self, lease: LeaseContext) -> None:
         """The credentials work: the failures that were known before are over, and so are unresolved logins."""
-        health = lease.record.health
-        if health.failures or health.unresolved_logins:
-            save_health(self.context, lease.key.name, health, lambda current: current.succeeded(health))
+        known = lease.record.health
+        save_health(self.context, lease.key.name, known, lambda current: _succeeded(current, known))
 
     def _commit_failed(
         self, lease: LeaseContext, token: Token, opened: OpenedToken, error: BrokerUnavailable
@@ -421,6 +422,11 @@ class Acquirer:
             self.context.tokens.put_retired(retired)
         else:
             self.revoker.revoke_or_keep(lease.connection, retired, opened.access_token)
+
+
+def _succeeded(current: ConnectionHealth, known: ConnectionHealth) -> ConnectionHealth:
+    """`current` after an issued token. `known`: what was known when it was requested."""
+    return current.succeeded(known) if known.failures or known.unresolved_logins else current
 
 
 def _opened(lease: LeaseContext, credentials: Credentials, issued: IssuedToken) -> OpenedToken:

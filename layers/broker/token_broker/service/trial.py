@@ -32,7 +32,6 @@ from token_broker.service.lease import LeaseContext, end_lease, take_lease
 from token_broker.service.provider_client import ProviderClient, check_api_host, check_not_expired
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
-from token_broker.service.secret_version_limits import note_new_version
 
 PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
 
@@ -93,8 +92,11 @@ class Trials:
         context, name, now = self.context, connection.name, self.context.clock()
         if stage == PENDING:
             raise WouldConsumeGrant(f"Pending credentials of {name} cannot be tried with its consent.")
-        self._check_spacing(name, record.health, now)
-        health = save_health(context, name, record.health, lambda current: current.trial_begun(now))
+        version = credentials.version
+        self._check_spacing(name, record.health, version, now)
+        health = save_health(
+            context, name, record.health, lambda current: current.trial_begun(version, now, is_new=False)
+        )
         criteria = TokenCriteria(requested_at=now, trial=True)
         outcome = self.acquirer.acquire(connection, record.health_changed(health), criteria, Acquire())
         if not isinstance(outcome, Acquired):
@@ -104,13 +106,12 @@ class Trials:
         remaining = max(token.remaining(context.clock()), timedelta())
         return TrialResult(token.token_id, remaining, token.scope, stage, credentials.warnings)
 
-    def _check_spacing(self, name: ConnectionName, health: ConnectionHealth, now: datetime) -> None:
+    def _check_spacing(self, name: ConnectionName, health: ConnectionHealth, version: str, now: datetime) -> None:
         """Raises TooManyTrials."""
-        next_trial_at = health.next_trial_at()
-        if next_trial_at is not None and next_trial_at > now:
-            raise TooManyTrials(
-                f"The last trial of {name} was less than five minutes ago.", retry_after=next_trial_at - now
-            )
+        next_trial_at = health.next_trial_at(version, now)
+        if next_trial_at is not None:
+            detail = f"{name} had five trials within 15 min, or one of the same secret version within 5 min."
+            raise TooManyTrials(detail, retry_after=next_trial_at - now)
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         scope = connection.scope
@@ -132,13 +133,15 @@ class Trials:
         has_live_token = any(record.live_token(now) is not None for record in items.records)
         if connection.issue_revokes_previous and has_live_token and not force:
             raise WouldRevoke(f"A trial of {name} would revoke its live token. force=true allows that.")
-        self._check_spacing(name, lease.record.health, now)
+        version = credentials.version
+        self._check_spacing(name, lease.record.health, version, now)
         request = context.request_for(connection, credentials, lease.key.scope)
         take_from_budget(context, connection, credentials)
-        health = save_health(context, name, lease.record.health, lambda current: current.trial_begun(now))
-        lease = lease.with_health(health)
-        if stage == PENDING:
-            lease = note_new_version(context, lease, credentials, now)
+        is_new = stage == PENDING
+        begun = save_health(
+            context, name, lease.record.health, lambda current: current.trial_begun(version, now, is_new=is_new)
+        )
+        lease = lease.with_health(begun)
         lease = self.provider_client.count_login(lease, credentials)
         try:
             result, expiry = self.provider_client.request_token(lease, request)

@@ -265,15 +265,16 @@ def health_attributes(health: ConnectionHealth) -> dict[str, Any]:
         "format": number(FORMAT),
         "unresolved_logins": number(health.unresolved_logins),
         **strings(login_version=health.login_version, api_host=health.api_host, api_host_digest=health.api_host_digest),
-        **moments(trial_at=health.trial_at),
     }
     if health.failure is not None:
         attributes["failure"] = failure_map(health.failure)
     if health.rate_limit is not None:
         attributes["rate_limit"] = failure_map(health.rate_limit)
-    if health.new_versions:
-        versions = [{"M": {"version": string(version), "at": moment(at)}} for version, at in health.new_versions]
-        attributes["new_versions"] = {"L": versions}
+    for name, versions in (("new_versions", health.new_versions), ("trials", health.trials)):
+        if versions:
+            attributes[name] = {
+                "L": [{"M": {"version": string(version), "at": moment(at)}} for version, at in versions]
+            }
     if health.refused_versions:
         attributes["refused_versions"] = {"L": [string(version) for version in health.refused_versions]}
     if health.delete_at is not None:
@@ -285,21 +286,25 @@ def read_health(item: Item | None) -> ConnectionHealth:
     """Connection health; empty without an item."""
     if not item:
         return ConnectionHealth()
-    new_versions = item.get("new_versions", {"L": []})["L"]
     refused_versions = item.get("refused_versions", {"L": []})["L"]
     return ConnectionHealth(
         failure=read_failure(item, "failure"),
         rate_limit=read_failure(item, "rate_limit"),
         unresolved_logins=int(item["unresolved_logins"]["N"]),
         login_version=read_string(item, "login_version"),
-        new_versions=tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in new_versions),
+        new_versions=_read_versions(item, "new_versions"),
         refused_versions=tuple(version["S"] for version in refused_versions),
-        trial_at=read_moment(item, "trial_at"),
+        trials=_read_versions(item, "trials"),
         api_host=read_string(item, "api_host"),
         api_host_digest=read_string(item, "api_host_digest"),
         delete_at=read_seconds(item, "ttl"),
         revision=item["revision"]["S"],
     )
+
+
+def _read_versions(item: Item, name: str) -> tuple[tuple[str, datetime], ...]:
+    entries = item.get(name, {"L": []})["L"]
+    return tuple((entry["M"]["version"]["S"], _moment_of(entry["M"], "at")) for entry in entries)
 
 
 def settings_attributes(stored: StoredSettings) -> dict[str, Any]:
