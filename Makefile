@@ -71,8 +71,8 @@ docs: $(VENV)/.ready ## write the generated pages: docs/connections.md, docs/pro
 openapi: $(VENV)/.ready ## write docs/openapi.json anew, with its examples
 	@PYTHONPATH=layers/broker:layers/client:functions:. $(PYTHON) -m tests.openapi >/dev/null
 
-browser: $(VENV)/.ready ## ask for a token through /docs in Chromium, screenshot in build/ (needs Chromium on PATH)
-	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py
+browser: $(VENV)/.ready $(VENV)/browser/.ready ## use /docs and the console in Chromium, screenshots in build/ (needs Chromium, npm)
+	@$(PYTHON) -m pytest -m browser tests/openapi/test_docs_page.py tests/cli/test_console_walk.py $(ARGS)
 
 wild: $(VENV)/.ready $(VENV)/wild/.ready ## get tokens of real servers: Debian's Doorkeeper, npm's oidc-provider (needs apt, Node.js 20)
 	@$(PYTHON) -m pytest -m wild tests/wild $(ARGS)
@@ -173,6 +173,13 @@ $(VENV)/rehearse/.ready: tests/requirements/rehearse.txt | $(VENV)/.ready
 $(VENV)/wild/.ready: .ci/fetch-servers tests/wild/oidc_provider/package.json tests/wild/oidc_provider/package-lock.json
 	@echo "Fetching ruby-doorkeeper and oidc-provider into $(@D) (once, about half a minute)"
 	@.ci/fetch-servers $(@D)
+	@touch $@
+
+$(VENV)/browser/.ready: tests/cli/console_axe/package.json tests/cli/console_axe/package-lock.json
+	@command -v npm >/dev/null || { echo "make browser needs npm, for axe-core: it is not on PATH."; exit 1; }
+	@echo "Fetching axe-core into $(@D) (once, a few seconds)"
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --loglevel=error --ignore-scripts --no-audit --no-fund --prefix $(@D)
 	@touch $@
 
 $(VENV)/lock/.ready: | $(VENV)/.ready

@@ -431,7 +431,7 @@ def _add_other_commands(commands: Any) -> None:
     console.add_argument("--read-only", action="store_true", help="show everything and change nothing")
     console.add_argument("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
     console.add_argument("--no-browser", action="store_true", help="print a link instead of opening the browser")
-    console.add_argument("--log", type=Path, metavar="FILE", help="an audit log file instead of CloudWatch")
+    console.add_argument("--log", type=Path, metavar="PATH", help="a log file or a directory instead of CloudWatch")
     _command(commands, "doctor", doctor.doctor, "check everything that the broker needs", "token-broker doctor --local")
     shell = _command(
         commands,

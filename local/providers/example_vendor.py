@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -24,9 +24,16 @@ from token_broker import catalogue
 from token_broker.catalogue import load_catalogue
 from token_broker.catalogue.example_comparison import RequestComparison
 from token_broker.catalogue.example_keys import example_keys
-from token_broker.catalogue.examples import Body, Example, Examples, ExpectedRequest, read_examples
+from token_broker.catalogue.examples import (
+    Body,
+    Example,
+    ExampleExchange,
+    Examples,
+    ExpectedRequest,
+    read_examples,
+)
 from token_broker.catalogue.proof import examples_beside
-from token_broker.core.connections import parse_connection
+from token_broker.core.connections import Connection, parse_connection
 from token_broker.core.names import ConnectionName
 from token_broker.core.providers import Provider
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
@@ -34,7 +41,7 @@ from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from .accounts import Account
 from .options import Options
 from .simulator import Simulator
-from .token_ledger import TokenDraft
+from .token_ledger import IssuedToken, TokenDraft
 from .wire import Refusal, Reply, Request, json_reply
 
 CREDENTIALS_ARE_WRONG = ("client_refused", "credentials_refused", "grant_refused")
@@ -48,10 +55,11 @@ OWN_HEADERS = frozenset({"date", "content-length"})
 
 @dataclass(frozen=True, slots=True)
 class KnownRequest:
-    """An example that gets a token, and the account whose credentials it shows."""
+    """A request of an example that gets a token, its response, and the account whose credentials the example shows."""
 
     example: Example
     expected: ExpectedRequest
+    response: HttpResponse
     account: str
     secret: Mapping[str, str]
 
@@ -67,25 +75,27 @@ class ExampleVendor(Simulator):
     }
 
     def __init__(self, provider: Provider, examples: Examples, *, time_scale: float, now: Callable[[], float]) -> None:
+        self.provider = provider
         self.slug = provider.slug
         self.known: list[KnownRequest] = []
         self._accounts_of_examples: list[Account] = []
         for example in examples.examples:
             self._learn(example)
         self.refusal = _refusal(examples)
-        lifetime_s = self.known[0].example.result.expires_in_s or DEFAULT_LIFETIME_S
-        self.defaults = Options(lifetime_s=lifetime_s)
-        urls = {known.expected.url: "token" for known in self.known}
-        settings = {"allowed_callers": ["*"], **self.known[0].example.settings}
-        connection = parse_connection(ConnectionName(self.slug, "demo"), provider, settings)
+        self.defaults = self._defaults(self.known[0].example.result.expires_in_s or DEFAULT_LIFETIME_S)
+        connection = self._connection(self.known[0].example.settings)
+        urls = self._urls(connection.options)
         if connection.endpoints.revocation is not None:
             urls[connection.endpoints.revocation] = "revoke"
         self._operations = {url.removeprefix("https:/"): operation for url, operation in urls.items()}
         super().__init__(time_scale=time_scale, now=now)
 
     def _learn(self, example: Example) -> None:
-        expected = example.exchanges[-1].request
-        if expected is None or example.result.token is None or example.refresh_token is not None:
+        if example.result.token is not None and example.refresh_token is None:
+            self._add(self.known, example, example.exchanges[-1])
+
+    def _add(self, known: list[KnownRequest], example: Example, exchange: ExampleExchange) -> None:
+        if exchange.request is None:
             return
         secret = {name: str(value) for name, value in example_keys().secret(example.secret).items()}
         account = next((account for account in self._accounts_of_examples if account.secret == secret), None)
@@ -93,7 +103,18 @@ class ExampleVendor(Simulator):
             number = len(self._accounts_of_examples) + 1
             account = Account("demo" if number == 1 else f"demo-{number}", secret)
             self._accounts_of_examples.append(account)
-        self.known.append(KnownRequest(example, expected, account.name, secret))
+        known.append(KnownRequest(example, exchange.request, exchange.response, account.name, secret))
+
+    def _defaults(self, lifetime_s: float) -> Options:
+        return Options(lifetime_s=lifetime_s)
+
+    def _urls(self, _options: Mapping[str, Any]) -> dict[str, str]:
+        """What each URL is for. `_options`: the settings of the first example."""
+        return {known.expected.url: "token" for known in self.known}
+
+    def _connection(self, settings: Mapping[str, Any]) -> Connection:
+        whole = {"allowed_callers": ["*"], **settings}
+        return parse_connection(ConnectionName(self.slug, "demo"), self.provider, whole)
 
     def _reset(self) -> None:
         super()._reset()
@@ -120,26 +141,33 @@ class ExampleVendor(Simulator):
 
     def _matching(self, request: Request) -> tuple[KnownRequest, Account, str] | Refusal:
         """The example that the request is, its account, and the refresh token that it spends. Else how it differs."""
-        headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
-        query = tuple(parse_qsl(request.query, keep_blank_values=True))
-        sent = HttpRequest(request.method, "https:/" + request.path, query, headers, request.body or None)
+        sent = sent_as(request)
         refresh_token = _refresh_token_in(sent)
         if refresh_token and refresh_token not in self._refresh_tokens:
             return Refusal("invalid_grant", "the refresh token is unknown or was used")
-        differences = []
+        refusals = []
         for known in [self._refresh(refresh_token)] if refresh_token else self.known:
-            account = self.accounts[known.account]
-            comparison = RequestComparison(account.secret.values(), datetime.fromtimestamp(self.now(), UTC))
-            for expected in _with_secret(known.expected, known.secret, account.secret):
-                found = comparison.differences(expected, sent)
-                if not found:
-                    return known, account, refresh_token
-                differences.append((found, _credential_fields(expected, account.secret)))
-        faults, credential_fields = min(differences, key=lambda found: len(found[0]))
-        if all(fault.field in credential_fields for fault in faults):
-            return Refusal("invalid_client", "the credentials are wrong")
-        fields = ", ".join(sorted(fault.field for fault in faults))
-        return Refusal("invalid_request", f"differs from the example: {fields}")
+            found = self.matching(known, sent)
+            if not isinstance(found, Refusal):
+                return known, found, refresh_token
+            refusals.append(found)
+        return nearest(refusals)
+
+    def matching(self, known: KnownRequest, sent: HttpRequest) -> Account | Refusal:
+        """The account of the example that the request is. Else how it differs."""
+        account = self.accounts[known.account]
+        comparison = RequestComparison(account.secret.values(), datetime.fromtimestamp(self.now(), UTC))
+        refusals = []
+        for expected in _with_secret(known.expected, known.secret, account.secret):
+            faults = comparison.differences(expected, sent)
+            if not faults:
+                return account
+            fields = sorted(fault.field for fault in faults)
+            if set(fields) <= _credential_fields(expected, account.secret):
+                refusals.append(Refusal("invalid_client", "the credentials are wrong"))
+            else:
+                refusals.append(DiffersFromExample(fields))
+        return nearest(refusals)
 
     def _refresh(self, refresh_token: str) -> KnownRequest:
         """The renewal with a refresh token (RFC 6749 section 6). It authenticates its client as the example does."""
@@ -150,23 +178,25 @@ class ExampleVendor(Simulator):
         return replace(known, expected=replace(known.expected, body=Body(body.kind if body else "form", fields)))
 
     def _answer(self, known: KnownRequest, account: Account) -> Reply:
-        result = known.example.result
+        result, response = known.example.result, known.response
         lifetime_s = self.options.lifetime_s
         if result.expires_in_s is not None and self.known[0].example.result.expires_in_s:
             lifetime_s *= result.expires_in_s / self.known[0].example.result.expires_in_s
         token = self.issue(account, known.example.title, lifetime_s=lifetime_s)
-        response = known.example.exchanges[-1].response
-        headers = {name: value for name, value in response.headers.items() if name not in OWN_HEADERS}
         try:
             document = json.loads(response.body)
         except ValueError:
             body = response.body.replace((result.token or "").encode(), token.value.encode())
-            return Reply(response.status, body, headers, "issued")
-        document = _replaced(document, result.token, token.value)
+            return Reply(response.status, body, sent_headers(response), "issued")
         if isinstance(document, dict) and isinstance(document.get("refresh_token"), str):
             document["refresh_token"] = secrets.token_urlsafe(32)
             original = next(first for first in self.known if first.example is known.example)
             self._refresh_tokens[document["refresh_token"]] = original
+        return self.reply(known, token, document)
+
+    def reply(self, known: KnownRequest, token: IssuedToken, document: Any) -> Reply:
+        """The example's response, with this token and what is left of its lifetime."""
+        document = replaced(document, known.example.result.token, token.value)
         remaining = timedelta(seconds=self.remaining_s(token))
         document = _with_lifetime(document, known.example, remaining, datetime.fromtimestamp(self.vendor_time(), UTC))
         if isinstance(document, dict):
@@ -174,7 +204,7 @@ class ExampleVendor(Simulator):
             for name in self.options.omit_fields:
                 document.pop(name, None)
         outcome = "reissued" if token.reissued else "issued"
-        return Reply(response.status, json.dumps(document).encode(), headers, outcome)
+        return Reply(known.response.status, json.dumps(document).encode(), sent_headers(known.response), outcome)
 
     def mint(self, _draft: TokenDraft) -> str:
         return f"invented-{secrets.token_urlsafe(24)}"
@@ -184,9 +214,8 @@ class ExampleVendor(Simulator):
         if refusal.code != "invalid_client" or self.refusal is None:
             outcome = refusal.code if refusal.code == "invalid_client" else f"{refusal.code}: {refusal.description}"
             return json_reply(refusal.status, {"error": refusal.code}, outcome=outcome)
-        headers = {name: value for name, value in self.refusal.headers.items() if name not in OWN_HEADERS}
         status = self.options.error_status or self.refusal.status
-        return Reply(status, self.refusal.body, headers, refusal.code)
+        return Reply(status, self.refusal.body, sent_headers(self.refusal), refusal.code)
 
     def presented_token(self, request: Request) -> str:
         """The token in any of the headers: each vendor wants it somewhere else."""
@@ -210,9 +239,13 @@ class ExampleVendors:
             if slug not in self._made and slug in example_slugs():
                 examples = _examples_of(slug)
                 assert examples is not None  # noqa: S101  # example_slugs has only those
-                self._made[slug] = ExampleVendor(
-                    load_catalogue()[slug], examples, time_scale=self._time_scale, now=self._now
-                )
+                provider = load_catalogue()[slug]
+                kind = ExampleVendor
+                if provider.grant.needs_consent:
+                    from .consent_vendor import ConsentVendor
+
+                    kind = ConsentVendor
+                self._made[slug] = kind(provider, examples, time_scale=self._time_scale, now=self._now)
             return self._made.get(slug)
 
     def for_request(self, request: Request) -> ExampleVendor | None:
@@ -246,6 +279,31 @@ def _refusal(examples: Examples) -> HttpResponse | None:
     refusals = [example for example in examples.examples if example.result.error == "provider_refused"]
     refusals.sort(key=lambda example: example.result.rule not in CREDENTIALS_ARE_WRONG)
     return refusals[0].exchanges[-1].response if refusals else None
+
+
+class DiffersFromExample(Refusal):
+    """The request is not the example's. `fields`: where it differs."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__("invalid_request", f"differs from the example: {', '.join(fields)}")
+        self.fields = tuple(fields)
+
+
+def nearest(refusals: Sequence[Refusal]) -> Refusal:
+    """That of the example which the request is most like."""
+    return min(refusals, key=lambda refusal: len(refusal.fields) if isinstance(refusal, DiffersFromExample) else 0)
+
+
+def sent_as(request: Request) -> HttpRequest:
+    """A received request as the broker would have made it for the vendor's host."""
+    headers = {name: value for name, value in request.headers.items() if name.lower() != "connection"}
+    query = tuple(parse_qsl(request.query, keep_blank_values=True))
+    return HttpRequest(request.method, "https:/" + request.path, query, headers, request.body or None)
+
+
+def sent_headers(response: HttpResponse) -> dict[str, str]:
+    """The headers of an example's response, without those that each response has of its own."""
+    return {name: value for name, value in response.headers.items() if name not in OWN_HEADERS}
 
 
 def _refresh_token_in(sent: HttpRequest) -> str:
@@ -315,7 +373,7 @@ def _credential_fields(expected: ExpectedRequest, secret: Mapping[str, str]) -> 
     return {*names("request", parts["request"]), *(["request.jwt"] if expected.jwt else [])}
 
 
-def _replaced(document: Any, old: str | None, new: str) -> Any:
+def replaced(document: Any, old: str | None, new: str) -> Any:
     return _mapped(document, lambda text: new if text == old else text)
 
 
@@ -330,7 +388,9 @@ def _mapped(document: Any, change: Callable[[str], str]) -> Any:
 
 def _with_lifetime(document: Any, example: Example, remaining: timedelta, now: datetime) -> Any:
     """The document with what is left of the token's lifetime, wherever the example states its own, in its own form."""
-    stated = timedelta(seconds=example.result.expires_in_s or 0)
+    if example.result.expires_in_s is None:
+        return document
+    stated = timedelta(seconds=example.result.expires_in_s)
     forms: list[tuple[object, object]] = [
         (int(stated.total_seconds()), int(remaining.total_seconds())),
         (int(stated.total_seconds() * 1000), int(remaining.total_seconds() * 1000)),

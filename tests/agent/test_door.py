@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from token_broker_cli.agent.door import PASSWORD_HEADER
-from token_broker_cli.agent.listeners import listen_on_port, listen_on_socket, password_in
+from token_broker_cli.agent.listeners import listen_on_port, listen_on_socket, made_password, password_in
 from token_broker_cli.problems import Problem
 
 from .conftest import HEADERS, PASSWORD, TOKENS, Agent
@@ -29,7 +29,6 @@ FOREIGN = {
     "Origin": "https://evil.example",
     "Referer": "https://evil.example/",
     "Sec-Fetch-Site": "same-origin",
-    "Sec-Fetch-Mode": "no-cors",
     "X-Forwarded-For": "192.0.2.1",
     "X-Forwarded-Host": "localhost",
     "Forwarded": "for=192.0.2.1",
@@ -160,11 +159,11 @@ def test_a_file_is_never_replaced_by_a_socket(tmp_path: Path) -> None:
 
 def test_a_password_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "password"
-    password = password_in(path)
+    password = made_password(path)
     assert len(password) >= 40
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert password_in(path) == password
-    assert password_in(tmp_path / "other") != password
+    assert made_password(path) == password_in(path) == password
+    assert made_password(tmp_path / "other") != password
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ def test_a_file_that_others_can_read_or_that_holds_no_password_is_refused(
     path.write_text(content, encoding="utf-8")
     path.chmod(mode)
     with pytest.raises(Problem) as raised:
-        password_in(path)
+        made_password(path)
     assert content == "" or content not in f"{raised.value} {raised.value.todo}"
 
 
@@ -188,7 +187,9 @@ def test_a_place_that_cannot_be_used_is_a_problem_with_the_reason(tmp_path: Path
     with pytest.raises(Problem, match="too long"):
         listen_on_socket(tmp_path / ("x" * 200))
     with pytest.raises(Problem, match="No such file or directory"):
-        password_in(tmp_path / "missing" / "password")
+        made_password(tmp_path / "missing" / "password")
+    with pytest.raises(Problem, match="No such file or directory"):
+        password_in(tmp_path / "missing")
     with closing(listen_on_port(0)) as listener, pytest.raises(Problem, match="in use"):
         listen_on_port(listener.getsockname()[1])
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import shutil
 import socket
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,8 +17,11 @@ from typing import Any
 import pytest
 
 from token_broker_cli.agent.door import PASSWORD_HEADER
+from token_broker_client.errors import ClientNotConfigured
 
-from .conftest import HEADERS, TOKENS, Agent, ask
+from .conftest import HEADERS, PASSWORD, TOKENS, Agent, ask
+
+NODE = shutil.which("node")
 
 FIRST = "fake-unidy-eu-main-1"
 SECOND = "fake-unidy-eu-main-2"
@@ -142,11 +147,38 @@ def test_the_brokers_problem_document_is_passed_on(
     assert reply.headers["Retry-After"] == (None if retry_after is None else "60")
 
 
-def test_a_broker_that_does_not_respond_is_a_503(agent: Agent) -> None:
+def test_a_broker_that_does_not_respond_is_a_503(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
     agent.broker.fail("unreachable", times=1000)
+    for _ in range(3):
+        reply = agent.ask("GET", TOKENS)
+        assert (reply.status, reply.json["code"]) == (503, "broker_unreachable")
+        assert reply.headers["Retry-After"] == "5"
+    assert [record.getMessage() for record in caplog.records] == [
+        "no token: no response from the broker: set by the test"
+    ]
+
+
+def test_why_the_agent_cannot_sign_is_in_its_log_alone(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    agent.broker._planned.append(ClientNotConfigured("no AWS credentials to sign with"))
     reply = agent.ask("GET", TOKENS)
-    assert (reply.status, reply.json["code"]) == (503, "broker_unreachable")
-    assert reply.headers["Retry-After"] == "5"
+    assert (reply.status, reply.json["code"]) == (500, "agent_not_configured")
+    assert "to sign with" not in reply.text
+    assert "no AWS credentials to sign with" in caplog.text
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node 20 or newer")
+def test_fetch_of_node_is_no_browser() -> None:
+    code = """
+    const [url, password, body] = process.argv.slice(1);
+    const response = await fetch(url, { method: "POST", headers: { "X-Agent-Password": password }, body });
+    console.log(response.status, await response.text());
+    """
+    with closing(Agent(None)) as agent:
+        agent.ask("GET", TOKENS)
+        url = f"http://127.0.0.1:{agent.port}{TOKENS}/rejected"
+        command = [str(NODE), "--input-type=module", "-e", code, url, PASSWORD, f'{{"token": "{FIRST}"}}']
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("200 "), done
 
 
 def test_while_the_broker_fails_a_kept_token_is_served(agent: Agent) -> None:

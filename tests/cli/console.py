@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from local.console import LOG
 from local.stack import Stack
 from token_broker_cli.console.context import ConsoleContext
 from token_broker_cli.console.door import Door
@@ -126,11 +125,10 @@ def running_console(
     """The console on a socket of its own. `options`: of the command line, which name another broker."""
     given = {"local": True, "url": stack.url, "aws_endpoint": stack.endpoint_url, **(options or {})}
     target = Target(argparse.Namespace(**{**DEFAULTS, **given}), Screen(as_json=True))
-    log = stack.options.log_dir / LOG
     seconds = Seconds()
     listener = listen(0)
     door = Door(f"http://127.0.0.1:{listener.getsockname()[1]}", clock=seconds)
-    site = Site(ConsoleContext(target, Renderer(), read_only=read_only, log=log, clock=seconds), door)
+    site = Site(ConsoleContext(target, Renderer(), read_only=read_only, log=stack.options.log_dir, clock=seconds), door)
     with closing(Server(listener, site.respond)):
         yield Console(site, seconds)
 

@@ -14,6 +14,7 @@ import pytest
 
 from local.process import ROOT
 from token_broker_cli.agent.command import UnixConnection
+from token_broker_cli.agent.listeners import made_password
 from token_broker_cli.problems import Exit
 
 from .conftest import Cli
@@ -126,10 +127,14 @@ def test_a_go_program_survives_a_revoked_token(cli: Cli, tmp_path: Path) -> None
 
 def test_on_a_port_it_needs_the_password_of_the_file(cli: Cli, tmp_path: Path) -> None:
     name, password = cli.connect(), tmp_path / "password"
+    other = tmp_path / "another"
+    made_password(other)
     with running_agent(cli, "--allow", f"unidy/{name}", "--port", "0", "--password-file", str(password)) as agent:
         check = ["agent", "--check", "--port", agent.port, "--password-file"]
         assert cli.plain(*check, str(password)).code == Exit.DONE
-        wrong = cli.plain(*check, str(tmp_path / "other"))
+        missing = cli.plain(*check, str(tmp_path / "other"))
+        assert "No such file" in missing.err
+        wrong = cli.plain(*check, str(other))
         assert wrong.code == Exit.UNREACHABLE
         assert "403" in wrong.err
     assert password.read_text(encoding="ascii").strip() not in agent.log

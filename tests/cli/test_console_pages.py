@@ -225,15 +225,15 @@ def test_a_name_that_cannot_be_one_is_a_fault_of_its_field(console: Console, nam
 def test_a_leaked_token_is_found_by_its_token_id(cli: Cli, console: Console) -> None:
     name = cli.connect()
     token_id = cli.token("unidy", name).body["token_id"]
-    text = console.visitor().get(f"/audit?token_id={token_id}").text
+    text = console.visitor().get(f"/audit?leaked={token_id}").text
     assert f"/connections/unidy/{name}/revoke" in text
-    assert "it is live and expires" in text
+    assert "live, expires" in text
     assert "arn:aws:sts::123456789012:assumed-role/local/" in text
 
 
 def test_a_token_is_not_accepted_as_a_token_id(cli: Cli, console: Console) -> None:
     token = cli.token("unidy", cli.connect()).body["access_token"]
-    page = console.visitor().get(f"/audit?token_id={token}")
+    page = console.visitor().get(f"/audit?leaked={token}")
     assert page.status == 400
     assert token not in page.text
 
@@ -277,3 +277,36 @@ def test_a_broker_that_does_not_respond_is_named(running: Stack) -> None:
         page = console.visitor().get("/")
         assert page.status == 502
         assert "No response from the broker" in page.text
+
+
+def test_the_history_shows_each_change_and_restores_a_version(cli: Cli, console: Console) -> None:
+    name = cli.connect(lifetime_s=900)
+    first = cli.settings("unidy", name)
+    assert cli.request("PUT", f"/v1/connections/unidy/{name}", {**first, "lifetime_s": 600}).status == 200
+    visitor = console.visitor()
+    text = visitor.get(f"/connections/unidy/{name}/history").text
+    assert re.search(r'<del class="code">900</del></td>\s*<td><ins class="code">600</ins>', text)
+    (path,) = re.findall(r'href="([^"]+/restore\?version=[^"]+)"', text)
+    confirmation = visitor.get(path).text
+    assert re.search(r'<del class="code">600</del></td>\s*<td><ins class="code">900</ins>', confirmation)
+    assert visitor.submit(path.partition("?")[0], fields_of(confirmation)).status == 303
+    assert cli.settings("unidy", name) == first
+
+
+def test_the_audit_page_says_who_got_a_token_and_who_changed_what(cli: Cli, console: Console) -> None:
+    name = cli.connect()
+    token_id = cli.token("unidy", name).body["token_id"]
+    settings = cli.settings("unidy", name)
+    assert cli.request("PUT", f"/v1/connections/unidy/{name}", {**settings, "lifetime_s": 600}).status == 200
+    visitor = console.visitor()
+    text = visitor.get(f"/audit?connection=unidy%2F{name}&caller=local&event=&since=1h").text
+    assert token_id in text
+    assert "lifetime_s absent → 600" in text
+    assert "assumed-role/local" in text
+    assert "lifetime_s absent → 600" in visitor.get(f"/connections/unidy/{name}/recent").text
+    assert "no such entry" in visitor.get("/audit?caller=nobody&since=1h").text
+
+
+@pytest.mark.parametrize("query", ["since=ever", "since=1h&connection=unidy", "leaked=nonsense"])
+def test_a_search_that_cannot_be_made_is_no_page(console: Console, query: str) -> None:
+    assert console.visitor().get(f"/audit?{query}").status == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,7 +15,8 @@ from token_broker.catalogue import load_catalogue
 from token_broker.catalogue.examples import read_examples
 from token_broker.catalogue.proof import NO_PROOF, examples_beside
 from token_broker.core.assertions import PRIVATE_KEY
-from token_broker.core.providers import Provider, SettingSpec
+from token_broker.core.provider_file_reader import REFRESH_TOKEN
+from token_broker.core.providers import ConsentSpec, Provider, SettingSpec
 from token_broker.core.templates import UrlTemplate
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, MAX_LIFETIME
 
@@ -25,6 +27,18 @@ GRANTS: Final[Mapping[str, str]] = {
     "authorization_code": "authorization code without a browser (RFC 6749 section 4.1), then refresh tokens",
     "refresh_token": "refresh token of a person's consent (RFC 6749 section 6)",
     "login": "the vendor's own login",
+}
+
+OPTIONAL: Final[Mapping[str, str]] = {
+    PRIVATE_KEY: "unless the key is in KMS",
+    REFRESH_TOKEN: "if there is one already",
+}
+
+ACCOUNTS: Final[Mapping[str, str]] = {
+    "response": "{path} of the token response",
+    "id_token": "{path} of the `id_token`",
+    "redirect": "{path} of the redirect",
+    "get": "{path} of {url}",
 }
 
 OVERVIEW: Final = ("provider", "for", "proof", "grant", "credentials", "settings needed")
@@ -75,12 +89,14 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
     yield "token request", f"{_method(provider)} {code(str(provider.request.url))}"
     if provider.grant.is_oauth:
         yield "client authentication", _client_auth(provider)
+    if provider.signature is not None:
+        where = "query" if provider.signature.in_query else "fields"
+        yield "signature", f"HMAC-SHA256, as {code(provider.signature.field)} in the {where}"
     yield "scope", _scope(provider)
-    yield "callers send", ", ".join(code(f"{name}: {value}") for name, value in provider.send.headers.items())
-    base_url = provider.response.base_url
-    if base_url is not None:
-        hosts = ", ".join(map(code, base_url.hosts))
-        yield "base URL of the API", f"{code('.'.join(base_url.path))} of the response, at {hosts}"
+    yield from _consent(provider)
+    headers = ", ".join(code(f"{name}: {value}") for name, value in provider.send.headers.items())
+    yield "callers send", headers or "the token as the vendor's API wants it: no header is made"
+    yield from _base_url(provider)
     if provider.default_lifetime_s:
         yield "assumed lifetime", duration(provider.default_lifetime_s)
     if provider.reissue_window_s:
@@ -92,6 +108,50 @@ def _facts(provider: Provider) -> Iterator[tuple[str, str]]:
         yield "revocation", _revocation(provider.revocation_url, provider)
     if provider.grant.counts_logins:
         yield "wrong logins", "too many of them lock the account, so each login is counted before it is sent"
+
+
+def _base_url(provider: Provider) -> Iterator[tuple[str, str]]:
+    found, made = provider.response.base_url, provider.send.base_url
+    if found is not None:
+        hosts = ", ".join(map(code, found.hosts))
+        yield "base URL of the API", f"{code('.'.join(found.path))} of the response, at {hosts}"
+    if made is not None:
+        yield "base URL of the API", code(str(made))
+
+
+def _consent(provider: Provider) -> Iterator[tuple[str, str]]:
+    """How a person consents, and what becomes of the refresh token."""
+    if not provider.grant.needs_consent:
+        return
+    yield "consent", ". ".join(_ways(provider.consent)) if provider.consent else "`refresh_token` of the secret only"
+    account = provider.consent.account if provider.consent else None
+    if account is not None:
+        yield "account", ACCOUNTS[account.source].format(path=code(".".join(account.path)), url=code(str(account.url)))
+    refresh = provider.refresh
+    if refresh.resend:
+        within = f" for {_long(refresh.resend_within)}" if refresh.resend_within else ""
+        yield "after a lost response", f"the refresh token may be sent again{within}"
+    else:
+        yield "after a lost response", "a person must consent again"
+    lives = [(refresh.idle_life, "without use"), (refresh.life, "after the consent")]
+    ends = [f"{_long(life)} {when}" for life, when in lives if life is not None]
+    if ends:
+        yield "refresh token ends", ", ".join(ends)
+
+
+def _long(time: timedelta) -> str:
+    return f"{time.days} days" if time.days else duration(time.total_seconds())
+
+
+def _ways(consent: ConsentSpec) -> Iterator[str]:
+    if consent.authorize_url is not None:
+        pkce = ", with PKCE" if consent.pkce else ""
+        loopback = ", also with a redirect to 127.0.0.1" if consent.loopback else ""
+        yield f"In a browser: {code(str(consent.authorize_url))}{pkce}{loopback}"
+    if consent.device_url is not None:
+        yield f"On another device (RFC 8628): {code(str(consent.device_url))}"
+    if consent.replaces:
+        yield "A new consent ends the previous one"
 
 
 def _proof(provider: Provider) -> str:
@@ -114,10 +174,7 @@ def _client_auth(provider: Provider) -> str:
 
 
 def _credentials(provider: Provider) -> str:
-    optional = [
-        f"{code(name)} ({'unless the key is in KMS' if name == PRIVATE_KEY else 'optional'})"
-        for name in provider.optional_credentials
-    ]
+    optional = [f"{code(name)} ({OPTIONAL.get(name, 'optional')})" for name in provider.optional_credentials]
     return ", ".join([*map(code, provider.credentials), *optional])
 
 

@@ -1,7 +1,6 @@
 """The documentation page of `make run`, also in a real browser. That needs Chromium: make browser."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 import requests
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from local.client import SignedClient
 from local.docs_page import pages
@@ -18,6 +17,7 @@ from local.ports import listen
 from local.process import ROOT
 from local.sigv4 import LOCAL
 from local.stack import Options, Stack
+from tests.chromium import chromium_tab
 
 SCREENSHOT: Final = ROOT / "build" / "docs.png"
 TOKEN_OF_UNIDY: Final = "/v1/tokens/unidy/demo"
@@ -71,14 +71,8 @@ def test_the_page_does_not_prompt_for_a_signature(docs: str) -> None:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A tab of the Chromium that is on PATH."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium is not None, "Chromium is not on PATH: apt-get install chromium"
-    with sync_playwright() as playwright:
-        # Chromium has no sandbox as root, and many CI machines run as root. It opens no page but ours.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser.new_page(viewport={"width": 1200, "height": 1400})
-        browser.close()
+    with chromium_tab(width=1200, height=1400) as tab:
+        yield tab
 
 
 @pytest.mark.browser

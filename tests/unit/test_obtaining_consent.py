@@ -269,7 +269,8 @@ def test_no_text_is_read_as_a_redirect_to_another_place(text: str) -> None:
         ({"shop": "mine"}, {}, []),
         ({"shop": "mine"}, {"shop": None, "other": "x"}, []),
         ({"shop": "evil"}, {"shop": "mine"}, ["shop"]),
-        ({"shop": "evil", "realmId": "1"}, {"shop": "mine", "realmId": 1}, ["shop", "realmId"]),
+        ({"shop": "evil", "realmId": "1"}, {"shop": "mine", "realmId": 2}, ["shop", "realmId"]),
+        ({"shop_id": "37872"}, {"shop_id": 37872}, []),
     ],
 )
 def test_a_kept_value_equals_the_setting_of_its_name(

@@ -34,14 +34,14 @@ def agent(target: Target, options: argparse.Namespace) -> Exit:
 
     # Imported here: no other command needs a server.
     from token_broker_cli.agent.door import Door
-    from token_broker_cli.agent.listeners import listen_on_port, listen_on_socket, password_in
+    from token_broker_cli.agent.listeners import listen_on_port, listen_on_socket, made_password
     from token_broker_cli.agent.metrics import CountedGet, Metrics
     from token_broker_cli.agent.routes import Routes
     from token_broker_cli.agent.server import Server
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it logs where it found credentials
-    password = None if options.password_file is None else password_in(options.password_file)
+    password = None if options.password_file is None else made_password(options.password_file)
     metrics = Metrics()
     source = TokenSource(CountedGet(target.api, metrics))
     if options.port is None:

@@ -15,9 +15,9 @@ from token_broker_cli.agent.responses import AgentProblem
 
 PASSWORD_HEADER: Final = "X-Agent-Password"  # noqa: S105  # a name
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1")
-# Only browsers and proxies send these.
-FOREIGN: Final = frozenset({"origin", "referer", "forwarded", "via"})
-FOREIGN_PREFIXES: Final = ("sec-fetch-", "x-forwarded-")
+# Only browsers and proxies send these. Node.js's fetch sends Sec-Fetch-Mode, but not Sec-Fetch-Site as browsers do.
+FOREIGN: Final = frozenset({"origin", "referer", "sec-fetch-site", "forwarded", "via"})
+FOREIGN_PREFIX: Final = "x-forwarded-"
 
 
 class Door:
@@ -41,4 +41,4 @@ class Door:
 
 def _foreign(names: Iterable[str]) -> str | None:
     """The first header that only browsers and proxies send."""
-    return next((name for name in names if name.lower() in FOREIGN or name.lower().startswith(FOREIGN_PREFIXES)), None)
+    return next((name for name in names if name.lower() in FOREIGN or name.lower().startswith(FOREIGN_PREFIX)), None)

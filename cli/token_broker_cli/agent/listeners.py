@@ -42,12 +42,12 @@ def listen_on_port(port: int) -> socket.socket:
         raise _cannot(f"port {port}", error) from None
 
 
-def password_in(path: Path) -> str:
+def made_password(path: Path) -> str:
     """The password in the file. Makes file and password if there is no file. Raises Problem."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
     except FileExistsError:
-        return _existing_password(path)
+        return password_in(path)
     except OSError as error:
         raise _cannot(path, error) from None
     password = secrets.token_urlsafe(SHORTEST_PASSWORD)
@@ -56,7 +56,8 @@ def password_in(path: Path) -> str:
     return password
 
 
-def _existing_password(path: Path) -> str:
+def password_in(path: Path) -> str:
+    """The password in an existing file that only this user can read. Raises Problem."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())

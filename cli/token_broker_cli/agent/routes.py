@@ -25,7 +25,7 @@ from token_broker_cli.agent.door import Door
 from token_broker_cli.agent.metrics import Metrics
 from token_broker_cli.agent.responses import AgentProblem, Response, header_lines, ok, problem, problem_of
 from token_broker_client.cache import CachedToken, CacheKey
-from token_broker_client.errors import TokenBrokerError
+from token_broker_client.errors import BrokerRefused, TokenBrokerError
 from token_broker_client.source import TokenSource
 
 NAME: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -38,6 +38,7 @@ ROUTE: Final = re.compile(
 )
 LONGEST_SCOPE: Final = 1000
 MAX_TTL_S: Final = 3600
+LOG_EVERY_S: Final = 60.0
 logger = logging.getLogger(__name__)
 
 
@@ -69,6 +70,7 @@ class Routes:
         self._allowed = None if allowed is None else frozenset(allowed)
         self._metrics = counters
         self._clock = clock
+        self._quiet_until: dict[type[TokenBrokerError], float] = {}
 
     def respond(self, request: Request) -> Response:
         """The response to any request."""
@@ -80,6 +82,7 @@ class Routes:
         except AgentProblem as error:
             response = problem(error)
         except TokenBrokerError as error:
+            self._log(error)
             response = problem_of(error)
         except Exception as error:  # noqa: BLE001  # every request gets a response
             # A message or a traceback could hold a token.
@@ -87,6 +90,13 @@ class Routes:
             response = problem(AgentProblem(500, "internal_error", "The agent failed."))
         self._metrics.count_request(_label(route), response.status)
         return response
+
+    def _log(self, error: TokenBrokerError) -> None:
+        """One line a minute for each kind of error that the program's response does not explain."""
+        kind, now = type(error), self._clock()
+        if not isinstance(error, BrokerRefused) and now >= self._quiet_until.get(kind, 0):
+            self._quiet_until[kind] = now + LOG_EVERY_S
+            logger.warning("no token: %s", error)
 
     def _respond(self, route: re.Match[str] | None, query: str, body: bytes) -> Response:
         if route is None:

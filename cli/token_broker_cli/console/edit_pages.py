@@ -44,9 +44,14 @@ def change(view: View, request: Request, provider: str, name: str) -> Response:
 
 
 def _review(view: View, found: Json, typed: Typed) -> Response:
+    provider = _provider(view, found)
     differing = changes(found["settings"], typed.settings)
     if not differing:
         return _form(view, found, typed, found["version"], ["Nothing differs from what is stored."])
+    faults = view.context.target.api.faults(found["provider"], found["connection"], typed.settings)
+    by_setting, others = faults_by_setting(faults, provider)
+    if faults:
+        return _form(view, found, Typed(typed.texts, typed.settings, by_setting), found["version"], others)
     return view.page("review.html", connection=found, changes=differing, texts=typed.texts)
 
 

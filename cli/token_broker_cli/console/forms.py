@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from token_broker_cli.console.pages import visible
-from token_broker_cli.prompts import GRANTS_WITHOUT_SCOPES, LISTS, USUAL, own_settings, read_value
+from token_broker_cli.prompts import GRANTS_WITHOUT_SCOPES, USUAL, own_settings, read_value
+from token_broker_cli.screen import safe
 
 Json = Mapping[str, Any]
 PREFIX: Final = "setting."
@@ -52,11 +52,11 @@ def settings_fields(provider: Json, texts: Mapping[str, str], faults: Mapping[st
     fields = [
         Field(
             name=spec["name"],
-            kind=kind_of(spec),
+            kind=spec["kind"],
             help=spec["help"],
             required=spec["required"],
             default="" if spec["default"] in EMPTY else setting_as_typed(spec["default"]),
-            choices=tuple(spec.get("choices", ())),
+            choices=tuple(spec["choices"]),
             text=texts.get(spec["name"], ""),
             fault=faults.get(spec["name"], ""),
             is_usual=spec["required"] or spec["name"] in usual or spec["name"] in faults,
@@ -65,17 +65,6 @@ def settings_fields(provider: Json, texts: Mapping[str, str], faults: Mapping[st
         if spec["name"] != SUSPENDED
     ]
     return sorted(fields, key=lambda field: not field.is_usual)
-
-
-def kind_of(spec: Json) -> str:
-    """What a setting is: list, flag, whole, choice, params, pem or another kind of text."""
-    if "kind" in spec:
-        return str(spec["kind"])
-    if spec["name"] in LISTS:
-        return "list"
-    if isinstance(spec["default"], bool):
-        return "flag"
-    return "whole" if spec["name"].endswith("_s") else "text"
 
 
 def setting_as_typed(value: Any) -> str:
@@ -89,7 +78,7 @@ def setting_as_typed(value: Any) -> str:
 
 def texts_of(settings: Json) -> dict[str, str]:
     """What the fields of stored settings hold. Invisible characters stand as escapes."""
-    return {name: visible(setting_as_typed(value)) for name, value in settings.items()}
+    return {name: safe(setting_as_typed(value)) for name, value in settings.items()}
 
 
 def read_form(provider: Json, form: Mapping[str, str], stored: Json) -> Typed:
@@ -112,7 +101,7 @@ def read_form(provider: Json, form: Mapping[str, str], stored: Json) -> Typed:
                 faults[name] = "is required"
         else:
             try:
-                settings[name] = read_value(spec, text if kind_of(spec) == "pem" else text.strip())
+                settings[name] = read_value(spec, text if spec["kind"] == "pem" else text.strip())
             except ValueError as error:
                 faults[name] = str(error)
     return Typed(texts, settings, faults)

@@ -68,7 +68,7 @@ def show(view: View, request: Request) -> Response:
         pages=_pages(len(found)),
         health=provider_health(rows),
         provider_names=sorted({row["provider"] for row in rows}),
-        chart=renewal_chart((row.get("next_renewal") for row in found), now),
+        chart=renewal_chart((row["next_renewal"] for row in found), now),
         next_expiry=_next_expiry(found, now),
         deadlines=_deadlines(found, now),
         as_of=as_of,
@@ -111,7 +111,7 @@ def _deadlines(rows: Iterable[Row], now: datetime) -> list[dict[str, Any]]:
     found = [
         {**deadline, "provider": row["provider"], "connection": row["connection"]}
         for row in rows
-        for deadline in row.get("deadlines", ())
+        for deadline in row["deadlines"]
         if is_past(deadline["at"], now + DEADLINE_SOON)
     ]
     return sorted(found, key=lambda item: item["at"])[:5]

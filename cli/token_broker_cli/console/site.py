@@ -124,6 +124,10 @@ CONNECTION: Final = "/connections/{provider}/{name}"
 ROUTES: Final = (
     Route("GET", "/", overview.show),
     Route("GET", CONNECTION, connection_pages.show),
+    Route("GET", f"{CONNECTION}/history", connection_pages.history),
+    Route("GET", f"{CONNECTION}/recent", audit_pages.recent),
+    Route("GET", f"{CONNECTION}/restore", connection_pages.confirm_restore, is_for_changes=True),
+    Route("POST", f"{CONNECTION}/restore", connection_pages.restore, is_for_changes=True),
     Route("GET", f"{CONNECTION}/edit", edit_pages.show, is_for_changes=True),
     Route("POST", f"{CONNECTION}/edit", edit_pages.change, is_for_changes=True),
     Route("GET", f"{CONNECTION}/{{action}}", actions.confirm, is_for_changes=True),

@@ -15,6 +15,7 @@ from local.providers import ProvidersServer, start_providers
 from local.providers.example_vendor import ExampleVendor, example_slugs
 from tests.fakes.clock import HandClock
 from tests.fakes.world import CALLER, World
+from tests.unit.grant_requests import CATALOGUE
 from token_broker import bootstrap
 from token_broker.adapters.provider_http import ProviderHttp
 from token_broker.catalogue.example_keys import ExampleKeys
@@ -25,7 +26,7 @@ from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenResponse
 from token_broker.settings import Settings
 
-SLUGS = example_slugs()
+SLUGS = [slug for slug in example_slugs() if not CATALOGUE[slug].grant.needs_consent]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,17 @@ for (const region of document.querySelectorAll("[data-refresh]")) {
   setInterval(again, 1000 * Number(region.dataset.refresh));
 }
 
+// Parts of a page that take longer than the page.
+for (const part of document.querySelectorAll("[data-load]")) {
+  part.textContent = "Reading the audit log …";
+  fetch(part.dataset.load)
+    .then(async (response) => {
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      part.replaceChildren(...(response.ok ? page.body : page.querySelector("main")).childNodes);
+    })
+    .catch(() => (part.textContent = "The console did not respond."));
+}
+
 // A form that takes long says so, and is sent once.
 for (const form of document.querySelectorAll("form[data-working]")) {
   form.addEventListener("submit", () => {

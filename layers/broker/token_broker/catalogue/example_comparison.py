@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus
 
 from token_broker.catalogue.example_keys import example_keys
-from token_broker.catalogue.examples import GENERATED, Body, ExpectedJwt, ExpectedRequest
+from token_broker.catalogue.examples import GENERATED, SIGNATURE, Body, ExpectedJwt, ExpectedRequest
 from token_broker.core.validation import CREDENTIAL_NAME
 from token_broker.errors import FieldError
 from token_broker.oauth.exchange import HttpRequest
@@ -21,6 +22,11 @@ from token_broker.oauth.exchange import HttpRequest
 USUAL_HEADERS = frozenset({"accept", "content-type", "content-length", "host", "user-agent", "accept-encoding"})
 CREDENTIAL_HEADER = re.compile("authorization|cookie|key", re.IGNORECASE)
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# RFC 7636 sections 4.1 and 4.2
+PKCE = {
+    "{code_challenge}": re.compile("[A-Za-z0-9_-]{43}"),
+    "{code_verifier}": re.compile("[A-Za-z0-9._~-]{43,128}"),
+}
 MAX_CLOCK_DIFFERENCE_S = 600
 MAX_ASSERTION_LIFETIME_S = 3600
 
@@ -38,7 +44,7 @@ class RequestComparison:
     def _differences(self, expected: ExpectedRequest, sent: HttpRequest) -> Iterator[tuple[str, str]]:
         yield from self.values("request.method", expected.method, sent.method)
         yield from self.values("request.url", expected.url, sent.url)
-        yield from self._pairs("request.query", expected.query, sent.query)
+        yield from self._pairs("request.query", signed_pairs(expected.query, sent.query), sent.query)
         yield from self._headers(expected.headers, {name.lower(): value for name, value in sent.headers.items()})
         yield from self._body(expected.body, sent)
         if expected.jwt is not None:
@@ -106,6 +112,8 @@ class RequestComparison:
             return isinstance(sent, str) and example_keys().read_jwt(sent) is not None
         if generated == "{x5t_s256}":
             return bool(sent == example_keys().x5t_s256)
+        if generated in PKCE:
+            return isinstance(sent, str) and PKCE[generated].fullmatch(sent) is not None
         unit = 1000 if generated == "{now_ms}" else 1
         return str(sent).isdecimal() and abs(int(sent) / unit - self.now.timestamp()) <= MAX_CLOCK_DIFFERENCE_S
 
@@ -140,6 +148,21 @@ class RequestComparison:
         if is_credential or any(form in text for form in forms for text in texts):
             return "differs (a credential is not shown)"
         return f"must be {texts[0]}, and is {texts[1]}"
+
+
+def signed_pairs(expected: Collection[tuple[str, str]], sent: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The expected query with the signature of what was sent."""
+    values = dict(sent)
+
+    def signed(value: str) -> str:
+        match = SIGNATURE.fullmatch(value)
+        if match is None:
+            return value
+        message = re.sub(r"\{query:([^}]+)\}", lambda name: values.get(name[1], ""), match[3])
+        digest = hmac.digest(match[2].encode(), message.encode(), "sha256").hex()
+        return digest if match[1].islower() else digest.upper()
+
+    return [(name, signed(value)) for name, value in expected]
 
 
 def _by_name(pairs: Collection[tuple[str, str]]) -> dict[str, Any]:

@@ -7,26 +7,46 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from token_broker.catalogue.example_comparison import RequestComparison
 from token_broker.catalogue.example_keys import example_keys
-from token_broker.catalogue.examples import Example, ExampleExchange
+from token_broker.catalogue.examples import STATE, ConsentExample, Example, ExampleExchange, ExpectedRequest
 from token_broker.core.connections import Connection, parse_connection
 from token_broker.core.credentials import Credentials, Secret, check_scope_without_secret, parse_credentials
 from token_broker.core.failures import ExchangeFailure
 from token_broker.core.names import ConnectionName
-from token_broker.core.providers import Provider
-from token_broker.errors import BrokerError, FieldError
-from token_broker.oauth.grants import Flow, GrantFailed, token_flow
+from token_broker.core.providers import ConsentSpec, Provider
+from token_broker.errors import BrokerError, FieldError, InvalidRequest
+from token_broker.oauth.consents import (
+    ConsentRequest,
+    GrantedConsent,
+    begin_device,
+    check_kept,
+    code_challenge,
+    exchange_code,
+    expected_iss,
+    is_issuer,
+    poll_device,
+    read_redirect,
+    redirect_pairs,
+)
+from token_broker.oauth.exchange import HttpRequest, HttpResponse
+from token_broker.oauth.grants import GrantFailed, token_flow
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, expiry_of
 from token_broker.oauth.outcomes import unusable_response
-from token_broker.oauth.requests import GrantRequest
+from token_broker.oauth.requests import GrantRequest, authorize_url
 from token_broker.oauth.responses import IssuedToken, UnusableResponse
 from token_broker.oauth.signed_requests import no_kms_key, prepare_request
+
+Exchanges = Generator[HttpRequest, HttpResponse, IssuedToken | GrantedConsent]
+
+EXAMPLE_STATE = "S" * 43
+EXAMPLE_VERIFIER = "v" * 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,7 @@ class Outcome:
     issued: IssuedToken | None = field(default=None, repr=False)
     failure: ExchangeFailure | None = None
     error: BrokerError | None = None
+    account: str | None = None
 
     @property
     def code(self) -> str | None:
@@ -62,13 +83,66 @@ def run_example(provider: Provider, example: Example, now: datetime) -> list[Fie
     faults: list[FieldError] = []
     try:
         connection, request = _grant_request(provider, example, json.dumps(secret), moment)
+        flow: Exchanges = token_flow(request)
+        if example.consent is not None:
+            spec = _consent_spec(provider)
+            faults += _differences_of_authorization(request, spec, example.consent, comparison)
+            flow = _consent_flow(connection, request, spec, example.consent)
     except BrokerError as error:
-        return list(_differences_of_result(example, Outcome(error=error), comparison))
-    outcome = _played(token_flow(request), example.exchanges, comparison, faults)
+        return faults + list(_differences_of_result(example, Outcome(error=error), comparison))
+    outcome = _played(flow, example.exchanges, comparison, faults)
     if outcome is not None:
         outcome = _expiring(replace(outcome, connection=connection, credentials=request.credentials), moment)
         faults += _differences_of_result(example, outcome, comparison)
     return faults
+
+
+def _consent_spec(provider: Provider) -> ConsentSpec:
+    """Raises InvalidRequest where the provider's file has none."""
+    if provider.consent is None:
+        raise InvalidRequest("The provider's file has no section consent.", errors=[])
+    return provider.consent
+
+
+def _differences_of_authorization(
+    request: GrantRequest, spec: ConsentSpec, example: ConsentExample, comparison: RequestComparison
+) -> Iterator[FieldError]:
+    """The differences of what the browser opens."""
+    if example.authorize is None:
+        return
+    url, _, query = example.authorize.replace(STATE, EXAMPLE_STATE).partition("?")
+    expected = ExpectedRequest("GET", url, tuple(parse_qsl(query, keep_blank_values=True)), {}, None, None)
+    more = {"redirect_uri": example.redirect_uri, "state": EXAMPLE_STATE}
+    opened, _, sent = authorize_url(request, spec, **more, code_challenge=code_challenge(EXAMPLE_VERIFIER)).partition(
+        "?"
+    )
+    sent_query = tuple(parse_qsl(sent, keep_blank_values=True))
+    for difference in comparison.differences(expected, HttpRequest("GET", opened, query=sent_query, headers={})):
+        yield FieldError(difference.field.replace("request", "consent.authorize", 1), difference.reason)
+
+
+def _consent_flow(
+    connection: Connection, request: GrantRequest, spec: ConsentSpec, example: ConsentExample
+) -> Generator[HttpRequest, HttpResponse, GrantedConsent]:
+    """The requests after the person's consent. Raises InvalidRequest for a redirect that the broker would not take."""
+    if example.redirect is None:
+        return _device_flow(ConsentRequest(connection, request.credentials, request, spec, {}))
+    redirect_url = example.redirect.replace(STATE, EXAMPLE_STATE)
+    found = read_redirect(redirect_pairs(redirect_url, example.redirect_uri), spec, request.response)
+    check_kept(found.kept, connection.options)
+    if found.code is None or not is_issuer(found.iss, expected_iss(spec, connection.options)):
+        raise InvalidRequest("The redirect has no code, or another issuer.", errors=[])
+    return exchange_code(
+        ConsentRequest(connection, request.credentials, request, spec, found.kept),
+        code=found.code,
+        redirect_uri=example.redirect_uri,
+        verifier=EXAMPLE_VERIFIER if spec.pkce else None,
+    )
+
+
+def _device_flow(consent: ConsentRequest) -> Generator[HttpRequest, HttpResponse, GrantedConsent]:
+    device = yield from begin_device(consent.request, consent.spec, insecure_urls=False)
+    return (yield from poll_device(consent, device_code=device.device_code))
 
 
 def _grant_request(provider: Provider, example: Example, secret: str, now: datetime) -> tuple[Connection, GrantRequest]:
@@ -89,7 +163,10 @@ def _grant_request(provider: Provider, example: Example, secret: str, now: datet
 
 
 def _played(
-    flow: Flow, exchanges: tuple[ExampleExchange, ...], comparison: RequestComparison, faults: list[FieldError]
+    flow: Exchanges,
+    exchanges: tuple[ExampleExchange, ...],
+    comparison: RequestComparison,
+    faults: list[FieldError],
 ) -> Outcome | None:
     """Plays the exchanges and adds the differences of each request. None if the flow sends more requests than these."""
     sent = next(flow)
@@ -99,7 +176,7 @@ def _played(
         try:
             sent = flow.send(exchange.response)
         except StopIteration as done:
-            outcome = Outcome(issued=done.value)
+            outcome = _outcome(done.value)
         except GrantFailed as failed:
             outcome = Outcome(failure=failed.failure)
         else:
@@ -110,6 +187,12 @@ def _played(
     flow.close()
     faults.append(FieldError("request", "is followed by another request, which the example lacks"))
     return None
+
+
+def _outcome(result: IssuedToken | GrantedConsent) -> Outcome:
+    if isinstance(result, GrantedConsent):
+        return Outcome(issued=replace(result.issued, refresh_token=result.refresh_token), account=result.account)
+    return Outcome(issued=result)
 
 
 def _expiring(outcome: Outcome, now: datetime) -> Outcome:
@@ -135,13 +218,15 @@ def _differences_of_result(example: Example, outcome: Outcome, comparison: Reque
     pairs: list[tuple[str, Any, Any]] = [("rule", expected.rule, outcome.rule)]
     if outcome.issued is not None and outcome.connection is not None and outcome.credentials is not None:
         issued, connection = outcome.issued, outcome.connection
+        headers = connection.sent_headers(issued.access_token, outcome.credentials.values, example.kept)
         pairs += [
             ("token", expected.token, issued.access_token),
             ("expires_in_s", expected.expires_in_s, outcome.expires_in_s),
             ("scope", expected.scope, issued.scope or connection.scope),
             ("refresh_token", expected.refresh_token, issued.refresh_token),
-            ("headers", expected.headers, connection.sent_headers(issued.access_token, outcome.credentials.values)),
-            ("api_base_url", expected.api_base_url, connection.api_base_url or issued.api_base_url),
+            ("headers", expected.headers, headers),
+            ("api_base_url", expected.api_base_url, connection.sent_base_url(example.kept) or issued.api_base_url),
+            ("account", expected.account, outcome.account),
         ]
     hidden = RequestComparison([*comparison.credentials, expected.token or ""], comparison.now)
     for name, wanted, got in pairs:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from token_broker.catalogue.proof import PROOFS
 from token_broker.core.provider_files import METHODS, CatalogueError
-from token_broker.core.validation import Fields, absolute_url, mapping, one_of, text, whole
+from token_broker.core.validation import Fields, absolute_url, flag, mapping, one_of, text, whole
 from token_broker.errors import FieldError
 from token_broker.oauth.exchange import HttpResponse
 from token_broker.oauth.responses import http_date
@@ -27,7 +27,11 @@ MEDIA_TYPES = {"form": "application/x-www-form-urlencoded", "json": "application
 NO_TABLES: tuple[Mapping[str, Any], ...] = ()
 NO_MEMBERS: Mapping[str, Any] = {}
 # A value of a request that differs each time. It is checked by its shape.
-GENERATED = ("{uuid}", "{now}", "{now_ms}", "{jwt}", "{x5t_s256}")
+GENERATED = ("{uuid}", "{now}", "{now_ms}", "{jwt}", "{x5t_s256}", "{code_challenge}", "{code_verifier}")
+# A signature: the key and the message, in which {query:name} is what the request has there. Capitals: in capitals.
+SIGNATURE = re.compile(r"\{(hmac_sha256|HMAC_SHA256):([^:]+):(.+)\}")
+# In the URLs of a consent: the session's state.
+STATE = "{state}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,25 @@ class ExampleExchange:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentExample:
+    """How a person gives consent. `authorize`: what the browser opens. `redirect`: where it returns to, with a code.
+
+    Both None: the device flow. Then the first exchange is the device authorization request, and the next one a poll.
+    """
+
+    authorize: str | None
+    redirect: str | None = field(repr=False)
+
+    @property
+    def redirect_uri(self) -> str:
+        return (self.redirect or "").partition("?")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class ExpectedResult:
     """What comes of it: a token, or an error with its failure rule. What is None is not compared.
 
-    `scope`: as callers get it. `headers` and `api_base_url`: what callers send, and where.
+    `scope`: as callers get it. `headers` and `api_base_url`: what callers send, and where. `account`: of a consent.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -85,6 +104,7 @@ class ExpectedResult:
     refresh_token: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     api_base_url: str | None = None
+    account: str | None = None
     error: str | None = None
     rule: str | None = None
 
@@ -93,6 +113,7 @@ class ExpectedResult:
 class Example:
     """One example. `exchanges`: in the order of sending. `refresh_token`: one that the broker has from before.
 
+    `kept`: what it has kept of the consent's redirect. `consent`: how the consent is given, if the example shows that.
     `now`: the moment it happened, if the response states a moment of expiry.
     """
 
@@ -100,6 +121,8 @@ class Example:
     settings: Mapping[str, Any]
     secret: Mapping[str, Any] = field(repr=False)
     refresh_token: str | None = field(repr=False)
+    kept: Mapping[str, str]
+    consent: ConsentExample | None
     exchanges: tuple[ExampleExchange, ...]
     result: ExpectedResult
     now: datetime | None
@@ -168,6 +191,8 @@ def _example(fields: Fields, origin: tuple[str, str, date]) -> Example:
         settings={**settings, "scope": scope} if scope else settings,
         secret=fields.take("secret", mapping, NO_MEMBERS, required=True),
         refresh_token=fields.take("refresh_token", text, None),
+        kept=fields.take("kept", _texts_by_name, {}),
+        consent=_consent(fields) if "consent" in fields.data else None,
         exchanges=exchanges,
         result=result,
         now=fields.take("now", _moment, dates[-1] if dates else None),
@@ -177,6 +202,16 @@ def _example(fields: Fields, origin: tuple[str, str, date]) -> Example:
     )
     fields.fault_unknown_fields()
     return example
+
+
+def _consent(fields: Fields) -> ConsentExample:
+    consent = fields.section("consent")
+    found = ConsentExample(consent.take("authorize", _url, None), consent.take("redirect", _url, None))
+    is_device = consent.take("device", flag, False)
+    if is_device != (found.authorize is None) or is_device != (found.redirect is None):
+        consent.fault("authorize", "and redirect must be given, unless device is true")
+    consent.fault_unknown_fields()
+    return found
 
 
 def _exchanges(fields: Fields) -> Iterator[ExampleExchange]:
@@ -233,6 +268,7 @@ def _result(fields: Fields) -> ExpectedResult:
         refresh_token=fields.take("refresh_token", text, None),
         headers=fields.take("headers", _texts_by_name, None),
         api_base_url=fields.take("api_base_url", text, None),
+        account=fields.take("account", text, None),
         error=fields.take("error", text, None),
         rule=fields.take("rule", text, None),
     )

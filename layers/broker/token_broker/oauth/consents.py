@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.core.providers import AccountSpec, ConsentSpec, ResponseSpec
+from token_broker.core.templates import as_text
 from token_broker.core.validation import absolute_url
 from token_broker.errors import FieldError, InvalidRequest
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError
@@ -121,7 +122,7 @@ def check_kept(kept: Mapping[str, str], options: Mapping[str, Any]) -> None:
     faults = [
         FieldError(name, "differs from the connection's setting of this name")
         for name, value in kept.items()
-        if options.get(name) is not None and options[name] != value
+        if options.get(name) is not None and as_text(options[name]) != value
     ]
     if faults:
         raise _refused(*faults)
