@@ -329,6 +329,7 @@ def test_every_code_that_a_token_request_can_get_has_its_class() -> None:
         "would_revoke",
         "version_conflict",
         "too_many_trials",
+        "would_consume_grant",
         "unknown_consent",
         "wrong_consent_state",
         "new_account",
