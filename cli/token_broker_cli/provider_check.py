@@ -223,12 +223,13 @@ def _input(
 def _setting_specs(provider: Provider) -> list[Spec]:
     """The provider's own settings, and the scope."""
     specs: list[Spec] = [
-        {"name": spec.name, "required": spec.required, "default": spec.default, "help": spec.help}
+        {"name": spec.name, "kind": spec.kind, "required": spec.required, "default": spec.default, "help": spec.help}
         for spec in provider.settings
     ]
     if provider.grant.has_scopes:
         scope = next(setting for setting in COMMON_SETTINGS if setting.name == "scope")
-        specs.append({"name": "scope", "required": provider.scope.required, "default": None, "help": scope.help})
+        required = provider.scope.required
+        specs.append({"name": "scope", "kind": scope.kind, "required": required, "default": None, "help": scope.help})
     return specs
 
 

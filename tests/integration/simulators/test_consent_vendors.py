@@ -89,17 +89,18 @@ class Client:
 
     def run(self, flow: Any) -> Any:
         """Runs a flow over loopback, in place of the vendor's hosts. Raises GrantFailed."""
-        sent = next(flow)
-        while True:
-            url = sent.url.replace("https://", f"{self.server.url}/vendors/{self.slug}/", 1)
-            try:
-                network = self.request().connection.network
-                response = ProviderHttp(loopback=True)(replace(sent, url=url), network, timedelta(seconds=8))
-                sent = flow.send(response)
-            except TransportError as error:
-                sent = flow.throw(error)
-            except StopIteration as done:
-                return done.value
+        sent, network = next(flow), self.request().connection.network
+        try:
+            while True:
+                url = sent.url.replace("https://", f"{self.server.url}/vendors/{self.slug}/", 1)
+                try:
+                    response = ProviderHttp(loopback=True)(replace(sent, url=url), network, timedelta(seconds=8))
+                except TransportError as error:
+                    sent = flow.throw(error)
+                else:
+                    sent = flow.send(response)
+        except StopIteration as done:
+            return done.value
 
     def authorize_url(self, **more: str) -> str:
         consent = self.request()
@@ -252,6 +253,14 @@ def test_a_loopback_redirect_is_taken_where_the_vendor_allows_it(
     assert (status, location.partition("?")[0]) == (302, loopback)
     assert dict(parse_qsl(urlsplit(location).query))["iss"] == "https://accounts.google.com"
     assert allegro.browse(allegro.authorize_url(redirect_uri=loopback)) == (400, "")
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "malformed"])
+def test_an_account_can_stay_unknown(allegro: Client, kind: str) -> None:
+    allegro.vendor.fail(kind, on="account")
+    granted = allegro.connect()
+    assert granted.account is None
+    assert allegro.is_live(granted.issued.access_token)
 
 
 # ------------------------------------------------------------------ codes
