@@ -27,6 +27,10 @@ def states(target: Target) -> Iterator[Finding]:
             what = f"{name}: its tokens are reported as rejected faster than new ones may be requested."
             todo = f"See who reports them: token-broker token find, and the API's responses to {name}."
             yield warning("connections", what, todo)
+        elif item["state"] == "consent_required":
+            why = failure_text(item["last_failure"], now) or "its consent has ended"
+            todo = "The account's owner must consent again; or put another refresh_token into the secret."
+            yield fault("connections", f"{name} needs a person's consent: {why}.", todo)
         elif item["state"] in ("failing", "misconfigured"):
             why = failure_text(item["last_failure"], now) or "its stored settings are not valid"
             yield fault("connections", f"{name} is {item['state']}: {why}.", _remedy(target, item))
@@ -35,10 +39,15 @@ def states(target: Target) -> Iterator[Finding]:
         else:
             working += 1
         for deadline in item["deadlines"]:
-            if deadline["what"] == "credentials" and deadline["days_left"] <= EXPIRY_WARNING_DAYS:
-                expire = "expired" if is_past(deadline["at"], now) else "expire"
-                what = f"{name}: its credentials {expire} {relative(deadline['at'], now)}."
+            if deadline["days_left"] > EXPIRY_WARNING_DAYS:
+                continue
+            is_over = is_past(deadline["at"], now)
+            if deadline["what"] == "credentials":
+                what = f"{name}: its credentials {'expired' if is_over else 'expire'} {relative(deadline['at'], now)}."
                 yield warning("connections", what, f"Get new ones, then: {_rotate_command(target, name)}")
+            elif deadline["what"] == "consent":
+                what = f"{name}: its consent {'expired' if is_over else 'expires'} {relative(deadline['at'], now)}."
+                yield warning("connections", what, "Have the account's owner consent again in time.")
     yield ok("connections", f"{working} of {len(connections)} have no fault.")
 
 

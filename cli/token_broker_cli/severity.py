@@ -7,7 +7,7 @@ from typing import Any, Final
 # Failures that only a person ends.
 LASTING: Final = ("provider_refused", "connection_misconfigured", "consent_required")
 # Worst first.
-STATES: Final = ("failing", "misconfigured", "reported", "suspended", "ok", "idle")
+STATES: Final = ("failing", "misconfigured", "consent_required", "reported", "suspended", "ok", "idle")
 DEADLINE_SOON: Final = timedelta(days=14)
 
 

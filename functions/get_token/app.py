@@ -1,4 +1,7 @@
-"""Returns, purges and tries tokens: GET and DELETE /v1/tokens/…, POST /v1/connections/…/trial."""
+"""Returns, purges and tries tokens, and ends consents.
+
+GET and DELETE /v1/tokens/…, POST /v1/connections/…/trial, DELETE /v1/connections/…/grant.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from token_broker.core.names import canonical_scope
 from token_broker.http import requests
 from token_broker.http.audit import write_audit
 from token_broker.http.problems import new_resolver
-from token_broker.http.responses import json_response, purge_body, token_body, trial_body
+from token_broker.http.responses import dropped_consent_body, json_response, purge_body, token_body, trial_body
 from token_broker.observability import count, measure_expiry_dates, observed
 from token_broker.service.get_token import TokenRequest
 
@@ -63,6 +66,17 @@ def delete_token(provider: str, connection: str) -> Response[str]:
     body = purge_body(broker().purge_and_revoke(name, scope, deadline=deadline))
     write_audit(app, "tokens_purged", decision="done", scope=scope, **body)
     count("Purges", provider=provider)
+    return json_response(200, body)
+
+
+@app.delete("/v1/connections/<provider>/<connection>/grant")
+def drop_consent(provider: str, connection: str) -> Response[str]:
+    """Ends the person's consent: revokes its refresh token where that can be, and drops it with all tokens."""
+    name = requests.connection_name(app, provider, connection)
+    requests.query(app)
+    body = dropped_consent_body(broker().drop_consent(name))
+    write_audit(app, "consent_dropped", decision="done", **body)
+    count("ConsentsDropped", provider=provider)
     return json_response(200, body)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -52,11 +53,11 @@ class AgentProcess:
 
 
 @contextmanager
-def running_agent(cli: Cli, *options: str) -> Iterator[AgentProcess]:
+def running_agent(cli: Cli, *options: str, **variables: str) -> Iterator[AgentProcess]:
     process = subprocess.Popen(
         [sys.executable, "-m", "token_broker_cli", "agent", *options, *cli.options],
         cwd=ROOT,
-        env={"PYTHONPATH": ":".join(map(str, PYTHONPATH))},
+        env={"PYTHONPATH": ":".join(map(str, PYTHONPATH)), **variables},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -163,3 +164,13 @@ def test_a_program_can_reach_it_over_its_socket(cli: Cli, tmp_path: Path) -> Non
     with running_agent(cli, "--allow-any", "--socket", str(path)), closing(UnixConnection(path)) as connection:
         connection.request("GET", f"/v1/headers/unicommerce/{name}")
         assert connection.getresponse().read().startswith(b"apiKey: ")
+
+
+def test_it_tells_systemd_when_it_listens(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify.sock"))
+        systemd.settimeout(10)
+        options = ["--allow-any", "--socket", str(path)]
+        with running_agent(cli, *options, NOTIFY_SOCKET=str(tmp_path / "notify.sock")):
+            assert systemd.recv(100) == b"READY=1"

@@ -49,13 +49,14 @@ class Crash(BaseException):
 
 
 class Journey:
-    """Records the calls of ports in order, from the mark on. The request to the provider is `send`.
+    """Records the calls of ports in order, from the one named `first` on. The request to the provider is `send`.
 
     `dies_at`: the step at which the process is killed, before or after the call. It makes no call after that.
     """
 
-    def __init__(self, world: World, *, dies_at: int | None = None, after: bool = False) -> None:
+    def __init__(self, world: World, *, first: str = STEPS[0], dies_at: int | None = None, after: bool = False) -> None:
         self.calls: list[str] = []
+        self._first = first
         self._world = world
         self._dies_at = dies_at
         self._after = after
@@ -71,7 +72,7 @@ class Journey:
         self._world.provider.to = self._working
 
     def _call(self, name: str) -> None:
-        if self.calls or name == STEPS[0]:
+        if self.calls or name == self._first:
             self.calls.append(name)
             if self._is_last():
                 if not self._after:

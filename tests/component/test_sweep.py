@@ -29,7 +29,7 @@ def run(world: World, broker: Broker, *, time: float = 50) -> SweepReport:
 def delays(world: World) -> dict[str, float]:
     """The delay in seconds of each queued message, by scope."""
     scopes = {record.key.scope_id: record.key.scope for record in world.tokens.items(NAME).records}
-    return {scopes[message.scope_id]: message.delay.total_seconds() for message in world.queue.messages}
+    return {scopes[message.scope_id or ""]: message.delay.total_seconds() for message in world.queue.messages}
 
 
 def test_without_due_keys_nothing_is_queued(world: World, broker: Broker) -> None:

@@ -22,7 +22,13 @@ WHAT_TO_DO: Final[Mapping[str, str]] = {
     "connection_misconfigured": "For the owner: correct the secret or the settings. `detail` names the field.",
     "too_many_scope_sets": "Use fewer different scope sets. A connection holds at most 32 live ones, or 1 if "
     "`issue_revokes_previous` is set.",
+    "consent_required": "For the owner: have the person consent again, or put another `refresh_token` into the secret. "
+    "The broker asks nobody until then; it compares the secret every 15 min. No Retry-After: waiting does not help.",
+    "would_consume_grant": "Make the pending version current, then try again: with a consent a trial is a renewal.",
     "would_revoke": "Repeat with `force=true` if the live token may be revoked.",
+    "unknown_consent": "Check the id. A consent session is deleted a day after it has expired.",
+    "wrong_consent_state": "Look at the consent session. If it failed or expired, begin another one.",
+    "new_account": "Compare the two accounts. If the new one is meant, confirm by `confirm-new-account`.",
     "version_conflict": "Read the settings again, then put.",
     "too_many_rejections": 'Wait. Check whether the provider\'s 401 means "no permission" and not "token not valid".',
     "too_many_trials": "Wait.",

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.fakes.clock import HandClock
 from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.consent_sessions import FakeConsentQueue, InMemoryConsentSessionStore
 from tests.fakes.consent_store import InMemoryConsentStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
@@ -28,6 +29,7 @@ from token_broker.catalogue import load_catalogue
 from token_broker.core.callers import Caller
 from token_broker.core.connections import NetworkOptions
 from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.providers import Provider
 from token_broker.core.records import Lease, RetiredToken, TokenRecord
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 from token_broker.service import Broker, TokenRequest, TokenResponse
@@ -46,6 +48,8 @@ PORTS = (
     "consent_sealer",
     "signing_keys",
     "queue",
+    "consent_sessions",
+    "consent_queue",
 )
 CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
@@ -90,9 +94,12 @@ def make_broker(**overrides: Any) -> Broker:
         "consent_sealer": FakeSealer(),
         "signing_keys": FakeSigningKeys(),
         "queue": FakeQueue(),
+        "consent_sessions": InMemoryConsentSessionStore(),
+        "consent_queue": FakeConsentQueue(),
         "send": issuing(),
         "sleep": getattr(clock, "sleep", lambda _seconds: None),
         "new_id": lambda: f"id-{next(numbers)}",
+        "new_secret": lambda: f"secret-{next(numbers)}".ljust(43, "x"),
         "deployment": Deployment(),
     }
     return Broker(BrokerContext(**defaults | overrides))
@@ -108,6 +115,7 @@ class World:
     def __init__(self) -> None:
         self.clock = HandClock()
         self.faults = Faults()
+        self.catalogue: Mapping[str, Provider] = load_catalogue()
         self.connections = InMemoryConnectionStore()
         table = InMemoryTokenTable()
         self.tokens = InMemoryTokenStore(self.connections, table)
@@ -120,6 +128,8 @@ class World:
         self.consent_sealer = FakeSealer()
         self.signing_keys = FakeSigningKeys()
         self.queue = FakeQueue()
+        self.consent_sessions = InMemoryConsentSessionStore()
+        self.consent_queue = FakeConsentQueue()
         self.connect = recording(redirecting(REDIRECT_URI))
         self.provider = recording(issuing())
         self.revoker = recording(answering(200, {}))
@@ -128,7 +138,12 @@ class World:
     def instance(self, **overrides: Any) -> Broker:
         """A broker instance with its own memory."""
         ports = {name: self.faults.around(name, getattr(self, name)) for name in PORTS}
-        shared = {"clock": self.clock, "send": self.send, "new_id": lambda: f"id-{next(self._ids)}"}
+        shared = {
+            "catalogue": self.catalogue,
+            "clock": self.clock,
+            "send": self.send,
+            "new_id": lambda: f"id-{next(self._ids)}",
+        }
         return make_broker(**{**ports, **shared, **overrides})
 
     def send(self, request: HttpRequest, network: NetworkOptions, timeout: timedelta) -> HttpResponse:
@@ -148,7 +163,7 @@ class World:
 
     def settings(self, name: ConnectionName, **settings: Any) -> str:
         """Replaces a connection's settings in the store. Returns their version."""
-        merged = {"allowed_callers": [CALLER], **SETTINGS[name.provider], **settings}
+        merged = {"allowed_callers": [CALLER], **SETTINGS.get(name.provider, {}), **settings}
         kept = {key: value for key, value in merged.items() if value is not None}
         version = f"s{next(self._ids)}"
         self.connections.put(name, kept, version=version, expected=None, absent=False)
@@ -198,6 +213,14 @@ class World:
     def renew(self, broker: Broker, name: ConnectionName, scope: str = "") -> Renewal:
         """Lets the worker handle a message for a key."""
         return broker.renew(name, TokenKey(name, scope).scope_id)
+
+    def lose_tokens(self) -> None:
+        """TokenTable is emptied."""
+        table = self.tokens.table
+        for items in (table.records, table.keys, table.retired, table.health):
+            items.clear()
+        for shard in table.due:
+            shard.clear()
 
     def retry_revocations(self, broker: Broker, name: ConnectionName) -> list[RenewalOutcome]:
         """Lets the worker handle a message for each retired token of a connection."""

@@ -6,6 +6,7 @@ raises, an invocation without an environment, a queue's messages.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -13,13 +14,15 @@ import pytest
 from moto.backends import get_backend
 
 from local.aws import ACCOUNT_ID, REGION
+from local.events import queue_event
 from local.lambda_environments import EnvironmentPool, Function, NoFreeEnvironment
+from local.providers import DEFAULT_ACCOUNTS
 from local.resources import LocalStack
 from token_broker.errors import BrokerUnavailable
 from token_broker.http.responses import timestamp
 
 from .alarms import Alarm, Point, alarms_of_template, embedded
-from .handlers.world import World
+from .handlers.world import QUEUE_ARN, World
 from .test_renew_token import DONE, message, used
 
 Points = list[Point]
@@ -27,7 +30,7 @@ RENEW_TOKEN = "RenewTokenFunction"
 ALARMS = {
     *("InternalErrorsAlarm", "BrokerUnavailableAlarm", "FunctionErrorsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"),
     *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "RefusedOrMisconfiguredAlarm"),
-    *("CredentialsExpiringAlarm", "ThrottlesAlarm"),
+    *("ConsentRequiredAlarm", "CredentialsExpiringAlarm", "ThrottlesAlarm", "ConsentDeadLettersAlarm"),
 }
 
 
@@ -154,7 +157,8 @@ def test_a_function_raises(world: World, ringing: Callable[..., set[str]]) -> No
 @pytest.mark.parametrize("metric", ["Errors", "Throttles"])
 def test_no_function_is_left_out(alarms: dict[str, Alarm], stack: LocalStack, metric: str) -> None:
     alarm = alarms["FunctionErrorsAlarm" if metric == "Errors" else "ThrottlesAlarm"]
-    assert alarm.metrics() == [("AWS/Lambda", metric, {"FunctionName": function}) for function in stack.handlers]
+    functions = [dimensions["FunctionName"] for _, found, dimensions in alarm.metrics() if found == metric]
+    assert sorted(functions) == sorted(stack.handlers)
     for function in stack.handlers:
         assert alarm.rings([Point("AWS/Lambda", metric, {"FunctionName": function}, 1)])
 
@@ -168,20 +172,29 @@ def test_lambda_throttles_a_call(ringing: Callable[..., set[str]]) -> None:
     assert ringing(Point("AWS/Lambda", "Throttles", {"FunctionName": function.function_id}, 1)) == {"ThrottlesAlarm"}
 
 
-def test_a_message_that_fails_five_times(world: World, ringing: Callable[..., set[str]]) -> None:
-    sqs, queue = world.aws.sqs, world.stack.renewal_queue_url
+@pytest.mark.parametrize(
+    ("queue", "dead", "function", "alarm"),
+    [
+        ("renewal_queue_url", "dead_letter_queue_url", "renew_function", "DeadLettersAlarm"),
+        ("consent_queue_url", "consent_dead_letter_queue_url", "exchange_function", "ConsentDeadLettersAlarm"),
+    ],
+)
+def test_a_message_that_fails_five_times(
+    world: World, ringing: Callable[..., set[str]], queue: str, dead: str, function: str, alarm: str
+) -> None:
+    sqs, queue, dead = world.aws.sqs, getattr(world.stack, queue), getattr(world.stack, dead)
     sqs.send_message(QueueUrl=queue, MessageBody="no message of ours")
     for _ in range(5):
         (received,) = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)["Messages"]
-        assert world.work(message(received["Body"])) != DONE
+        event = queue_event(message(received["Body"]), QUEUE_ARN)
+        assert world.functions.invoke(getattr(world.stack, function), event) != DONE
     assert "Messages" not in sqs.receive_message(QueueUrl=queue)
-    dead = world.stack.dead_letter_queue_url
     try:
         counted = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"])
         depth = int(counted["Attributes"]["ApproximateNumberOfMessages"])
         ringing()
         found = ringing(queue_metric("ApproximateNumberOfMessagesVisible", dead, depth))
-        assert found == {"DeadLettersAlarm"}
+        assert found == {alarm}
     finally:
         sqs.purge_queue(QueueUrl=dead)
 
@@ -261,6 +274,16 @@ def test_a_secret_is_missing(world: World, ringing: Callable[..., set[str]], met
     else:
         assert world.work(message()) == DONE
     assert ringing() == {"RefusedOrMisconfiguredAlarm"}
+
+
+def test_a_person_must_consent(world: World, ringing: Callable[..., set[str]]) -> None:
+    name = world.connect_with_consent()
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name), SecretString=json.dumps(DEFAULT_ACCOUNTS["ucommerce"]["secret"])
+    )
+    ringing()
+    assert world.api.token(name).code == "consent_required"
+    assert ringing() == {"ConsentRequiredAlarm"}
 
 
 @pytest.mark.parametrize(("days", "rings"), [(13, True), (15, False)])

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import World, answering
+from tests.fakes.world import CALLER
 from tests.fakes.world import SETTINGS as WORLD_SETTINGS
 from tests.integration.handlers.functions import BrokerResponse
 from tests.security.leak_hunt import Hunt, hunting
@@ -39,6 +40,10 @@ from tests.signing_keys import private_key
 from token_broker.adapters.sqs import write_message
 from token_broker.catalogue import __file__ as catalogue_file
 from token_broker.catalogue import load_catalogue
+from token_broker.catalogue.example_keys import example_keys
+from token_broker.catalogue.examples import read_examples
+from token_broker.catalogue.proof import examples_beside
+from token_broker.core.assertions import PEM_FIELDS
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.names import ConnectionName
 from token_broker.core.provider_files import CatalogueError, parse_provider
@@ -61,6 +66,7 @@ QUICK = settings(
 )
 # The providers that the fakes have settings and credentials for: each grant, and every special case of the code.
 SLUGS = sorted(WORLD_SETTINGS)
+DIRECTORY = Path(catalogue_file).parent
 ROUTES = sorted(routes(), key=lambda route: (route.path, route.method))
 CANARY = "fake-canary+100%2B/é&=not-real"
 CREDENTIALS = {"client_id": "fake-id", "client_secret": CANARY, "username": "fake-user", "password": CANARY}
@@ -107,6 +113,18 @@ def fresh_world(**settings_of_all: Any) -> World:
     return world
 
 
+def add_connection(world: World, slug: str) -> None:
+    """A connection `main` of a provider that the fakes do not know, from the provider's first example."""
+    if slug in SLUGS:
+        return
+    example, name = read_examples(examples_beside(DIRECTORY / f"{slug}.toml")).examples[0], ConnectionName(slug, "main")
+    keys = {field: value for field, value in example_keys().secret(example.secret).items() if field in PEM_FIELDS}
+    fields = {*example.secret, *load_catalogue()[slug].optional_credentials}
+    world.secrets.put(name, {**dict.fromkeys(fields, CANARY), "client_id": "fake-id", **keys})
+    settings = {"allowed_callers": [CALLER], **example.settings}
+    world.connections.put(name, settings, version="s1", expected=None, absent=False)
+
+
 def judge(hunt: Hunt, response: BrokerResponse) -> None:
     """Checks that there was no internal error and no leak."""
     assert response.code != "internal_error", response
@@ -124,6 +142,7 @@ def test_every_request_gets_a_documented_response(hunt: Hunt, data: st.DataObjec
             names = {
                 "provider": data.draw(rarely(NAME, st.sampled_from(SLUGS)), "provider"),
                 "connection": data.draw(rarely(NAME, st.just("main")), "connection"),
+                "consent_id": data.draw(rarely(NAME, st.sampled_from(["0" * 64, "f" * 64])), "consent_id"),
             }
             body = data.draw(st.none() | st.text(max_size=60) | JSON.map(json.dumps) | settings_body(), "body")
             is_base64 = data.draw(rarely(st.just(True), st.just(False)))
@@ -170,7 +189,7 @@ SETTINGS = st.dictionaries(
     max_size=6,
 )
 PUT = next(route for route in ROUTES if route.method == "PUT")
-TRIAL = next(route for route in ROUTES if route.method == "POST")
+TRIAL = next(route for route in ROUTES if route.path.endswith("/trial"))
 GET = next(route for route in ROUTES if route.path.startswith("/v1/tokens") and route.method == "GET")
 
 
@@ -370,9 +389,7 @@ def test_a_scheduled_event_is_swept(hunt: Hunt, scheduled: dict[str, Any]) -> No
     hunt.clear()
 
 
-FILES = {
-    path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in Path(catalogue_file).parent.glob("*.toml")
-}
+FILES = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in DIRECTORY.glob("*.toml")}
 PLACES = sorted(
     {(name,) for file in FILES.values() for name in file}
     | {
@@ -387,7 +404,7 @@ PLACES = sorted(
 
 @QUICK
 @given(
-    slug=st.sampled_from(SLUGS),
+    slug=st.sampled_from(sorted(FILES)),
     changes=st.dictionaries(
         st.sampled_from(PLACES) | st.tuples(TEXT),
         st.just(...)
@@ -416,6 +433,7 @@ def test_a_catalogue_file_is_rejected_with_its_faults_or_gives_a_working_provide
         assert all(fault.reason for fault in provider.faults)
         return
     world = fresh_world()
+    add_connection(world, slug)
     with playground(world, catalogue={**load_catalogue(), slug: provider}) as place:
         for route in ROUTES:
             if route.method != "PUT":

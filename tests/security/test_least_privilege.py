@@ -16,6 +16,8 @@ import pytest
 import token_broker.adapters
 from local.events import secret_event
 from local.resources import STACK_NAME, LocalStack
+from tests.integration.handlers.consents import NAME as CONSENTED
+from tests.integration.handlers.consents import callback, consents_of
 from tests.integration.handlers.world import World
 from tests.security.aws_needs import INTERFACES, NEEDS
 from tests.security.least_privilege import Call, Roles, recording
@@ -108,6 +110,20 @@ def try_credentials(world: World) -> None:
     assert world.api.call("POST", f"/v1/connections/{world.connect('unicommerce', name='tried')}/trial").status == 200
 
 
+def consent(world: World) -> None:
+    """A consent is renewed for a caller, by the sweep, and dropped. A pending version cannot be tried with it."""
+    name = world.connect_with_consent()
+    assert world.api.token(name).status == 200
+    world.aws.change_token_item(name, **OVERDUE)
+    run_sweep_and_worker(world)
+    world.aws.make_consent_due(name)
+    world.aws.lose_tokens()
+    run_sweep_and_worker(world)
+    assert len(world.aws.token_items(name)) == 1
+    assert world.api.call("GET", f"/v1/connections/{name}").body["consent"] is not None
+    assert world.api.call("DELETE", f"/v1/connections/{name}/grant").body["refresh_id"] is not None
+
+
 def purge(world: World) -> None:
     """Tokens are revoked at once and by the worker, with existing and with deleted settings."""
     for deletes in ("tokens", "connections"):
@@ -120,6 +136,23 @@ def purge(world: World) -> None:
     name = world.connect("unidy", name="purged")
     assert world.api.token(name).status == 200
     assert world.api.call("DELETE", f"/v1/tokens/{name}").body["revoked"]
+
+
+def obtain_consents(world: World) -> None:
+    """A redirect, a device, a refused device, and another account, whose predecessor's tokens are dropped."""
+    with consents_of(world) as consents:
+        assert consents.call("POST", f"/{consents.approved()}/confirm").status == 200
+        assert world.api.token(CONSENTED).status == 200
+        consents.vendor.account = "account-2"
+        assert consents.call("POST", f"/{consents.approved()}/confirm-new-account").body["dropped"] == 1
+        started = consents.start()
+        callback(world, CONSENTED, consents.vendor.authorize(started["authorize_url"]))
+        assert consents.show(started["consent_id"])["state"] == "code_received"
+        device = consents.start(flow="device")["consent_id"]
+        for approved in (False, True):
+            consents.vendor.approved = approved
+            assert world.exchange(device) == {"batchItemFailures": []}
+        assert consents.show(device)["state"] == "quarantined"
 
 
 def manage(world: World) -> None:
@@ -148,8 +181,10 @@ PATHS: Sequence[Callable[[World], None]] = (
     scope_sets,
     leased_key,
     try_credentials,
+    consent,
     purge,
     manage,
+    obtain_consents,
 )
 
 

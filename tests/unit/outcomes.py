@@ -11,6 +11,7 @@ TRANSIENT = FailureKind.TRANSIENT.code
 INVALID = FailureKind.INVALID.code
 RATE_LIMITED = FailureKind.RATE_LIMITED.code
 REFUSED = FailureKind.REFUSED.code
+CONSENT_REQUIRED = FailureKind.CONSENT_REQUIRED.code
 CONNECTION = FailureLevel.CONNECTION
 KEY = FailureLevel.KEY
 ENDPOINT = FailureLevel.ENDPOINT
@@ -31,6 +32,7 @@ MEANINGS: dict[str, tuple[str, FailureLevel]] = {
     "client_refused": (REFUSED, CONNECTION),
     "scope_refused": (REFUSED, KEY),
     "request_refused": (REFUSED, CONNECTION),
+    "consent_refused": (CONSENT_REQUIRED, CONNECTION),
     "code_or_refresh_token_refused": (TRANSIENT, CONNECTION),
     "grant_refused": (REFUSED, CONNECTION),
     "temporary_error": (TRANSIENT, CONNECTION),
@@ -93,6 +95,8 @@ OUTCOMES: list[tuple[str, ExchangeResult]] = [
     ("scope_refused", ExchangeResult("connect", 400, error="invalid_scope")),
     ("request_refused", ExchangeResult("token", 400, error="invalid_request")),
     ("request_refused", ExchangeResult("code", 401, error="unsupported_grant_type")),
+    ("consent_refused", ExchangeResult("consent", 400, error="invalid_grant")),
+    ("consent_refused", ExchangeResult("consent", 200, error="invalid_grant", unusable=UNUSABLE)),
     ("code_or_refresh_token_refused", ExchangeResult("refresh", 400, error="invalid_grant")),
     ("code_or_refresh_token_refused", ExchangeResult("code", 401, error="invalid_grant")),
     ("grant_refused", ExchangeResult("token", 400, error="invalid_grant")),

@@ -29,6 +29,8 @@ CODES = {
     "connection_misconfigured": 409,
     "would_revoke": 409,
     "too_many_scope_sets": 409,
+    "would_consume_grant": 409,
+    "consent_required": 409,
     "version_conflict": 412,
     "too_many_rejections": 429,
     "too_many_trials": 429,

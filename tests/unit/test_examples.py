@@ -115,6 +115,39 @@ def test_a_difference_is_found_where_it_is(
     assert {fault.field for fault in run_example(CATALOGUE[slug], example, NOW)} == at_fault
 
 
+def consent_example(slug: str) -> dict[str, Any]:
+    """The first example of how consent is given, from a provider's file of examples."""
+    whole = tomllib.loads(FILES[slug].read_text())
+    return {**whole, "example": [next(example for example in whole["example"] if "consent" in example)]}
+
+
+@pytest.mark.parametrize(
+    ("slug", "change", "at_fault"),
+    [
+        ("etsy", lambda e: e["consent"].update(authorize=e["consent"]["authorize"] + "&a=b"), {"authorize.query.a"}),
+        ("etsy", lambda e: e["consent"].update(authorize="https://www.etsy.com/x"), None),
+        ("etsy", lambda e: e["consent"].update(redirect="https://shop.example.com/consent?code=c"), {"result.error"}),
+        ("etsy", lambda e: e["consent"].update(redirect=e["consent"]["redirect"] + "&iss=https://x"), {"result.error"}),
+        ("etsy", lambda e: e["request"]["form"].update(code="other"), {"request.form.code"}),
+        ("etsy", lambda e: e["request"]["form"].update(code_verifier="v" * 44), {"request.form.code_verifier"}),
+        ("etsy", lambda e: e["request"]["form"].pop("code_verifier"), {"request.form.code_verifier"}),
+        ("etsy", lambda e: e["result"].update(refresh_token="other"), {"result.refresh_token"}),
+        ("mercado-libre", lambda e: e["result"].update(account="other"), {"result.account"}),
+        ("lightspeed-retail-x", lambda e: e["settings"].update(domain_prefix="other"), None),
+        ("shopee", lambda e: e["secret"].update(client_secret="other"), {"authorize.query.sign", "request.query.sign"}),
+        ("shopee", lambda e: e["request"]["json"].update(partner_id="2001234"), {"request.json.partner_id"}),
+        ("unidy", lambda e: e["request"].update(url="https://x.example"), {"result.error"}),
+    ],
+)  # fmt: skip
+def test_a_difference_in_how_consent_is_given_is_found(
+    tmp_path: Path, slug: str, change: Callable[[dict[str, Any]], object], at_fault: set[str] | None
+) -> None:
+    document = consent_example("etsy" if slug == "unidy" else slug)
+    example = read(tmp_path, changed(document, change)).examples[0]
+    found = {fault.field.removeprefix("consent.") for fault in run_example(CATALOGUE[slug], example, NOW)}
+    assert found == at_fault if at_fault is not None else found
+
+
 def test_the_failure_rule_is_compared(tmp_path: Path) -> None:
     document = copy.deepcopy(JSON)
     document["example"][1]["result"]["rule"] = "scope_refused"

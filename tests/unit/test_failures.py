@@ -32,6 +32,7 @@ FIRST_COOLDOWN = {
     FailureKind.TRANSIENT: seconds(2),
     FailureKind.INVALID: seconds(2),
     FailureKind.RATE_LIMITED: MIN,
+    FailureKind.CONSENT_REQUIRED: 15 * MIN,
     FailureKind.REFUSED: 15 * MIN,
 }
 OTHER_COOLDOWNS = {

@@ -74,7 +74,11 @@ def agent(target: Target, options: argparse.Namespace) -> Exit:
 def _renew(source: TokenSource, stop: threading.Event) -> None:
     """Renews tokens in use before a caller would have to wait for the broker."""
     while not stop.wait(RENEW_EVERY_S):
-        source.renew_used(RENEW_AHEAD_S)
+        try:
+            source.renew_used(RENEW_AHEAD_S)
+        except Exception as error:  # noqa: BLE001  # the thread goes on: callers would only wait longer without it
+            # A message or a traceback could hold a token.
+            logger.error("renewal failed: %s", type(error).__name__)
 
 
 def _allowed(options: argparse.Namespace) -> Collection[str] | None:

@@ -87,7 +87,7 @@ def provider_health(rows: Iterable[Row]) -> list[dict[str, Any]]:
         {
             "slug": slug,
             "total": found.total(),
-            "bad": found["failing"] + found["misconfigured"] + found["reported"],
+            "bad": found["failing"] + found["misconfigured"] + found["consent_required"] + found["reported"],
             "codes": [code for code, _ in codes[slug].most_common(2)],
         }
         for slug, found in states.items()

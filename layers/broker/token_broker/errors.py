@@ -4,11 +4,13 @@
     ├── RequestError            no provider was asked
     │   ├── InvalidRequest · CallerNotAllowed · ScopeNotAllowed
     │   ├── UnknownProvider · UnknownConnection
-    │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke · TooManyScopeSets
+    │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke
+    │   ├── WouldConsumeGrant · TooManyScopeSets
+    │   ├── UnknownConsent · WrongConsentState · NewAccount
     │   ├── VersionConflict
     │   └── TooManyRejections · TooManyTrials
     ├── ProviderError           the provider gave no usable token
-    │   ├── ProviderRefused · ProviderInvalidResponse
+    │   ├── ProviderRefused · ConsentRequired · ProviderInvalidResponse
     │   └── ProviderUnavailable · ProviderRateLimited
     ├── AcquisitionInProgress   no token within this request's time
     └── BrokerUnavailable       our own DynamoDB, KMS, Secrets Manager or SQS
@@ -119,11 +121,39 @@ class WouldRevoke(RequestError):
     title = "This would revoke the live token"
 
 
+class WouldConsumeGrant(RequestError):
+    """A trial of pending credentials would send the refresh token of the person's consent, which may work only once."""
+
+    code = "would_consume_grant"
+    title = "This would use up the consent's refresh token"
+
+
 class TooManyScopeSets(RequestError):
     """The connection already holds as many different scope sets as it may."""
 
     code = "too_many_scope_sets"
     title = "Too many different scope sets on the connection"
+
+
+class UnknownConsent(RequestError):
+    """The connection has no consent session of this id, or it was deleted after its time."""
+
+    code = "unknown_consent"
+    title = "Unknown consent session"
+
+
+class WrongConsentState(RequestError):
+    """The consent session is in another state than this needs: expired, failed, or done already."""
+
+    code = "wrong_consent_state"
+    title = "The consent session is in another state"
+
+
+class NewAccount(RequestError):
+    """The new consent is, or may be, of another account than the connection's. Its confirmation has its own route."""
+
+    code = "new_account"
+    title = "The consent may be of another account"
 
 
 class VersionConflict(RequestError):
@@ -169,6 +199,13 @@ class ProviderRefused(ProviderError):
     title = "The provider refused the credentials, the scope or the client"
 
 
+class ConsentRequired(ProviderError):
+    """A person must consent (again): there is no refresh token that may be sent."""
+
+    code = "consent_required"
+    title = "A person must consent"
+
+
 class ProviderInvalidResponse(ProviderError):
     """The provider's response is not a usable token."""
 
@@ -207,5 +244,12 @@ class BrokerUnavailable(BrokerError):
 
 
 PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
-    error.code: error for error in (ProviderRefused, ProviderInvalidResponse, ProviderUnavailable, ProviderRateLimited)
+    error.code: error
+    for error in (
+        ProviderRefused,
+        ConsentRequired,
+        ProviderInvalidResponse,
+        ProviderUnavailable,
+        ProviderRateLimited,
+    )
 }

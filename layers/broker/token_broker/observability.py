@@ -16,13 +16,18 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.catalogue import FaultyFile
-from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN, ExpiryDate
+from token_broker.core.expiries import CONSENT, CREDENTIALS, REFRESH_TOKEN, ExpiryDate
 from token_broker.core.names import ConnectionName, Place
 
 # At DEBUG these log requests, responses and plaintexts. Their level is fixed, whatever LOG_LEVEL says.
 CHATTY = ("botocore", "boto3", "urllib3", "requests", "aws_encryption_sdk", "s3transfer")
 
-METRICS_OF_DEADLINES = {CREDENTIALS: "CredentialsDaysLeft", REFRESH_TOKEN: "RefreshTokenDaysLeft"}
+# A person must replace credentials and consents in time. A lost refresh token of a token key is replaced by the grant.
+METRICS_OF_DEADLINES = {
+    CREDENTIALS: "CredentialsDaysLeft",
+    CONSENT: "CredentialsDaysLeft",
+    REFRESH_TOKEN: "RefreshTokenDaysLeft",
+}
 EXPIRY_WARNING_DAYS = 14
 
 # One encoder for all lines: json.dumps with arguments makes one for each call.
@@ -87,13 +92,17 @@ def gauge(metric: str, value: float, **dimensions: str) -> None:
 
 
 def measure_expiry_dates(name: ConnectionName, deadlines: Iterable[ExpiryDate], now: datetime) -> None:
-    """Days left as metrics by provider. Credentials that expire within 14 days are logged with their connection."""
+    """Days left as metrics by provider. What a person must replace within 14 days is logged with its connection."""
     for deadline in deadlines:
         days = deadline.days_left(now)
         gauge(METRICS_OF_DEADLINES[deadline.what], days, provider=name.provider)
-        if deadline.what == CREDENTIALS and days <= EXPIRY_WARNING_DAYS:
+        if deadline.what != REFRESH_TOKEN and days <= EXPIRY_WARNING_DAYS:
             logger.warning(
-                "credentials_expire", provider=name.provider, connection=name.connection, days_left=round(days, 1)
+                "credentials_expire",
+                provider=name.provider,
+                connection=name.connection,
+                what=deadline.what,
+                days_left=round(days, 1),
             )
 
 
@@ -106,6 +115,19 @@ def report_broken_seal(place: Place, purpose: str) -> None:
 def report_faulty_provider_file(file: FaultyFile) -> None:
     """A provider file of the platform team has faults and is not used."""
     logger.error("faulty_provider_file", file=file.name, faults=[str(fault) for fault in file.faults])
+
+
+def report_resend(name: ConnectionName, refresh_id: str, first_sent_at: datetime) -> None:
+    """A refresh token whose outcome is unknown is sent again, as the provider's file allows."""
+    audit(
+        "refresh_token_resent",
+        decision="done",
+        provider=name.provider,
+        connection=name.connection,
+        refresh_id=refresh_id,
+        first_sent_at=first_sent_at.isoformat(timespec="milliseconds"),
+    )
+    count("RefreshTokensResent", provider=name.provider)
 
 
 def _measure(metric: str, unit: MetricUnit, value: float, dimensions: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@
         ├── InvalidRequest · AccessDenied · CallerNotAllowed · ScopeNotAllowed
         ├── UnknownProvider · UnknownConnection
         ├── ConnectionSuspended · ConnectionMisconfigured · TooManyScopeSets
-        ├── ProviderRefused · ProviderInvalidResponse
+        ├── ProviderRefused · ConsentRequired · ProviderInvalidResponse
         ├── TryLater            waiting helps: the client retried until the deadline
         │   ├── ProviderUnavailable · ProviderRateLimited · AcquisitionInProgress
         │   └── BrokerUnavailable · GatewayTimeout · Throttled · TooManyRejections
@@ -96,6 +96,10 @@ class ProviderRefused(BrokerRefused):
     """The provider refused the credentials, the scope or the client for good."""
 
 
+class ConsentRequired(BrokerRefused):
+    """A person must consent (again) to the connection's use of their account."""
+
+
 class ProviderInvalidResponse(BrokerRefused):
     """The provider's response is not a usable token."""
 
@@ -147,6 +151,7 @@ _CLASSES: Mapping[str, type[BrokerRefused]] = {
     "connection_misconfigured": ConnectionMisconfigured,
     "too_many_scope_sets": TooManyScopeSets,
     "provider_refused": ProviderRefused,
+    "consent_required": ConsentRequired,
     "provider_invalid_response": ProviderInvalidResponse,
     "internal_error": InternalError,
     "provider_unavailable": ProviderUnavailable,

@@ -30,6 +30,7 @@ STATUS: Mapping[str, int] = {
     "connection_suspended": 409,
     "connection_misconfigured": 409,
     "too_many_scope_sets": 409,
+    "consent_required": 409,
     "too_many_rejections": 429,
     "throttled": 429,
     "internal_error": 500,

@@ -39,6 +39,7 @@ Each failure has a rule. The rules are ordered, and the first that applies count
 | `provider_rate_limited` | 503 | the same |
 | `provider_invalid_response` | 502 | the same |
 | `provider_refused` | 502 | the error, without Retry-After: waiting does not help, somebody must fix the cause |
+| `consent_required` | 409 | the same: a person must consent |
 
 As long as there is a valid token, callers get it, with 200 and the warning `renewal_failing`, whatever the rule. During
 a cooldown nothing asks the provider: no caller's request, no sweep, no other instance. `provider_error` is one of a
@@ -58,6 +59,28 @@ A second `unknown_error` in a row with the same version of the secret, at least 
 refusal too: `provider_refused`, 15 min. It may mean wrong credentials in words of the vendor's own.
 """
 
+CONSENTS: Final = """
+## The refresh token of a person's consent
+
+What a response means for the token request is the same as above, but for `invalid_grant`: rule `consent_refused`,
+`consent_required`, for the connection. The provider is not asked again. After 15 min the next caller or the sweep looks
+whether the secret has another refresh token. A new consent acts at once.
+
+| the provider did | the refresh token |
+|---|---|
+| it got no byte | as before |
+| a whole response with an error: 3xx, 4xx, or 2xx with an error code | as before |
+| `invalid_grant` | dead: `consent_required` |
+| a 2xx response with a refresh token, whatever else is in it | the new one is stored |
+| a token without a refresh token | the old one stays |
+| 5xx, no response, a cut one, or 2xx with neither error nor token | unknown |
+
+One whose outcome is unknown is sent again if the provider's file says `after_lost_response = "resend"`, for
+`resend_within_s` after it was first sent. Otherwise a person must consent: rule `consent_outcome_unknown`. The other
+rules that ask nobody are `consent_never_given`, `consent_expired`, `consent_other_client` (the settings or the secret
+name another token endpoint or client) and `consent_unreadable`.
+"""
+
 LEVELS: Final = {
     "connection": "the connection",
     "key": "the scope set",
@@ -67,7 +90,10 @@ LEVELS: Final = {
 
 def render() -> str:
     """The whole document."""
-    return "\n".join([HEAD, *_section("At the token endpoint", table.SECTIONS), *_connect(), LOCKS, *_odd()]) + "\n"
+    return (
+        "\n".join([HEAD, *_section("At the token endpoint", table.SECTIONS), *_connect(), LOCKS, CONSENTS, *_odd()])
+        + "\n"
+    )
 
 
 def _connect() -> Iterator[str]:

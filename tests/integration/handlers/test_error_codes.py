@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import STRANGER
 from token_broker import errors
 from token_broker.adapters.dynamodb.items import record_attributes
@@ -15,6 +17,7 @@ from token_broker.adapters.dynamodb.keys import token_item_key
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import REPORT_BURST, Lease, TokenRecord
 
+from .consents import consents_of
 from .functions import BrokerResponse
 from .problems import assert_problem, fields
 from .world import World
@@ -64,6 +67,29 @@ def connection_misconfigured(world: World) -> BrokerResponse:
 def would_revoke(world: World) -> BrokerResponse:
     name = world.connect("oauth2", issue_revokes_previous=True)
     assert world.api.token(name).status == 200
+    return world.api.call("POST", f"/v1/connections/{name}/trial")
+
+
+def consent_required(world: World) -> BrokerResponse:
+    """The refresh token was used by somebody else, and the store ended the consent."""
+    name = world.connect_with_consent()
+    assert world.api.token(name).status == 200
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name),
+        SecretString=json.dumps({**DEFAULT_ACCOUNTS["ucommerce"]["secret"], "refresh_token": "not-one-of-theirs"}),
+    )
+    (item,) = world.aws.token_items(name)
+    assert world.api.token(name, rejected=item["token_id"]["S"]).status == 409
+    return world.api.token(name, rejected=item["token_id"]["S"])
+
+
+def would_consume_grant(world: World) -> BrokerResponse:
+    name = world.connect_with_consent()
+    world.aws.secrets.put_secret_value(
+        SecretId=world.aws.secret_id(name),
+        SecretString=json.dumps(DEFAULT_ACCOUNTS["ucommerce"]["secret"]),
+        VersionStages=["AWSPENDING"],
+    )
     return world.api.call("POST", f"/v1/connections/{name}/trial")
 
 
@@ -145,6 +171,23 @@ def internal_error(world: World) -> BrokerResponse:
     return world.api.token(name)
 
 
+def unknown_consent(world: World) -> BrokerResponse:
+    return world.api.call("GET", f"/v1/connections/{world.connect('unidy')}/consent/{'0' * 64}")
+
+
+def wrong_consent_state(world: World) -> BrokerResponse:
+    with consents_of(world) as consents:
+        consent_id = consents.start()["consent_id"]
+        return consents.call("POST", f"/{consent_id}/confirm")
+
+
+def new_account(world: World) -> BrokerResponse:
+    with consents_of(world) as consents:
+        consents.call("POST", f"/{consents.approved()}/confirm")
+        consents.vendor.account = "account-2"
+        return consents.call("POST", f"/{consents.approved()}/confirm")
+
+
 CASES = [
     Case("invalid_request", 400, invalid_request),
     Case("caller_not_allowed", 403, caller_not_allowed, detail="arn:aws:iam::123456789012:role/stranger"),
@@ -154,7 +197,12 @@ CASES = [
     Case("connection_suspended", 409, connection_suspended, detail="unidy/demo"),
     Case("connection_misconfigured", 409, connection_misconfigured, detail="client_secret"),
     Case("would_revoke", 409, would_revoke, detail="force=true"),
+    Case("would_consume_grant", 409, would_consume_grant, detail="store-with-consent/demo"),
+    Case("consent_required", 409, consent_required, provider_error="invalid_grant"),
     Case("too_many_scope_sets", 409, too_many_scope_sets, detail="oauth2/demo"),
+    Case("unknown_consent", 404, unknown_consent, detail="unidy/demo"),
+    Case("wrong_consent_state", 409, wrong_consent_state, detail="pending"),
+    Case("new_account", 409, new_account, detail="confirm-new-account"),
     Case("version_conflict", 412, version_conflict, detail="unidy/demo"),
     Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 61)),
     Case("too_many_trials", 429, too_many_trials, retry_after=range(1, 301)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,20 +92,13 @@ def test_a_second_request_is_served_from_memory_and_a_new_instance_from_the_tabl
     assert world.report(provider)["token_requests"] == 1
 
 
-@pytest.mark.parametrize(
-    ("client_auth", "encoding"),
-    [
-        *itertools.product(["basic", "basic-raw", "none"], ["form", "json"]),
-        ("form", None),
-        ("form", "form"),
-        ("json", None),
-        ("json", "json"),
-    ],
-)
+@pytest.mark.parametrize("client_auth", ["basic", "basic-raw", "form", "json", "none"])
+@pytest.mark.parametrize("encoding", ["form", "json"])
 def test_a_standard_server_works_with_every_client_authentication_and_encoding(
-    world: World, client_auth: str, encoding: str | None
+    world: World, client_auth: str, encoding: str
 ) -> None:
-    world.simulator("oauth2").configure(client_auth=(client_auth,), encoding=encoding or client_auth)
+    sent_encoding = client_auth if client_auth in ("form", "json") else encoding
+    world.simulator("oauth2").configure(client_auth=(client_auth,), encoding=sent_encoding)
     account: dict[str, Any] = PUBLIC_CLIENT_ACCOUNT if client_auth == "none" else DEFAULT_ACCOUNTS["oauth2"]
     secret = account["secret"]
     if client_auth == "basic-raw":

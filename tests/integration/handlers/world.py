@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import requests
@@ -20,7 +22,8 @@ from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
 from local.resources import STACK_NAME, LocalStack
 from local.sigv4 import LOCAL
 from token_broker.adapters.dynamodb.keys import connection_of, parse_due_sk
-from token_broker.adapters.sqs import write_message
+from token_broker.adapters.sqs import write_consent_message, write_message
+from token_broker.oauth.grants import redirect_query
 from token_broker.ports import RenewalMessage
 
 from .functions import Api, BrokerResponse, Functions
@@ -29,6 +32,7 @@ PROVIDERS: Final = ("unified-services", "unicommerce", "commerce-layer", "ucomme
 # Those that take signed assertions, and the KMS keys for each algorithm.
 SIGNING_KEY_SPECS: Final[Mapping[str, Any]] = {"RS256": "RSA_2048", "PS256": "RSA_3072", "ES256": "ECC_NIST_P256"}
 SIGNED: Final = ("oauth2-private-key-jwt", "oauth2-jwt-bearer")
+PROVIDER_FILES: Final = Path(__file__).parent / "provider_files"
 QUEUE_ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:RenewalQueue"
 
 
@@ -50,12 +54,13 @@ class Aws:
             get_backend("secretsmanager")[ACCOUNT_ID][REGION],
             get_backend("sqs")[ACCOUNT_ID][REGION],
         )
-        for table in (self.stack.connection_table, self.stack.token_table):
+        for table in (self.stack.connection_table, self.stack.token_table, self.stack.grant_table):
             dynamodb.get_table(table).items.clear()
         secrets.reset()
-        queue = sqs.queues[self.stack.renewal_queue_url.rpartition("/")[2]]
-        queue._messages.clear()
-        queue.deleted_messages.clear()
+        for url in (self.stack.renewal_queue_url, self.stack.consent_queue_url):
+            queue = sqs.queues[url.rpartition("/")[2]]
+            queue._messages.clear()
+            queue.deleted_messages.clear()
 
     def queued_bodies(self) -> list[str]:
         """The bodies of all messages in the renewal queue, delayed ones included."""
@@ -104,6 +109,20 @@ class Aws:
         for item in self.retired_items(name):
             self._change(item, {"due_at": -timedelta(seconds=1)})
 
+    def make_consent_due(self, name: str) -> None:
+        """Lets a connection's consent come due, as if its idle life were nearly over."""
+        past = datetime.now(UTC) - timedelta(days=13)
+        self.dynamodb.update_item(
+            TableName=self.stack.grant_table,
+            Key={"pk": {"S": f"C#{name}"}, "sk": {"S": "CONSENT"}},
+            UpdateExpression="SET refreshed_at = :past, due_at = :past",
+            ExpressionAttributeValues={":past": {"N": str(int(past.timestamp() * 1000))}},
+        )
+
+    def lose_tokens(self) -> None:
+        """Empties TokenTable."""
+        get_backend("dynamodb")[ACCOUNT_ID][REGION].get_table(self.stack.token_table).items.clear()
+
     def _change(self, item: Mapping[str, Any], moments: Mapping[str, timedelta]) -> None:
         now = datetime.now(UTC)
         self.dynamodb.update_item(
@@ -145,14 +164,13 @@ class Aws:
         public = load_der_public_key(self.kms.get_public_key(KeyId=key_id)["PublicKey"])
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def messages(self) -> list[dict[str, Any]]:
-        """Receives the messages in the renewal queue and deletes them from it."""
-        response = self.sqs.receive_message(
-            QueueUrl=self.stack.renewal_queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
-        )
+    def messages(self, queue_url: str | None = None) -> list[dict[str, Any]]:
+        """Receives the messages in a queue (the renewal queue) and deletes them from it."""
+        url = queue_url or self.stack.renewal_queue_url
+        response = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"])
         received: list[dict[str, Any]] = response.get("Messages", [])
         for message in received:
-            self.sqs.delete_message(QueueUrl=self.stack.renewal_queue_url, ReceiptHandle=message["ReceiptHandle"])
+            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return received
 
 
@@ -174,7 +192,8 @@ class World:
 
     def settings(self, provider: str, **changes: Any) -> dict[str, Any]:
         """Valid settings for a provider's simulator. None removes one."""
-        found = {"allowed_callers": [LOCAL.arn], **default_settings(provider, self.providers.url), **changes}
+        known = default_settings(provider, self.providers.url) if provider in DEFAULT_ACCOUNTS else {}
+        found = {"allowed_callers": [LOCAL.arn], **known, **changes}
         return {name: value for name, value in found.items() if value is not None}
 
     def connect(
@@ -189,6 +208,23 @@ class World:
         )
         self.aws.create_secret(full, DEFAULT_ACCOUNTS[provider]["secret"] if secret is None else secret)
         return full
+
+    def connect_with_consent(self, **changes: Any) -> str:
+        """A connection of a simulated store. A person's consent is there: its refresh token is in the secret."""
+        settings, account = self.settings("ucommerce"), DEFAULT_ACCOUNTS["ucommerce"]["secret"]
+        url, redirect_uri = f"{settings['base_url']}/api/v1/oauth", settings["redirect_uri"]
+        client = base64.b64encode("{client_id}:{client_secret}".format(**account).encode("iso-8859-1")).decode()
+        with requests.Session() as session:
+            session.trust_env = False
+            asked = {"client_id": account["client_id"], "redirect_uri": redirect_uri, "response_type": "code"}
+            redirect = session.get(f"{url}/connect", params=asked, allow_redirects=False, timeout=5)
+            code = dict(redirect_query(redirect.headers["location"]))["code"]
+            fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+            headers = {"Authorization": f"Basic {client}"}
+            issued = session.post(f"{url}/token", data=fields, headers=headers, timeout=5).json()
+        self.functions.restart(PROVIDER_FILES=str(PROVIDER_FILES))
+        secret = {**account, "refresh_token": issued["refresh_token"]}
+        return self.connect("store-with-consent", secret=secret, base_url=settings["base_url"], **changes)
 
     def connect_with_kms(self, provider: str, algorithm: str = "ES256") -> str:
         """A connection whose private key is in KMS only."""
@@ -224,3 +260,18 @@ class World:
         """Runs the worker on one received message."""
         result: dict[str, Any] = self.functions.invoke(self.stack.renew_function, queue_event(message, QUEUE_ARN))
         return result
+
+    def exchange(self, consent_id: str) -> dict[str, Any]:
+        """Runs exchange_code on one message."""
+        body = write_consent_message(consent_id)
+        message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
+        result: dict[str, Any] = self.functions.invoke(self.stack.exchange_function, queue_event(message, QUEUE_ARN))
+        return result
+
+    def exchange_codes(self) -> int:
+        """Lets exchange_code handle every message of its queue that is not delayed. Returns how many there were."""
+        messages = self.aws.messages(self.stack.consent_queue_url)
+        for message in messages:
+            result = self.functions.invoke(self.stack.exchange_function, queue_event(message, QUEUE_ARN))
+            assert result == {"batchItemFailures": []}
+        return len(messages)

@@ -64,7 +64,7 @@ class Fleet(Protocol):
     def sweep(self) -> int:
         """Runs the sweep once. Returns how many keys it queued."""
 
-    def renew(self, name: str, scope_id: str, token_id: str | None = None) -> None:
+    def renew(self, name: str, scope_id: str | None, token_id: str | None = None) -> None:
         """Runs the worker on one message, of a token key or of one of its retired tokens."""
 
     def secret_changed(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Instances:
         now = utc_now()
         return self._run(lambda broker: sweep(broker.context, scheduled_at=now, deadline=now + REQUEST_TIME)).queued
 
-    def renew(self, name: str, scope_id: str, token_id: str | None = None) -> None:
+    def renew(self, name: str, scope_id: str | None, token_id: str | None = None) -> None:
         self._run(lambda broker: broker.renew(named(name), scope_id, token_id))
 
     def secret_changed(self, name: str) -> None:
@@ -159,7 +159,7 @@ class Processes:
         queued: int = self._pools[stack.sweep_function].invoke(schedule_event(stack.sweep_input, utc_now()))["queued"]
         return queued
 
-    def renew(self, name: str, scope_id: str, token_id: str | None = None) -> None:
+    def renew(self, name: str, scope_id: str | None, token_id: str | None = None) -> None:
         body = write_message(RenewalMessage(named(name), scope_id, token_id=token_id))
         message = {"MessageId": uuid.uuid4().hex, "ReceiptHandle": "handle", "Body": body, "MD5OfBody": "unread"}
         result = self._pools[self._world.stack.renew_function].invoke(queue_event(message, QUEUE_ARN))

@@ -148,6 +148,15 @@ class Connection:
         return "suspended" if self.suspended else self.keep_warm
 
     @property
+    def revocation_obstacle(self) -> str | None:
+        """Why its access tokens cannot be revoked, if so. At some vendors that would end a person's consent."""
+        if self.endpoints.revocation is None:
+            return "not_supported"
+        if self.provider.grant.needs_consent and not self.provider.refresh.revocation_keeps_consent:
+            return "would_end_consent"
+        return None
+
+    @property
     def lifetime_cap(self) -> timedelta | None:
         return timedelta(seconds=self.lifetime_s) if self.lifetime_s else None
 
@@ -254,7 +263,8 @@ def parse_connection(
         ),
     )
     _check_header_settings(fields, provider, options)
-    _check_client_auth(fields, provider, connection.client_auth)
+    if settings.get("client_id_in_body") and not connection.client_auth.startswith("basic"):
+        fields.fault("client_id_in_body", f"has no effect with client_auth {connection.client_auth}")
     if token_type is not None and provider.response.token_types is None:
         fields.fault("token_type", "has no effect: this provider's tokens are not sent as bearer")
     if provider.scope.required and not scope and not any(fault.field == "scope" for fault in fields.faults):
@@ -267,15 +277,6 @@ def parse_connection(
     if fields.faults:
         raise InvalidRequest(f"The settings of {name} are not valid.", errors=fields.faults)
     return connection
-
-
-def _check_client_auth(fields: Fields, provider: Provider, client_auth: str) -> None:
-    """Adds a fault for each setting that has no effect with this client authentication."""
-    if fields.data.get("client_id_in_body") and not client_auth.startswith("basic"):
-        fields.fault("client_id_in_body", f"has no effect with client_auth {client_auth}")
-    encoding = provider.request.fields_in.only_name or ""
-    if client_auth in ("form", "json") and fields.data.get(encoding) not in (None, client_auth):
-        fields.fault(encoding, f"must be {client_auth}, as client_auth says, or be left out")
 
 
 def _unknown_item(provider: Provider, scope: str) -> str | None:

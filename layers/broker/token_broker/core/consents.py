@@ -28,6 +28,16 @@ REFUSED = "refused"
 EXPIRED = "expired"
 OUTCOME_UNKNOWN = "outcome_unknown"
 OTHER_CLIENT = "other_client"
+UNREADABLE = "unreadable"
+# Each in a sentence, for callers and operators.
+DETAILS: Mapping[str, str] = {
+    NEVER_GIVEN: "Nobody has consented yet.",
+    REFUSED: "The provider no longer accepts the consent. A person must consent again.",
+    EXPIRED: "The consent has expired. A person must consent again.",
+    OUTCOME_UNKNOWN: "The provider's last response was lost. A person must consent again.",
+    OTHER_CLIENT: "The consent was given to another client, or at another token endpoint. A person must consent again.",
+    UNREADABLE: "The stored refresh token cannot be opened. A person must consent again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ class Consent:
 
     `issuer`, `client_id`: the token endpoint and the client that the refresh token belongs to. It is sent nowhere else.
     `seed_id`: the fingerprint of the secret's refresh_token when this consent began; None if it had none. `sent_at`:
-    when the current refresh token was first sent, if no response has settled that. `refused`: the provider's error code
+    when the current refresh token was first sent, if no response has settled that. `consent_id`: of the session that
+    gave it; None for a seed. `refused`: the provider's error code
     once it refused the current refresh token. `generation`: grows with every new consent, so that a late response of an
     older one is noticed. `account`: the vendor's account, where the file says how to know it. `kept`: what the redirect
     brought besides the code. `obtained_at`, `refreshed_at`: when the consent was given and last used. `due_at`: when
@@ -62,6 +73,7 @@ class Consent:
     sent_at: datetime | None = None
     refused: str | None = None
     generation: int = 0
+    consent_id: str | None = None
     scope: str | None = None
     account: str | None = None
     kept: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +89,15 @@ class Consent:
 
     def leased(self, now: datetime) -> bool:
         return self.lease is not None and self.lease.holds(now)
+
+    def must_be_used(self, spec: RefreshSpec, now: datetime) -> bool:
+        """Whether the refresh token must be sent now, whoever asks: see `next_due`."""
+        if self.token is None or self.refused is not None:
+            return False
+        if self.sent_at is not None:
+            return spec.may_resend(self.sent_at, now)
+        due_at = next_due(self, spec, now)
+        return due_at is not None and due_at <= now
 
     def is_sender(self, owner: str, refresh_id: str) -> bool:
         """Whether `owner` took the lease last, and the refresh token is still the one that it sent."""
@@ -97,6 +118,7 @@ class Consent:
         client_id: str,
         seed_id: str | None,
         now: datetime,
+        consent_id: str | None = None,
         scope: str | None = None,
         account: str | None = None,
         kept: Mapping[str, str] | None = None,
@@ -109,6 +131,7 @@ class Consent:
             client_id,
             seed_id,
             generation=self.generation + 1,
+            consent_id=consent_id,
             scope=scope,
             account=account,
             kept=dict(kept or {}),
@@ -120,13 +143,12 @@ class Consent:
         """The refresh token is about to be sent under this lease. A resend keeps the first time of sending."""
         return replace(self, lease=lease, sent_at=self.sent_at or lease.since)
 
-    def not_sent(self, before: Consent) -> Consent:
-        """No byte left the broker. `before`: the consent before `send_begun`."""
-        return replace(self, lease=None, sent_at=before.sent_at)
+    def not_spent(self, before: Consent) -> Consent:
+        """No byte left the broker, or the provider's error leaves the refresh token as it was.
 
-    def not_spent(self) -> Consent:
-        """The provider responded with an error that leaves the refresh token as it was."""
-        return replace(self, lease=None, sent_at=None)
+        `before`: the consent before `send_begun`. What is not known of an earlier sending stays unknown.
+        """
+        return replace(self, lease=None, sent_at=before.sent_at)
 
     def outcome_unknown(self) -> Consent:
         """No complete response came. The refresh token stays marked as sent."""
@@ -207,3 +229,9 @@ def next_step(consent: Consent, spec: RefreshSpec, *, issuer: str, client_id: st
     if spec.may_resend(consent.sent_at, now):
         return SendRefreshToken(resend=True)
     return PersonNeeded(OUTCOME_UNKNOWN)
+
+
+def is_dead(consent: Consent, spec: RefreshSpec, *, issuer: str, now: datetime) -> bool:
+    """Whether only a person can help, as far as that is known without the secret. One never given can begin there."""
+    step = next_step(consent, spec, issuer=issuer, client_id=consent.client_id, now=now)
+    return isinstance(step, PersonNeeded) and step.reason != NEVER_GIVEN

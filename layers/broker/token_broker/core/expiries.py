@@ -1,20 +1,24 @@
-"""Expiry dates beside those of access tokens: credentials and refresh tokens."""
+"""Expiry dates beside those of access tokens: credentials, consents and refresh tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from token_broker.core.connections import Connection
 from token_broker.core.records import TokenRecord
 
-CREDENTIALS, REFRESH_TOKEN = "credentials", "refresh_token"
+if TYPE_CHECKING:
+    from token_broker.core.consents import Consent
+
+CREDENTIALS, REFRESH_TOKEN, CONSENT = "credentials", "refresh_token", "consent"
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiryDate:
-    """When a connection's credentials (by its settings) or the refresh token of one `scope` expire."""
+    """When a connection's credentials (by its settings), its consent, or the refresh token of one `scope` expire."""
 
     what: str
     at: datetime
@@ -25,7 +29,9 @@ class ExpiryDate:
         return (self.at - now) / timedelta(days=1)
 
 
-def expiry_dates(connection: Connection, records: Iterable[TokenRecord]) -> tuple[ExpiryDate, ...]:
+def expiry_dates(
+    connection: Connection, records: Iterable[TokenRecord], consent: Consent | None = None
+) -> tuple[ExpiryDate, ...]:
     """The known deadlines, the next one first. A refresh token that was sent does not count."""
     found = [
         ExpiryDate(REFRESH_TOKEN, record.refresh_token.expires_at, record.key.scope)
@@ -34,6 +40,8 @@ def expiry_dates(connection: Connection, records: Iterable[TokenRecord]) -> tupl
         and not record.refresh_token.sent
         and record.refresh_token.expires_at is not None
     ]
+    if consent is not None and consent.token is not None and consent.token.expires_at is not None:
+        found.append(ExpiryDate(CONSENT, consent.token.expires_at))
     if connection.credentials_expire_at is not None:
         found.append(ExpiryDate(CREDENTIALS, connection.credentials_expire_at))
     return tuple(sorted(found, key=lambda deadline: deadline.at))

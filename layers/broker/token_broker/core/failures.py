@@ -18,6 +18,7 @@ class FailureKind(Enum):
     INVALID = "provider_invalid_response"
     RATE_LIMITED = "provider_rate_limited"
     REFUSED = "provider_refused"
+    CONSENT_REQUIRED = "consent_required"
     BROKER = "broker_unavailable"
 
     @property
@@ -74,6 +75,8 @@ MAX_RATE_LIMIT_COOLDOWN = timedelta(hours=1)
 TRANSIENT_COOLDOWNS = tuple(timedelta(seconds=s) for s in (2, 30, 60, 120, 240, 300))
 REFUSED_COOLDOWNS = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4), timedelta(hours=24))
 MISCONFIGURED_COOLDOWN = timedelta(minutes=5)
+# How long nobody looks again whether the secret has another refresh token. A new consent ends it at once.
+CONSENT_COOLDOWN = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,21 @@ class Failure:
     def refused(self) -> bool:
         """Whether the provider refused credentials or scope. Only a caller repeats that, after the cooldown."""
         return self.code == FailureKind.REFUSED.code
+
+    @property
+    def consent_required(self) -> bool:
+        """Whether only a person's consent helps, or another refresh token in the secret. The provider is not asked."""
+        return self.code == FailureKind.CONSENT_REQUIRED.code
+
+    @property
+    def needs_change(self) -> bool:
+        """Whether waiting does not help: other credentials or settings are needed, or a person's consent."""
+        return self.refused or self.consent_required
+
+    @property
+    def passes(self) -> bool:
+        """Whether its cause may be over by now. Its cooldown only spaces the attempts; nobody asked us to wait."""
+        return not self.refused and not self.rate_limited
 
     @property
     def is_against_credentials(self) -> bool:
@@ -211,14 +229,14 @@ def failure_to_store(failure: Failure, previous: Failure | None) -> Failure:
     refusal stays, and the next attempt is at least as far away as after a long outage. A failure of our own services
     does not know the secret's version, which counts as the same.
     """
-    if previous is None or failure.refused:
+    if previous is None or failure.needs_change:
         return failure
     same_secret = failure.secret_version in (None, previous.secret_version)
     same_input = same_secret and previous.settings_digest == failure.settings_digest
     if not same_input and not failure.rate_limited:
         return failure
     retry_at = max(previous.retry_at, failure.retry_at)
-    if not previous.refused:
+    if not previous.needs_change:
         return replace(failure, retry_at=retry_at)
     return replace(previous, retry_at=max(retry_at, failure.at + TRANSIENT_COOLDOWNS[-1]))
 
@@ -227,8 +245,11 @@ def cooldown(exchange_failure: ExchangeFailure, count: int) -> timedelta:
     """How long the provider is not asked after the `count`-th failure of a kind in a row.
 
     As long as the provider asks for (60 s by default, 1 h at most), a fixed time of the rule, or a growing one: 2 s,
-    30 s, doubling to 5 min; after a refusal 15 min, 1 h, 4 h, then 24 h (see also ONE_MORE_TRY_COOLDOWN).
+    30 s, doubling to 5 min; after a refusal 15 min, 1 h, 4 h, then 24 h (see also ONE_MORE_TRY_COOLDOWN). Without a
+    person's consent nobody is asked; 15 min later somebody looks again.
     """
+    if exchange_failure.kind is FailureKind.CONSENT_REQUIRED:
+        return CONSENT_COOLDOWN
     if exchange_failure.kind is FailureKind.RATE_LIMITED:
         return min(exchange_failure.retry_after or DEFAULT_RATE_LIMIT_COOLDOWN, MAX_RATE_LIMIT_COOLDOWN)
     refused_repeatedly = exchange_failure.kind is FailureKind.REFUSED and exchange_failure.rule == UNKNOWN_ERROR

@@ -79,6 +79,11 @@ class ConnectionHealth:
         """After a successful trial of the current credentials."""
         return replace(self, failure=None, rate_limit=None, unresolved_logins=0, new_versions=(), refused_versions=())
 
+    def consent_given(self) -> ConnectionHealth:
+        """After a new consent."""
+        given = self.failure is not None and self.failure.consent_required
+        return replace(self, failure=None) if given else self
+
     def one_more_try_taken(self, known: Failure, until: datetime) -> ConnectionHealth | None:
         """Before the one more try after the refusal `known`: nobody else tries before `until`.
 

@@ -151,6 +151,8 @@ class TokenCriteria:
     """What a token must satisfy. `renewal`: the sweep asks, ahead of need. `rejected_token_id`: a caller reported it.
 
     `secret_version`: the current one, if known. `unreadable_token_id`: the token_id of a token whose seal is broken.
+    `keeps_consent`: the refresh token of a consent must be sent now, whatever token there is: within the vendor's
+    window for a resend, or before it dies unused. `trial`: an operator tries the credentials.
     """
 
     requested_at: datetime
@@ -159,6 +161,19 @@ class TokenCriteria:
     renewal: bool = False
     secret_version: str | None = None
     unreadable_token_id: str | None = None
+    keeps_consent: bool = False
+    trial: bool = False
+
+    @property
+    def forces(self) -> bool:
+        """Whether a new token is wanted in any case."""
+        return self.keeps_consent or self.trial
+
+    def ignores(self, failure: Failure) -> bool:
+        """Whether the cooldown of a failure does not hold for this request."""
+        if self.trial:
+            return not failure.rate_limited
+        return self.keeps_consent and failure.passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +244,12 @@ def decide(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy, 
         failing = any(not is_cleared(found, policy, None) for found in record.failures())
         wait_until = now if failing else record.lease.since + policy.wait_on_lease
         return AwaitOther(record.lease.until, wait_until, fallback)
-    if criteria.renewal and record.token is not None and not is_stale(record, record.token, criteria, policy):
+    if (
+        criteria.renewal
+        and not criteria.forces
+        and record.token is not None
+        and not is_stale(record, record.token, criteria, policy)
+    ):
         earliest = policy.earliest_renewal(record.token)
         if now < earliest:
             return Deny(None, earliest)
@@ -268,6 +288,7 @@ def active_cooldown(
         failure
         for failure in failures
         if not is_cleared(failure, policy, criteria.secret_version)
+        and not criteria.ignores(failure)
         and (criteria.renewal or not failure.misconfigured or failure.at > criteria.requested_at)
         and (failure.retry_at > now or (criteria.renewal and not failure.repeated_by_sweep))
     ]
@@ -280,7 +301,7 @@ def is_cleared(failure: Failure, policy: RenewalPolicy, secret_version: str | No
         return False
     if failure.settings_digest != policy.settings_digest:
         return True
-    return failure.refused and secret_version is not None and secret_version != failure.secret_version
+    return failure.needs_change and secret_version is not None and secret_version != failure.secret_version
 
 
 def is_stale(record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy) -> bool:
@@ -324,6 +345,8 @@ def warnings(record: TokenRecord, criteria: TokenCriteria, policy: RenewalPolicy
 def _newer_wanted(
     record: TokenRecord, token: Token, criteria: TokenCriteria, policy: RenewalPolicy, now: datetime
 ) -> bool:
+    if criteria.forces:
+        return True
     if criteria.renewal:
         return is_stale(record, token, criteria, policy) or is_due(record, token, policy, now)
     if is_stale(record, token, criteria, policy):

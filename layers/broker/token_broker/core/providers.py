@@ -67,6 +67,11 @@ class Grant:
     needs_consent: bool = False
 
     @property
+    def refreshes_keys(self) -> bool:
+        """Whether each token key has a refresh token of its own. One of a consent belongs to the connection."""
+        return self.is_oauth and not self.needs_consent
+
+    @property
     def takes_assertion(self) -> bool:
         """Whether an assertion is the grant (RFC 7523 section 2.1)."""
         return "assertion" in self.fields

@@ -64,13 +64,15 @@ REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a name
 class OpenedToken:
     """What is sealed with an access token: all that a caller's response and a revocation need besides the settings.
 
-    `api_base_url`: from the provider's response. `credentials`: the public ones that callers send.
+    `api_base_url`: from the provider's response. `credentials`: the public ones that callers send. `kept`: what is kept
+    of a consent's redirect.
     """
 
     access_token: str = field(repr=False)
     revocation_url: str | None = None
     api_base_url: str | None = None
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    kept: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def pack(self) -> str:
         """The text to seal: one line each, empty ones at the end left out.
@@ -78,17 +80,16 @@ class OpenedToken:
         The URLs are sealed too, so that a writer of the table can redirect neither a revocation nor a caller. No value
         can hold a line break (RFC 6750 section 2.1, RFC 3986 section 2, RFC 8259 section 7).
         """
-        credentials = json.dumps(dict(self.credentials)) if self.credentials else ""
-        lines = (self.access_token, self.revocation_url or "", self.api_base_url or "", credentials)
+        maps = (json.dumps(dict(values)) if values else "" for values in (self.credentials, self.kept))
+        lines = (self.access_token, self.revocation_url or "", self.api_base_url or "", *maps)
         return "\n".join(lines).rstrip("\n")
 
     @classmethod
     def unpack(cls, opened: str) -> OpenedToken:
         """The reverse of `pack`."""
-        access_token, revocation_url, api_base_url, credentials = (opened.split("\n") + [""] * 3)[:4]
-        return cls(
-            access_token, revocation_url or None, api_base_url or None, json.loads(credentials) if credentials else {}
-        )
+        access_token, revocation_url, api_base_url, *maps = (opened.split("\n") + [""] * 4)[:5]
+        credentials, kept = (json.loads(values) if values else {} for values in maps)
+        return cls(access_token, revocation_url or None, api_base_url or None, credentials, kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def next_due(record: TokenRecord, now: datetime, *, looked_at: bool = False) -> 
     for failure in record.failures():
         if not _concerns(failure, record):
             continue
-        if not failure.refused:
+        if not failure.needs_change:
             due_at = max(due_at, failure.retry_at)
         elif looked_at or record.stale_at is None or record.stale_at < failure.at:
             due_at = max(due_at, failure.retry_at if failure.one_more_try else now + LOOK_AGAIN)

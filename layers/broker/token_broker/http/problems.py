@@ -17,7 +17,9 @@ from token_broker.errors import (
     CallerNotAllowed,
     ConnectionMisconfigured,
     ConnectionSuspended,
+    ConsentRequired,
     InvalidRequest,
+    NewAccount,
     ProviderInvalidResponse,
     ProviderRateLimited,
     ProviderRefused,
@@ -27,9 +29,12 @@ from token_broker.errors import (
     TooManyScopeSets,
     TooManyTrials,
     UnknownConnection,
+    UnknownConsent,
     UnknownProvider,
     VersionConflict,
+    WouldConsumeGrant,
     WouldRevoke,
+    WrongConsentState,
 )
 from token_broker.http.audit import write_audit
 from token_broker.http.responses import NO_STORE, faults_body
@@ -43,10 +48,15 @@ STATUS: Mapping[type[BrokerError], int] = {
     ScopeNotAllowed: 403,
     UnknownProvider: 404,
     UnknownConnection: 404,
+    UnknownConsent: 404,
     ConnectionSuspended: 409,
     ConnectionMisconfigured: 409,
     WouldRevoke: 409,
+    WouldConsumeGrant: 409,
+    ConsentRequired: 409,
     TooManyScopeSets: 409,
+    WrongConsentState: 409,
+    NewAccount: 409,
     VersionConflict: 412,
     TooManyRejections: 429,
     TooManyTrials: 429,
@@ -116,7 +126,7 @@ def error_response(app: APIGatewayRestResolver, error: BrokerError) -> Response[
     )
     count("RequestErrors", code=error.code)
     retry_after = error.retry_after or (OUR_FAULT_RETRY if isinstance(error, BrokerUnavailable) else None)
-    if isinstance(error, ProviderRefused):
-        # Waiting does not help: somebody must change the secret or the settings.
+    if isinstance(error, (ProviderRefused, ConsentRequired)):
+        # Waiting does not help: somebody must change the secret or the settings, or consent.
         retry_after = None
     return problem(status, error.code, error.title, error.detail, retry_after=retry_after, extra=extra)

@@ -21,7 +21,10 @@ from token_broker.service.get_token import TokenResponse
 from token_broker.service.revoke import PurgeResult
 
 if TYPE_CHECKING:
+    from token_broker.core.consents import Consent
     from token_broker.service.connections import ConnectionState, SettingsVersion
+    from token_broker.service.consent_sessions import ShownConsent, StartedConsent
+    from token_broker.service.drop_consent import DroppedConsent
     from token_broker.service.trial import TrialResult
 
 
@@ -78,6 +81,16 @@ def purge_body(result: PurgeResult) -> dict[str, Any]:
     }
 
 
+def dropped_consent_body(result: DroppedConsent) -> dict[str, Any]:
+    """What became of a connection's consent. `dropped`: how many live tokens."""
+    return {
+        "dropped": result.tokens,
+        "refresh_id": result.refresh_id,
+        "revoked": result.refresh_id is not None and result.reason is None,
+        "reason": result.reason,
+    }
+
+
 def trial_body(result: TrialResult) -> dict[str, Any]:
     """The token that the credentials would bring."""
     return {
@@ -86,6 +99,36 @@ def trial_body(result: TrialResult) -> dict[str, Any]:
         "token_id": result.token_id,
         "stage": result.stage,
         "warnings": list(result.warnings),
+    }
+
+
+def started_consent_body(started: StartedConsent) -> dict[str, Any]:
+    """Where a person gives the consent: by a redirect, or with a code that they enter (RFC 8628 section 3.2)."""
+    session, device = started.session, started.device
+    common = {"consent_id": session.consent_id, "expires_at": timestamp(session.expires_at)}
+    if device is None:
+        return {**common, "authorize_url": started.authorize_url, "redirect_uri": session.redirect_uri}
+    return {
+        **common,
+        "user_code": device.user_code,
+        "verification_uri": device.verification_uri,
+        "verification_uri_complete": device.verification_uri_complete,
+        "interval": whole_seconds(device.interval),
+    }
+
+
+def consent_body(shown: ShownConsent) -> dict[str, Any]:
+    """A consent session: its state, and whose consent it is. Never a secret."""
+    session = shown.session
+    failure = session.failure_at(shown.now)
+    return {
+        "consent_id": session.consent_id,
+        "state": session.state_at(shown.now).value,
+        "account": session.account,
+        "pinned_account": shown.pinned_account,
+        "scope": session.scope,
+        "expires_at": timestamp(session.expires_at),
+        "failure": {"code": failure.code, "provider_error": failure.provider_error} if failure is not None else None,
     }
 
 
@@ -118,6 +161,7 @@ def connection_body(state: ConnectionState, now: datetime) -> dict[str, Any]:
         **summary_body(state, now),
         "version": state.version,
         "settings": dict(state.settings),
+        "consent": _consent_body(state.consent),
         "tokens": [_token_state(record) for record in state.records if record.token or record.failure],
     }
 
@@ -166,6 +210,23 @@ def history_body(versions: Sequence[SettingsVersion]) -> dict[str, Any]:
             }
             for found in versions
         ]
+    }
+
+
+def _consent_body(consent: Consent | None) -> dict[str, Any] | None:
+    """A person's consent; None where there is none."""
+    if consent is None or consent.token is None:
+        return None
+    moments = {
+        "obtained_at": consent.obtained_at,
+        "refreshed_at": consent.refreshed_at,
+        "expires_at": consent.token.expires_at,
+    }
+    return {
+        "account": consent.account,
+        "scope": consent.scope,
+        "refresh_id": consent.token.refresh_id,
+        **{name: timestamp(at) if at is not None else None for name, at in moments.items()},
     }
 
 

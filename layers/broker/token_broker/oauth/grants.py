@@ -18,11 +18,13 @@ from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknow
 from token_broker.oauth.outcomes import ExchangeResult, Step, TransportFailure, classify
 from token_broker.oauth.requests import GrantRequest, connect_request, refresh_request, token_request
 from token_broker.oauth.responses import (
+    IssuedRefreshToken,
     IssuedToken,
     UnusableResponse,
     error_code,
     has_retry_after,
     read_token,
+    refresh_token_in,
     response_object,
     retry_after,
 )
@@ -31,12 +33,32 @@ Flow = Generator[HttpRequest, HttpResponse, IssuedToken]
 
 
 class GrantFailed(Exception):
-    """No token came, and what that means. `nothing_sent`: no credential left the broker (set by the sender)."""
+    """No token came, and what that means.
 
-    def __init__(self, failure: ExchangeFailure, *, nothing_sent: bool = False) -> None:
+    `nothing_sent`: no credential left the broker (set by the sender). `status`: of the provider's response; 0 without a
+    complete one. `refresh_token`: a new one that came all the same.
+    """
+
+    def __init__(
+        self,
+        failure: ExchangeFailure,
+        *,
+        nothing_sent: bool = False,
+        status: int = 0,
+        refresh_token: IssuedRefreshToken | None = None,
+    ) -> None:
         super().__init__(failure.detail)
         self.failure = failure
         self.nothing_sent = nothing_sent
+        self.status = status
+        self.refresh_token = refresh_token
+
+    @property
+    def is_complete_error(self) -> bool:
+        """Whether the provider said that it did nothing: an error in a whole response, and no fault of its own."""
+        if 200 <= self.status < 300:
+            return self.failure.provider_error is not None
+        return 300 <= self.status < 500
 
 
 def one_request(request: GrantRequest) -> Flow:
@@ -131,7 +153,7 @@ def token_flow(request: GrantRequest) -> Flow:
     way.
     """
     grant = request.provider.grant
-    if request.refresh_token is not None and grant.is_oauth and not grant.needs_consent:
+    if request.refresh_token is not None and grant.refreshes_keys:
         try:
             issued = yield from _exchange(request, "refresh", refresh_request(request))
             return replace(issued, refresh_token=issued.refresh_token or request.refresh_token)
@@ -198,11 +220,14 @@ def issued_token(request: GrantRequest, step: Step, response: HttpResponse) -> I
         issued = read_token(response, request.response)
         _check_not_wider(request, issued)
     except UnusableResponse as unusable:
-        raise _failed(replace(result, unusable=str(unusable))) from None
-    # A response can hold a token and an error. The error counts.
-    if classify(result) is not None:
-        raise _failed(result)
-    return issued
+        failed = _failed(replace(result, unusable=str(unusable)))
+    else:
+        # A response can hold a token and an error. The error counts.
+        if classify(result) is None:
+            return issued
+        failed = _failed(result)
+    failed.refresh_token = refresh_token_in(response, request.response, request.now)
+    raise failed
 
 
 def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
@@ -245,4 +270,4 @@ def _result(request: GrantRequest, step: Step, response: HttpResponse) -> Exchan
 def _failed(result: ExchangeResult) -> GrantFailed:
     failure = classify(result)
     assert failure is not None, result  # noqa: S101  # every caller has ruled success out
-    return GrantFailed(failure)
+    return GrantFailed(failure, status=result.status)

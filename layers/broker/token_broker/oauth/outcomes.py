@@ -208,6 +208,12 @@ RULES = (
         "The provider does not accept this kind of request.",
     ),
     Rule(
+        "consent_refused",
+        lambda result: result.error == "invalid_grant" and result.step == "consent",
+        FailureKind.CONSENT_REQUIRED,
+        "The provider no longer accepts the consent. A person must consent again.",
+    ),
+    Rule(
         "code_or_refresh_token_refused",
         lambda result: result.error == "invalid_grant" and result.step in ("refresh", "code"),
         FailureKind.TRANSIENT,
@@ -268,6 +274,13 @@ RULES = (
 def unusable_response(reason: str) -> ExchangeFailure:
     """The failure of a complete 2xx response that is not a usable token."""
     return RULES[-1].failure(ExchangeResult("token", 200, unusable=reason))
+
+
+def consent_missing(reason: str, detail: str, provider_error: str | None) -> ExchangeFailure:
+    """The failure where no refresh token of a consent may be sent."""
+    return ExchangeFailure(
+        f"consent_{reason}", FailureKind.CONSENT_REQUIRED, FailureLevel.CONNECTION, detail, provider_error
+    )
 
 
 def too_many_unresolved_logins() -> ExchangeFailure:

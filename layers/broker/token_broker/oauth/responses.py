@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -37,6 +38,14 @@ _TOKEN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
+class IssuedRefreshToken:
+    """A refresh token as the provider issued it. `expires_at`: the earliest moment that is known, if any."""
+
+    value: str = field(repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IssuedToken:
     """A token as the provider issued it. Durations in seconds; `provider_now` is the response's Date.
 
@@ -54,6 +63,12 @@ class IssuedToken:
     refresh_expires_in: float | None = None
     refresh_expires_at: datetime | None = None
     api_base_url: str | None = None
+
+    def issued_refresh_token(self, now: datetime) -> IssuedRefreshToken | None:
+        """The refresh token, if there is one."""
+        if self.refresh_token is None:
+            return None
+        return IssuedRefreshToken(self.refresh_token, self.refresh_token_expires_at(now))
 
     def refresh_token_expires_at(self, now: datetime) -> datetime | None:
         """When the refresh token expires: the earliest that the response and the token itself say, if anything."""
@@ -175,6 +190,20 @@ def read_token(response: HttpResponse, spec: ResponseSpec) -> IssuedToken:
         api_base_url=_api_base_url(data, spec.base_url) if spec.base_url is not None else None,
         provider_now=_date(response.headers),
     )
+
+
+def refresh_token_in(response: HttpResponse, spec: ResponseSpec, now: datetime) -> IssuedRefreshToken | None:
+    """The refresh token in a 2xx response whose access token cannot be used; None without one."""
+    data = response_object(response)
+    value = value_at(data, spec.refresh_token) if spec.refresh_token is not None else None
+    if data is None or not isinstance(value, str) or not _is_token(value):
+        return None
+    moments = [jwt_expiry(value)]
+    if spec.refresh_expiry is not None:
+        with suppress(UnusableResponse):
+            lifetime_s, moment = _one_expiry(data, spec.refresh_expiry, spec)
+            moments += [moment, now + timedelta(seconds=lifetime_s) if lifetime_s is not None else None]
+    return IssuedRefreshToken(value, min((moment for moment in moments if moment is not None), default=None))
 
 
 def _api_base_url(data: Mapping[str, Any], spec: BaseUrlSpec) -> str:

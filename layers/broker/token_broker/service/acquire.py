@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from token_broker.core.connections import Connection
@@ -27,6 +28,7 @@ from token_broker.core.records import (
 from token_broker.errors import (
     BrokerError,
     BrokerUnavailable,
+    ConsentRequired,
     ProviderRateLimited,
 )
 from token_broker.oauth.grants import GrantFailed
@@ -45,17 +47,23 @@ from token_broker.service.revoke import FIRST_RETRY, Revoker
 from token_broker.service.scope_sets import check_scope_sets
 from token_broker.service.secret_version_limits import note_new_version, take_one_more_try
 
+# Most connections need no consent. An import costs every cold start, so this one is made at its first use.
+if TYPE_CHECKING:
+    from token_broker.core.consents import Consent
+    from token_broker.service.consents import RefreshSending
+
 # The least time that must be left for a second request.
 MIN_EXCHANGE_TIME = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Acquired:
-    """A committed token. `record`: as it is stored now."""
+    """A committed token. `record` and, where the grant needs one, `consent`: as they are stored now."""
 
     record: TokenRecord
     token: Token
     opened: OpenedToken
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class ReadAgain:
 class _Prepared:
     """What an acquisition has before it asks the provider. The seals have their data keys and call no service.
 
-    `refresh_seal`: None where no refresh token is expected.
+    `refresh_seal`: None where no refresh token of the key is expected. `sending`: of a consent's refresh token.
     """
 
     lease: LeaseContext
@@ -77,6 +85,13 @@ class _Prepared:
     request: GrantRequest
     seal: Seal
     refresh_seal: Seal | None
+    sending: RefreshSending | None = None
+
+    def begun(self, sending: RefreshSending) -> _Prepared | None:
+        """With the refresh token marked as sent; None if the consent changed meanwhile. Raises BrokerUnavailable."""
+        if not sending.begin():
+            return None
+        return replace(self, lease=replace(self.lease, deadline=sending.deadline))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,7 @@ class Acquirer:
     ) -> Acquired | ReadAgain:
         """Makes at most one acquisition. Stores a failure before it raises.
 
-        Raises ProviderError, ConnectionMisconfigured, TooManyScopeSets or BrokerUnavailable.
+        Raises ProviderError, ConnectionMisconfigured, TooManyScopeSets, AcquisitionInProgress or BrokerUnavailable.
         """
         # The numbers are those of docs/architecture.md, "Acquire". 1. Before the lease.
         self._check_before_lease(connection, record, criteria)
@@ -102,20 +117,25 @@ class Acquirer:
             connection,
             record,
             criteria,
-            mark_refresh_token=connection.provider.grant.is_oauth,
+            mark_refresh_token=connection.provider.grant.refreshes_keys,
             reported=decision.reported,
         )
         if lease is None:
             return ReadAgain(provider_asked=False)
         try:
             prepared = self._prepare(lease)
+            if prepared is not None and prepared.sending is not None:
+                # What it marks as sent is sent at once.
+                prepared = prepared.begun(prepared.sending)
+        except ConsentRequired:
+            raise  # it is stored, and the lease has ended
         except BrokerError as error:
             end_failed_lease(self.context, lease, error)
             raise
         if prepared is None:
             end_lease(self.context, lease, nothing_sent=True)
             return ReadAgain(provider_asked=False)
-        return self._ask(prepared)
+        return self._ask(prepared) if prepared.sending is None else self._refresh(prepared, prepared.sending)
 
     def _check_before_lease(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> None:
         """What can be known without the lease and the secret. Raises ProviderRateLimited or TooManyScopeSets.
@@ -164,7 +184,8 @@ class Acquirer:
             if health is None:
                 return None
             lease = lease.with_health(health)
-        request = self._grant_request(lease, credentials)
+        sending = self._consent(lease, credentials)
+        request = self._grant_request(lease, credentials, sending)
         # 5. The data key.
         seal, refresh_seal = context.sealer.prepare(lease.key.place, ACCESS_TOKEN), None
         if lease.before_lease.refresh_token is not None:
@@ -176,7 +197,15 @@ class Acquirer:
             raise BrokerUnavailable("No time was left to ask the provider.")
         # A login is counted before step 7 sends it.
         lease = self.provider_client.count_login(lease, credentials)
-        return _Prepared(lease, credentials, request, seal, refresh_seal)
+        return _Prepared(lease, credentials, request, seal, refresh_seal, sending)
+
+    def _consent(self, lease: LeaseContext, credentials: Credentials) -> RefreshSending | None:
+        """The refresh token of the connection's consent, where the grant needs one."""
+        if not lease.connection.provider.grant.needs_consent:
+            return None
+        from token_broker.service.consents import prepare_sending
+
+        return prepare_sending(self.context, lease, credentials)
 
     def _settings_changed(self, lease: LeaseContext) -> bool:
         """Whether the settings changed since they were read. Looked up only for a key that had no item yet.
@@ -213,10 +242,37 @@ class Acquirer:
         # 8. The commit.
         return self._store(prepared, result, expiry)
 
+    def _refresh(self, prepared: _Prepared, sending: RefreshSending) -> Acquired | ReadAgain:
+        """Steps 7 and 8 with the refresh token of a consent: what becomes of the consent is stored first."""
+        from token_broker.service.consents import store_consent_failure
+
+        lease, credentials = prepared.lease, prepared.credentials
+        try:
+            result, expiry = self.provider_client.request_token(lease, prepared.request)
+        except GrantFailed as failed:
+            if not sending.failed(failed) or self.context.clock() >= lease.expires_at:
+                return ReadAgain(provider_asked=True)
+            raise store_consent_failure(self.context, lease, credentials, sending.consent, failed) from None
+        try:
+            is_stored = sending.succeeded(result.issued) is not None
+        except BrokerUnavailable as error:
+            end_failed_lease(self.context, lease, error)
+            raise
+        if not is_stored:
+            # The consent is another by now. This token is the old one's.
+            return ReadAgain(provider_asked=True)
+        try:
+            check_not_expired(expiry)
+        except GrantFailed as failed:
+            raise store_failure(self.context, lease, credentials, failed) from None
+        outcome = self._store(prepared, result, expiry)
+        return replace(outcome, consent=sending.consent) if isinstance(outcome, Acquired) else outcome
+
     def _store(self, prepared: _Prepared, result: GrantResult, expiry: Expiry) -> Acquired | ReadAgain:
         """Commits the token, or revokes it. Raises ProviderInvalidResponse (another API host) or BrokerUnavailable."""
         lease = prepared.lease
-        opened = _opened(lease, prepared.credentials, result.issued)
+        kept = prepared.sending.consent.kept if prepared.sending is not None else {}
+        opened = replace(_opened(lease, prepared.credentials, result.issued), kept=kept)
         token = _token(lease, prepared.credentials, result, expiry, sealed=prepared.seal(opened.pack()))
         try:
             if opened.api_base_url is not None:
@@ -271,11 +327,13 @@ class Acquirer:
         request = replace(prepared.request, refresh_token=issued.refresh_token if refresh_token is not None else None)
         return replace(prepared, lease=lease, request=request)
 
-    def _grant_request(self, lease: LeaseContext, credentials: Credentials) -> GrantRequest:
+    def _grant_request(
+        self, lease: LeaseContext, credentials: Credentials, sending: RefreshSending | None
+    ) -> GrantRequest:
         previous, now = lease.record.token, self.context.clock()
         worked_before = previous is not None and previous.secret_version == credentials.version
         request = self.context.request_for(lease.connection, credentials, lease.key.scope)
-        refresh_token = refresh_token_to_send(self.context, lease, now)
+        refresh_token = refresh_token_to_send(self.context, lease, now) if sending is None else sending.refresh_token
         return replace(request, refresh_token=refresh_token, worked_before=worked_before)
 
     def _commit(
@@ -285,7 +343,7 @@ class Acquirer:
         context, connection, now = self.context, lease.connection, self.context.clock()
         previous = lease.before_lease.live_token(now)
         superseded = previous is not None and previous.token_id != token.token_id
-        can_revoke = connection.endpoints.revocation is not None and not connection.issue_revokes_previous
+        can_revoke = connection.revocation_obstacle is None and not connection.issue_revokes_previous
         if previous is not None and superseded and can_revoke:
             # Before the commit: a purge must find every token that lives. What a purge marked stays as it is.
             context.tokens.put_retired(RetiredToken.of(lease.key, previous))
@@ -351,7 +409,7 @@ class Acquirer:
 
     def _discard(self, lease: LeaseContext, token: Token, opened: OpenedToken) -> None:
         """Revokes a token that was not stored, unless the record holds the same one."""
-        if lease.connection.endpoints.revocation is None:
+        if lease.connection.revocation_obstacle is not None:
             return
         _, current = self.context.tokens.read(lease.key)
         known = {found.token_id for found in (current.token, lease.before_lease.token) if found is not None}

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from token_broker.core.connections import Connection
+from token_broker.core.consents import Consent, is_dead
 from token_broker.core.expiries import ExpiryDate, expiry_dates
 from token_broker.core.failures import Failure
 from token_broker.core.names import ConnectionName, TokenKey
@@ -27,12 +28,15 @@ from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.records import MAX_TRIES, try_save
 from token_broker.service.revoke import NotRevoked, PurgeResult, Revoker
 
-STATES = ("ok", "failing", "reported", "suspended", "misconfigured", "idle")
+STATES = ("ok", "failing", "reported", "suspended", "misconfigured", "consent_required", "idle")
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """A connection and its tokens. `state`: one of STATES. `live`: how many live tokens."""
+    """A connection and its tokens. `state`: one of STATES. `live`: how many live tokens.
+
+    `consent`: where the grant needs one.
+    """
 
     name: ConnectionName
     state: str
@@ -44,6 +48,7 @@ class ConnectionState:
     next_renewal: datetime | None = None
     last_failure: Failure | None = None
     deadlines: tuple[ExpiryDate, ...] = ()
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +251,12 @@ class Connections:
             connection = self.reader.connection(stored.name, stored)
         except BrokerError:
             connection = None
+        consent = None
+        if connection is not None and connection.provider.grant.needs_consent:
+            consent = self.context.consents.read(stored.name)
         return ConnectionState(
             name=stored.name,
-            state=_state_name(connection, records, last_failure, now),
+            state=_state_name(connection, records, last_failure, consent, now),
             version=stored.version,
             settings=stored.settings,
             records=tuple(records),
@@ -256,18 +264,29 @@ class Connections:
             next_expiry=min((token.expires_at for token in live), default=None),
             next_renewal=min((token.renew_at for token in live), default=None),
             last_failure=last_failure,
-            deadlines=expiry_dates(connection, records) if connection is not None else (),
+            deadlines=expiry_dates(connection, records, consent) if connection is not None else (),
+            consent=consent,
         )
 
 
 def _state_name(
-    connection: Connection | None, records: Sequence[TokenRecord], failure: Failure | None, now: datetime
+    connection: Connection | None,
+    records: Sequence[TokenRecord],
+    failure: Failure | None,
+    consent: Consent | None,
+    now: datetime,
 ) -> str:
     if connection is None:
         return "misconfigured"
     if connection.suspended:
         return "suspended"
+    if consent is not None and is_dead(
+        consent, connection.provider.refresh, issuer=connection.endpoints.token, now=now
+    ):
+        return "consent_required"
     if failure is not None and failure.settings_digest == connection.settings_digest:
+        if failure.consent_required:
+            return "consent_required"
         return "misconfigured" if failure.misconfigured else "failing"
     if any((allowed_at := record.report_allowed_at()) is not None and allowed_at > now for record in records):
         return "reported"

@@ -18,11 +18,15 @@ from token_broker.ports import (
     Budgets,
     Clock,
     ConnectionStore,
+    ConsentQueue,
+    ConsentSessionStore,
     ConsentStore,
     DueIndex,
     HealthStore,
     NewId,
+    NewSecret,
     RenewalQueue,
+    ReportResend,
     Sealer,
     SecretStore,
     Send,
@@ -67,7 +71,7 @@ class BrokerContext:
     """The catalogue and the ports, composed once by `bootstrap`. Tests compose their own.
 
     `catalogue` raises ConnectionMisconfigured for a provider whose own file has faults. `consent_sealer`: seals
-    what GrantTable holds, with a key of its own.
+    what GrantTable holds, with a key of its own. `report_resend`: into the audit.
     """
 
     catalogue: Mapping[str, Provider]
@@ -82,10 +86,14 @@ class BrokerContext:
     consent_sealer: Sealer
     signing_keys: SigningKeys
     queue: RenewalQueue
+    consent_sessions: ConsentSessionStore
+    consent_queue: ConsentQueue
     send: Send
     clock: Clock
     sleep: Sleep
     new_id: NewId
+    new_secret: NewSecret
+    report_resend: ReportResend = lambda _name, _refresh_id, _first_sent_at: None
     deployment: Deployment = Deployment()
     limits: TimeLimits = TimeLimits()
 

@@ -79,13 +79,13 @@ class TokenResponse:
 
     @property
     def api_base_url(self) -> str | None:
-        """The base URL of the provider's API: the setting's, else the one that the provider gave with the token."""
-        return self.connection.api_base_url or self.opened.api_base_url
+        """The base URL of the provider's API: the setting's, else the file's, else the one that came with the token."""
+        return self.connection.sent_base_url(self.opened.kept) or self.opened.api_base_url
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers to send to the provider's API. They hold the token."""
-        return self.connection.sent_headers(self.opened.access_token, self.opened.credentials)
+        return self.connection.sent_headers(self.opened.access_token, self.opened.credentials, self.opened.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +245,8 @@ class GetToken:
             outcome = self._acquirer.acquire(reading.connection, reading.record, reading.criteria, acquire)
         except (ProviderError, ConnectionMisconfigured, BrokerUnavailable) as error:
             return self._serve_or_raise(reading, self._fallback(reading), error, failing=True)
+        except AcquisitionInProgress as error:
+            return self._serve_or_raise(reading, self._fallback(reading), error)
         return self._acquired(reading, outcome) if isinstance(outcome, Acquired) else outcome
 
     def _acquired(self, reading: Reading, acquired: Acquired) -> TokenResponse:
@@ -281,7 +283,7 @@ class GetToken:
         name, now = reading.connection.name, self._context.clock()
         checked_at = self._secret_checked_at.get(name)
         failure = _held_back_by(reading)
-        if failure is None or not failure.refused:
+        if failure is None or not failure.needs_change:
             return reading
         if checked_at is not None and now - checked_at < SECRET_CHECK_SPACING:
             return reading

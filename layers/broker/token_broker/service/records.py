@@ -25,7 +25,7 @@ def try_save(
     `reschedule`: this answers the sweep's claim. Returns whether it was saved, and the record that is stored now.
     """
     after = with_schedule(before, after, context.clock(), reschedule=reschedule)
-    after = replace(after, revision=_new_revision(context))
+    after = replace(after, revision=new_revision(context))
     stored = context.tokens.save(before, after)
     return (True, after) if stored is None else (False, stored)
 
@@ -55,7 +55,7 @@ def save_health(
         after = change(health)
         if after == health:
             return health
-        after = replace(after.with_delete_at(context.clock()), revision=_new_revision(context))
+        after = replace(after.with_delete_at(context.clock()), revision=new_revision(context))
         stored = context.health.save(name, health, after)
         if stored is None:
             return after
@@ -63,6 +63,6 @@ def save_health(
     raise BrokerUnavailable("The connection's health changes faster than it can be written.")
 
 
-def _new_revision(context: BrokerContext) -> str:
+def new_revision(context: BrokerContext) -> str:
     """16 characters are enough to differ from the item's last revisions, and each costs a byte of every item."""
     return context.new_id()[:16]

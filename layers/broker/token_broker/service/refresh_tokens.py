@@ -35,8 +35,9 @@ def seal_refresh_token(
     """The issued refresh token, sealed. One that cannot be sealed is dropped: the grant can start anew.
 
     `seal`: made before the request, where a refresh token was expected. A login has no use for one.
+    That of a consent is stored with the consent.
     """
-    if issued.refresh_token is None or not lease.connection.provider.grant.is_oauth:
+    if issued.refresh_token is None or not lease.connection.provider.grant.refreshes_keys:
         return None
     if seal is None:
         try:

@@ -7,17 +7,20 @@ from datetime import timedelta
 from enum import Enum
 
 from token_broker.core.connections import Connection
+from token_broker.core.consents import next_due
 from token_broker.core.expiries import ExpiryDate, expiry_dates
 from token_broker.core.failures import Failure
-from token_broker.core.names import ConnectionName
+from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.policy import Acquire, AwaitOther, Deny, Serve, TokenCriteria, active_cooldown, decide
 from token_broker.core.records import TokenRecord
 from token_broker.core.schedule import LOOK_AGAIN, is_kept_warm
-from token_broker.errors import BrokerError, BrokerUnavailable, ProviderError
+from token_broker.errors import AcquisitionInProgress, BrokerError, BrokerUnavailable, ProviderError, UnknownConnection
 from token_broker.ports import RenewalMessage, SecretNotReadable
 from token_broker.service.acquire import Acquired, Acquirer
 from token_broker.service.context import BrokerContext, SettingsReader
-from token_broker.service.records import save, try_save
+from token_broker.service.records import new_revision, save, try_save
+
+SHORTEST_DELAY = timedelta(seconds=1)
 
 
 class RenewalOutcome(Enum):
@@ -76,12 +79,38 @@ class Renewer:
         if not is_kept_warm(current, now):
             try_save(self.context, record, current, reschedule=True)
             return Renewal(name, RenewalOutcome.IDLE)
-        return replace(self._renew(connection, record), deadlines=expiry_dates(connection, [record]))
+        renewal = self._renew(connection, record, TokenCriteria(requested_at=now, renewal=True))
+        return renewal if renewal.deadlines else replace(renewal, deadlines=expiry_dates(connection, [record]))
 
-    def _renew(self, connection: Connection, record: TokenRecord) -> Renewal:
+    def keep_consent(self, name: ConnectionName) -> Renewal:
+        """Has the refresh token of a connection's consent sent, if that is due. Its token goes to the default scope.
+
+        The sweep's claim ends by itself: what could not be done now is tried again then. Raises BrokerUnavailable.
+        """
         context, now = self.context, self.context.clock()
-        policy, criteria = context.policy(connection), TokenCriteria(requested_at=now, renewal=True)
-        if record.stale_at is not None or any(failure.refused for failure in record.failures()):
+        stored, consent = context.connections.get(name), context.consents.read(name)
+        try:
+            connection = self.settings.connection(name, stored)
+        except UnknownConnection:
+            # A consent is dropped only by command. Its next use puts it back into the index.
+            context.consents.save(consent, replace(consent, due_at=None, revision=new_revision(context)))
+            return Renewal(name, RenewalOutcome.GONE)
+        except BrokerError as error:
+            return Renewal(name, RenewalOutcome.FAILED, error.code)
+        if connection.suspended:
+            return Renewal(name, RenewalOutcome.IDLE)
+        spec = connection.provider.refresh
+        if not consent.must_be_used(spec, now):
+            due_at = next_due(consent, spec, now)
+            context.consents.save(consent, replace(consent, due_at=due_at, revision=new_revision(context)))
+            return Renewal(name, RenewalOutcome.NOT_DUE)
+        _, record = context.tokens.read(TokenKey(name, connection.scope))
+        return self._renew(connection, record, TokenCriteria(requested_at=now, renewal=True, keeps_consent=True))
+
+    def _renew(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> Renewal:
+        context, now = self.context, self.context.clock()
+        policy = context.policy(connection)
+        if record.stale_at is not None or any(failure.needs_change for failure in record.failures()):
             criteria = replace(criteria, secret_version=self._secret_version(connection.name))
         decision = decide(record, criteria, policy, now)
         match decision:
@@ -91,11 +120,7 @@ class Renewer:
             case Deny(failure=failure):
                 return self._reschedule(connection, record, failure)
             case AwaitOther(until=until):
-                delay = max(until - now, timedelta(seconds=1))
-                not_queued = context.queue.send([RenewalMessage(record.key.name, record.key.scope_id, delay)])
-                if not_queued:
-                    raise BrokerUnavailable("The renewal queue did not accept a message.")
-                return Renewal(connection.name, RenewalOutcome.LEASED)
+                return self._come_back(record, criteria, until - now)
             case Acquire():
                 return self._acquire(connection, record, criteria, decision)
 
@@ -108,11 +133,22 @@ class Renewer:
             if not error.remembered:
                 raise
             return Renewal(connection.name, RenewalOutcome.FAILED, error.code)
+        except AcquisitionInProgress as error:
+            return self._come_back(record, criteria, error.retry_after or SHORTEST_DELAY)
         except BrokerError as error:
             count = error.consecutive_failures if isinstance(error, ProviderError) else 0
             return Renewal(connection.name, RenewalOutcome.FAILED, error.code, count)
-        renewed = isinstance(outcome, Acquired)
-        return Renewal(connection.name, RenewalOutcome.RENEWED if renewed else RenewalOutcome.LEASED)
+        if not isinstance(outcome, Acquired):
+            return Renewal(connection.name, RenewalOutcome.LEASED)
+        deadlines = expiry_dates(connection, [record], outcome.consent)
+        return Renewal(connection.name, RenewalOutcome.RENEWED, deadlines=deadlines)
+
+    def _come_back(self, record: TokenRecord, criteria: TokenCriteria, delay: timedelta) -> Renewal:
+        """Somebody else asks the provider: the message is sent again with a delay. Raises BrokerUnavailable."""
+        name, scope_id = record.key.name, None if criteria.keeps_consent else record.key.scope_id
+        if self.context.queue.send([RenewalMessage(name, scope_id, max(delay, SHORTEST_DELAY))]):
+            raise BrokerUnavailable("The renewal queue did not accept a message.")
+        return Renewal(name, RenewalOutcome.LEASED)
 
     def _reschedule(self, connection: Connection, record: TokenRecord, failure: Failure | None) -> Renewal:
         """Nothing to do now: the key is due again when its state says so."""

@@ -23,7 +23,7 @@ from token_broker.service.records import MAX_TRIES, try_save
 
 FIRST_RETRY, LATER_RETRY = timedelta(minutes=1), timedelta(minutes=5)
 # Reasons for which a retry cannot help.
-FINAL_REASONS = frozenset({"not_supported", "unreadable", "issued_elsewhere", "provider_refused"})
+FINAL_REASONS = frozenset({"not_supported", "would_end_consent", "unreadable", "issued_elsewhere", "provider_refused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Purged:
         """Why the tokens cannot be revoked now, if so."""
         if self.connection is None:
             return "settings_invalid"
-        return None if self.connection.endpoints.revocation is not None else "not_supported"
+        return self.connection.revocation_obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ class Revoker:
         """
         now = self.context.clock()
         items = self.context.tokens.items(stored.name)
-        connection = self._parsed(stored.name, stored.settings)
-        can_revoke = connection is None or connection.endpoints.revocation is not None
+        connection = self.parsed(stored.name, stored.settings)
+        can_revoke = connection is None or connection.revocation_obstacle is None
         count, tokens = 0, dict[str, RetiredToken]()
 
         def retire(item: RetiredToken) -> None:
@@ -136,7 +136,7 @@ class Revoker:
         if item.expires_at <= now or is_current or item.settings is None:
             self.context.tokens.delete_retired(item)
             return False
-        connection = self._parsed(name, item.settings)
+        connection = self.parsed(name, item.settings)
         if connection is None:
             # A later release may know the provider, or read the settings, again.
             self.context.tokens.put_retired(replace(item, due_at=now + LATER_RETRY))
@@ -168,10 +168,19 @@ class Revoker:
     def revoke_access_token(
         self, connection: Connection, key: TokenKey, access_token: str, credentials: Credentials | None = None
     ) -> str | None:
-        """None if the provider accepted the revocation, else the reason: `not_supported`, `credentials_missing`,
-        `rate_limited`, `provider_unavailable`, `provider_refused` or `broker_unavailable`.
+        """None if the provider accepted the revocation, else the reason: `would_end_consent` or one of
+        `revoke_at_provider`.
 
         Without `credentials` it reads the current ones.
+        """
+        obstacle = connection.revocation_obstacle
+        return obstacle or self.revoke_at_provider(connection, key.scope, access_token, credentials)
+
+    def revoke_at_provider(
+        self, connection: Connection, scope: str, token: str, credentials: Credentials | None = None
+    ) -> str | None:
+        """None if the provider accepted the revocation, else the reason: `not_supported`, `credentials_missing`,
+        `rate_limited`, `provider_unavailable`, `provider_refused` or `broker_unavailable`.
         """
         if connection.endpoints.revocation is None:
             return "not_supported"
@@ -181,8 +190,8 @@ class Revoker:
                 if secret is None:
                     return "credentials_missing"
                 credentials = parse_credentials(connection.name, connection.provider, secret)
-            grant = self.context.request_for(connection, credentials, key.scope)
-            request = revocation_request(grant, access_token)
+            grant = self.context.request_for(connection, credentials, scope)
+            request = revocation_request(grant, token)
             if request is None:
                 return "not_supported"
             take_from_budget(self.context, connection, credentials)
@@ -197,7 +206,7 @@ class Revoker:
         except TransportError:
             return "provider_unavailable"
 
-    def _parsed(self, name: ConnectionName, settings: Mapping[str, Any]) -> Connection | None:
+    def parsed(self, name: ConnectionName, settings: Mapping[str, Any]) -> Connection | None:
         """A connection by given settings; None where they are not valid."""
         try:
             return self.settings.parse(name, settings)

@@ -1,4 +1,7 @@
-"""The sweep: each minute it queues the token keys that are due, the most urgent first, spread over the minute."""
+"""The sweep: each minute it queues the token keys that are due, the most urgent first, spread over the minute.
+
+It queues the consents that are due too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from token_broker.core.consents import RESEND_SPACING
 from token_broker.core.schedule import SHARDS, SWEEP_INTERVAL
 from token_broker.ports import DueKey, RenewalMessage
 from token_broker.service.context import BrokerContext
@@ -47,7 +51,29 @@ def sweep(context: BrokerContext, *, scheduled_at: datetime, deadline: datetime,
         batches = list(pool.map(queue, range(0, len(found), BATCH)))
     queued = sum(batch_queued for batch_queued, _ in batches)
     claimed_elsewhere = sum(batch_claimed for _, batch_claimed in batches)
-    return SweepReport(len(found), queued, claimed_elsewhere, deferred=len(found) - queued - claimed_elsewhere)
+    deferred = len(found) - queued - claimed_elsewhere
+    consents_due, consents_queued = _queue_consents(context, horizon)
+    return SweepReport(
+        len(found) + consents_due,
+        queued + consents_queued,
+        claimed_elsewhere,
+        deferred=deferred + consents_due - consents_queued,
+    )
+
+
+def _queue_consents(context: BrokerContext, horizon: datetime) -> tuple[int, int]:
+    """Queues the consents whose refresh token must be sent. Returns how many are due, and how many were queued.
+
+    They are few, and each is due once in weeks. One whose message is lost or fails is due again after the claim.
+    """
+    found = context.consents.due(until=horizon)
+    now, messages = context.clock(), []
+    for due in found:
+        delay = max(due.due_at - now, timedelta())
+        if context.consents.claim(due, until=now + delay + RESEND_SPACING):
+            messages.append(RenewalMessage(due.name, None, delay))
+    not_queued = context.queue.send(messages) if messages else ()
+    return len(found), len(messages) - len(not_queued)
 
 
 def _queue(context: BrokerContext, offsets: Sequence[tuple[DueKey, timedelta]]) -> tuple[int, int]:

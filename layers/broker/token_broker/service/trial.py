@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.core.failures import FailureLevel, next_failure
+from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey, fingerprint
-from token_broker.core.policy import TokenCriteria
+from token_broker.core.policy import Acquire, TokenCriteria
 from token_broker.core.records import TokenRecord
 from token_broker.errors import (
     AcquisitionInProgress,
@@ -18,10 +19,12 @@ from token_broker.errors import (
     ConnectionMisconfigured,
     ConnectionSuspended,
     TooManyTrials,
+    WouldConsumeGrant,
     WouldRevoke,
 )
 from token_broker.oauth.grants import GrantFailed
 from token_broker.ports import ConnectionItems
+from token_broker.service.acquire import Acquired, Acquirer
 from token_broker.service.budget import check_budget, take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.failures import error_of, store_failure
@@ -55,6 +58,7 @@ class Trials:
     settings: SettingsReader
     provider_client: ProviderClient
     revoker: Revoker
+    acquirer: Acquirer
 
     def run(self, name: ConnectionName, *, force: bool) -> TrialResult:
         """Runs the grant once with the secret's pending version, else with its current one.
@@ -71,6 +75,8 @@ class Trials:
         if stored is None or stored.version != connection.version:
             # The lease write applies the settings, which must not undo those of a PUT.
             raise AcquisitionInProgress("The settings were changed just now.", retry_after=timedelta(seconds=2))
+        if connection.provider.grant.needs_consent:
+            return self._renew(connection, record, credentials, stage)
         criteria = TokenCriteria(requested_at=context.clock())
         check_budget(context, connection)
         lease = take_lease(context, connection, record, criteria, mark_refresh_token=False)
@@ -80,6 +86,32 @@ class Trials:
             return self._run_leased(lease, credentials, stage, force=force)
         finally:
             end_lease(context, lease, nothing_sent=False)
+
+    def _renew(self, connection: Connection, record: TokenRecord, credentials: Credentials, stage: str) -> TrialResult:
+        """With a consent a trial is an ordinary renewal, whose tokens are kept: a refresh token may work only once."""
+        context, name, now = self.context, connection.name, self.context.clock()
+        if stage == PENDING:
+            raise WouldConsumeGrant(f"Pending credentials of {name} cannot be tried with its consent.")
+        version = credentials.version
+        self._check_spacing(name, record.health, version, now)
+        health = save_health(
+            context, name, record.health, lambda current: current.trial_begun(version, now, is_new=False)
+        )
+        criteria = TokenCriteria(requested_at=now, trial=True)
+        outcome = self.acquirer.acquire(connection, record.health_changed(health), criteria, Acquire())
+        if not isinstance(outcome, Acquired):
+            raise AcquisitionInProgress("The provider is being asked right now.", retry_after=timedelta(seconds=2))
+        self._end_cooldowns(name, outcome.record.health, context.tokens.items(name).records)
+        token = outcome.token
+        remaining = max(token.remaining(context.clock()), timedelta())
+        return TrialResult(token.token_id, remaining, token.scope, stage, credentials.warnings)
+
+    def _check_spacing(self, name: ConnectionName, health: ConnectionHealth, version: str, now: datetime) -> None:
+        """Raises TooManyTrials."""
+        next_trial_at = health.next_trial_at(version, now)
+        if next_trial_at is not None:
+            detail = f"{name} had five trials within 15 min, or one of the same secret version within 5 min."
+            raise TooManyTrials(detail, retry_after=next_trial_at - now)
 
     def _credentials(self, connection: Connection) -> tuple[str, Credentials]:
         scope = connection.scope
@@ -102,10 +134,7 @@ class Trials:
         if connection.issue_revokes_previous and has_live_token and not force:
             raise WouldRevoke(f"A trial of {name} would revoke its live token. force=true allows that.")
         version = credentials.version
-        next_trial_at = lease.record.health.next_trial_at(version, now)
-        if next_trial_at is not None:
-            detail = f"{name} had five trials within 15 min, or one of the same secret version within 5 min."
-            raise TooManyTrials(detail, retry_after=next_trial_at - now)
+        self._check_spacing(name, lease.record.health, version, now)
         request = context.request_for(connection, credentials, lease.key.scope)
         take_from_budget(context, connection, credentials)
         is_new = stage == PENDING
@@ -131,7 +160,7 @@ class Trials:
             error.detail = " ".join((error.detail, *credentials.warnings))
             raise error from None
         if stage == CURRENT:
-            self._end_cooldowns(lease, items.records)
+            self._end_cooldowns(name, lease.record.health, items.records)
         else:
             self._settle_login(lease)
         scope = result.issued.scope or lease.key.scope
@@ -156,11 +185,9 @@ class Trials:
         if lease.connection.provider.grant.counts_logins:
             save_health(self.context, lease.key.name, lease.record.health, lambda current: current.login_settled())
 
-    def _end_cooldowns(self, lease: LeaseContext, records: Sequence[TokenRecord]) -> None:
+    def _end_cooldowns(self, name: ConnectionName, known: ConnectionHealth, records: Sequence[TokenRecord]) -> None:
         """The current credentials work: no failure of the connection or of a key holds any more."""
-        health = save_health(
-            self.context, lease.key.name, lease.record.health, lambda current: current.cooldowns_ended()
-        )
+        health = save_health(self.context, name, known, lambda current: current.cooldowns_ended())
         for record in records:
             save(self.context, record, lambda current: current.cooldowns_ended(health))
 

@@ -1,0 +1,67 @@
+"""Ends a person's consent by an operator's command: revoked at the vendor where that can be, then dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from token_broker.core.connections import Connection
+from token_broker.core.consents import CONSENT_REFRESH_TOKEN, Consent
+from token_broker.errors import BrokerUnavailable
+from token_broker.ports import SealBroken, StoredSettings
+from token_broker.service.consents import try_save_consent
+from token_broker.service.context import BrokerContext
+from token_broker.service.records import MAX_TRIES
+from token_broker.service.revoke import Revoker
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedConsent:
+    """What was dropped. `refresh_id`: of the refresh token; None: there was no consent. `tokens`: live access tokens.
+
+    `reason`: why the provider did not revoke the refresh token; None if it did, or if there was none.
+    """
+
+    refresh_id: str | None
+    reason: str | None
+    tokens: int
+
+
+def drop_consent(context: BrokerContext, revoker: Revoker, stored: StoredSettings) -> DroppedConsent:
+    """Drops the consent and the access tokens. The secret's refresh token does not begin another one.
+
+    If dropping fails, it can be repeated. A response to the refresh token that comes later is not stored.
+    Raises BrokerUnavailable.
+    """
+    if not context.catalogue[stored.name.provider].grant.needs_consent:
+        return DroppedConsent(None, None, 0)
+    connection = revoker.parsed(stored.name, stored.settings)
+    consent = context.consents.read(stored.name)
+    reason = _revoke(context, revoker, connection, consent)
+    for _ in range(MAX_TRIES):
+        if consent.token is None:
+            break
+        spec = context.catalogue[stored.name.provider].refresh
+        if try_save_consent(context, spec, consent, consent.dropped()) is not None:
+            break
+        consent = context.consents.read(stored.name)
+    else:
+        raise BrokerUnavailable("The consent changes faster than it can be dropped.")
+    purged = revoker.purge(stored)
+    return DroppedConsent(consent.token.refresh_id if consent.token is not None else None, reason, purged.count)
+
+
+def _revoke(context: BrokerContext, revoker: Revoker, connection: Connection | None, consent: Consent) -> str | None:
+    """Revokes the refresh token at the endpoint that issued it. Returns why not."""
+    if consent.token is None:
+        return None
+    if connection is None:
+        return "settings_invalid"
+    if consent.issuer != connection.endpoints.token:
+        return "issued_elsewhere"
+    try:
+        refresh_token = context.consent_sealer.open(consent.token.sealed, consent.place, CONSENT_REFRESH_TOKEN)
+    except SealBroken:
+        return "unreadable"
+    except BrokerUnavailable:
+        return "broker_unavailable"
+    return revoker.revoke_at_provider(connection, connection.scope, refresh_token)
