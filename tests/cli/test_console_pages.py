@@ -134,7 +134,7 @@ def test_settings_are_changed_after_a_review(cli: Cli, console: Console) -> None
     review = visitor.submit(f"/connections/unidy/{name}/edit", form)
     assert review.status == 200
     assert re.search(
-        r'lifetime_s</th>\s*<td data-label="Before"><span class="muted">not set</span></td>\s*<td[^>]*><ins class="code">600</ins>',
+        r'lifetime_s</th>\s*<td[^>]*><span class="muted">not set</span></td>\s*<td[^>]*><ins class="code">600</ins>',
         review.text,
     )
     assert "lifetime_s" not in cli.settings("unidy", name)
