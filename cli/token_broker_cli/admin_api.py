@@ -93,6 +93,30 @@ class AdminApi(Endpoint):
         """Tries the pending credentials, else the current ones."""
         return self._request("POST", f"{_connection_path(provider, name)}/trial", {"force": "true"} if force else {})
 
+    def start_consent(self, provider: str, name: str, *, redirect_uri: str | None = None, device: bool = False) -> Json:
+        """Begins a consent: where a person gives it. `redirect_uri`: on this machine, instead of the settings' one."""
+        given = {"redirect_uri": redirect_uri, "flow": "device" if device else None}
+        body = {field: value for field, value in given.items() if value is not None}
+        return self._request("POST", _consent_path(provider, name), body=body)
+
+    def show_consent(self, provider: str, name: str, consent_id: str) -> Json:
+        """A consent session: its state, the account and the granted scope."""
+        return self._request("GET", _consent_path(provider, name, consent_id))
+
+    def finish_consent(self, provider: str, name: str, consent_id: str, redirect_url: str) -> Json:
+        """Hands over the redirect that came back. The same one may be handed over again."""
+        path = f"{_consent_path(provider, name, consent_id)}/finish"
+        return self._request("POST", path, body={"redirect_url": redirect_url})
+
+    def confirm_consent(self, provider: str, name: str, consent_id: str, *, new_account: bool = False) -> Json:
+        """Makes a consent live. `new_account`: it may be of another account, whose tokens are then dropped."""
+        word = "confirm-new-account" if new_account else "confirm"
+        return self._request("POST", f"{_consent_path(provider, name, consent_id)}/{word}")
+
+    def drop_consent(self, provider: str, name: str) -> Json:
+        """Ends the connection's consent, at the provider too where it can, and drops its tokens."""
+        return self._request("DELETE", f"{_connection_path(provider, name)}/grant")
+
     def purge_tokens(self, provider: str, name: str, scope: str | None = None) -> Json:
         """Purges the tokens of a scope set, or all, and revokes what can be revoked."""
         path = f"/v1/tokens/{_segment(provider)}/{_segment(name)}"
@@ -134,6 +158,11 @@ class AdminApi(Endpoint):
 
 def _connection_path(provider: str, name: str) -> str:
     return f"/v1/connections/{_segment(provider)}/{_segment(name)}"
+
+
+def _consent_path(provider: str, name: str, consent_id: str | None = None) -> str:
+    session = "" if consent_id is None else f"/{_segment(consent_id)}"
+    return f"{_connection_path(provider, name)}/consent{session}"
 
 
 def _segment(name: str) -> str:

@@ -29,7 +29,7 @@ def states(target: Target) -> Iterator[Finding]:
             yield warning("connections", what, todo)
         elif item["state"] == "consent_required":
             why = failure_text(item["last_failure"], now) or "its consent has ended"
-            todo = "The account's owner must consent again; or put another refresh_token into the secret."
+            todo = f"The account's owner must consent: {_connect_command(target, name)}"
             yield fault("connections", f"{name} needs a person's consent: {why}.", todo)
         elif item["state"] in ("failing", "misconfigured"):
             why = failure_text(item["last_failure"], now) or "its stored settings are not valid"
@@ -47,7 +47,7 @@ def states(target: Target) -> Iterator[Finding]:
                 yield warning("connections", what, f"Get new ones, then: {_rotate_command(target, name)}")
             elif deadline["what"] == "consent":
                 what = f"{name}: its consent {'expired' if is_over else 'expires'} {relative(deadline['at'], now)}."
-                yield warning("connections", what, "Have the account's owner consent again in time.")
+                yield warning("connections", what, f"Consent again in time: {_connect_command(target, name)}")
     yield ok("connections", f"{working} of {len(connections)} have no fault.")
 
 
@@ -118,6 +118,10 @@ def _remedy(target: Target, item: Mapping[str, Any]) -> str:
     if failure.get("code") in ("provider_refused", "connection_misconfigured"):
         return f"New credentials: {_rotate_command(target, _name(item))}; after a correction at the provider: {check}"
     return f"The broker tries again by itself. To try now: {check}"
+
+
+def _connect_command(target: Target, name: str) -> str:
+    return target.command(f"connections connect {name.replace('/', ' ')}")
 
 
 def _rotate_command(target: Target, name: str) -> str:

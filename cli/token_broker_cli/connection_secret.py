@@ -95,6 +95,12 @@ class ConnectionSecret:
             raise
         self._remove_pending_label(pending)
 
+    def restore(self, version_id: str, *, instead_of: str) -> None:
+        """Makes an earlier version current again if `instead_of` still is."""
+        self._client.update_secret_version_stage(
+            SecretId=self.name, VersionStage=CURRENT, RemoveFromVersionId=instead_of, MoveToVersionId=version_id
+        )
+
     def unstage(self, version_id: str) -> None:
         """Removes the pending label from this version only. Secrets Manager deletes a version without labels."""
         if self.pending() == version_id:

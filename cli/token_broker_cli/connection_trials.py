@@ -1,7 +1,8 @@
 """Commands that try credentials: `connections add`, `connections rotate` and `connections check`.
 
 `add` and `rotate` store new credentials as the pending version of the secret. The broker tries them at the provider.
-They become current only if they work. If the command ends before that, it removes what it made.
+They become current only if they work. If the command ends before that, it removes what it made. Where a person's
+consent is needed, only current credentials can be tried: the old ones are put back if the new ones do not work.
 """
 
 import argparse
@@ -13,10 +14,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
 
-from token_broker_cli.connection_secret import PENDING, ConnectionSecret, SecretVersion
+from token_broker_cli.connection_secret import CURRENT, PENDING, ConnectionSecret, SecretVersion
 from token_broker_cli.credential_sources import read_credentials
 from token_broker_cli.problems import Exit, Problem, broker_error_text
-from token_broker_cli.prompts import Check, Prompts, Spec, checked_credentials, piped_credentials, suggestions
+from token_broker_cli.prompts import (
+    GRANTS_WITH_CONSENT,
+    SEED,
+    Check,
+    Prompts,
+    Spec,
+    checked_credentials,
+    piped_credentials,
+    suggestions,
+)
 from token_broker_cli.providers import find_provider
 from token_broker_cli.settings_files import read_settings
 from token_broker_cli.target import Target
@@ -66,11 +76,15 @@ def add(target: Target, options: argparse.Namespace) -> Exit:
     again = _Again(target, provider, options.name, settings) if target.screen.interactive else None
     trial = TrialOptions.of(options)
     result = add_connection(target, provider, options.name, settings, credentials, trial, again=again)
+    names = f"{options.provider} {options.name}"
+    todo = f"Get one: {target.command(f'token {names}')}"
+    if is_untried(result):
+        todo = f"Obtain it: {target.command(f'connections connect {names}')}"
     target.screen.show(
         {"provider": options.provider, "connection": options.name, **result},
-        f"{name} is ready. A token is {validity(result)}.",
+        added_text(name, result),
         *result.get("warnings", ()),
-        f"Get one: {target.command(f'token {options.provider} {options.name}')}",
+        todo,
     )
     return Exit.DONE
 
@@ -86,7 +100,7 @@ def rotate(target: Target, options: argparse.Namespace) -> Exit:
     again = _Again(target, provider, options.name) if target.screen.interactive else None
     trial = TrialOptions.of(options)
     result = replace_credentials(target, provider, options.name, before, credentials, trial, again=again)
-    lines = [f"{options.provider}/{options.name} uses the new credentials. The broker renews its tokens with them."]
+    lines = [rotated_text(f"{options.provider}/{options.name}", result)]
     if known:
         lines.append("The old ones are kept as AWSPREVIOUS. End them at the provider once callers have new tokens.")
     lines += result.get("warnings", ())
@@ -107,6 +121,25 @@ def trial_text(result: Json) -> str:
     """What a successful trial showed."""
     which = "pending" if result["stage"] == PENDING else "current"
     return f"The {which} credentials work. A token is {validity(result)}."
+
+
+def is_untried(result: Json) -> bool:
+    """Whether the credentials were stored without a trial, because only a person's consent gives tokens with them."""
+    return "token_id" not in result
+
+
+def added_text(name: str, result: Json) -> str:
+    """What became of a new connection."""
+    if is_untried(result):
+        return f"{name} is stored. It gives tokens once a person has consented."
+    return f"{name} is ready. A token is {validity(result)}."
+
+
+def rotated_text(name: str, result: Json) -> str:
+    """What became of new credentials."""
+    if is_untried(result):
+        return f"{name} uses the new credentials. They could not be tried without a person's consent."
+    return f"{name} uses the new credentials. The broker renews its tokens with them."
 
 
 def validity(result: Json) -> str:
@@ -299,6 +332,8 @@ def _try_and_promote(
         # The secret's other fields may belong to other programs. They are kept.
         secret.stage({**before.values, **credentials}, pending)
         try:
+            if provider["grant"] in GRANTS_WITH_CONSENT:
+                return _promote_and_try(target, provider, name, before, pending, trial, has_seed=SEED in credentials)
             result = try_credentials(target, provider, name, trial)
             break
         except BrokerRefused as error:
@@ -312,7 +347,38 @@ def _try_and_promote(
         raise Problem(what, "Try again.")
     with target.screen.progress("Making them current"):
         secret.promote(pending, instead_of=before.version_id)
-    return {**result, "stage": "AWSCURRENT"}
+    return {**result, "stage": CURRENT}
+
+
+def _promote_and_try(
+    target: Target,
+    provider: Spec,
+    name: str,
+    before: SecretVersion,
+    pending: str,
+    trial: TrialOptions,
+    *,
+    has_seed: bool,
+) -> Json:
+    """Makes the pending credentials current and renews a token with them. Returns the trial.
+
+    Else `before` is current again. Without a consent nothing can be tried: then the new ones stay. `has_seed`: they
+    hold the refresh token of one.
+    """
+    secret = target.secret(provider["slug"], name)
+    with target.screen.progress("Making them current"):
+        secret.promote(pending, instead_of=before.version_id)
+    with Undo(target.screen) as undo:
+        undo.add(f"The new version of {secret.name}", lambda: secret.restore(before.version_id, instead_of=pending))
+        untried = {"stage": CURRENT}
+        if not has_seed and target.api.show(provider["slug"], name)["consent"] is None:
+            return untried
+        try:
+            return try_credentials(target, provider, name, trial)
+        except BrokerRefused as error:
+            if error.code != "consent_required" or has_seed:
+                raise
+            return untried
 
 
 def _after_failed_trial(error: BrokerRefused) -> str:

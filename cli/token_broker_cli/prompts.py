@@ -24,6 +24,9 @@ LISTS: Final = frozenset({"allowed_callers", "denied_callers", "allowed_scopes"}
 USUAL: Final = ("allowed_callers", "scope", "allowed_scopes")
 # A connection with such a grant has one token, whatever the scope.
 GRANTS_WITHOUT_SCOPES: Final = frozenset({"login"})
+# They need a person's consent. A trial is then an ordinary renewal, and only with the current credentials.
+GRANTS_WITH_CONSENT: Final = frozenset({"refresh_token"})
+SEED: Final = "refresh_token"
 
 
 def read_value(spec: Spec, text: str) -> Any:

@@ -87,6 +87,10 @@ class Screen:
         if not self.as_json:
             self.err.print(safe(text), style=style, soft_wrap=True)
 
+    def instruct(self, text: str) -> None:
+        """Prints what a person must do for the command to go on, to standard error, also under --json."""
+        self.err.print(safe(text), soft_wrap=True)
+
     def fail(self, what: str, todo: str, code: str) -> None:
         """Prints why the command stops."""
         if self.as_json:

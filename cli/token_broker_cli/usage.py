@@ -11,6 +11,7 @@ from token_broker_cli import (
     __version__,
     apply,
     audit,
+    connect,
     connection_list,
     connection_settings,
     connection_trials,
@@ -44,6 +45,8 @@ commands:
   connections set | edit          change settings of one: SETTING=VALUE, or in an editor
   connections history             the last versions of its settings (--diff, --restore)
   connections show | check        settings and tokens of one; do its credentials work?
+  connections connect             a person's consent: opens the browser, shows what was granted
+  connections disconnect          end that consent
   connections rotate              new credentials, tried before they are used
   connections suspend | resume    callers get no tokens until it is resumed
   connections remove              delete settings and tokens; --secret also deletes the secret (--yes)
@@ -388,6 +391,32 @@ def _add_connection_commands(commands: Any) -> None:
     rotate.add_argument(
         "--replace-pending", action="store_true", help="replace the pending version of another rotation"
     )
+
+    consent = _command(
+        actions,
+        "connect",
+        connect.connect,
+        "obtain a person's consent: opens the vendor's page, shows account and granted scope, and asks to confirm",
+        "token-broker connections connect google-user eu-main",
+    )
+    _names(consent)
+    consent.add_argument("--device", action="store_true", help="by a code that the person enters on any device")
+    consent.add_argument("--no-browser", action="store_true", help="print the URL instead of opening the browser")
+    consent.add_argument("--yes", action="store_true", help="confirm without asking, but not another account")
+    consent.add_argument(
+        "--new-account",
+        action="store_true",
+        help="the consent may be of another account than the connection's: do not ask a second time",
+    )
+    end = _command(
+        actions,
+        "disconnect",
+        connect.disconnect,
+        "end a person's consent, at the provider too where it can, and drop the tokens",
+        "token-broker connections disconnect google-user eu-main",
+    )
+    _names(end)
+    end.add_argument("--yes", action="store_true", help="do not ask")
 
     remove = _command(
         actions,

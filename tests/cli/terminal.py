@@ -57,7 +57,8 @@ class Terminal:
         """
         remaining = {name: [given] if isinstance(given, str) else list(given) for name, given in answers.items()}
         read_until = 0
-        while self._read():
+        is_running = True
+        while is_running:
             prompt = PROMPT.search(self.output[read_until:])
             if prompt:
                 read_until = len(self.output)
@@ -65,6 +66,7 @@ class Terminal:
                 self.asked.append(name)
                 given = remaining.get(name, [])
                 self.type(given.pop(0) if given else "")
+            is_running = self._read()
         assert not any(remaining.values()), f"never asked for: {remaining.keys()}; {self.output}"
         return self._process.wait(QUIET_S)
 

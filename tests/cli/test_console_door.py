@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.stack import Stack
-from token_broker_cli.console.command import redirect_file
+from token_broker_cli.browser import redirect_file
 from token_broker_cli.console.door import IDLE_S, LINK_LIFE_S, SESSION_LIFE_S
 from token_broker_cli.console.site import HEADERS, ROUTES
 

@@ -389,6 +389,16 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "slug": {**NAME_SCHEMA, "description": "Its name in paths."},
             "title": _text("Its display name."),
             "grant": {"enum": list(GRANTS)},
+            "consent": _or_null(
+                _object(
+                    "How a person can give consent; null where none is needed, or the provider's file does not say.",
+                    {
+                        "redirect": {"type": "boolean", "description": "In a browser, which is then redirected."},
+                        "loopback": {"type": "boolean", "description": "The redirect may go to 127.0.0.1."},
+                        "device": {"type": "boolean", "description": "With a code for a device (RFC 8628)."},
+                    },
+                )
+            ),
             "credentials": _list(_ref("Credential"), "The fields of the secret."),
             "settings": _list(_ref("Setting"), "The provider's own first, then the common ones."),
             "documentation": {"type": "string", "format": "uri", "description": "The vendor's page."},

@@ -47,6 +47,52 @@ OIDC_PROVIDER_CLIENTS: Final[list[Mapping[str, Any]]] = [
     }
     for client_id, secret in (("plain", PLAIN), ("odd", ODD), ("public", None))
 ]
+# A person consents to this one. A native client may return to any port of the person's own machine (RFC 8252).
+OIDC_PROVIDER_CONSENT: Final[Mapping[str, Any]] = {
+    "client_id": "consent",
+    "client_secret": PLAIN,
+    "token_endpoint_auth_method": "client_secret_basic",
+    "application_type": "native",
+    "grant_types": ["authorization_code", "refresh_token"],
+    "redirect_uris": ["http://127.0.0.1/consent"],
+    "response_types": ["code"],
+    "scope": "openid offline_access",
+    "lifetime_s": LIFETIME_S,
+}
+CONSENT_PROVIDER: Final = "wild-consent"
+CONSENT_PROVIDER_FILE: Final = """\
+title = "oidc-provider (a person's consent)"
+documentation = "https://github.com/panva/node-oidc-provider"
+grant = "refresh_token"
+credentials = ["client_id", "client_secret"]
+
+[request]
+url = "{base_url}/token"
+client_auth = "basic"
+
+[scope]
+required = true
+
+[consent]
+authorize_url = "{base_url}/auth"
+pkce = true
+loopback = true
+issuer = "{base_url}"
+[consent.query]
+prompt = "consent"
+[consent.account]
+from = "id_token"
+path = "sub"
+
+[revocation]
+url = "{base_url}/token/revocation"
+
+[[settings]]
+name = "base_url"
+kind = "base_url"
+required = true
+help = "The server."
+"""
 SECRETS: Final = {"plain": PLAIN, "odd": ODD, "public": None, "brief": PLAIN}
 # Where each server has what the tests ask for.
 PATHS: Final = {
@@ -61,15 +107,22 @@ def servers() -> Iterator[Mapping[str, RealServer]]:
     with (
         doorkeeper("doorkeeper", clients=DOORKEEPER_CLIENTS, reuse=False) as plain,
         doorkeeper("doorkeeper with reuse", clients=DOORKEEPER_CLIENTS, reuse=True) as reusing,
-        oidc_provider(clients=OIDC_PROVIDER_CLIENTS, resource=RESOURCE) as oidc,
+        oidc_provider(clients=[*OIDC_PROVIDER_CLIENTS, OIDC_PROVIDER_CONSENT], resource=RESOURCE) as oidc,
     ):
         yield {server.name: server for server in (plain, reusing, oidc)}
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """The local stack without schedule and queue: what a test asks for is all that happens."""
-    options = Options(api_environments=2, worker_environments=1, ticks=False, log_dir=LOGS / "wild")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The local stack without schedule and queue: what a test asks for is all that happens.
+
+    One environment serves all callers, so that no other one has a purged token in its memory.
+    """
+    folder = tmp_path_factory.mktemp("token_broker_providers")
+    (folder / f"{CONSENT_PROVIDER}.toml").write_text(CONSENT_PROVIDER_FILE, encoding="utf-8")
+    options = Options(
+        api_environments=1, worker_environments=1, ticks=False, log_dir=LOGS / "wild", provider_files=folder
+    )
     with Stack(options) as running:
         yield running
 
@@ -87,6 +140,9 @@ class Connection:
 
     def purge(self) -> BrokerResponse:
         return self.client.call("DELETE", f"/v1/tokens/{self.path}")
+
+    def show(self) -> Mapping[str, Any]:
+        return self.client.call("GET", f"/v1/connections/{self.path}").body
 
     def token_requests(self) -> int:
         """How many token requests the server got, from all connections."""
@@ -125,6 +181,12 @@ class Connections:
         credentials = {"client_id": client_id, "client_secret": SECRETS[client_id]}
         settings = {"base_url": self._servers[server].url, "redirect_uri": REDIRECT_URI}
         return self._added("ucommerce", server, credentials, settings)
+
+    def of_a_person(self) -> Connection:
+        """A connection that needs a person's consent at oidc-provider."""
+        credentials = {"client_id": "consent", "client_secret": PLAIN}
+        settings = {"base_url": self._servers["oidc-provider"].url, "scope": "openid offline_access"}
+        return self._added(CONSENT_PROVIDER, "oidc-provider", credentials, settings)
 
     def _added(
         self, provider: str, server: str, credentials: Mapping[str, Any], settings: Mapping[str, Any]

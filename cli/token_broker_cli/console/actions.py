@@ -14,7 +14,9 @@ from token_broker_cli.connection_trials import (
     TrialFailed,
     TrialOptions,
     current_credentials,
+    is_untried,
     replace_credentials,
+    rotated_text,
     trial_text,
     try_credentials,
     validity,
@@ -204,6 +206,8 @@ def _run_rotate(view: View, connection: Json, form: Form) -> str:
         raise Problem("No new credentials were given.")
     options = TrialOptions(force=form.get("force") == ON)
     result = replace_credentials(view.context.target, provider, connection["connection"], before, credentials, options)
+    if is_untried(result):
+        return rotated_text("The connection", result)
     said = f"The new credentials work and are current. A token is {validity(result)}."
     then = (
         "The broker renews the tokens with them. A connection without a token gets one at the next request of a caller."

@@ -6,7 +6,13 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from token_broker_cli.connection_trials import TrialOptions, add_connection, check_can_be_tried, check_is_new, validity
+from token_broker_cli.connection_trials import (
+    TrialOptions,
+    add_connection,
+    added_text,
+    check_can_be_tried,
+    check_is_new,
+)
 from token_broker_cli.console.actions import ON, credential_fields, explain, given_credentials
 from token_broker_cli.console.context import View
 from token_broker_cli.console.forms import Typed, faults_by_setting, read_form, settings_fields
@@ -60,7 +66,7 @@ def add(view: View, request: Request, provider: str) -> Response:
     except (TokenBrokerError, ClientError, BotoCoreError, Problem) as error:
         return _form(view, spec, name, typed, explain(view, "add", provider, error))
     view.context.connections.changed(provider, name)
-    view.say("\n".join([f"{provider}/{name} is ready. A token is {validity(result)}.", *result.get("warnings", ())]))
+    view.say("\n".join([added_text(f"{provider}/{name}", result), *result.get("warnings", ())]))
     return redirect(f"/connections/{provider}/{name}")
 
 

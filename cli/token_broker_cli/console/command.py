@@ -2,17 +2,11 @@
 
 import argparse
 import contextlib
-import html
-import os
-import shutil
 import sys
-import tempfile
 import threading
-import webbrowser
 from contextlib import closing
-from pathlib import Path
-from typing import Final
 
+from token_broker_cli.browser import open_in_browser
 from token_broker_cli.console.context import ConsoleContext
 from token_broker_cli.console.door import LINK_LIFE_S, Door
 from token_broker_cli.console.pages import Renderer
@@ -20,15 +14,6 @@ from token_broker_cli.console.server import LOOPBACK, Server, listen
 from token_broker_cli.console.site import Site
 from token_broker_cli.problems import Exit, Problem
 from token_broker_cli.target import Target
-
-REDIRECT: Final = """\
-<!DOCTYPE html>
-<meta charset="utf-8">
-<meta name="referrer" content="no-referrer">
-<meta http-equiv="refresh" content="0; url={link}">
-<title>Token broker</title>
-<a href="{link}">Open the console</a>
-"""
 
 
 def console(target: Target, options: argparse.Namespace) -> Exit:
@@ -53,32 +38,10 @@ def _offer_links(target: Target, door: Door, *, in_browser: bool) -> None:
     """Opens the browser, or prints a link, and again after each Enter. Never returns."""
     while True:
         if in_browser:
-            open_browser(door)
+            open_in_browser(door.new_link(), life_s=LINK_LIFE_S)
         else:
             target.screen.say(f"Open this within a minute, once: {door.new_link()}")
         if not sys.stdin.isatty():
             threading.Event().wait()
         target.screen.say("Enter: a new link", "dim")
         sys.stdin.readline()
-
-
-def open_browser(door: Door) -> None:
-    """Has the browser follow a new link.
-
-    Other users can read a browser's command line. So it gets the path of a file that only this user can read, and the
-    file leads on to the link. It is removed when the link has ended.
-    """
-    file = redirect_file(door.new_link())
-    removal = threading.Timer(LINK_LIFE_S, shutil.rmtree, (file.parent,), {"ignore_errors": True})
-    removal.daemon = True
-    removal.start()
-    webbrowser.open(file.as_uri())
-
-
-def redirect_file(link: str) -> Path:
-    """A new file that leads a browser to the link. Only this user can read it."""
-    path = Path(tempfile.mkdtemp(prefix="token-broker-")) / "open.html"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(REDIRECT.format(link=html.escape(link)))
-    return path

@@ -27,7 +27,9 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         ("rotate", "edit"),
     ),
     "consent_required": Remedy(
-        "The account's owner must consent again. Or put another refresh_token into the secret.", ("trial",)
+        "The account's owner must consent again: token-broker connections connect PROVIDER NAME. Or put another"
+        " refresh_token into the secret.",
+        ("trial",),
     ),
     "provider_invalid_response": Remedy(
         "The provider's response is no token. Most often a URL in the settings is wrong.", ("edit", "trial")

@@ -93,7 +93,7 @@ class Endpoint:
         except urllib3.exceptions.HTTPError as error:
             raise BrokerUnreachable(f"no response from the broker at {self._url}: {type(error).__name__}") from error
         received = _json_object(response.data)
-        if response.status not in (200, 201):
+        if response.status not in (200, 201, 202):
             raise error_for_problem(response.status, received, _seconds(response.headers.get("Retry-After")))
         if not received:
             detail = "the response is not a JSON object: is this the broker's URL?"

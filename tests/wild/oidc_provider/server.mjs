@@ -3,6 +3,9 @@
 // The first line of its standard input is JSON: resource (its access tokens are JWTs), and clients, each with
 // oidc-provider's own metadata and lifetime_s. Prints its port when it listens, logs a line `METHOD /path`
 // for each request, and ends when its standard input closes.
+//
+// A person signs in and consents on oidc-provider's development pages. At /account/{client_id} they withdraw the
+// consent. Each renewal gives a new refresh token.
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
@@ -23,7 +26,7 @@ const configuration = {
   scopes: ['openid', 'offline_access', 'read', 'write'],
   features: {
     clientCredentials: { enabled: true },
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: true },
     introspection: { enabled: true },
     revocation: { enabled: true },
     resourceIndicators: {
@@ -35,13 +38,33 @@ const configuration = {
     },
   },
   ttl: { AccessToken: lifetime, ClientCredentials: lifetime },
+  rotateRefreshToken: () => true,
 };
+
+const ACCOUNT = '/account/';
+async function account(ctx, next) {
+  if (!ctx.path.startsWith(ACCOUNT)) return next();
+  const clientId = ctx.path.slice(ACCOUNT.length);
+  const { Session, Grant } = ctx.app;
+  const session = await Session.get(ctx);
+  const grant = await Grant.find(session.grantIdFor(clientId));
+  ctx.type = 'html';
+  if (ctx.method === 'POST' && grant !== undefined) {
+    await grant.destroy();
+    await session.destroy();
+    ctx.body = '<p>Withdrawn</p>';
+  } else {
+    ctx.body = '<form method="post"><button>Withdraw consent</button></form>';
+  }
+}
 
 // It must listen before its address is known, which the issuer's name holds.
 const server = createServer();
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address();
   server.on('request', ({ method, url }) => console.error(`${method} ${url.split('?')[0]}`));
-  server.on('request', new Provider(`http://127.0.0.1:${port}`, configuration).callback());
+  const provider = new Provider(`http://127.0.0.1:${port}`, configuration);
+  provider.use(account);
+  server.on('request', provider.callback());
   console.log(port);
 });

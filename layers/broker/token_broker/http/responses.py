@@ -14,7 +14,7 @@ from token_broker.catalogue import FaultyFile
 from token_broker.core.connections import COMMON_SETTINGS
 from token_broker.core.failures import SECRET_MISSING, Failure
 from token_broker.core.names import ConnectionName
-from token_broker.core.providers import Provider
+from token_broker.core.providers import ConsentSpec, Provider
 from token_broker.core.records import TokenRecord
 from token_broker.errors import FieldError
 from token_broker.service.get_token import TokenResponse
@@ -275,11 +275,23 @@ def provider_body(found: Provider, proof: str) -> dict[str, Any]:
         "slug": found.slug,
         "title": found.title,
         "grant": found.grant.name,
+        "consent": _ways_to_consent(found.consent),
         "credentials": [{"name": name, "required": True} for name in found.credentials]
         + [{"name": name, "required": False} for name in found.optional_credentials],
         "settings": own + common,
         "documentation": found.documentation,
         "proof": proof,
+    }
+
+
+def _ways_to_consent(spec: ConsentSpec | None) -> dict[str, bool] | None:
+    """How a person can give consent; None where the provider's file does not say, or none is needed."""
+    if spec is None:
+        return None
+    return {
+        "redirect": spec.authorize_url is not None,
+        "loopback": spec.loopback,
+        "device": spec.device_url is not None,
     }
 
 
