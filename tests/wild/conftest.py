@@ -142,7 +142,8 @@ class Connection:
         return self.client.call("DELETE", f"/v1/tokens/{self.path}")
 
     def show(self) -> Mapping[str, Any]:
-        return self.client.call("GET", f"/v1/connections/{self.path}").body
+        body: Mapping[str, Any] = self.client.call("GET", f"/v1/connections/{self.path}").body
+        return body
 
     def token_requests(self) -> int:
         """How many token requests the server got, from all connections."""
