@@ -138,7 +138,7 @@ def added_text(name: str, result: Json) -> str:
 def rotated_text(name: str, result: Json) -> str:
     """What became of new credentials."""
     if is_untried(result):
-        return f"{name} uses the new credentials. They could not be tried without a person's consent."
+        return f"{name} uses the new credentials. They are not tried: first a person must consent."
     return f"{name} uses the new credentials. The broker renews its tokens with them."
 
 

@@ -20,12 +20,16 @@ from local.stack import Options, Stack
 from .conftest import Cli, new_name
 from .terminal import Terminal
 
-GOOGLE, ALLEGRO = "google-user", "allegro-seller"
+GOOGLE, ALLEGRO, HUBSPOT = "google-user", "allegro-seller", "hubspot-app"
 SECRET = {"client_id": "invented-id", "client_secret": "invented-secret"}
 SETTINGS = {
     GOOGLE: {"scope": "https://www.googleapis.com/auth/adwords openid"},
     ALLEGRO: {"redirect_uri": "https://shop.example.com/consent"},
-    "hubspot-app": {"redirect_uri": "https://shop.example.com/consent", "scope": "crm.objects.contacts.read"},
+    HUBSPOT: {
+        "redirect_uri": "https://shop.example.com/consent",
+        "scope": "crm.objects.contacts.read",
+        "optional_scope": "tickets",
+    },
 }
 ACCOUNTS = {GOOGLE: "110000000000000000001", ALLEGRO: "12345678"}
 URL = re.compile(r"^https://\S+$", re.MULTILINE)
@@ -45,7 +49,7 @@ def cli(stack: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     for name in ("TOKEN_BROKER_URL", "AWS_PROFILE", "AWS_ENDPOINT_URL", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
     yield Cli(stack, capsys, monkeypatch)
-    for slug in (GOOGLE, ALLEGRO):
+    for slug in SETTINGS:
         vendor(stack, slug).reset()
 
 
@@ -90,10 +94,12 @@ def get(url: str) -> requests.Response:
         return session.get(url, timeout=10)
 
 
-def pasted(cli: Cli, name: str, *options: str, answers: dict[str, str] | None = None) -> tuple[int, str]:
-    """Connects at Allegro: the redirect is pasted, and the questions are answered. Returns exit code and output."""
-    with cli.terminal("connections", "connect", ALLEGRO, name, "--no-browser", *options) as terminal:
-        redirect_url = browse(cli, ALLEGRO, printed_url(terminal))
+def pasted(
+    cli: Cli, name: str, *options: str, answers: dict[str, str] | None = None, provider: str = ALLEGRO
+) -> tuple[int, str]:
+    """Connects: the redirect is pasted, and the questions are answered. Returns exit code and output."""
+    with cli.terminal("connections", "connect", provider, name, "--no-browser", *options) as terminal:
+        redirect_url = browse(cli, provider, printed_url(terminal))
         return terminal.answer({"redirect URL": redirect_url, **(answers or {})}), terminal.output
 
 
@@ -212,20 +218,20 @@ def test_disconnect_ends_the_consent_once(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_new_credentials_are_tried_with_the_consent_and_put_back_if_they_do_not_work(cli: Cli, tmp_path: Path) -> None:
-    name = added(cli, ALLEGRO, tmp_path)
+    name = added(cli, HUBSPOT, tmp_path)
     wrong = json.dumps({**SECRET, "client_secret": "invented-other"})
-    untried = cli("connections", "rotate", ALLEGRO, name, "--json", stdin=wrong)
+    untried = cli("connections", "rotate", HUBSPOT, name, "--json", stdin=wrong)
     assert (untried.code, untried.json["stage"]) == (0, "AWSCURRENT"), untried.err
-    assert cli("connections", "rotate", ALLEGRO, name, stdin=json.dumps(SECRET)).code == 0
-    assert pasted(cli, name, "--yes")[0] == 0
-    assert cli.token(ALLEGRO, name).status == 200
-    refused = cli("connections", "rotate", ALLEGRO, name, stdin=wrong)
+    assert cli("connections", "rotate", HUBSPOT, name, stdin=json.dumps(SECRET)).code == 0
+    assert pasted(cli, name, "--yes", provider=HUBSPOT)[0] == 0
+    assert cli.token(HUBSPOT, name).status == 200
+    refused = cli("connections", "rotate", HUBSPOT, name, stdin=wrong)
     assert refused.code == 1, refused.out
-    assert cli.value(ALLEGRO, name) == SECRET
-    vendor(cli.running, ALLEGRO).rotate_secret({"client_secret": "invented-other"})
-    rotated = cli("connections", "rotate", ALLEGRO, name, "--json", stdin=wrong)
+    assert cli.value(HUBSPOT, name) == SECRET
+    vendor(cli.running, HUBSPOT).rotate_secret({"client_secret": "invented-other"})
+    rotated = cli("connections", "rotate", HUBSPOT, name, "--json", stdin=wrong)
     assert rotated.code == 0, rotated.err
-    assert rotated.json["token_id"] == shown(cli, ALLEGRO, name)["tokens"][0]["token_id"]
+    assert rotated.json["token_id"] == shown(cli, HUBSPOT, name)["tokens"][0]["token_id"]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,7 @@ def test_new_credentials_are_tried_with_the_consent_and_put_back_if_they_do_not_
         (["connect", ALLEGRO, "demo"], "--yes confirms"),
         (["connect", "unidy", "demo", "--yes"], "needs no person's consent"),
         (["connect", "rithum", "demo", "--yes"], "does not say how a person consents"),
-        (["connect", "hubspot-app", "demo", "--device", "--yes"], "has no device flow"),
+        (["connect", HUBSPOT, "demo", "--device", "--yes"], "has no device flow"),
         (["disconnect", ALLEGRO, "demo"], "--yes ends the consent"),
     ],
 )
