@@ -6,3 +6,5 @@ runs the broker's own code (package token_broker), without a broker.
 """
 
 __version__ = "0.1.0"
+
+__version__ = "0.1.0"

@@ -100,8 +100,12 @@ class ConnectionSecret:
         if self.pending() == version_id:
             self._remove_pending_label(version_id)
 
-    def delete(self) -> None:
-        """Deletes the secret at once, so that its name can be used again."""
+    def delete(self, recovery_days: int) -> None:
+        """Schedules the deletion. Until then the secret can be restored, and its name cannot be used again."""
+        self._client.delete_secret(SecretId=self.name, RecoveryWindowInDays=recovery_days)
+
+    def delete_new(self) -> None:
+        """Deletes a secret that this command created and that was never used, so that its name is free again."""
         self._client.delete_secret(SecretId=self.name, ForceDeleteWithoutRecovery=True)
 
     def _remove_pending_label(self, version_id: str) -> None:

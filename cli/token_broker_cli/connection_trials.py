@@ -6,22 +6,28 @@ They become current only if they work. If the command ends before that, it remov
 
 import argparse
 import threading
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
+from typing import Any, Final, Self
 
 from token_broker_cli.connection_secret import PENDING, ConnectionSecret, SecretVersion
+from token_broker_cli.credential_sources import read_credentials
 from token_broker_cli.problems import Exit, Problem, broker_error_text
-from token_broker_cli.prompts import Prompts, Spec, piped_credentials
+from token_broker_cli.prompts import Check, Prompts, Spec, checked_credentials, piped_credentials, suggestions
 from token_broker_cli.providers import find_provider
 from token_broker_cli.settings_files import read_settings
 from token_broker_cli.target import Target
 from token_broker_cli.undo import Undo
 from token_broker_cli.wording import duration
-from token_broker_client.errors import BrokerRefused, InvalidRequest
+from token_broker_client.errors import AccessDenied, BrokerRefused, InvalidRequest
 
 Json = dict[str, Any]
+# After a failed trial and the credentials that were tried: others, or None to give up.
+Again = Callable[[Problem, Mapping[str, str]], Mapping[str, str] | None]
+LONGEST_LEASE_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class TrialFailed(Problem):
 
     def __init__(self, title: str, error: BrokerRefused, left: str) -> None:
         who = f"{title} gave no token" if error.code.startswith("provider_") else f"{title} was not asked"
-        super().__init__(f"{who}: {broker_error_text(error)}", f"{left} {_after_failed_trial(error)}", code=error.code)
+        super().__init__(
+            f"{who}: {broker_error_text(error)}", f"{left} {_after_failed_trial(error)}".strip(), code=error.code
+        )
         self.left = left
         self.error = error
 
@@ -54,8 +62,10 @@ def add(target: Target, options: argparse.Namespace) -> Exit:
     settings = _settings(target, provider, options)
     check_can_be_tried(settings)
     before = target.secret(options.provider, options.name).current()
-    credentials = _credentials(target, provider, before.values if before else {})
-    result = add_connection(target, provider, options.name, settings, credentials, TrialOptions.of(options))
+    credentials = _credentials(target, provider, before.values if before else {}, options.credentials)
+    again = _Again(target, provider, options.name, settings) if target.screen.interactive else None
+    trial = TrialOptions.of(options)
+    result = add_connection(target, provider, options.name, settings, credentials, trial, again=again)
     target.screen.show(
         {"provider": options.provider, "connection": options.name, **result},
         f"{name} is ready. A token is {validity(result)}.",
@@ -72,8 +82,10 @@ def rotate(target: Target, options: argparse.Namespace) -> Exit:
     secret = target.secret(options.provider, options.name)
     before = current_credentials(secret, replace_pending=options.replace_pending)
     known = before.values if before else {}
-    credentials = _credentials(target, provider, known)
-    result = replace_credentials(target, provider, options.name, before, credentials, TrialOptions.of(options))
+    credentials = _credentials(target, provider, known, options.credentials)
+    again = _Again(target, provider, options.name) if target.screen.interactive else None
+    trial = TrialOptions.of(options)
+    result = replace_credentials(target, provider, options.name, before, credentials, trial, again=again)
     lines = [f"{options.provider}/{options.name} uses the new credentials. The broker renews its tokens with them."]
     if known:
         lines.append("The old ones are kept as AWSPREVIOUS. End them at the provider once callers have new tokens.")
@@ -133,12 +145,18 @@ def add_connection(
     settings: Json,
     credentials: Mapping[str, str],
     trial: TrialOptions,
+    *,
+    again: Again | None = None,
 ) -> Json:
-    """Stores settings and credentials and tries them. Returns the trial. Keeps nothing if it fails."""
+    """Stores settings and credentials and tries them. Returns the trial. Keeps nothing if it fails.
+
+    `again`: asked for other credentials after a failure. It may change the stored settings too.
+    """
     before = target.secret(provider["slug"], name).current()
     with Undo(target.screen) as undo:
         _create(target, undo, provider, name, settings)
-        return _try_and_promote(target, undo, provider, name, before, credentials, trial, left="Nothing was kept.")
+        left = "Nothing was kept."
+        return _try_and_promote(target, undo, provider, name, before, credentials, trial, left=left, again=again)
 
 
 def replace_credentials(
@@ -148,13 +166,15 @@ def replace_credentials(
     before: SecretVersion | None,
     credentials: Mapping[str, str],
     trial: TrialOptions,
+    *,
+    again: Again | None = None,
 ) -> Json:
     """Tries new credentials and makes them current instead of `before`. Returns the trial. Else changes nothing."""
     if before and all(before.values.get(field) == value for field, value in credentials.items()):
         raise Problem("These are the current credentials.", "Get new ones from the provider.")
     left = "Nothing was changed: the old credentials stay current."
     with Undo(target.screen) as undo:
-        return _try_and_promote(target, undo, provider, name, before, credentials, trial, left=left)
+        return _try_and_promote(target, undo, provider, name, before, credentials, trial, left=left, again=again)
 
 
 def _settings(target: Target, provider: Spec, options: argparse.Namespace) -> Json:
@@ -165,14 +185,62 @@ def _settings(target: Target, provider: Spec, options: argparse.Namespace) -> Js
         raise Problem("There is no terminal to ask on.", todo, exit_code=Exit.USAGE)
     target.screen.say(f"{provider['title']}: {provider['documentation']}")
     arn = target.own_arn()
-    return Prompts(target.screen).connection_settings(provider, {"allowed_callers": arn} if arn else {})
+    prompts = Prompts(target.screen, _checker(target, options.provider, options.name))
+    return prompts.connection_settings(provider, {"allowed_callers": arn} if arn else {})
 
 
-def _credentials(target: Target, provider: Spec, known: Mapping[str, Any]) -> dict[str, str]:
+def _checker(target: Target, provider: str, name: str) -> Check:
+    """Has the broker check settings. Where it may not be asked, they are checked when they are stored."""
+
+    def check(settings: Mapping[str, Any]) -> list[Json]:
+        try:
+            return target.api.faults(provider, name, settings)
+        except AccessDenied:
+            return []
+
+    return check
+
+
+def _credentials(target: Target, provider: Spec, known: Mapping[str, Any], source: str | None) -> dict[str, str]:
+    if source is not None:
+        todo = f"{source} must be an object with these: {', '.join(spec['name'] for spec in provider['credentials'])}."
+        return checked_credentials(provider, read_credentials(target, source), known=known, todo=todo)
     if not target.screen.interactive:
         return piped_credentials(provider, known=known)
     target.screen.say("\nCredentials. Secrets are not shown while you type or paste them.", "dim")
     return Prompts(target.screen).credentials(provider["credentials"], known)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Asks on the terminal after a failed trial. `settings`: those of a new connection, which may be wrong too."""
+
+    target: Target
+    provider: Spec
+    name: str
+    settings: Json | None = None
+
+    def __call__(self, failed: Problem, typed: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Other credentials; None to give up. What is not typed again stays as it was."""
+        screen = self.target.screen
+        screen.say(failed.what, "yellow")
+        choices = "credentials" if self.settings is None else "credentials, settings"
+        answer = input(f"Try others ({choices}; Enter: give up): ").strip().lower()
+        if not answer:
+            return None
+        if self.settings is not None and "settings".startswith(answer):
+            self._replace_settings(self.settings)
+        return Prompts(screen).credentials(self.provider["credentials"], {}, typed)
+
+    def _replace_settings(self, settings: Json) -> None:
+        target, slug = self.target, self.provider["slug"]
+        found = target.api.show(slug, self.name)
+        prompts = Prompts(target.screen, _checker(target, slug, self.name))
+        wanted = prompts.connection_settings(self.provider, suggestions(settings))
+        target.api.replace(slug, self.name, wanted, version=found["version"])
+        # The undo step compares with what is stored.
+        settings.clear()
+        settings.update(wanted)
 
 
 def _create(target: Target, undo: Undo, provider: Spec, name: str, settings: Json) -> None:
@@ -215,23 +283,30 @@ def _try_and_promote(
     trial: TrialOptions,
     *,
     left: str,
+    again: Again | None,
 ) -> Json:
     """Stores pending credentials, tries them, and makes them current instead of `before`. Returns the trial.
 
-    `left`: what is left after a failure, as a sentence.
+    `left`: what is left after a failure, as a sentence. `again`: asked for other credentials before that.
     """
     secret = target.secret(provider["slug"], name)
     if before is None:
         before = secret.create_empty()
-        undo.add(f"The secret {secret.name}", secret.delete)
-    pending = str(uuid.uuid4())
-    undo.add(f"The pending version of {secret.name}", lambda: secret.unstage(pending))
-    # The secret's other fields may belong to other programs. They are kept.
-    secret.stage({**before.values, **credentials}, pending)
-    try:
-        result = try_credentials(target, provider, name, trial)
-    except BrokerRefused as error:
-        raise TrialFailed(provider["title"], error, left) from None
+        undo.add(f"The secret {secret.name}", secret.delete_new)
+    while True:
+        pending = str(uuid.uuid4())
+        undo.add(f"The pending version of {secret.name}", partial(secret.unstage, pending))
+        # The secret's other fields may belong to other programs. They are kept.
+        secret.stage({**before.values, **credentials}, pending)
+        try:
+            result = try_credentials(target, provider, name, trial)
+            break
+        except BrokerRefused as error:
+            failed = TrialFailed(provider["title"], error, left)
+        others = again(failed, credentials) if again is not None else None
+        if others is None:
+            raise failed
+        credentials = others
     if result["stage"] != PENDING:
         what = "The broker tried the current version: somebody else has removed the pending one."
         raise Problem(what, "Try again.")
@@ -246,18 +321,23 @@ def _after_failed_trial(error: BrokerRefused) -> str:
         return "--wait waits and tries again."
     if error.code == "would_revoke":
         return "--force runs the trial anyway. Callers then get a new token."
-    return "To try again within five minutes, add --wait."
+    return ""
 
 
 def try_credentials(target: Target, provider: Spec, name: str, options: TrialOptions) -> Json:
-    """The broker's trial. With `wait` it is repeated once it is allowed."""
+    """The broker's trial. With `wait` it is repeated once it is allowed.
+
+    An interrupted trial can hold its lease for some seconds. The next one waits for that.
+    """
+    until = time.monotonic() + LONGEST_LEASE_S
     while True:
         try:
             with target.screen.progress(f"Trying the credentials at {provider['title']}"):
                 return target.api.trial(provider["slug"], name, force=options.force)
         except BrokerRefused as error:
-            if error.code != "too_many_trials" or not options.wait or not error.retry_after:
-                raise
             seconds = error.retry_after
+            is_leased = error.code == "acquisition_in_progress" and time.monotonic() < until
+            if not seconds or not (is_leased or (error.code == "too_many_trials" and options.wait)):
+                raise
         with target.screen.progress(f"Waiting {duration(seconds)} for the next trial. Ctrl-C undoes everything"):
             threading.Event().wait(seconds)

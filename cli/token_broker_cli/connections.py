@@ -68,20 +68,26 @@ def resume(target: Target, options: argparse.Namespace) -> Exit:
 
 
 def remove(target: Target, options: argparse.Namespace) -> Exit:
-    """`connections remove`: deletes settings and tokens; --secret also deletes the secret."""
+    """`connections remove`: deletes settings and tokens; --secret also schedules the deletion of the secret."""
     name = f"{options.provider}/{options.name}"
     found = target.api.show(options.provider, options.name)
+    secret = target.secret(options.provider, options.name)
+    also = f"Its secret is deleted in {options.recovery_days} days." if options.secret else "Its secret stays."
+    what = f"{name} and the history of its settings are deleted, and its tokens are revoked. {also}"
+    target.screen.confirm(what, yes=options.yes)
     with target.screen.progress(f"Removing {name}"):
         result = target.api.delete(options.provider, options.name, version=found["version"])
-        secret = target.secret(options.provider, options.name)
         if options.secret:
-            secret.delete()
-    secret_text = "was deleted." if options.secret else "was kept. --secret deletes it, too."
+            secret.delete(options.recovery_days)
+    text = f"The secret {secret.name} was kept. --secret deletes it, too."
+    if options.secret:
+        until = f"Until then: aws secretsmanager restore-secret --secret-id {secret.name}"
+        text = f"The secret {secret.name} is deleted in {options.recovery_days} days. {until}"
     target.screen.show(
-        {**result, "secret": "deleted" if options.secret else "kept"},
+        {**result, "secret": "scheduled_for_deletion" if options.secret else "kept"},
         f"{name} was removed with {result['dropped']} tokens.",
         *not_revoked(result),
-        f"The secret {secret.name} {secret_text}",
+        text,
     )
     return Exit.DONE
 

@@ -16,7 +16,11 @@ EARLIER_VERSION: Final = "V#"  # of an earlier version of its settings
 def export(target: Target, options: argparse.Namespace) -> Exit:
     """Prints TOML, or JSON under --json. Settings only: credentials are in the secrets, which it does not read."""
     with target.screen.progress("Reading the connections"):
-        found = dict(sorted(_from_table(target, options.table) if options.table else _from_broker(target)))
+        found = dict(
+            sorted(
+                _from_table(target, options.table) if options.table else _from_broker(target, options.provider_filter)
+            )
+        )
     if not found:
         target.screen.say("There are no connections.")
     as_json: dict[str, Json] = {}
@@ -26,8 +30,8 @@ def export(target: Target, options: argparse.Namespace) -> Exit:
     return Exit.DONE
 
 
-def _from_broker(target: Target) -> Iterator[tuple[tuple[str, str], Json]]:
-    for item in target.api.connections(details=True):
+def _from_broker(target: Target, provider: str | None) -> Iterator[tuple[tuple[str, str], Json]]:
+    for item in target.api.connections(provider=provider, details=True):
         yield (item["provider"], item["connection"]), item["settings"]
 
 

@@ -2,8 +2,9 @@
 
 import getpass
 import json
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from token_broker_cli.screen import Screen
 
 # A setting or credential as GET /v1/providers describes it: name, required, default, help.
 Spec = Mapping[str, Any]
+# The faults of settings, each with field and reason.
+Check = Callable[[Mapping[str, Any]], Sequence[Mapping[str, str]]]
 # These are names and not secrets, so they are shown while typed.
 SHOWN: Final = frozenset({"client_id", "username"})
 # PEM texts have several lines. A terminal is asked for the path of a file instead.
@@ -26,20 +29,20 @@ GRANTS_WITHOUT_SCOPES: Final = frozenset({"login"})
 def read_value(spec: Spec, text: str) -> Any:
     """A setting from its typed text. Raises ValueError.
 
-    A list has spaces between its items, a name that ends in _s is a number, and an object is JSON.
+    A list has spaces between its items, and parameters are JSON.
     """
-    name = spec["name"]
-    if name in LISTS:
+    kind = spec["kind"]
+    if kind == "list":
         return [item.strip(",") for item in text.split()]
-    if isinstance(spec["default"], bool):
+    if kind == "flag":
         if text not in ("true", "false"):
             raise ValueError("must be true or false")
         return text == "true"
-    if name.endswith("_s"):
-        if not text.isdecimal():
-            raise ValueError("must be a whole number of seconds")
+    if kind == "whole":
+        if not re.fullmatch("-?[0-9]+", text):
+            raise ValueError("must be a whole number" + (" of seconds" if spec["name"].endswith("_s") else ""))
         return int(text)
-    if text.startswith("{"):
+    if kind == "params":
         try:
             return json.loads(text)
         except ValueError:
@@ -47,11 +50,20 @@ def read_value(spec: Spec, text: str) -> Any:
     return text
 
 
+def as_typed(value: Any) -> str:
+    """A setting as `read_value` reads it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 class Prompts:
     """Asks on the terminal. A secret is not shown while it is typed."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, check: Check | None = None) -> None:
+        """`check`: the faults of the settings so far, with which each field is checked when it is typed."""
         self._screen = screen
+        self._check = check
 
     def connection_settings(self, provider: Spec, suggested: Mapping[str, str]) -> dict[str, Any]:
         """The settings of a connection. `suggested`: what Enter stands for, by name."""
@@ -60,6 +72,7 @@ class Prompts:
         asked = [spec for spec in provider["settings"] if spec["name"] in own | usual or spec["required"]]
         settings = self.settings(asked, suggested)
         further = {spec["name"]: spec for spec in provider["settings"] if spec["name"] not in own | set(USUAL)}
+        settings |= {name: read_value(further[name], text) for name, text in suggested.items() if name in further}
         self._further_settings(settings, further)
         return settings
 
@@ -82,17 +95,20 @@ class Prompts:
             settings.pop(name, None)
             self._ask_into(settings, specs[name], None)
 
-    def credentials(self, specs: Iterable[Spec], known: Mapping[str, Any]) -> dict[str, str]:
-        """The credentials. Enter keeps a `known` name, and skips an optional field."""
+    def credentials(
+        self, specs: Iterable[Spec], known: Mapping[str, Any], typed: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The credentials. Enter keeps a `known` name, or what was `typed` before, and skips an optional field."""
+        typed = typed or {}
         given = {}
         for spec in specs:
             name = spec["name"]
-            keeps = name in SHOWN and name in known
-            note = " (Enter: unchanged)" if keeps else optional_note(spec)
+            keeps = name in typed or (name in SHOWN and name in known)
+            note = " (Enter: as before)" if name in typed else " (Enter: unchanged)" if keeps else optional_note(spec)
             while not (text := self._read_credential(name, note)) and spec["required"] and not keeps:
                 self._screen.say(f"{name} is required.", "yellow")
-            if text:
-                given[name] = text
+            if text or name in typed:
+                given[name] = text or typed[name]
         return given
 
     def _read_credential(self, name: str, note: str) -> str:
@@ -121,12 +137,29 @@ class Prompts:
             if not text and spec["required"]:
                 self._screen.say(f"{name} is required.", "yellow")
                 continue
-            try:
-                if text:
-                    settings[name] = read_value(spec, text)
+            if not text or self._take(settings, spec, text):
                 return
-            except ValueError as error:
-                self._screen.say(f"{name} {error}.", "yellow")
+
+    def _take(self, settings: dict[str, Any], spec: Spec, text: str) -> bool:
+        """Adds a typed setting, if nothing is wrong with it. Else says what."""
+        name = spec["name"]
+        before = dict(settings)
+        try:
+            settings[name] = read_value(spec, text)
+            reason = self._fault(settings, name)
+        except ValueError as error:
+            reason = str(error)
+        if reason is None:
+            return True
+        settings.clear()
+        settings.update(before)
+        self._screen.say(f"{name} {reason}.", "yellow")
+        return False
+
+    def _fault(self, settings: Mapping[str, Any], name: str) -> str | None:
+        """What the broker finds wrong with one setting."""
+        faults = self._check(settings) if self._check is not None else ()
+        return next((fault["reason"] for fault in faults if fault["field"].partition(".")[0] == name), None)
 
     def _further_settings(self, settings: dict[str, Any], specs: Mapping[str, Spec]) -> None:
         self._screen.say(f"\nFurther settings, as name=value: {', '.join(specs)}", "dim")
@@ -135,10 +168,12 @@ class Prompts:
             if name not in specs or not value:
                 self._screen.say("Type name=value with one of the names above.", "yellow")
                 continue
-            try:
-                settings[name] = read_value(specs[name], value)
-            except ValueError as error:
-                self._screen.say(f"{name} {error}.", "yellow")
+            self._take(settings, specs[name], value)
+
+
+def suggestions(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as suggestions for their prompts."""
+    return {name: as_typed(value) for name, value in settings.items()}
 
 
 def optional_note(spec: Spec) -> str:

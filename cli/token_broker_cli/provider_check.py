@@ -107,12 +107,23 @@ def check_path(target: Target, options: argparse.Namespace) -> Exit:
     token = None
     lines = checked.lines
     if options.request_token:
+        _check_may_be_tried(checked.provider)
         connection, credentials = _connection(target, options, checked.provider)
         with target.screen.progress(f"Requesting a token from {checked.provider.title}"):
             token = _request_token(connection, credentials, ProviderHttp(loopback=target.is_local))
         lines += token.lines
     target.screen.show({**checked.as_json(), "token": None if token is None else asdict(token)}, *lines)
     return Exit.DONE
+
+
+def _check_may_be_tried(provider: Provider) -> None:
+    """Raises Problem where a request would use up a refresh token that only a person can replace."""
+    if provider.grant.needs_consent:
+        raise Problem(
+            f"{provider.title} cannot be tried: a renewal can use up the refresh token, and the new one would be lost.",
+            "Add a connection and give consent there.",
+            code="would_consume_grant",
+        )
 
 
 def check_file(file: Path) -> CheckedFile:
@@ -223,12 +234,13 @@ def _input(
 def _setting_specs(provider: Provider) -> list[Spec]:
     """The provider's own settings, and the scope."""
     specs: list[Spec] = [
-        {"name": spec.name, "required": spec.required, "default": spec.default, "help": spec.help}
+        {"name": spec.name, "kind": spec.kind, "required": spec.required, "default": spec.default, "help": spec.help}
         for spec in provider.settings
     ]
     if provider.grant.has_scopes:
         scope = next(setting for setting in COMMON_SETTINGS if setting.name == "scope")
-        specs.append({"name": "scope", "required": provider.scope.required, "default": None, "help": scope.help})
+        required = provider.scope.required
+        specs.append({"name": "scope", "kind": scope.kind, "required": required, "default": None, "help": scope.help})
     return specs
 
 

@@ -11,6 +11,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from token_broker_cli.problems import Exit, Problem
+
 # A pipe has no width. Lines are not wrapped, so that grep finds them.
 PIPE_WIDTH: Final = 300
 STATE_COLOURS: Final = {
@@ -57,6 +59,16 @@ class Screen:
     def interactive(self) -> bool:
         """Whether the command can ask a person."""
         return sys.stdin.isatty() and sys.stdout.isatty() and not self.as_json
+
+    def confirm(self, what: str, *, yes: bool) -> None:
+        """Raises Problem unless a person agrees to `what`, a question. `yes`: they did already, with --yes."""
+        if yes:
+            return
+        if not self.interactive:
+            raise Problem(f"{what} Nobody can be asked.", "--yes does it without a question.", exit_code=Exit.USAGE)
+        self.say(what)
+        if input("Type yes to do it: ").strip().lower() not in ("y", "yes"):
+            raise Problem("Nothing was done.", exit_code=Exit.NO)
 
     def show(self, data: Any, *human: RenderableType) -> None:
         """Prints a result: `data` under --json, else `human`."""

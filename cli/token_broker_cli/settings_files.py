@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from token_broker_cli.problems import Exit, Problem
+from token_broker_cli.screen import cell, safe
 
 Json = dict[str, Any]
 BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -41,13 +42,28 @@ def read_connections(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
+def diff_lines(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Each setting that differs, as `- before` and `+ after`."""
+    lines = []
+    for setting in sorted({*before, *after}):
+        if before.get(setting) == after.get(setting):
+            continue
+        for sign, side in (("-", before), ("+", after)):
+            if setting in side:
+                lines.append(f"    {sign} {cell(setting)} = {cell(repr(side[setting]))}")
+    return lines
+
+
+def table_of(settings: Json) -> str:
+    """One connection's settings as TOML, one a line."""
+    return "".join(f"{toml_key(setting)} = {safe(toml_value(value))}\n" for setting, value in settings.items())
+
+
 def to_toml(connections: Mapping[tuple[str, str], Json]) -> str:
     """What `read_connections` reads from a file. Raises Problem for a setting that TOML cannot hold."""
     lines = []
     for (provider, name), settings in connections.items():
-        lines.append(f"[{toml_key(provider)}.{toml_key(name)}]")
-        lines += [f"{toml_key(setting)} = {toml_value(value)}" for setting, value in settings.items()]
-        lines.append("")
+        lines += [f"[{toml_key(provider)}.{toml_key(name)}]", table_of(settings)]
     return "\n".join(lines)
 
 

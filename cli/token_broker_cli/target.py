@@ -38,6 +38,11 @@ class Target:
 
     options: argparse.Namespace
     screen: Screen
+    given: argparse.Namespace | None = None  # the options as they were typed, if a file adds to them
+
+    @property
+    def as_given(self) -> argparse.Namespace:
+        return self.given or self.options
 
     @property
     def is_local(self) -> bool:
@@ -45,9 +50,9 @@ class Target:
 
     def command(self, words: str) -> str:
         """A command line for the same broker: `words` with the options that name it, as they were given."""
-        given = {name: getattr(self.options, name) for name in TARGET_OPTIONS}
+        given = {name: getattr(self.as_given, name) for name in ("target", *TARGET_OPTIONS)}
         options = [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items() if value]
-        if self.is_local:
+        if self.as_given.local:
             options.insert(0, "--local")
         return " ".join(["token-broker", words, *options])
 
@@ -62,7 +67,9 @@ class Target:
         options = self.options
         if self.is_local:
             return boto3.Session(LOCAL_KEY, LOCAL_KEY, region_name=options.region or LOCAL_REGION)
-        return boto3.Session(profile_name=options.profile, region_name=options.region)
+        # boto3 itself does not read AWS_REGION.
+        region = options.region or os.environ.get("AWS_REGION")
+        return boto3.Session(profile_name=options.profile, region_name=region)
 
     @cached_property
     def api(self) -> AdminApi:

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-import shtab
-
 from token_broker_cli import (
+    __version__,
     apply,
     audit,
     connection_list,
+    connection_settings,
     connection_trials,
     connections,
+    credential_sources,
     doctor,
     export,
     providers,
@@ -22,12 +23,12 @@ from token_broker_cli import (
     tokens,
 )
 from token_broker_cli.agent.command import agent
+from token_broker_cli.completion import SHELLS
 from token_broker_cli.problems import MEANINGS, Exit, Problem
 from token_broker_cli.severity import STATES
 from token_broker_cli.target import Target
 
 PROG: Final = "token-broker"
-SHELLS: Final = ("bash", "zsh", "tcsh")
 OVERVIEW: Final = """\
 commands:
   token PROVIDER NAME             a valid token (--header, --export)
@@ -38,12 +39,14 @@ commands:
   connections                     the state of each, the worst first (--watch, --state, --provider)
   connections list | ls           the same
   connections add                 add one: asks for its settings, tries it, keeps it if it works
-  connections apply FILE          settings kept in git: show and store what differs
+  connections apply FILE          settings kept in git: show and store what differs (--prune, --credentials)
   connections export              the settings of all, as `apply` takes them
+  connections set | edit          change settings of one: SETTING=VALUE, or in an editor
+  connections history             the last versions of its settings (--diff, --restore)
   connections show | check        settings and tokens of one; do its credentials work?
   connections rotate              new credentials, tried before they are used
   connections suspend | resume    callers get no tokens until it is resumed
-  connections remove              delete settings and tokens; --secret also deletes the secret
+  connections remove              delete settings and tokens; --secret also deletes the secret (--yes)
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
@@ -53,7 +56,7 @@ commands:
   console                         the same as pages in the browser (--read-only)
   audit                           who got which token, and who changed what
   doctor                          what is wrong, and what to do
-  completion SHELL                completion for bash, zsh or tcsh
+  completion SHELL                completion of commands and names for bash, zsh or fish
 """
 EXIT_CODES: Final = "exit codes:\n" + "".join(f"  {code.value:<4} {meaning}\n" for code, meaning in MEANINGS.items())
 
@@ -90,6 +93,9 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The options. `run` is the function that runs the command. Raises Problem."""
+    if argv[:1] == ["complete"]:
+        # The words of an unfinished command line, options among them.
+        return argparse.Namespace(**DEFAULTS | {"command": "complete", "words": argv[2:]})
     # `token find` looks like `token PROVIDER`. No provider has this name.
     words = [word for word in argv if not word.startswith("-")]
     if words[:2] == ["token", "find"]:
@@ -100,11 +106,29 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options, extra = parser().parse_known_args(argv, argparse.Namespace(**DEFAULTS))
     if extra:
         raise _unexpected(options, extra)
+    return _with_name(options)
+
+
+def _with_name(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with a connection's two names, also if they were typed as one: unidy/eu-main."""
+    if "assignments" not in options and not getattr(options, "is_of_connection", False):
+        return options
+    provider, slash, name = str(options.provider).partition("/")
+    if slash:
+        if options.name is not None:
+            if "assignments" not in options:
+                raise _unexpected(options, [options.name])
+            options.assignments.insert(0, options.name)
+        options.provider, options.name = provider, name
+    if options.name is None or options.name == "":
+        options.leaf.error("the following arguments are required: NAME")
+    if "assignments" in options and not options.assignments:
+        options.leaf.error("the following arguments are required: SETTING=VALUE")
     return options
 
 
-def parser(*, listed: bool = False) -> Parser:
-    """All commands. `listed`: with argparse's own list of them, which completion needs. The overview replaces it."""
+def parser() -> Parser:
+    """All commands. The overview replaces argparse's own list of them."""
     top = Parser(
         PROG,
         description="Operates the token broker: connections, credentials, tokens, incidents.\n\n" + OVERVIEW,
@@ -113,8 +137,9 @@ def parser(*, listed: bool = False) -> Parser:
         example=f"{PROG} connections --local",
         parents=[_shared()],
     )
+    top.add_argument("--version", action="version", version=f"{PROG} {__version__}", help="print the version")
     commands = top.add_subparsers(
-        prog=PROG, metavar="COMMAND", dest="command", help=None if listed else argparse.SUPPRESS, parser_class=Parser
+        prog=PROG, metavar="COMMAND", dest="command", help=argparse.SUPPRESS, parser_class=Parser
     )
     _add_token_commands(commands)
     _add_agent(commands)
@@ -126,7 +151,7 @@ def parser(*, listed: bool = False) -> Parser:
 
 DEFAULTS: Final = dict.fromkeys(
     (
-        *("profile", "region", "stack", "url", "aws_endpoint", "secret_prefix", "run", "command", "leaf"),
+        *("target", "profile", "region", "stack", "url", "aws_endpoint", "secret_prefix", "run", "command", "leaf"),
         *("state", "provider_filter"),
     )
 ) | {"local": False, "json": False, "watch": False}
@@ -136,6 +161,11 @@ def _shared() -> argparse.ArgumentParser:
     """The options of every command. They may stand before or after it, so their defaults are in DEFAULTS."""
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     which = shared.add_argument_group("which broker")
+    which.add_argument(
+        "--target",
+        metavar="NAME",
+        help="a target of ~/.config/token-broker.toml (default: TOKEN_BROKER_TARGET, else the file's default)",
+    )
     which.add_argument("--local", action="store_true", help="the stack of `make run`")
     which.add_argument(
         "--stack", metavar="NAME", help="the stack in AWS (default: TOKEN_BROKER_STACK, else token-broker)"
@@ -176,7 +206,10 @@ def _list_options(command: Parser) -> None:
 
 def _names(command: Parser) -> None:
     command.add_argument("provider", metavar="PROVIDER", help="such as unidy; `token-broker providers` lists them")
-    command.add_argument("name", metavar="NAME", help="the connection's name, such as eu-main")
+    command.add_argument(
+        "name", metavar="NAME", nargs="?", help="the connection's name, such as eu-main; or both as unidy/eu-main"
+    )
+    command.set_defaults(is_of_connection=True)
 
 
 def _trial_options(command: Parser) -> None:
@@ -285,6 +318,7 @@ def _add_connection_commands(commands: Any) -> None:
         "--from-file", type=Path, metavar="FILE", help="settings (TOML or .json); credentials are asked for"
     )
     _trial_options(add)
+    add.add_argument("--credentials", metavar="SOURCE", help=credential_sources.HELP)
 
     apply_file = _command(
         actions,
@@ -300,6 +334,15 @@ def _add_connection_commands(commands: Any) -> None:
         help="a table [provider.name] of settings for each connection; - reads a pipe",
     )
     apply_file.add_argument("--check", action="store_true", help="only show differences; exit code 4 if there are any")
+    apply_file.add_argument(
+        "--prune", action="store_true", help="remove the connections that the file does not name; secrets stay"
+    )
+    apply_file.add_argument(
+        "--credentials",
+        metavar="SOURCE",
+        help=f"{credential_sources.HELP}: a table [provider.name] for each connection; tried, then kept",
+    )
+    _yes(apply_file)
 
     export_all = _command(
         actions,
@@ -307,6 +350,9 @@ def _add_connection_commands(commands: Any) -> None:
         export.export,
         "print the settings of every connection as TOML (or --json), which `connections apply` takes",
         "token-broker connections export > connections.toml",
+    )
+    export_all.add_argument(
+        "--provider", dest="provider_filter", metavar="NAME", help="only connections of this provider"
     )
     export_all.add_argument(
         "--table",
@@ -338,6 +384,7 @@ def _add_connection_commands(commands: Any) -> None:
     for command in (check, rotate):
         _names(command)
         _trial_options(command)
+    rotate.add_argument("--credentials", metavar="SOURCE", help=credential_sources.HELP)
     rotate.add_argument(
         "--replace-pending", action="store_true", help="replace the pending version of another rotation"
     )
@@ -350,7 +397,54 @@ def _add_connection_commands(commands: Any) -> None:
         "token-broker connections remove unidy eu-main --secret",
     )
     _names(remove)
-    remove.add_argument("--secret", action="store_true", help="delete the secret, too, at once and for good")
+    remove.add_argument("--secret", action="store_true", help="delete the secret, too, after --recovery-days")
+    remove.add_argument(
+        "--recovery-days",
+        type=int,
+        choices=range(7, 31),
+        default=30,
+        metavar="N",
+        help="days for which a deleted secret can be restored, 7 to 30 (default: 30)",
+    )
+    _yes(remove)
+    _add_settings_commands(actions)
+
+
+def _add_settings_commands(actions: Any) -> None:
+    change = _command(
+        actions,
+        "set",
+        connection_settings.set_values,
+        "change single settings; SETTING= removes one",
+        "token-broker connections set unidy/eu-main lifetime_s=3600 keep_warm=always",
+    )
+    _names(change)
+    change.add_argument(
+        "assignments", metavar="SETTING=VALUE", nargs="*", help="a list with spaces between its items, params as JSON"
+    )
+    edit = _command(
+        actions,
+        "edit",
+        connection_settings.edit,
+        "change the settings in an editor (VISUAL, EDITOR)",
+        "token-broker connections edit unidy eu-main",
+    )
+    _names(edit)
+    history = _command(
+        actions,
+        "history",
+        connection_settings.history,
+        "the last 20 versions of the settings: when, by whom, what changed",
+        "token-broker connections history unidy eu-main --diff",
+    )
+    _names(history)
+    history.add_argument("--diff", action="store_true", help="show what each version changed")
+    history.add_argument("--restore", metavar="VERSION", help="put a version again, named by its first digits")
+    _yes(history)
+
+
+def _yes(command: Parser) -> None:
+    command.add_argument("--yes", action="store_true", help="do it without a question")
 
 
 def _add_provider_commands(commands: Any) -> None:
@@ -448,12 +542,6 @@ def _console(target: Target, options: argparse.Namespace) -> Exit:
     from token_broker_cli.console.command import console
 
     return console(target, options)
-
-
-def completion(shell: str) -> str:
-    """The script that completes commands and options in a shell."""
-    script: str = shtab.complete(parser(listed=True), shell)
-    return script
 
 
 def _unexpected(options: argparse.Namespace, extra: list[str]) -> Problem:

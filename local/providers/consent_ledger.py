@@ -9,7 +9,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .options import Options
@@ -103,6 +103,10 @@ class ConsentLedger:
         self.refresh_tokens: dict[str, RefreshToken] = {}
         self.consents: list[Consent] = []
 
+    def knows(self, values: Iterable[str]) -> bool:
+        """Whether one of them is a code, a device code or a refresh token of this vendor."""
+        return any(value in known for value in values for known in (self._codes, self._devices, self.refresh_tokens))
+
     # ------------------------------------------------------------------ consents
 
     def begin(self, consent: Consent, options: ConsentOptions) -> RefreshToken:
@@ -158,9 +162,13 @@ class ConsentLedger:
             return False
         return now < token.used_at + options.overlap_s
 
+    def expires_at(self, token: RefreshToken, options: ConsentOptions) -> float:
+        """When it expires unless it is used."""
+        too_old_at = token.consent.given_at + options.refresh_lifetime_s
+        return min(too_old_at, token.alive_since + options.idle_lifetime_s)
+
     def _has_expired(self, token: RefreshToken, options: ConsentOptions, now: float) -> bool:
-        too_old = now >= token.consent.given_at + options.refresh_lifetime_s
-        return too_old or now >= token.alive_since + options.idle_lifetime_s
+        return now >= self.expires_at(token, options)
 
     def _new_refresh_token(self, consent: Consent, now: float) -> RefreshToken:
         token = RefreshToken(f"refresh-{secrets.token_urlsafe(24)}", consent, now)

@@ -24,7 +24,7 @@ from token_broker.oauth.responses import value_at
 
 from .accounts import Account
 from .consent_ledger import DAY_S, NEVER_S, Code, Consent, ConsentLedger, ConsentOptions, Device, RefreshToken
-from .example_values import field_at, place_of, uri_and_state, with_value_at, with_values
+from .example_values import field_at, place_of, texts_in_body, uri_and_state, with_value_at, with_values
 from .example_vendor import ExampleVendor, KnownRequest, nearest, replaced, sent_as, sent_headers
 from .jwt_shape import jwt
 from .simulator import METHODS, Arrival
@@ -83,7 +83,7 @@ class ConsentVendor(ExampleVendor):
         self.renewals: list[KnownRenewal] = []
         self.exchanges: list[KnownExchange] = []
         self.devices: list[KnownDevice] = []
-        refused = [example for example in examples.examples if example.result.rule == "grant_refused"]
+        refused = [example for example in examples.examples if example.result.rule == "consent_refused"]
         self.grant_refusal = refused[0].exchanges[-1].response if refused else None
         super().__init__(provider, examples, time_scale=time_scale, now=now)
 
@@ -117,7 +117,7 @@ class ConsentVendor(ExampleVendor):
         return ConsentOptions(
             lifetime_s=lifetime_s,
             refresh_lifetime_s=rules.life.total_seconds() if rules.life is not None else NEVER_S,
-            idle_lifetime_s=rules.idle_life.total_seconds() if rules.idle_life is not None else NEVER_S,
+            idle_lifetime_s=rules.idle_life.total_seconds() if rules.idle_life is not None else self._stated_s(),
             rotates=self._refresh_token_in(first.known.response) not in (None, first.refresh_token),
             overlap_s=overlap_s,
             overlap_ends_with_use=overlap_s > DAY_S,
@@ -126,6 +126,16 @@ class ConsentVendor(ExampleVendor):
             account=self._account_of_examples,
             sends_iss=self.spec.issuer is not None,
         )
+
+    def _stated_s(self) -> float:
+        """How long a refresh token lives, as the first renewal states it."""
+        spec, first = self.provider.response.refresh_expiry, self.known[0]
+        value = value_at(json.loads(first.response.body), spec.path) if spec is not None else None
+        if spec is None or not isinstance(value, int):
+            return NEVER_S
+        if spec.form != "epoch" or first.example.now is None:
+            return float(value)
+        return value - first.example.now.timestamp()
 
     def _urls(self, options: Mapping[str, Any]) -> dict[str, str]:
         known = (*self.known, *(item.known for item in self.exchanges), *(item.known for item in self.devices))
@@ -238,10 +248,13 @@ class ConsentVendor(ExampleVendor):
         return {**super().handlers(), **own}
 
     def accepts(self, request: Request) -> bool:
-        """Whether the request is one of the examples'. It can still be refused: for its code or refresh token."""
+        """Whether the request is one of the examples', with a code or refresh token of this vendor."""
         with self._lock:
-            is_token = self.operation_at(request.path) == "token"
-            return not is_token or next(self._replies(sent_as(request), []), None) is not None
+            if self.operation_at(request.path) != "token":
+                return True
+            sent = sent_as(request)
+            values = {*dict(sent.query).values(), *texts_in_body(sent).values()}
+            return self.ledger.knows(values) and next(self._replies(sent, []), None) is not None
 
     def token(self, request: Request) -> Reply:
         refusals: list[Refusal] = []
@@ -365,7 +378,16 @@ class ConsentVendor(ExampleVendor):
         document, shown = json.loads(known.response.body), self._refresh_token_in(known.response)
         if shown is not None:
             document = replaced(document, shown, refresh_token.value)
+        document = self._with_expiry(document, refresh_token)
         return self.reply(known, token, self._with_account(document, consent))
+
+    def _with_expiry(self, document: Any, refresh_token: RefreshToken) -> Any:
+        """With when the refresh token expires, where the example says so."""
+        spec = self.provider.response.refresh_expiry
+        if spec is None or value_at(document, spec.path) is None:
+            return document
+        expires_at = self.ledger.expires_at(refresh_token, self.options)
+        return with_value_at(document, spec.path, int(expires_at if spec.form == "epoch" else expires_at - self.now()))
 
     def _with_account(self, document: Any, consent: Consent) -> Any:
         source = self.spec.account

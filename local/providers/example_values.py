@@ -31,15 +31,17 @@ def field_at(sent: HttpRequest, place: Place | None) -> str | None:
     if place is None:
         return None
     where, name = place
-    fields: Any = dict(sent.query)
-    if where == "body":
-        text = (sent.body or b"").decode(errors="replace")
-        try:
-            fields = json.loads(text)
-        except ValueError:
-            fields = dict(parse_qsl(text, keep_blank_values=True))
-    value = fields.get(name) if isinstance(fields, Mapping) else None
-    return value if isinstance(value, str) else None
+    return (texts_in_body(sent) if where == "body" else dict(sent.query)).get(name)
+
+
+def texts_in_body(sent: HttpRequest) -> dict[str, str]:
+    """The texts among the fields of a form or JSON body."""
+    text = (sent.body or b"").decode(errors="replace")
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        fields = dict(parse_qsl(text, keep_blank_values=True))
+    return {name: value for name, value in fields.items() if isinstance(value, str)} if isinstance(fields, dict) else {}
 
 
 def with_values(expected: ExpectedRequest, changes: Mapping[str, str]) -> ExpectedRequest:

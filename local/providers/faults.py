@@ -11,7 +11,7 @@ from enum import Enum
 HANG_LIMIT_S = 60.0
 
 KINDS = ("status", "body", "malformed", "delay", "hang", "drip", "reset", "truncate", "huge", "redirect")
-OPERATIONS = ("token", "connect", "revoke", "resource")
+OPERATIONS = ("token", "connect", "revoke", "resource", "authorize", "device", "account")
 CHOICES = {"kind": KINDS, "on": OPERATIONS, "when": ("before", "after"), "part": ("body", "all")}
 RANGES = {"status": (200, 599), "seconds": (0, 3600), "size": (0, 2**30)}
 # These change how the real reply is sent, so the request is always carried out.

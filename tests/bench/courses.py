@@ -20,7 +20,7 @@ from renew_token import app as renew_token
 from tests.bench.canned import Canned
 from tests.bench.floors import powertools
 from token_broker.bootstrap import broker
-from token_broker.core.names import ConnectionName, TokenKey
+from token_broker.core.names import ConnectionName, Place, TokenKey
 from token_broker.core.records import TokenRecord
 from token_broker.ports import StoredSettings
 
@@ -201,8 +201,8 @@ class _EveryKey:
 class _Opener:
     """Opens the tokens of `_EveryKey`: another text for each key."""
 
-    def open(self, _sealed: bytes, key: TokenKey, _purpose: str) -> str:
-        return f"{key.scope_id}/{key.name.connection}"
+    def open(self, _sealed: bytes, place: Place, _purpose: str) -> str:
+        return str(place)
 
 
 def _of_connection(request: Mapping[str, Any], connection: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The commands providers, connections, apply, token, token find and revoke."""
 
 import json
+import os
 import re
 import tomllib
 from datetime import UTC, datetime
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 
 from local.connections import aws_client
+from local.providers import DEFAULT_ACCOUNTS
 from local.sigv4 import LOCAL
 from token_broker_cli.admin_api import AdminApi
 from token_broker_client.errors import BrokerRefused
 
-from .conftest import Cli, physical
+from .conftest import Cli, new_name, physical
 
 
 def write(file: Path, connections: dict[tuple[str, str], dict[str, Any]]) -> Path:
@@ -117,29 +119,111 @@ def test_suspend_and_resume(cli: Cli) -> None:
     assert cli.settings("unidy", name) == before
 
 
-def test_remove_keeps_the_secret_without_its_option(cli: Cli) -> None:
+def test_remove_asks_first_and_keeps_the_secret_without_its_option(cli: Cli) -> None:
     kept = cli.connect()
     gone = cli.connect()
-    assert "was kept" in cli("connections", "remove", "unidy", kept).out
-    assert "was deleted" in cli("connections", "remove", "unidy", gone, "--secret").out
+    asked = cli("connections", "remove", "unidy", kept)
+    assert asked.code == 2
+    assert "--yes does it without a question." in asked.err
+    with cli.terminal("connections", "remove", f"unidy/{kept}") as terminal:
+        assert terminal.answer({"Type yes to do it": "no"}) == 4, terminal.output
+    assert cli.settings("unidy", kept) is not None
+    assert "was kept" in cli("connections", "remove", "unidy", kept, "--yes").out
+    assert "is deleted in 30 days" in cli("connections", "remove", "unidy", gone, "--secret", "--yes").out
     assert [cli.settings("unidy", name) for name in (kept, gone)] == [None, None]
     assert cli.stages("unidy", kept) is not None
-    assert cli.stages("unidy", gone) is None
+    cli.secrets.restore_secret(SecretId=cli.secret_id("unidy", gone))
+    assert cli.value("unidy", gone)
+
+
+class TestSettings:
+    """`set`, `edit` and `history`."""
+
+    def test_set_changes_single_settings(self, cli: Cli) -> None:
+        name = cli.connect(keep_warm="never", scope="users:read")
+        changed = cli(
+            "connections", "set", f"unidy/{name}", "lifetime_s=60", "keep_warm=", "allowed_scopes=a users:read"
+        )
+        assert changed.code == 0, changed.err
+        assert "    + lifetime_s = 60\n" in changed.out
+        settings = cli.settings("unidy", name)
+        assert (settings["lifetime_s"], settings["allowed_scopes"]) == (60, ["a", "users:read"])
+        assert "keep_warm" not in settings
+        assert "Nothing differs." in cli("connections", "set", "unidy", name, "lifetime_s=60").out
+
+    @pytest.mark.parametrize(
+        ("assignment", "words"),
+        [
+            ("lifetime=60", "has no setting lifetime"),
+            ("lifetime_s", "has no setting lifetime_s"),
+            ("lifetime_s=soon", "lifetime_s must be a whole number"),
+            ("lifetime_s=0", "lifetime_s must be from 1"),
+            ("suspended=yes", "suspended must be true or false"),
+        ],
+    )
+    def test_set_names_what_is_wrong_and_changes_nothing(self, cli: Cli, assignment: str, words: str) -> None:
+        name = cli.connect()
+        before = cli.settings("unidy", name)
+        changed = cli("connections", "set", "unidy", name, assignment)
+        assert changed.code in (1, 2)
+        assert words in changed.err
+        assert cli.settings("unidy", name) == before
+
+    def test_edit_is_repeated_until_there_is_no_fault(self, cli: Cli, tmp_path: Path) -> None:
+        name = cli.connect()
+        editor = tmp_path / "editor"
+        # The first edit is no TOML, the second not valid, the third right.
+        script = (
+            "case $(grep -c lifetime_s $1) in 0) echo lifetime_s >> $1;; *) grep -q '= 0' $1 && "
+            "sed -i 's/lifetime_s.*/lifetime_s = 60/' $1 || sed -i 's/^lifetime_s$/lifetime_s = 0/' $1;; esac"
+        )
+        editor.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        editor.chmod(0o755)
+        environment = {"PATH": os.environ["PATH"], "EDITOR": str(editor)}
+        with cli.terminal("connections", "edit", "unidy", name, environment=environment) as terminal:
+            assert terminal.answer({"Edit again": ["", ""]}) == 0, terminal.output
+        assert "is not TOML" in terminal.output
+        assert "lifetime_s must be from 1" in terminal.output
+        assert cli.settings("unidy", name)["lifetime_s"] == 60
+
+    def test_history_shows_and_restores_earlier_versions(self, cli: Cli) -> None:
+        name = cli.connect()
+        before = cli.settings("unidy", name)
+        cli("connections", "set", "unidy", name, "lifetime_s=60")
+        listed = cli("connections", "history", "unidy", name)
+        assert LOCAL.user_arn in listed.out
+        assert listed.out.splitlines()[1].rstrip().endswith("lifetime_s")
+        assert "    + lifetime_s = 60" in cli("connections", "history", "unidy", name, "--diff").out
+        (_, first) = cli("connections", "history", "unidy", name, "--json").json
+        restored = cli("connections", "history", "unidy", name, "--restore", first["version"][:8], "--yes")
+        assert restored.code == 0, restored.err
+        assert cli.settings("unidy", name) == before
+        assert cli("connections", "history", "unidy", name, "--restore", "none").code == 1
+        assert (
+            cli("connections", "history", "unidy", name, "--restore", first["version"]).out.strip()
+            == "Nothing differs."
+        )
 
 
 class TestApply:
     def test_check_shows_the_difference_and_changes_nothing(self, cli: Cli, tmp_path: Path) -> None:
         name = cli.connect()
+        same = cli.connect()
         settings = cli.settings("unidy", name)
         file = write(
             tmp_path / "c.toml",
-            {("unidy", name): settings | {"keep_warm": "never"}, ("unidy", "new-one"): settings},
+            {
+                ("unidy", same): cli.settings("unidy", same),
+                ("unidy", name): settings | {"keep_warm": "never"},
+                ("unidy", "new-one"): settings,
+            },
         )
         checked = cli("connections", "apply", str(file), "--check")
         assert checked.code == 4
         assert f"changed  unidy/{name}\n    + keep_warm = 'never'\n" in checked.out
         assert "new      unidy/new-one" in checked.out
-        assert "2 of 2 would be stored." in checked.out
+        assert "2 of 3 would be stored." in checked.out
+        assert f"unidy/{same}" not in checked.out, "unchanged ones are counted"
         assert cli.settings("unidy", name) == settings
         assert cli.settings("unidy", "new-one") is None
 
@@ -159,6 +243,46 @@ class TestApply:
         assert cli.settings("unidy", other)["scope"] == "users:write"
         assert cli.request("GET", f"/v1/connections/unidy/{same}").body["version"] == version
         assert cli("connections", "apply", str(file), "--check").code == 0
+
+    def test_prune_removes_what_the_file_does_not_name(self, cli: Cli, tmp_path: Path) -> None:
+        kept, gone = cli.connect(), cli.connect()
+        rest = tomllib.loads(cli("connections", "export").out)
+        del rest["unidy"][gone]
+        names = {(slug, name): settings for slug, found in rest.items() for name, settings in found.items()}
+        file = str(write(tmp_path / "c.toml", names))
+        checked = cli("connections", "apply", file, "--prune", "--check")
+        assert (checked.code, f"would be removed unidy/{gone}" in checked.out) == (4, True)
+        assert cli("connections", "apply", file, "--prune").code == 2, "nobody can be asked"
+        assert cli.settings("unidy", gone) is not None
+        assert f"removed unidy/{gone}" in cli("connections", "apply", file, "--prune", "--yes").out
+        assert [cli.settings("unidy", name) is None for name in (kept, gone)] == [False, True]
+        assert cli.stages("unidy", gone) is not None
+        (tmp_path / "empty.toml").write_text("")
+        assert cli("connections", "apply", str(tmp_path / "empty.toml"), "--prune", "--yes").code == 2
+
+    @pytest.mark.parametrize("kind", ["json", "toml", "secret"])
+    def test_credentials_of_many_come_from_a_file_or_a_secret(self, cli: Cli, tmp_path: Path, kind: str) -> None:
+        right, wrong = new_name(), new_name()
+        settings = cli.plain_settings("unidy")
+        file = str(write(tmp_path / "c.toml", {("unidy", name): settings for name in (right, wrong)}))
+        good = DEFAULT_ACCOUNTS["unidy"]["secret"]
+        given = {"unidy": {right: good, wrong: {**good, "client_secret": "hush-hush"}}}
+        source = str(tmp_path / f"credentials.{kind}")
+        if kind == "secret":
+            source = f"secret:{right}-credentials"
+            cli.secrets.create_secret(Name=f"{right}-credentials", SecretString=json.dumps(given))
+        elif kind == "toml":
+            write(Path(source), {("unidy", name): values for name, values in given["unidy"].items()})
+        else:
+            Path(source).write_text(json.dumps(given))
+        applied = cli("connections", "apply", file, "--credentials", source)
+        assert applied.code == 1
+        assert f"unidy/{right}: uses the given credentials." in applied.out
+        assert f"unidy/{wrong}: Unidy gave no token" in applied.out
+        assert "hush-hush" not in applied.out + applied.err
+        assert cli.value("unidy", right) == good
+        assert cli.token("unidy", right).status == 200
+        assert cli.value("unidy", wrong) == {} if cli.stages("unidy", wrong) else True
 
     def test_it_does_not_end_a_suspension_that_the_file_does_not_mention(self, cli: Cli, tmp_path: Path) -> None:
         name = cli.connect()

@@ -71,11 +71,43 @@ def test_settings_that_the_broker_finds_faults_in_are_asked_for_again(cli: Cli) 
     right = typed(cli, "unidy")
     with cli.terminal("connections", "add", "unidy", name) as terminal:
         answers = {**right, "base_url": ["no url", right["base_url"]], "setting": ["keep_warm=ever", "keep_warm=never"]}
-        again = {**answers, "keep_warm": "never", "setting": "keep_warm=ever"}
-        assert terminal.answer(again) == 0, terminal.output
+        assert terminal.answer(answers) == 0, terminal.output
+    assert terminal.asked[:2] == ["base_url", "base_url"], "each field is checked when it is typed"
     assert "base_url has a character that does not belong into a URL" in terminal.output
     assert "keep_warm must be one of used, always, never" in terminal.output
     assert cli.settings("unidy", name)["keep_warm"] == "never"
+
+
+def test_after_a_typo_in_the_credentials_only_that_is_typed_again(cli: Cli) -> None:
+    name, right = new_name(), typed(cli, "unidy")
+    answers = {**right, "client_secret": [WRONG, right["client_secret"]], "Try others": "credentials"}
+    with cli.terminal("connections", "add", "unidy", name) as terminal:
+        assert terminal.answer(answers) == 0, terminal.output
+    assert terminal.asked.count("base_url") == 1
+    assert "client_id (Enter: as before)" in terminal.output
+    assert not {WRONG, right["client_secret"]} & set(terminal.output.split())
+    assert cli.value("unidy", name) == DEFAULT_ACCOUNTS["unidy"]["secret"]
+    assert cli.token("unidy", name).status == 200
+
+
+def test_after_a_typo_in_the_settings_nothing_else_is_typed_again(cli: Cli) -> None:
+    name, right = new_name(), typed(cli, "unidy")
+    wrong_url = right["base_url"].replace("/unidy", "/nobody")
+    answers = {**right, "base_url": [wrong_url, right["base_url"]], "Try others": "settings"}
+    with cli.terminal("connections", "add", "unidy", name) as terminal:
+        assert terminal.answer(answers) == 0, terminal.output
+    assert f"base_url [{wrong_url}]" in terminal.output, "Enter keeps each answer"
+    assert cli.settings("unidy", name)["base_url"] == right["base_url"]
+    assert cli.settings("unidy", name)["scope"] == right["scope"]
+    assert cli.token("unidy", name).status == 200
+
+
+def test_a_connection_that_was_not_kept_can_be_added_at_once(cli: Cli) -> None:
+    name, right = new_name(), typed(cli, "unidy")
+    with cli.terminal("connections", "add", "unidy", name) as terminal:
+        assert terminal.answer({**right, "client_secret": WRONG}) == 1, terminal.output
+    with cli.terminal("connections", "add", "unidy", name) as terminal:
+        assert terminal.answer(right) == 0, terminal.output
 
 
 def test_ctrl_c_undoes_everything(cli: Cli) -> None:

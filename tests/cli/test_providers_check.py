@@ -211,6 +211,10 @@ class TestTry:
         try_provider("unidy", client_secret="wrong")
         assert "failure rule client_refused (provider_refused)" in capsys.readouterr().err
 
+    def test_a_refresh_token_of_a_persons_consent_is_not_used_up(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["providers", "check", str(SHIPPED["xero-app"]), "--try"]) == 1
+        assert "Xero app (a user's consent) cannot be tried" in capsys.readouterr().err
+
     def test_credentials_that_are_missing_are_named(
         self, try_provider: Try, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from local.process import ROOT
 from token_broker_cli.app import main
 from token_broker_cli.problems import ADVICE, Exit
-from token_broker_cli.usage import OVERVIEW, PROG, Parser, completion, parse, parser
+from token_broker_cli.usage import OVERVIEW, PROG, Parser, parse, parser
 
 # A command line up to a quote, a pipe, a redirection or a closing parenthesis.
 TYPED = re.compile(r"token-broker [^\n`|<>)\"#;]*")
@@ -75,12 +76,13 @@ def test_help_exits_with_0(prog: str, capsys: pytest.CaptureFixture[str]) -> Non
         ("frobnicate", "token-broker has no frobnicate.", "Choose one of: token, "),
         ("connections ad unidy x", "token-broker connections has no ad.", "Did you mean: token-broker connections add"),
         ("connections add unidy", "NAME is missing.", "Type: token-broker connections add unidy eu-main"),
-        ("connections add", "PROVIDER and NAME are missing.", "Type: token-broker connections add unidy eu-main"),
+        ("connections add", "PROVIDER is missing.", "Type: token-broker connections add unidy eu-main"),
+        ("connections set unidy/eu", "SETTING=VALUE is missing.", "Type: token-broker connections set unidy/eu-main"),
         ("token unidy eu --heder", "token-broker token has no option --heder.", "Did you mean --header?"),
         ("doctor --locl", "token-broker doctor has no option --locl.", "Did you mean --local?"),
         ("token unidy eu --header --export", "Argument --export: not allowed with argument --header.", "Type: "),
         ("token unidy eu --min-ttl soon", "Argument --min-ttl: invalid int value: 'soon'.", "Type: "),
-        ("completion fish", "token-broker completion has no fish.", "Choose one of: bash, zsh, tcsh."),
+        ("completion tcsh", "token-broker completion has no tcsh.", "Choose one of: bash, zsh, fish."),
         ("providers show", "NAME is missing.", "Type: token-broker providers show unidy"),
         ("providers check", "FILE is missing.", "Type: token-broker providers check acme.toml --try"),
     ],
@@ -115,21 +117,30 @@ def test_options_may_stand_before_or_after_the_command() -> None:
     assert parse(["--local", "token", "--json", "find"]).leaf.prog == "token-broker token find"
 
 
+@pytest.mark.parametrize(
+    ("typed", "name", "assignments"),
+    [
+        ("connections show unidy/eu", "eu", None),
+        ("connections set unidy/eu a=1 b=2", "eu", ["a=1", "b=2"]),
+        ("connections set unidy eu a=1", "eu", ["a=1"]),
+    ],
+)
+def test_a_connection_may_be_typed_as_one_word(typed: str, name: str, assignments: list[str] | None) -> None:
+    options = parse(typed.split())
+    assert (options.provider, options.name) == ("unidy", name)
+    assert getattr(options, "assignments", None) == assignments
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    project = tomllib.loads((ROOT / "cli" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert capsys.readouterr().out == f"token-broker {project['project']['version']}\n"
+
+
 def test_without_arguments_it_prints_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert OVERVIEW in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
-def test_the_completion_script_has_the_commands(shell: str) -> None:
-    script = completion(shell)
-    for name in ("doctor", "rotate", "from-file"):
-        assert name in script
-
-
-def test_bash_accepts_the_completion_script() -> None:
-    checked = subprocess.run(["/bin/bash", "-n"], input=completion("bash"), text=True, capture_output=True, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("code", ADVICE)

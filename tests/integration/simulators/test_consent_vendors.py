@@ -78,28 +78,28 @@ class Client:
         first = self.vendor.exchanges[0].known if self.vendor.exchanges else self.vendor.known[0]
         return first.example
 
-    def request(self, *, scope: str | None = None) -> ConsentRequest:
-        provider = CATALOGUE[self.slug]
-        name = ConnectionName(self.slug, "main")
-        connection = parse_connection(name, provider, {"allowed_callers": ["*"], **self.example.settings})
+    def request(self, **settings: str) -> ConsentRequest:
+        provider, name = CATALOGUE[self.slug], ConnectionName(self.slug, "main")
+        whole = {"allowed_callers": ["*"], **self.example.settings, **settings}
+        connection = parse_connection(name, provider, whole, insecure_urls=True)
         credentials = parse_credentials(name, provider, Secret(json.dumps(dict(self.example.secret)), "v1"))
-        found = grant_request_for(connection, credentials, connection.scope if scope is None else scope, self.clock())
-        assert provider.consent is not None or self.slug == "rithum"
+        found = grant_request_for(connection, credentials, connection.scope, self.clock())
         return ConsentRequest(connection, credentials, found, provider.consent or self.vendor.spec, {})
 
     def run(self, flow: Any) -> Any:
         """Runs a flow over loopback, in place of the vendor's hosts. Raises GrantFailed."""
-        sent = next(flow)
-        while True:
-            url = sent.url.replace("https://", f"{self.server.url}/vendors/{self.slug}/", 1)
-            try:
-                network = self.request().connection.network
-                response = ProviderHttp(loopback=True)(replace(sent, url=url), network, timedelta(seconds=8))
-                sent = flow.send(response)
-            except TransportError as error:
-                sent = flow.throw(error)
-            except StopIteration as done:
-                return done.value
+        sent, network = next(flow), self.request().connection.network
+        try:
+            while True:
+                url = sent.url.replace("https://", f"{self.server.url}/vendors/{self.slug}/", 1)
+                try:
+                    response = ProviderHttp(loopback=True)(replace(sent, url=url), network, timedelta(seconds=8))
+                except TransportError as error:
+                    sent = flow.throw(error)
+                else:
+                    sent = flow.send(response)
+        except StopIteration as done:
+            return done.value
 
     def authorize_url(self, **more: str) -> str:
         consent = self.request()
@@ -252,6 +252,33 @@ def test_a_loopback_redirect_is_taken_where_the_vendor_allows_it(
     assert (status, location.partition("?")[0]) == (302, loopback)
     assert dict(parse_qsl(urlsplit(location).query))["iss"] == "https://accounts.google.com"
     assert allegro.browse(allegro.authorize_url(redirect_uri=loopback)) == (400, "")
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "malformed"])
+def test_an_account_can_stay_unknown(allegro: Client, kind: str) -> None:
+    allegro.vendor.fail(kind, on="account")
+    granted = allegro.connect()
+    assert granted.account is None
+    assert allegro.is_live(granted.issued.access_token)
+
+
+def test_settings_can_lead_a_broker_and_a_browser_of_the_local_stack_to_it(allegro: Client) -> None:
+    """So it is tried without the vendor: its addresses are settings, and the control route registers a redirect URI."""
+    redirect_uri = "http://127.0.0.1:3000/api/v1/consent/callback/allegro-seller"
+    account = {"name": "demo", "secret": dict(allegro.example.secret), "redirect_uris": [redirect_uri]}
+    with requests.Session() as session:
+        session.trust_env = False
+        control = f"{allegro.server.url}/_control/vendors/{ALLEGRO}"
+        assert session.post(control, json={"accounts": [account]}, timeout=5).status_code == 200
+    root = f"{allegro.server.url}/vendors/{ALLEGRO}"
+    urls = {"base_url": f"{root}/allegro.pl", "api_url": f"{root}/api.allegro.pl", "redirect_uri": redirect_uri}
+    found = allegro.request(**urls)
+    more = {"redirect_uri": redirect_uri, "state": STATE, "code_challenge": code_challenge(VERIFIER)}
+    location = allegro.browse(authorize_url(found.request, found.spec, **more))[1]
+    assert location.startswith(f"{redirect_uri}?")
+    code = dict(parse_qsl(urlsplit(location).query))["code"]
+    granted = allegro.run(exchange_code(found, code=code, redirect_uri=redirect_uri, verifier=VERIFIER))
+    assert granted.account == allegro.example.result.account
 
 
 # ------------------------------------------------------------------ codes
