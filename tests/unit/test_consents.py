@@ -56,6 +56,7 @@ def after(seconds: float) -> datetime:
         (replace(GIVEN, issuer="https://other.example"), NEVER, NOW, PersonNeeded(OTHER_CLIENT)),
         (replace(GIVEN, client_id="other"), ALWAYS, NOW, PersonNeeded(OTHER_CLIENT)),
         (MARKED, ALWAYS, after(17.9), AwaitSender(LEASE.until)),
+        (replace(MARKED, client_id="other"), NEVER, NOW, AwaitSender(LEASE.until)),
         (MARKED, ALWAYS, after(18), SendRefreshToken(resend=True)),
         (MARKED, NEVER, after(18), PersonNeeded(OUTCOME_UNKNOWN)),
         (LOST, NEVER, after(1), PersonNeeded(OUTCOME_UNKNOWN)),

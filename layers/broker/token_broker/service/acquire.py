@@ -250,7 +250,9 @@ class Acquirer:
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
         except GrantFailed as failed:
-            if not sending.failed(failed) or self.context.clock() >= lease.expires_at:
+            if not sending.failed(failed):
+                return self._consent_changed(lease)
+            if self.context.clock() >= lease.expires_at:
                 return ReadAgain(provider_asked=True)
             raise store_consent_failure(self.context, lease, credentials, sending.consent, failed) from None
         try:
@@ -259,14 +261,19 @@ class Acquirer:
             end_failed_lease(self.context, lease, error)
             raise
         if not is_stored:
-            # The consent is another by now. This token is the old one's.
-            return ReadAgain(provider_asked=True)
+            return self._consent_changed(lease)
         try:
             check_not_expired(expiry)
         except GrantFailed as failed:
             raise store_failure(self.context, lease, credentials, failed) from None
         outcome = self._store(prepared, result, expiry)
         return replace(outcome, consent=sending.consent) if isinstance(outcome, Acquired) else outcome
+
+    def _consent_changed(self, lease: LeaseContext) -> ReadAgain:
+        """The consent is another by now, or dropped: what came belongs to the old one. The next request uses it."""
+        with suppress(BrokerUnavailable):
+            end_lease(self.context, lease, nothing_sent=False)
+        return ReadAgain(provider_asked=True)
 
     def _store(self, prepared: _Prepared, result: GrantResult, expiry: Expiry) -> Acquired | ReadAgain:
         """Commits the token, or revokes it. Raises ProviderInvalidResponse (another API host) or BrokerUnavailable."""
