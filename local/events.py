@@ -24,6 +24,9 @@ UNUSED_IDENTITY: Final = (
     "principalOrgId",
 )
 
+# Those that are null without a signature.
+OF_A_CALLER: Final = ("accessKey", "accountId", "caller", "user", "userArn")
+
 Event = dict[str, Any]
 
 
@@ -33,11 +36,14 @@ def api_gateway_event(
     resource: str,
     path_parameters: Mapping[str, str],
     stage: str,
-    caller: Caller,
+    caller: Caller | None,
     request_id: str,
     now: datetime,
 ) -> Event:
-    """The Lambda proxy event of one request by `caller`; `path_parameters` are not decoded yet."""
+    """The Lambda proxy event of one request by `caller`; None on a route without a signature.
+
+    `path_parameters` are not decoded yet.
+    """
     multi_headers = _grouped((k, v) for k, v in request.headers.items() if k.lower() not in DROPPED_HEADERS)
     multi_headers |= {"X-Forwarded-For": [SOURCE_IP], "X-Forwarded-Port": ["443"], "X-Forwarded-Proto": ["https"]}
     multi_query = _grouped(request.parameters)
@@ -67,7 +73,7 @@ def api_gateway_event(
             "requestId": request_id,
             "identity": {
                 **dict.fromkeys(UNUSED_IDENTITY),
-                **caller.identity,
+                **(caller.identity if caller is not None else dict.fromkeys(OF_A_CALLER)),
                 "sourceIp": SOURCE_IP,
                 "userAgent": request.headers.get("User-Agent"),
             },

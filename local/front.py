@@ -52,6 +52,7 @@ class Route:
     method: str
     resource: str
     function: Invokable
+    signed: bool = True
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
         """The path parameters, not decoded, or None if the request is not for this route."""
@@ -105,11 +106,16 @@ class Gateway:
             resource=route.resource,
             path_parameters=path_parameters,
             stage=self._stage,
-            caller=self._verifier.verify(request, now) if self._verifier else self._unsigned_caller,
+            caller=self._caller(route, request, now),
             request_id=request_id,
             now=now,
         )
         return proxy_response(route.function.invoke(event))
+
+    def _caller(self, route: Route, request: ReceivedRequest, now: datetime) -> Caller | None:
+        if not route.signed:
+            return None
+        return self._verifier.verify(request, now) if self._verifier else self._unsigned_caller
 
     def _route(self, request: ReceivedRequest) -> tuple[Route, dict[str, str]]:
         for route in self._routes:

@@ -9,6 +9,7 @@ because moto does not run them; the local stack does.
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,8 @@ NOT_CREATED: Final = frozenset({"SweepScheduleRole"})
 ALIAS: Final = "Aliaslive"
 FUNCTION_IN_URI: Final = re.compile(r"\$\{(\w+)" + ALIAS + r"\}/invocations$")
 
+SIGNED: Final[list[dict[str, list[str]]]] = [{"AWS_IAM": []}]
+
 Document = dict[str, Any]
 
 
@@ -45,6 +48,7 @@ class Route:
     method: str
     path: str
     function: str
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,15 @@ class LocalStack:
     grant_table: str
     renewal_queue_url: str
     dead_letter_queue_url: str
+    consent_queue_url: str
+    consent_dead_letter_queue_url: str
     sealing_key_arn: str
     grant_key_arn: str
     secret_prefix: str
     sweep_function: str
     sweep_input: str  # the schedule's Input, with <aws.scheduler.scheduled-time> in it
     renew_function: str
+    exchange_function: str
     secret_changed_function: str
 
 
@@ -109,13 +116,19 @@ def create_resources(
     `parameters` are the template's. Raises RuntimeError if the endpoint reports success but left something out.
     """
     document = translate(load_template(), region=region, parameters=parameters)
-    functions = _of_type(document, "AWS::Lambda::Function")
+    functions = {
+        name: function
+        for name, function in _of_type(document, "AWS::Lambda::Function").items()
+        if _is_created(document, function, parameters or {})
+    }
     wanted: Document = {
         "ConnectionTable": {"Ref": "ConnectionTable"},
         "TokenTable": {"Ref": "TokenTable"},
         "GrantTable": {"Ref": "GrantTable"},
         "RenewalQueueUrl": {"Ref": "RenewalQueue"},
         "DeadLetterQueueUrl": {"Ref": "RenewalDeadLetterQueue"},
+        "ConsentQueueUrl": {"Ref": "ConsentQueue"},
+        "ConsentDeadLetterQueueUrl": {"Ref": "ConsentDeadLetterQueue"},
         "SealingKeyArn": {"Fn::GetAtt": ["SealingKey", "Arn"]},
         "GrantKeyArn": {"Fn::GetAtt": ["GrantKey", "Arn"]},
         "SecretPrefix": {"Ref": "SecretPrefix"},
@@ -143,33 +156,47 @@ def create_resources(
         handlers={function: resource["Properties"]["Handler"] for function, resource in functions.items()},
         timeouts={function: int(outputs[f"{function}.Timeout"]) for function in functions},
         memory={function: int(outputs[f"{function}.MemorySize"]) for function in functions},
-        routes=routes_of(document),
+        routes=routes_of(document, parameters),
         gateway_responses=gateway_responses_of(document),
         connection_table=outputs["ConnectionTable"],
         token_table=outputs["TokenTable"],
         grant_table=outputs["GrantTable"],
         renewal_queue_url=outputs["RenewalQueueUrl"],
         dead_letter_queue_url=outputs["DeadLetterQueueUrl"],
+        consent_queue_url=outputs["ConsentQueueUrl"],
+        consent_dead_letter_queue_url=outputs["ConsentDeadLetterQueueUrl"],
         sealing_key_arn=outputs["SealingKeyArn"],
         grant_key_arn=outputs["GrantKeyArn"],
         secret_prefix=outputs["SecretPrefix"],
         sweep_function=_function_of(schedule["Target"]["Arn"]),
         sweep_input=schedule["Target"]["Input"],
-        renew_function=_function_of(_only(document, "AWS::Lambda::EventSourceMapping")["FunctionName"]),
+        renew_function=_polling(document, "RenewalQueue"),
+        exchange_function=_polling(document, "ConsentQueue"),
         secret_changed_function=secret_changed_function,
     )
 
 
-def routes_of(document: Document) -> list[Route]:
-    """The routes of the translated API, in the template's order."""
+def routes_of(document: Document, parameters: Mapping[str, str] | None = None) -> list[Route]:
+    """The routes of the translated API with these parameters, in the template's order."""
+
+    def chosen(value: Any) -> Any:
+        """A value without the conditions that SAM puts around the parts of a conditional route."""
+        while isinstance(value, dict) and "Fn::If" in value:
+            condition, then, otherwise = value["Fn::If"]
+            value = then if _is_created(document, {"Condition": condition}, parameters or {}) else otherwise
+        return value
+
     routes = []
     for path, methods in _only(document, "AWS::ApiGateway::RestApi")["Body"]["paths"].items():
-        for method, operation in methods.items():
-            uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+        for method, operation in chosen(methods).items():
+            if method == "Ref":  # AWS::NoValue: the route's condition does not hold
+                continue
+            found = chosen(operation)
+            uri = chosen(found["x-amazon-apigateway-integration"]["uri"])["Fn::Sub"]
             function = FUNCTION_IN_URI.search(uri)
             if function is None:
                 raise ValueError(f"{method.upper()} {path}: no function in {uri}")
-            routes.append(Route(method.upper(), path, function[1]))
+            routes.append(Route(method.upper(), path, function[1], signed=found["security"] == SIGNED))
     return routes
 
 
@@ -196,8 +223,9 @@ def _create_stack(
     created = {
         name: resource
         for name, resource in document["Resources"].items()
-        # No function gets the name of a conditional resource.
-        if resource["Type"] in CREATED_TYPES and name not in NOT_CREATED and "Condition" not in resource
+        if resource["Type"] in CREATED_TYPES
+        and name not in NOT_CREATED
+        and _is_created(document, resource, parameters or {})
     }
     # An output's name must be alphanumeric, which the name of a variable is not: outputs are numbered.
     intrinsics = {name: value for name, value in wanted.items() if isinstance(value, dict)}
@@ -246,6 +274,23 @@ def _set_key_policies(resources: list[Any], *, endpoint_url: str, region: str) -
         if resource["ResourceType"] == "AWS::KMS::Key":
             policy = json.dumps({"Version": "2012-10-17", "Statement": []})
             kms.put_key_policy(KeyId=resource["PhysicalResourceId"], PolicyName="default", Policy=policy)
+
+
+def _is_created(document: Document, resource: Document, parameters: Mapping[str, str]) -> bool:
+    """Whether a resource's condition holds. Only one that compares a parameter can."""
+    match document["Conditions"].get(resource.get("Condition", "")):
+        case None:
+            return True
+        case {"Fn::Equals": [{"Ref": name}, value]}:
+            return bool(parameters.get(name, document["Parameters"][name].get("Default")) == value)
+    return False
+
+
+def _polling(document: Document, queue: str) -> str:
+    """The logical id of the function that is called with a queue's messages."""
+    mappings = [mapping["Properties"] for mapping in _of_type(document, "AWS::Lambda::EventSourceMapping").values()]
+    (found,) = [mapping for mapping in mappings if mapping["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}]
+    return _function_of(found["FunctionName"])
 
 
 def _function_of(alias: Document) -> str:

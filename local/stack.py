@@ -28,6 +28,7 @@ from token_broker_cli.console.site import Site
 STAGE: Final = "api"
 SHORTEST_SWEEP_S: Final = 0.5
 NOMINAL_SWEEP_S: Final = 60.0
+BY_HAND: Final = frozenset({"ObtainConsentFunction", "ReceiveCodeFunction"})  # people call them, few at a time
 PROVIDER_FILES: Final = "PROVIDER_FILES"  # the template's variable for the directory in the layer
 Progress = Callable[[str], None]
 
@@ -123,7 +124,7 @@ class Stack:
             self.front.serve_console(self.console)
 
         self._progress("execution environments and demo connections")
-        for function_id in sorted(self._api_functions):
+        for function_id in sorted(self._api_functions - BY_HAND):
             self.pools[function_id].prewarm()
         self._create_connections()
         if options.ticks:
@@ -135,7 +136,8 @@ class Stack:
 
     def _size(self, function_id: str) -> int:
         options = self.options
-        return options.api_environments if function_id in self._api_functions else options.worker_environments
+        is_busy = function_id in self._api_functions - BY_HAND
+        return options.api_environments if is_busy else options.worker_environments
 
     def make_pool(
         self, function_id: str, *, size: int, timeout_s: float | None = None, **variables: str
@@ -169,7 +171,7 @@ class Stack:
         options = self.options
         resources = self.resources
         return Gateway(
-            [Route(route.method, route.path, pools[route.function]) for route in resources.routes],
+            [Route(route.method, route.path, pools[route.function], route.signed) for route in resources.routes],
             verifier=SignatureVerifier((options.caller, *options.strangers)) if options.verify_signatures else None,
             gateway_responses=resources.gateway_responses,
             stage=STAGE,
@@ -202,6 +204,9 @@ class Stack:
             QueuePump(sqs, resources.renewal_queue_url, pools[resources.renew_function], name=f"queue-{number}")
             for number in range(self.options.worker_environments)
         ]
+        pumps.append(
+            QueuePump(sqs, resources.consent_queue_url, pools[resources.exchange_function], name="consent-queue")
+        )
         for ticker in (schedule, watch, *pumps):
             ticker.start()
             endings.callback(ticker.close)

@@ -28,10 +28,10 @@ def aws() -> Iterator[AwsServer]:
 
 @pytest.fixture(scope="session")
 def stack(aws: AwsServer) -> LocalStack:
-    """The resources of template.yaml behind it."""
+    """The resources of template.yaml behind it, with the callback of consents."""
     from local.resources import create_resources
 
-    return create_resources(aws.endpoint_url)
+    return create_resources(aws.endpoint_url, parameters={"ConsentCallback": "true"})
 
 
 @pytest.fixture(scope="session")

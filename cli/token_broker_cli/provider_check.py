@@ -260,7 +260,7 @@ def _request_token(connection: Connection, credentials: Credentials, send: Provi
             clock=_now,
             new_id=lambda: uuid.uuid4().hex,
         )
-        result = run_flow(
+        issued, sent_at = run_flow(
             token_flow(request),
             connection.network,
             send=send,
@@ -269,8 +269,8 @@ def _request_token(connection: Connection, credentials: Credentials, send: Provi
             deadline=_now() + LIMITS.acquisition,
         )
         expiry = expiry_of(
-            result.issued,
-            sent_at=result.sent_at,
+            issued,
+            sent_at=sent_at,
             cap=connection.lifetime_cap,
             default=connection.default_lifetime or DEFAULT_LIFETIME,
         )
@@ -282,14 +282,14 @@ def _request_token(connection: Connection, credentials: Credentials, send: Provi
         raise _no_token(unusable_response(str(unusable))) from None
     if expiry.expired is not None:
         raise _no_token(unusable_response(expiry.expired))
-    access_token = result.issued.access_token
+    access_token = issued.access_token
     return CheckedToken(
         token_id=fingerprint(access_token),
         characters=len(access_token),
-        expires_in=round((expiry.expires_at - result.sent_at).total_seconds()),
+        expires_in=round((expiry.expires_at - sent_at).total_seconds()),
         expires_assumed=expiry.assumed,
-        scope=result.issued.scope or connection.scope,
-        has_refresh_token=result.issued.refresh_token is not None,
+        scope=issued.scope or connection.scope,
+        has_refresh_token=issued.refresh_token is not None,
         revocation=_revoke(request, access_token, connection, send),
     )
 

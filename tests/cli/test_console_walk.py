@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final
@@ -25,14 +25,17 @@ pytestmark = pytest.mark.browser
 
 PICTURES: Final = ROOT / "build" / "console"
 AXE: Final = ROOT / ".venv" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-CONNECTIONS: Final = 60
+CONNECTIONS: Final = 1_000
 FAILING: Final = 20
-WITH_TOKEN: Final = 40
+WITH_TOKEN: Final = 300
 # Simulators without a limit that a test could meet.
 PROVIDERS: Final = ("unidy", "oauth2", "ucommerce", "unified-services")
 WORST: Final = "eu-broken-00"
 NEW_SECRET: Final = "the-new-secret-that-works"
 WIDTHS: Final = (1280, 420)
+TOO_WIDE: Final = """[...document.querySelectorAll("main *")]
+    .filter((found) => found.getBoundingClientRect().right > innerWidth)
+    .map((found) => found.outerHTML.slice(0, 100))"""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def page(stack: Stack) -> Iterator[Page]:
         assert [url for url in requested if not url.startswith(stack.url)] == []
 
 
-def test_an_incident(page: Page) -> None:
+def test_an_incident(stack: Stack, page: Page) -> None:
     expect(page.get_by_role("heading", name="Connections", exact=True)).to_be_visible()
     expect(page.get_by_role("navigation", name="States")).to_contain_text("20 failing")
     _picture(page, "overview")
@@ -76,7 +79,7 @@ def test_an_incident(page: Page) -> None:
     _picture(page, "filtered")
 
     rows.first.locator(f'a[href="/connections/unidy/{WORST}"]').click()
-    expect(page.get_by_role("heading", name=WORST)).to_contain_text("failing")
+    expect(page.locator("h1 .state")).to_have_text("failing")
     expect(page.get_by_text("What to do")).to_be_visible()
     _picture(page, "failing")
 
@@ -93,8 +96,10 @@ def test_an_incident(page: Page) -> None:
     page.locator("#credential-client_secret").fill(DEFAULT_ACCOUNTS["unidy"]["secret"]["client_secret"])
     page.get_by_role("button", name="Rotate the credentials").click()
     expect(page.get_by_role("status").first).to_contain_text("The new credentials work and are current.")
-    # The page renews itself, so the person watches the connection recover.
-    expect(page.get_by_role("heading", name=WORST)).to_contain_text("ok", timeout=60_000)
+    # A caller asks again. The page reloads by itself, so the person watches the connection recover.
+    with closing(SignedClient(stack.url)) as client:
+        assert client.call("GET", f"/v1/tokens/unidy/{WORST}").status == 200
+    expect(page.locator("h1 .state")).to_have_text("ok", timeout=30_000)
     expect(page.get_by_text("expires in")).to_be_visible()
     _picture(page, "recovered")
 
@@ -133,6 +138,9 @@ def test_settings_are_changed(page: Page, stack: Stack) -> None:
     _picture(page, "review")
     page.get_by_role("button", name="Store").click()
     expect(page.get_by_role("status").first).to_contain_text("The settings are stored.")
+    expect(page.locator("[data-load] table")).to_contain_text("lifetime_s absent → 600")
+    page.get_by_role("link", name="History").click()
+    _picture(page, "history")
 
 
 def test_a_leaked_token_is_found_and_ended(stack: Stack, page: Page) -> None:
@@ -152,7 +160,7 @@ def test_a_leaked_token_is_found_and_ended(stack: Stack, page: Page) -> None:
     _picture(page, "revoke")
     page.get_by_role("button", name="Revoke the tokens").click()
     expect(page.get_by_role("status").first).to_contain_text("1 revoked at the provider")
-    expect(page.get_by_role("heading", name="demo")).to_contain_text("suspended")
+    expect(page.locator("h1 .state")).to_have_text("suspended")
     assert leaked["access_token"] not in "".join(sent)
     live = stack.providers.simulator("unidy").report()["live_tokens"]
     assert leaked["token_id"] not in [item["token_id"] for item in live]
@@ -170,17 +178,12 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
     assert {"Add a connection", "text", "Filter"} <= reached
 
 
-def test_the_overview_is_read_in_a_second(
-    stack: Stack, page: Page, record_property: Callable[[str, object], None]
-) -> None:
-    """A figure for people. The limit is far above it, because the machine may be busy."""
-    assert stack.console is not None
-    stack.console._context.connections.forget()
+def test_the_overview_of_1000_connections_opens_at_once(stack: Stack, page: Page) -> None:
+    """The limit is far above what it takes, because the machine may be busy."""
     began = time.monotonic()
     page.goto(stack.url)
-    elapsed = time.monotonic() - began
-    record_property("overview_s", round(elapsed, 2))
-    assert elapsed < 20
+    assert time.monotonic() - began < 3
+    expect(page.get_by_role("navigation", name="States")).to_contain_text("1,00")
 
 
 def _picture(page: Page, name: str) -> None:
@@ -188,7 +191,7 @@ def _picture(page: Page, name: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width} px"
+        assert page.evaluate(TOO_WIDE) == [], f"{name} is wider than {width} px"
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)

@@ -325,7 +325,15 @@ def test_a_forked_child_starts_without_the_parents_connections_and_locks(client:
 
 
 def test_every_code_that_a_token_request_can_get_has_its_class() -> None:
-    of_other_routes = {"would_revoke", "version_conflict", "too_many_trials"}
+    of_other_routes = {
+        "would_revoke",
+        "version_conflict",
+        "too_many_trials",
+        "would_consume_grant",
+        "unknown_consent",
+        "wrong_consent_state",
+        "new_account",
+    }
     ours = {kind.code: (kind.__name__, status) for kind, status in problems.STATUS.items()}
     gateways = {"access_denied": ("AccessDenied", 403), "throttled": ("Throttled", 429)}
     further = {"gateway_timeout": ("GatewayTimeout", 504), "internal_error": ("InternalError", 500)}

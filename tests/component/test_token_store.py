@@ -8,6 +8,7 @@ from tests.component.store_contracts import StoreContracts, Stores
 from tests.fakes import (
     InMemoryBudgets,
     InMemoryConnectionStore,
+    InMemoryConsentSessionStore,
     InMemoryConsentStore,
     InMemoryDueIndex,
     InMemoryHealthStore,
@@ -29,4 +30,5 @@ class TestInMemoryStores(StoreContracts):
             InMemoryBudgets(),
             connections,
             InMemoryConsentStore(),
+            InMemoryConsentSessionStore(),
         )

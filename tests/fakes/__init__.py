@@ -2,6 +2,7 @@
 
 from tests.fakes.clock import HandClock
 from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.consent_sessions import FakeConsentQueue, InMemoryConsentSessionStore
 from tests.fakes.consent_store import InMemoryConsentStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
@@ -36,6 +37,7 @@ from tests.fakes.world import CALLER, World, make_broker
 
 __all__ = [
     "CALLER",
+    "FakeConsentQueue",
     "FakeQueue",
     "FakeSealer",
     "FakeSecretStore",
@@ -44,6 +46,7 @@ __all__ = [
     "HandClock",
     "InMemoryBudgets",
     "InMemoryConnectionStore",
+    "InMemoryConsentSessionStore",
     "InMemoryConsentStore",
     "InMemoryDueIndex",
     "InMemoryHealthStore",

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.fakes.clock import HandClock
 from tests.fakes.connection_store import InMemoryConnectionStore
+from tests.fakes.consent_sessions import FakeConsentQueue, InMemoryConsentSessionStore
 from tests.fakes.consent_store import InMemoryConsentStore
 from tests.fakes.faults import Faults
 from tests.fakes.queue import FakeQueue
@@ -47,6 +48,8 @@ PORTS = (
     "consent_sealer",
     "signing_keys",
     "queue",
+    "consent_sessions",
+    "consent_queue",
 )
 CALLER = "arn:aws:iam::123456789012:role/shop"
 REQUEST_TIME = timedelta(seconds=26)
@@ -91,9 +94,12 @@ def make_broker(**overrides: Any) -> Broker:
         "consent_sealer": FakeSealer(),
         "signing_keys": FakeSigningKeys(),
         "queue": FakeQueue(),
+        "consent_sessions": InMemoryConsentSessionStore(),
+        "consent_queue": FakeConsentQueue(),
         "send": issuing(),
         "sleep": getattr(clock, "sleep", lambda _seconds: None),
         "new_id": lambda: f"id-{next(numbers)}",
+        "new_secret": lambda: f"secret-{next(numbers)}".ljust(43, "x"),
         "deployment": Deployment(),
     }
     return Broker(BrokerContext(**defaults | overrides))
@@ -122,6 +128,8 @@ class World:
         self.consent_sealer = FakeSealer()
         self.signing_keys = FakeSigningKeys()
         self.queue = FakeQueue()
+        self.consent_sessions = InMemoryConsentSessionStore()
+        self.consent_queue = FakeConsentQueue()
         self.connect = recording(redirecting(REDIRECT_URI))
         self.provider = recording(issuing())
         self.revoker = recording(answering(200, {}))

@@ -129,7 +129,9 @@ def alarms_of_template(stack: LocalStack, **parameters: str) -> dict[str, Alarm]
     queues = {
         "RenewalQueue.QueueName": stack.renewal_queue_url.rpartition("/")[2],
         "RenewalDeadLetterQueue.QueueName": stack.dead_letter_queue_url.rpartition("/")[2],
+        "ConsentDeadLetterQueue.QueueName": stack.consent_dead_letter_queue_url.rpartition("/")[2],
     }
+    parameters = {"ConsentCallback": "true", **parameters}
     document = translate(load_template(), region="eu-west-1", parameters=parameters)
     resolver = Resolver(document, parameters, queues)
     return {

@@ -14,6 +14,7 @@ import pytest
 from moto.backends import get_backend
 
 from local.aws import ACCOUNT_ID, REGION
+from local.events import queue_event
 from local.lambda_environments import EnvironmentPool, Function, NoFreeEnvironment
 from local.providers import DEFAULT_ACCOUNTS
 from local.resources import LocalStack
@@ -21,7 +22,7 @@ from token_broker.errors import BrokerUnavailable
 from token_broker.http.responses import timestamp
 
 from .alarms import Alarm, Point, alarms_of_template, embedded
-from .handlers.world import World
+from .handlers.world import QUEUE_ARN, World
 from .test_renew_token import DONE, message, used
 
 Points = list[Point]
@@ -29,7 +30,7 @@ RENEW_TOKEN = "RenewTokenFunction"
 ALARMS = {
     *("InternalErrorsAlarm", "BrokerUnavailableAlarm", "FunctionErrorsAlarm", "DeadLettersAlarm", "OldestMessageAlarm"),
     *("SweepNotRunningAlarm", "CallersWithoutTokenAlarm", "ProviderFailuresAlarm", "RefusedOrMisconfiguredAlarm"),
-    *("ConsentRequiredAlarm", "CredentialsExpiringAlarm", "ThrottlesAlarm"),
+    *("ConsentRequiredAlarm", "CredentialsExpiringAlarm", "ThrottlesAlarm", "ConsentDeadLettersAlarm"),
 }
 
 
@@ -156,7 +157,8 @@ def test_a_function_raises(world: World, ringing: Callable[..., set[str]]) -> No
 @pytest.mark.parametrize("metric", ["Errors", "Throttles"])
 def test_no_function_is_left_out(alarms: dict[str, Alarm], stack: LocalStack, metric: str) -> None:
     alarm = alarms["FunctionErrorsAlarm" if metric == "Errors" else "ThrottlesAlarm"]
-    assert alarm.metrics() == [("AWS/Lambda", metric, {"FunctionName": function}) for function in stack.handlers]
+    functions = [dimensions["FunctionName"] for _, found, dimensions in alarm.metrics() if found == metric]
+    assert sorted(functions) == sorted(stack.handlers)
     for function in stack.handlers:
         assert alarm.rings([Point("AWS/Lambda", metric, {"FunctionName": function}, 1)])
 
@@ -170,20 +172,29 @@ def test_lambda_throttles_a_call(ringing: Callable[..., set[str]]) -> None:
     assert ringing(Point("AWS/Lambda", "Throttles", {"FunctionName": function.function_id}, 1)) == {"ThrottlesAlarm"}
 
 
-def test_a_message_that_fails_five_times(world: World, ringing: Callable[..., set[str]]) -> None:
-    sqs, queue = world.aws.sqs, world.stack.renewal_queue_url
+@pytest.mark.parametrize(
+    ("queue", "dead", "function", "alarm"),
+    [
+        ("renewal_queue_url", "dead_letter_queue_url", "renew_function", "DeadLettersAlarm"),
+        ("consent_queue_url", "consent_dead_letter_queue_url", "exchange_function", "ConsentDeadLettersAlarm"),
+    ],
+)
+def test_a_message_that_fails_five_times(
+    world: World, ringing: Callable[..., set[str]], queue: str, dead: str, function: str, alarm: str
+) -> None:
+    sqs, queue, dead = world.aws.sqs, getattr(world.stack, queue), getattr(world.stack, dead)
     sqs.send_message(QueueUrl=queue, MessageBody="no message of ours")
     for _ in range(5):
         (received,) = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0)["Messages"]
-        assert world.work(message(received["Body"])) != DONE
+        event = queue_event(message(received["Body"]), QUEUE_ARN)
+        assert world.functions.invoke(getattr(world.stack, function), event) != DONE
     assert "Messages" not in sqs.receive_message(QueueUrl=queue)
-    dead = world.stack.dead_letter_queue_url
     try:
         counted = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"])
         depth = int(counted["Attributes"]["ApproximateNumberOfMessages"])
         ringing()
         found = ringing(queue_metric("ApproximateNumberOfMessagesVisible", dead, depth))
-        assert found == {"DeadLettersAlarm"}
+        assert found == {alarm}
     finally:
         sqs.purge_queue(QueueUrl=dead)
 

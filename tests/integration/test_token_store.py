@@ -28,6 +28,7 @@ from tests.integration.conftest import LocalSession
 from token_broker.adapters.aws import CLIENT_CONFIG
 from token_broker.adapters.dynamodb.budgets import DynamoBudgets
 from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+from token_broker.adapters.dynamodb.consent_session_store import DynamoConsentSessionStore
 from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
 from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
 from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
@@ -67,6 +68,7 @@ def stores_over(
         DynamoBudgets(client, token_table=token_table),
         DynamoConnectionStore(client, table=connection_table, sleep=lambda _seconds: None),
         DynamoConsentStore(client, grant_table=grant_table),
+        DynamoConsentSessionStore(client, grant_table=grant_table),
     )
 
 

@@ -6,11 +6,19 @@ from typing import Any, Final
 
 from token_broker.catalogue.proof import NO_PROOF, PROOFS
 from token_broker.core.connections import COMMON_SETTINGS
+from token_broker.core.consent_sessions import OUTCOME_UNKNOWN, SETTINGS_CHANGED, UNREADABLE, SessionState
 from token_broker.core.expiries import CREDENTIALS, REFRESH_TOKEN
-from token_broker.core.names import NAME, TOKEN_ID
+from token_broker.core.names import CONSENT_ID, NAME, TOKEN_ID
 from token_broker.core.provider_files import SETTING_KINDS
 from token_broker.core.providers import KNOWN_ERRORS
-from token_broker.errors import PROVIDER_ERRORS, BrokerUnavailable, ConnectionMisconfigured
+from token_broker.errors import (
+    PROVIDER_ERRORS,
+    BrokerUnavailable,
+    ConnectionMisconfigured,
+    InvalidRequest,
+    UnknownConnection,
+    UnknownProvider,
+)
 from token_broker.oauth.grants import GRANTS
 from token_broker.service.trial import CURRENT, PENDING
 
@@ -68,6 +76,11 @@ TOKEN_ID_SCHEMA: Final[Schema] = {
     "type": "string",
     "pattern": _exactly(TOKEN_ID.pattern),
     "description": "The first 16 hex digits of the token's SHA-256. It identifies the token without revealing it.",
+}
+CONSENT_ID_SCHEMA: Final[Schema] = {
+    "type": "string",
+    "pattern": _exactly(CONSENT_ID.pattern),
+    "description": "The SHA-256 of the `state` of the authorization request. It is safe to show.",
 }
 SCOPE_TEXT: Final = _text("Scope items, sorted, separated by single spaces; empty for none.")
 
@@ -137,6 +150,38 @@ _FAULTY_FILES: Final = _list(
 )
 _CHECKS: Final = {"connections": "the table of settings", "tokens": "the table of tokens"}
 
+_CONSENT_FAILURES: Final = {
+    **dict.fromkeys(PROVIDER_ERRORS, "the provider refused, failed, or returned no refresh token"),
+    BrokerUnavailable.code: "one of the broker's own services failed",
+    ConnectionMisconfigured.code: "the settings or the secret are no longer complete",
+    InvalidRequest.code: "the redirect brought a value that differs from the connection's setting",
+    UnknownProvider.code: "the provider is gone",
+    UnknownConnection.code: "the connection is gone",
+    SETTINGS_CHANGED: "settings or client changed after the consent began",
+    OUTCOME_UNKNOWN: "the code was sent, and what came of it is not known; begin anew",
+    UNREADABLE: "a sealed value could not be opened",
+}
+_CONSENT: Final[dict[str, Schema]] = {
+    "consent_id": _ref("ConsentId"),
+    "state": {"enum": [state.value for state in SessionState]},
+    "account": _or_null(_text("The account at the provider that the consent is of; null while it is not known.")),
+    "pinned_account": _or_null(_text("The account of the connection's consent now; null if there is none.")),
+    "scope": _text("The requested scope; from `quarantined` on, the granted one."),
+    "expires_at": _moment("When it expires: 10 min for the approval, 24 h for the confirmation."),
+    "failure": _or_null(
+        _object(
+            "Why no consent came.",
+            {
+                "code": {
+                    "enum": list(_CONSENT_FAILURES),
+                    "description": "; ".join(f"`{code}`: {what}" for code, what in _CONSENT_FAILURES.items()) + ".",
+                },
+                "provider_error": _or_null({"enum": [*sorted(KNOWN_ERRORS), "unrecognised"]}),
+            },
+        )
+    ),
+}
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "TokenId": TOKEN_ID_SCHEMA,
     "Token": _object(
@@ -184,6 +229,47 @@ SCHEMAS: Final[dict[str, Schema]] = {
             },
         },
     ),
+    "StartedConsent": _object(
+        "Where a person gives the consent. With a redirect: open `authorize_url`. In the device flow: open "
+        "`verification_uri` and enter `user_code`.",
+        {
+            "consent_id": _ref("ConsentId"),
+            "expires_at": _moment("The person must have approved by then."),
+        },
+        optional={
+            "authorize_url": _text("Open it in a browser. It holds the `state` of this consent: keep it to yourself."),
+            "redirect_uri": _text("Where the browser returns to. Send the whole address to `finish`."),
+            "user_code": _text("What the person enters."),
+            "verification_uri": _text("Where the person enters it."),
+            "verification_uri_complete": _or_null(_text("The same with the code in it.")),
+            "interval": _count("Seconds between two polls of the broker."),
+        },
+    ),
+    "ConsentSession": _object("A consent session. It holds no secret and no token.", _CONSENT),
+    "ConfirmedConsent": _object(
+        "The consent is live.",
+        {**_CONSENT, "dropped": _count("Tokens that callers no longer get, because they were of another account.")},
+    ),
+    "ConsentStart": {
+        "type": "object",
+        "description": "How the person gives the consent. May be left out.",
+        "additionalProperties": False,
+        "properties": {
+            "flow": {"enum": ["redirect", "device"], "default": "redirect"},
+            "redirect_uri": _text(
+                "`http://127.0.0.1:PORT/path`, where the provider accepts a redirect to the own machine. Default: the "
+                "setting `redirect_uri`."
+            ),
+        },
+    },
+    "ConsentRedirect": {
+        "type": "object",
+        "description": "The redirect that came back.",
+        "additionalProperties": False,
+        "required": ["redirect_url"],
+        "properties": {"redirect_url": _text("The whole address to which the browser was redirected.")},
+    },
+    "ConsentId": CONSENT_ID_SCHEMA,
     "Failure": _object(
         "A remembered failure.",
         {

@@ -14,6 +14,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
 import get_token.app
 import manage_connections.app
+import obtain_consent.app
 from tests.openapi import problems
 from tests.openapi.bodies import SCHEMAS
 from tests.openapi.operations import OPERATIONS, PARAMETERS, Operation
@@ -24,7 +25,7 @@ Schema = dict[str, Any]
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "openapi.json"
 EXAMPLES: Final = Path(__file__).with_name("examples.json")
-RESOLVERS: Final = (get_token.app.app, manage_connections.app.app)
+RESOLVERS: Final = (get_token.app.app, manage_connections.app.app, obtain_consent.app.app)
 
 DESCRIPTION: Final = """\
 Internal services get valid access tokens for third-party APIs. They need no credentials and no token endpoints.
@@ -68,6 +69,7 @@ OPTIONAL_HEADERS: Final = frozenset({"RetryAfterIfItHelps"})
 TAGS: Final = {
     "Tokens": "For service developers.",
     "Connections": "For platform engineers.",
+    "Consents": "For platform engineers: tokens that begin with a person's consent.",
     "Broker": "The catalogue and the health of the broker.",
 }
 
@@ -150,7 +152,7 @@ def _operation(operation: Operation, handler: Any, examples: dict[str, Any]) -> 
     recorded = examples["operations"][name]
     if operation.body is not None:
         described["requestBody"] = {
-            "required": True,
+            "required": operation.body_required,
             "content": {
                 "application/json": {
                     "schema": {"$ref": f"#/components/schemas/{operation.body}"},

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from manage_connections.app import DEFAULT_LIMIT, MAX_LIMIT
-from tests.openapi.bodies import NAME_SCHEMA, TOKEN_ID_SCHEMA
+from tests.openapi.bodies import CONSENT_ID_SCHEMA, NAME_SCHEMA, TOKEN_ID_SCHEMA
 from tests.openapi.settings import SCOPE
 from token_broker.ports import KEPT_VERSIONS
 from token_broker.service.connections import STATES
 
 Schema = dict[str, Any]
 MAX_MIN_TTL_S: Final = 3600
+CONSENT: Final = "/v1/connections/{provider}/{connection}/consent"
+SESSION: Final = f"{CONSENT}/{{consent_id}}"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
     body: str | None = None
     etag: bool = False
+    body_required: bool = True
 
 
 def _parameter(name: str, place: str, description: str, schema: Schema, **more: Any) -> Schema:
@@ -39,6 +42,14 @@ def _in_path(name: str, description: str, example: str) -> Schema:
 PARAMETERS: Final[dict[str, Schema]] = {
     "provider": _in_path("provider", "A provider of the catalogue.", "unidy"),
     "connection": _in_path("connection", "A connection at the provider.", "demo"),
+    "consent_id": _parameter(
+        "consent_id",
+        "path",
+        "A consent session of the connection.",
+        CONSENT_ID_SCHEMA,
+        required=True,
+        example="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ),
     "scope": _parameter(
         "scope",
         "query",
@@ -114,9 +125,12 @@ PARAMETERS: Final[dict[str, Schema]] = {
     ),
 }
 _ONE: Final = ("provider", "connection")
+_SESSION: Final = (*_ONE, "consent_id")
 _ANY_ROUTE: Final = ("invalid_request",)
 _OWN_SERVICES: Final = ("broker_unavailable",)
 _KNOWN: Final = (*_ANY_ROUTE, "unknown_provider", "unknown_connection", *_OWN_SERVICES)
+_CONSENT_CODES: Final = (*_ANY_ROUTE, "unknown_consent", *_OWN_SERVICES)
+_OWN_CONSENT: Final = ("unknown_provider", "unknown_connection", "caller_not_allowed", "wrong_consent_state")
 _ACQUIRING: Final = (
     *_KNOWN,
     "connection_suspended",
@@ -225,6 +239,55 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         parameters=_ONE,
         responses={200: "DroppedConsent"},
         codes=_KNOWN,
+    ),
+    ("POST", CONSENT): Operation(
+        tag="Consents",
+        description="For providers whose tokens begin with a person's consent. The person has 10 min to approve at the "
+        "provider. Only the caller who began a consent, in the same session, may finish and confirm it.",
+        parameters=_ONE,
+        body="ConsentStart",
+        body_required=False,
+        responses={201: "StartedConsent"},
+        codes=(
+            *_KNOWN,
+            "connection_misconfigured",
+            "provider_refused",
+            "provider_invalid_response",
+            "provider_unavailable",
+            "provider_rate_limited",
+        ),
+    ),
+    ("GET", SESSION): Operation(
+        tag="Consents",
+        description="Poll it until the state is `quarantined`, `failed` or `expired`.",
+        parameters=_SESSION,
+        responses={200: "ConsentSession"},
+        codes=_CONSENT_CODES,
+    ),
+    ("POST", f"{SESSION}/finish"): Operation(
+        tag="Consents",
+        description="The code in it is exchanged in the background, once. What comes is kept in quarantine for 24 h. "
+        "The same redirect may be sent again. A redirect with an error ends the consent.",
+        parameters=_SESSION,
+        body="ConsentRedirect",
+        responses={202: "ConsentSession"},
+        codes=(*_CONSENT_CODES, *_OWN_CONSENT, "connection_misconfigured"),
+    ),
+    ("POST", f"{SESSION}/confirm"): Operation(
+        tag="Consents",
+        description="From now on the connection's tokens come from it. It replaces an earlier consent only if both are "
+        "known to be of the same account.",
+        parameters=_SESSION,
+        responses={200: "ConfirmedConsent"},
+        codes=(*_CONSENT_CODES, *_OWN_CONSENT, "connection_misconfigured", "new_account"),
+    ),
+    ("POST", f"{SESSION}/confirm-new-account"): Operation(
+        tag="Consents",
+        description="As `confirm`, whatever the account is. The connection's tokens are dropped, because they are of "
+        "the old one.",
+        parameters=_SESSION,
+        responses={200: "ConfirmedConsent"},
+        codes=(*_CONSENT_CODES, *_OWN_CONSENT, "connection_misconfigured"),
     ),
     ("GET", "/v1/providers"): Operation(
         tag="Broker",

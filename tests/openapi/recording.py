@@ -13,6 +13,7 @@ from local.aws import start_aws
 from local.providers import ProvidersServer, start_providers
 from local.resources import create_resources
 from tests.integration.conftest import LocalSession
+from tests.integration.handlers.consents import consents_of
 from tests.integration.handlers.functions import BrokerResponse, Clients, Functions
 from tests.integration.handlers.test_error_codes import CASES
 from tests.integration.handlers.world import PROVIDERS, Aws, World
@@ -22,6 +23,7 @@ NewWorld = Callable[[], World]
 
 # The example token of RFC 6749.
 TOKEN: Final = "2YotnFZFEjr1zCsicMWpAA"
+CONSENT_ID: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 VERSION: Final = "6f1f2b86-5d39-4c6c-9b6f-2f4d2c1f9a11"
 ISSUED_AT = "2026-11-22T11:00:00Z"
 RENEW_AT = "2026-11-22T12:47:26Z"
@@ -38,6 +40,11 @@ FIXED: Final[dict[str, Any]] = {
     "retry_at": "2026-11-22T11:15:00Z",
     "cursor": "QyN1bmlkeS9kZW1v",
     "days_left": 69.5,
+    "consent_id": CONSENT_ID,
+    "authorize_url": "https://login.example.com/authorize?response_type=code&client_id=…&state=…&code_challenge=…",
+    "redirect_url": "https://shop.example/consent?code=…&state=…",
+    "verification_uri": "https://login.example.com/device",
+    "verification_uri_complete": "https://login.example.com/device?user_code=WDJB-MJHT",
     "obtained_at": ISSUED_AT,
     "refreshed_at": ISSUED_AT,
 }
@@ -79,6 +86,7 @@ def record(new_world: NewWorld) -> dict[str, Any]:
             "show_history": {"200": {"history": _history(new_world())}},
             "restore_connection": {"200": {"restored": _restored(new_world())}},
             "delete_connection": {"200": {"deletion": _deletion(new_world())}},
+            **_consents(new_world()),
             "list_providers": {"200": {"two_of_all": _providers(new_world())}},
             "check_health": _health(new_world()),
         },
@@ -185,6 +193,33 @@ def _deletion(world: World) -> Any:
     name = world.connect("unidy")
     world.api.token(name)
     return _response(world, "DELETE", f"/v1/connections/{name}")
+
+
+def _consents(world: World) -> dict[str, Any]:
+    with consents_of(world) as consents:
+        device = consents.start(flow="device")
+        started = consents.start()
+        consent_id = started["consent_id"]
+        redirect_url = consents.vendor.authorize(started["authorize_url"])
+        finished = consents.finish(consent_id, redirect_url)
+        world.exchange_codes()
+        shown = consents.show(consent_id)
+        confirmed = consents.call("POST", f"/{consent_id}/confirm")
+        consents.vendor.account = "account-2"
+        new_account = consents.call("POST", f"/{consents.approved()}/confirm-new-account")
+    return {
+        "start_consent": {
+            "request": {"redirect": {}, "device": {"flow": "device"}},
+            "201": {"redirect": plain(started), "device": plain(device)},
+        },
+        "finish_consent": {
+            "request": {"redirect": plain({"redirect_url": redirect_url})},
+            "202": {"received": _body(finished, 202)},
+        },
+        "show_consent": {"200": {"quarantined": plain(shown)}},
+        "confirm_consent": {"200": {"confirmed": _body(confirmed)}},
+        "confirm_new_account": {"200": {"new_account": _body(new_account)}},
+    }
 
 
 def _providers(world: World) -> Any:

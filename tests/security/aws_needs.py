@@ -24,12 +24,17 @@ def log_of(group: str) -> Need:
 TRACING: Final = Need(
     "Lambda", ("xray:PutTelemetryRecords", "xray:PutTraceSegments"), "*", "active tracing; X-Ray knows no resources"
 )
-POLLING: Final = Need(
-    "Lambda's event source mapping",
-    ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
-    "RenewalQueue",
-    "polls with the role of the function that it calls",
-)
+
+
+def polling(queue: str) -> Need:
+    return Need(
+        "Lambda's event source mapping",
+        ("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
+        queue,
+        "polls with the role of the function that it calls",
+    )
+
+
 SECRET_KEYS: Final = Need(
     "Secrets Manager",
     ("kms:Decrypt",),
@@ -83,6 +88,8 @@ FUNCTIONS: Final = (
     "SweepDueFunction",
     "RenewTokenFunction",
     "SecretChangedFunction",
+    "ObtainConsentFunction",
+    "ExchangeCodeFunction",
 )
 SHIFTS: Final = tuple(
     need
@@ -99,9 +106,12 @@ SHIFTS: Final = tuple(
 )
 NEEDS: Final[Mapping[str, Sequence[Need]]] = {
     "GetTokenRole": (log_of("AuditLogGroup"), TRACING, SECRET_KEYS, INTERFACES),
+    "ObtainConsentRole": (log_of("AuditLogGroup"), TRACING, SECRET_KEYS, INTERFACES),
+    "ExchangeCodeRole": (log_of("AuditLogGroup"), TRACING, polling("ConsentQueue"), SECRET_KEYS, INTERFACES),
+    "ReceiveCodeRole": (log_of("AuditLogGroup"), TRACING),
     "ManageConnectionsRole": (log_of("AuditLogGroup"), TRACING),
     "SweepDueRole": (log_of("SweepDueLogGroup"), TRACING),
-    "RenewTokenRole": (log_of("RenewTokenLogGroup"), TRACING, POLLING, SECRET_KEYS, INTERFACES),
+    "RenewTokenRole": (log_of("RenewTokenLogGroup"), TRACING, polling("RenewalQueue"), SECRET_KEYS, INTERFACES),
     "SecretChangedRole": (log_of("SecretChangedLogGroup"), TRACING),
     "SweepScheduleRole": (SCHEDULE,),
     "ApiGatewayLogRole": (API_LOGS, API_LOG_GROUPS),

@@ -28,6 +28,7 @@ from local.providers.signed_assertions import SignedAssertions
 from local.providers.simulator import Simulator
 from local.providers.ucommerce import Ucommerce
 from tests.fakes import FakeSecretStore
+from tests.fakes.consent_vendor import ConsentVendor
 from tests.integration.handlers.functions import Functions
 from tests.security.leak_search import SHORTEST, leaks
 from token_broker import observability
@@ -119,7 +120,8 @@ class Hunt:
     def returned(self, result: Any) -> None:
         """Notes what a function returned. Only the body of a token response may hold the token, so that is left out."""
         if isinstance(result, Mapping) and "statusCode" in result:
-            body = json.loads(result["body"])
+            is_page = result["body"].startswith("<")
+            body = result["body"] if is_page else json.loads(result["body"])
             if result["statusCode"] == 200 and isinstance(body, dict) and "access_token" in body:
                 body = {name: value for name, value in body.items() if name not in ("access_token", "headers")}
             result = {**result, "body": body}
@@ -162,6 +164,7 @@ def hunting() -> Iterator[Hunt]:
     level, our_levels = root.level, [found.log_level for found in ours]
     with pytest.MonkeyPatch.context() as patch:
         _listen_to_providers(hunt, patch)
+        _listen_to_consents(hunt, patch)
         _listen_to_functions(hunt, patch)
         _listen_to_aws(hunt, patch)
         for kind in (BrokerError, TransportError, GrantFailed, UnusableResponse, SealBroken):
@@ -223,6 +226,25 @@ def _listen_to_providers(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ucommerce, "_redirect", redirected)
     patch.setattr(SignedAssertions, "verified", verified)
     patch.setattr(FakeSecretStore, "put", put_secret)
+
+
+def _listen_to_consents(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:
+    issue, authorize = ConsentVendor._issue, ConsentVendor.authorize
+
+    def issued(self: ConsentVendor) -> Any:
+        response = issue(self)
+        for name in TOKEN_FIELDS:
+            hunt.secret(json.loads(response.body).get(name))
+        return response
+
+    def authorized(self: ConsentVendor, authorize_url: str) -> str:
+        redirect_url = authorize(self, authorize_url)
+        for code in parse_qs(redirect_url.partition("?")[2])["code"]:
+            hunt.secret(code)
+        return redirect_url
+
+    patch.setattr(ConsentVendor, "_issue", issued)
+    patch.setattr(ConsentVendor, "authorize", authorized)
 
 
 def _listen_to_functions(hunt: Hunt, patch: pytest.MonkeyPatch) -> None:

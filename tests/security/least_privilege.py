@@ -109,7 +109,8 @@ def _tables(stack: LocalStack, params: dict[str, Any]) -> Touched:
     }
     index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
     names = params["RequestItems"] if "RequestItems" in params else [params["TableName"]]
-    return [(logical.get(name, f"? {name}") + index, {}) for name in names]
+    facts: dict[str, tuple[str, ...]] = {"dynamodb:LeadingKeys": (params["Key"]["pk"]["S"],)} if "Key" in params else {}
+    return [(logical.get(name, f"? {name}") + index, facts) for name in names]
 
 
 def _secret(_stack: LocalStack, params: dict[str, Any]) -> Touched:
@@ -129,7 +130,8 @@ def _key(stack: LocalStack, params: dict[str, Any]) -> Touched:
 
 def _queue(stack: LocalStack, params: dict[str, Any]) -> Touched:
     url = params["QueueUrl"]
-    return [("RenewalQueue" if url == stack.renewal_queue_url else f"? {url}", {})]
+    logical = {stack.renewal_queue_url: "RenewalQueue", stack.consent_queue_url: "ConsentQueue"}
+    return [(logical.get(url, f"? {url}"), {})]
 
 
 _RESOURCES: Final[Mapping[str, Callable[[LocalStack, dict[str, Any]], Touched]]] = {
@@ -157,7 +159,8 @@ class Roles:
                 case "AWS::IAM::Policy":
                     self._add([role["Ref"] for role in properties["Roles"]], properties["PolicyDocument"])
                 case "AWS::KMS::Key":
-                    for statement in properties["KeyPolicy"]["Statement"]:
+                    for found in properties["KeyPolicy"]["Statement"]:
+                        statement = found["Fn::If"][1] if "Fn::If" in found else found
                         for role in _roles_in(statement.get("Principal")):
                             self.by_role[role] += _grants(statement, name)
         self.of_function = {
@@ -237,6 +240,8 @@ def _holds(operator: str, found: Sequence[str] | None, wanted: Sequence[str]) ->
             return found is not None and any(fnmatchcase(value, pattern) for value in found for pattern in wanted)
         case "ForAllValues:StringEquals":
             return all(value in wanted for value in found or ())
+        case "ForAllValues:StringLike":
+            return all(any(fnmatchcase(value, pattern) for pattern in wanted) for value in found or ())
         case "Null":
             return all((found is None) is (value == "true") for value in wanted)
     raise NotImplementedError(f"teach _holds {operator}")

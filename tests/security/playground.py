@@ -24,6 +24,8 @@ HANDLERS: Final = {
     "SweepDueFunction": "sweep_due.app",
     "RenewTokenFunction": "renew_token.app",
     "SecretChangedFunction": "secret_changed.app",
+    "ObtainConsentFunction": "obtain_consent.app",
+    "ExchangeCodeFunction": "exchange_code.app",
 }
 SESSION: Final = "arn:aws:sts::123456789012:assumed-role/shop/session"
 

@@ -142,6 +142,7 @@ def test_every_request_gets_a_documented_response(hunt: Hunt, data: st.DataObjec
             names = {
                 "provider": data.draw(rarely(NAME, st.sampled_from(SLUGS)), "provider"),
                 "connection": data.draw(rarely(NAME, st.just("main")), "connection"),
+                "consent_id": data.draw(rarely(NAME, st.sampled_from(["0" * 64, "f" * 64])), "consent_id"),
             }
             body = data.draw(st.none() | st.text(max_size=60) | JSON.map(json.dumps) | settings_body(), "body")
             is_base64 = data.draw(rarely(st.just(True), st.just(False)))
@@ -188,7 +189,7 @@ SETTINGS = st.dictionaries(
     max_size=6,
 )
 PUT = next(route for route in ROUTES if route.method == "PUT")
-TRIAL = next(route for route in ROUTES if route.method == "POST")
+TRIAL = next(route for route in ROUTES if route.path.endswith("/trial"))
 GET = next(route for route in ROUTES if route.path.startswith("/v1/tokens") and route.method == "GET")
 
 

@@ -16,6 +16,8 @@ import pytest
 import token_broker.adapters
 from local.events import secret_event
 from local.resources import STACK_NAME, LocalStack
+from tests.integration.handlers.consents import NAME as CONSENTED
+from tests.integration.handlers.consents import callback, consents_of
 from tests.integration.handlers.world import World
 from tests.security.aws_needs import INTERFACES, NEEDS
 from tests.security.least_privilege import Call, Roles, recording
@@ -136,6 +138,23 @@ def purge(world: World) -> None:
     assert world.api.call("DELETE", f"/v1/tokens/{name}").body["revoked"]
 
 
+def obtain_consents(world: World) -> None:
+    """A redirect, a device, a refused device, and another account, whose predecessor's tokens are dropped."""
+    with consents_of(world) as consents:
+        assert consents.call("POST", f"/{consents.approved()}/confirm").status == 200
+        assert world.api.token(CONSENTED).status == 200
+        consents.vendor.account = "account-2"
+        assert consents.call("POST", f"/{consents.approved()}/confirm-new-account").body["dropped"] == 1
+        started = consents.start()
+        callback(world, CONSENTED, consents.vendor.authorize(started["authorize_url"]))
+        assert consents.show(started["consent_id"])["state"] == "code_received"
+        device = consents.start(flow="device")["consent_id"]
+        for approved in (False, True):
+            consents.vendor.approved = approved
+            assert world.exchange(device) == {"batchItemFailures": []}
+        assert consents.show(device)["state"] == "quarantined"
+
+
 def manage(world: World) -> None:
     for suffix, query in (("connections", {"limit": "1"}), ("providers", {}), ("health", {})):
         assert world.api.call("GET", f"/v1/{suffix}", query).status == 200
@@ -165,6 +184,7 @@ PATHS: Sequence[Callable[[World], None]] = (
     consent,
     purge,
     manage,
+    obtain_consents,
 )
 
 

@@ -6,12 +6,22 @@ import pytest
 
 from local.resources import Document, gateway_responses_of, routes_of
 
+from .intrinsics import Resolver
+
 GET_TOKEN = "GetTokenFunction"
 MANAGE = "ManageConnectionsFunction"
+OBTAIN = "ObtainConsentFunction"
+CALLBACK = "/v1/consent/callback/{provider}"
+CONSENT = "/v1/connections/{provider}/{connection}/consent"
 ROUTES = {
     ("GET", "/v1/tokens/{provider}/{connection}", GET_TOKEN),
     ("DELETE", "/v1/tokens/{provider}/{connection}", GET_TOKEN),
     ("POST", "/v1/connections/{provider}/{connection}/trial", GET_TOKEN),
+    ("POST", f"{CONSENT}", OBTAIN),
+    ("GET", f"{CONSENT}/{{consent_id}}", OBTAIN),
+    ("POST", f"{CONSENT}/{{consent_id}}/finish", OBTAIN),
+    ("POST", f"{CONSENT}/{{consent_id}}/confirm", OBTAIN),
+    ("POST", f"{CONSENT}/{{consent_id}}/confirm-new-account", OBTAIN),
     ("DELETE", "/v1/connections/{provider}/{connection}/grant", GET_TOKEN),
     ("GET", "/v1/connections", MANAGE),
     ("GET", "/v1/connections/{provider}/{connection}", MANAGE),
@@ -60,17 +70,62 @@ def test_every_route_goes_to_its_function(translated: Document) -> None:
     assert len(routes) == len(ROUTES)
 
 
-def test_every_route_needs_a_signature_and_runs_with_the_api_s_permissions(translated: Document) -> None:
-    for path, methods in api(translated)["paths"].items():
+@pytest.mark.parametrize("callback", ["false", "true"])
+def test_every_route_but_the_callback_needs_a_signature(translated: Document, callback: str) -> None:
+    """There is exactly one method without IAM, and only with the parameter."""
+    body = Resolver(translated, {"ConsentCallback": callback}).resources()["TokenBrokerApi"]["Properties"]["Body"]
+    unsigned = []
+    for path, methods in body["paths"].items():
         for method, operation in methods.items():
-            assert operation["security"] == [{"AWS_IAM": []}], f"{method} {path}"
+            if operation["security"] != [{"AWS_IAM": []}]:
+                unsigned.append((method, path))
             assert "credentials" not in operation["x-amazon-apigateway-integration"], f"{method} {path}"
+    assert unsigned == ([("get", CALLBACK)] if callback == "true" else [])
+    assert {
+        (route.method, route.path, route.signed) for route in routes_of(translated, {"ConsentCallback": callback})
+    } == {
+        *((method, path, True) for method, path, _ in ROUTES),
+        *([("GET", CALLBACK, False)] if callback == "true" else []),
+    }
+
+
+def test_the_policy_admits_nobody_without_iam_but_to_the_callback(translated: Document) -> None:
+    for callback in ("false", "true"):
+        parameters = {"ConsentCallback": callback, "OrganizationId": "o-abcdefghij"}
+        body = Resolver(translated, parameters).resources()["TokenBrokerApi"]["Properties"]["Body"]
+        statements = body["x-amazon-apigateway-policy"]["Statement"]
+        allowed = [found["Resource"] for found in statements if found["Effect"] == "Allow"]
+        assert allowed == (["execute-api:/api/GET/v1/consent/callback/*"] if callback == "true" else [])
+        tls, organisation = (found for found in statements if found["Effect"] == "Deny")
+        assert tls["Resource"] == "execute-api:/*"
+        excluded = organisation.get("NotResource", "")
+        assert excluded.endswith(":*/api/GET/v1/consent/callback/*") is (callback == "true")
+        assert organisation.get("Resource") == (None if callback == "true" else "execute-api:/*")
+
+
+def test_the_callback_is_throttled_by_itself_and_its_function_has_few_environments(translated: Document) -> None:
+    resources = Resolver(translated, {"ConsentCallback": "true"}).resources()
+    stage, own = resources["TokenBrokerApiapiStage"]["Properties"]["MethodSettings"]
+    assert (stage["ResourcePath"], own["ResourcePath"]) == ("/*", CALLBACK.replace("/", "~1").replace("~1v1", "/~1v1"))
+    assert (own["HttpMethod"], own["ThrottlingRateLimit"], own["ThrottlingBurstLimit"]) == ("GET", 5, 10)
+    assert own["DataTraceEnabled"] is own["CachingEnabled"] is False
+    assert resources["ReceiveCodeFunction"]["Properties"]["ReservedConcurrentExecutions"] == 5
+
+
+def test_the_callbacks_role_can_do_three_things(translated: Document) -> None:
+    """KMS allows it to seal a code: see test_permissions."""
+    role = Resolver(translated, {"ConsentCallback": "true"}).resources()["ReceiveCodeRole"]["Properties"]
+    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
+    write, queue, _log, _trace = statements
+    assert (write["Action"], write["Resource"]) == ("dynamodb:UpdateItem", "GrantTable.Arn")
+    assert write["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "S#*"}}
+    assert (queue["Action"], queue["Resource"]) == ("sqs:SendMessage", "ConsentQueue.Arn")
+    variables = Resolver(translated).resources().keys()
+    assert not [name for name in variables if name.startswith("ReceiveCode")]
 
 
 def test_there_is_one_stage_traced_and_without_execution_logs(translated: Document) -> None:
-    (stage,) = (
-        value["Properties"] for value in translated["Resources"].values() if value["Type"] == "AWS::ApiGateway::Stage"
-    )
+    stage = Resolver(translated).resources()["TokenBrokerApiapiStage"]["Properties"]
     assert stage["TracingEnabled"] is True
     (settings,) = stage["MethodSettings"]
     assert settings["DataTraceEnabled"] is False

@@ -6,8 +6,16 @@ import pytest
 
 from local.resources import Document
 
-FUNCTIONS = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged"]
-API_FUNCTIONS = ["GetToken", "ManageConnections"]
+FUNCTIONS = [
+    "GetToken",
+    "ManageConnections",
+    "SweepDue",
+    "RenewToken",
+    "SecretChanged",
+    "ObtainConsent",
+    "ExchangeCode",
+]
+AUDITED = ["GetToken", "ManageConnections", "ObtainConsent", "ExchangeCode"]
 LOCAL_SETTINGS = {"TOKEN_BROKER_LOCAL", "TOKEN_BROKER_TIME_SCALE", "TOKEN_BROKER_LEASE_SCALE", "AWS_ENDPOINT_URL"}
 
 
@@ -21,7 +29,7 @@ def test_a_function_has_its_own_role_a_log_and_tracing(translated: Document, ver
     function = properties(translated, f"{verb}Function")
     assert function["Runtime"] == "python3.13"
     assert function["Role"] == {"Fn::GetAtt": [f"{verb}Role", "Arn"]}
-    log = "AuditLogGroup" if verb in API_FUNCTIONS else f"{verb}LogGroup"
+    log = "AuditLogGroup" if verb in AUDITED else f"{verb}LogGroup"
     assert function["LoggingConfig"] == {"LogGroup": {"Ref": log}}
     assert function["TracingConfig"] == {"Mode": "Active"}
     # Lambda writes the log with the function's role, which allows only that log.
@@ -33,8 +41,9 @@ def test_a_function_has_its_own_role_a_log_and_tracing(translated: Document, ver
 
 
 def test_there_are_no_other_functions(translated: Document) -> None:
-    functions = {name for name, value in translated["Resources"].items() if value["Type"] == "AWS::Lambda::Function"}
-    assert functions == {f"{verb}Function" for verb in FUNCTIONS}
+    functions = {n: value for n, value in translated["Resources"].items() if value["Type"] == "AWS::Lambda::Function"}
+    assert functions.keys() == {*(f"{verb}Function" for verb in FUNCTIONS), "ReceiveCodeFunction"}
+    assert [name for name, value in functions.items() if "Condition" in value] == ["ReceiveCodeFunction"]
 
 
 @pytest.mark.parametrize("verb", FUNCTIONS)
@@ -106,7 +115,7 @@ def test_tables_and_queues_are_encrypted_with_the_data_key(template: Document) -
     for table in ("ConnectionTable", "TokenTable", "GrantTable"):
         encryption = properties(template, table)["SSESpecification"]
         assert encryption == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": data_key}
-    for queue in ("RenewalQueue", "RenewalDeadLetterQueue"):
+    for queue in ("RenewalQueue", "RenewalDeadLetterQueue", "ConsentQueue", "ConsentDeadLetterQueue"):
         assert properties(template, queue)["KmsMasterKeyId"] == data_key
 
 
@@ -128,15 +137,17 @@ def test_a_message_is_not_delivered_again_while_it_is_processed(template: Docume
     assert properties(template, "RenewalDeadLetterQueue")["MessageRetentionPeriod"] == 14 * 86_400
 
 
-def test_renewals_have_batches_of_one_and_limited_concurrency(translated: Document) -> None:
-    (mapping,) = (
-        value["Properties"]
-        for value in translated["Resources"].values()
-        if value["Type"] == "AWS::Lambda::EventSourceMapping"
-    )
+@pytest.mark.parametrize(
+    ("event", "concurrency"),
+    [("RenewTokenFunctionDueToken", {"Ref": "RenewalConcurrency"}), ("ExchangeCodeFunctionReceivedCode", 5)],
+)
+def test_messages_come_in_batches_of_one_and_with_limited_concurrency(
+    translated: Document, event: str, concurrency: Any
+) -> None:
+    mapping = properties(translated, event)
     assert mapping["BatchSize"] == 1
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "RenewalConcurrency"}}
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": concurrency}
 
 
 def test_the_sweep_runs_each_minute_and_is_not_repeated(translated: Document) -> None:

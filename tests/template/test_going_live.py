@@ -11,8 +11,16 @@ from local.resources import Document, load_template, translate
 
 from .intrinsics import Resolver
 
-FUNCTIONS = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged"]
-API_FUNCTIONS = {"GetTokenFunction", "ManageConnectionsFunction"}
+FUNCTIONS = [
+    "GetToken",
+    "ManageConnections",
+    "SweepDue",
+    "RenewToken",
+    "SecretChanged",
+    "ObtainConsent",
+    "ExchangeCode",
+]
+BUSY_FUNCTIONS = {"GetTokenFunction", "ManageConnectionsFunction"}
 
 
 def with_parameters(**parameters: str) -> dict[str, Document]:
@@ -51,7 +59,7 @@ def test_only_functions_that_read_provider_files_get_their_layer(arn: str, layer
     resources = with_parameters(ProviderFilesLayerArn=arn)
     for verb in FUNCTIONS:
         function = resources[f"{verb}Function"]["Properties"]
-        reads = verb in ("GetToken", "ManageConnections", "RenewToken")
+        reads = verb not in ("SweepDue", "SecretChanged")
         assert [layer for layer in function["Layers"] if "our-providers" in layer] == (layers if reads else [])
         assert function["Environment"]["Variables"].get("PROVIDER_FILES") == (folder if reads else None)
 
@@ -137,17 +145,17 @@ def test_the_alarm_that_stops_a_deployment_sees_the_new_versions_alone() -> None
                 assert dimensions["Resource"] == f"{function}:live"
         seen.append({(metric["MetricName"], str(metric["Dimensions"])) for metric in metrics})
         names.append(alarm["AlarmName"])
-    assert len(seen[0]) == len(FUNCTIONS) + len(API_FUNCTIONS) + 1
+    assert len(seen[0]) == len(FUNCTIONS) + len(BUSY_FUNCTIONS) + 1
     assert seen[0].isdisjoint(seen[1])
     # The state of an alarm stays when the alarm is changed, so a new deployment has a new alarm.
     assert names[0] != names[1]
 
 
-def test_only_the_api_s_functions_have_snapshots_and_only_on_request() -> None:
+def test_only_the_busy_functions_of_the_api_have_snapshots_and_only_on_request() -> None:
     for asked in ("None", "PublishedVersions"):
         functions = of_type(with_parameters(SnapStart=asked), "AWS::Lambda::Function")
         snapped = {name: function["SnapStart"] for name, function in functions.items() if "SnapStart" in function}
-        assert snapped == {name: {"ApplyOn": asked} for name in API_FUNCTIONS}
+        assert snapped == {name: {"ApplyOn": asked} for name in BUSY_FUNCTIONS}
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "arm64"])

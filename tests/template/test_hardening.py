@@ -14,7 +14,16 @@ from local.resources import Document, load_template, translate
 from .intrinsics import PSEUDO, Resolver, references
 
 OTHER, THIRD, ORGANISATION, ENDPOINT = "210987654321", "111122223333", "o-abcdefghij", "vpce-0123456789abcdef0"
-ROLES = ["GetToken", "ManageConnections", "SweepDue", "RenewToken", "SecretChanged", "SweepSchedule"]
+ROLES = [
+    "GetToken",
+    "ManageConnections",
+    "SweepDue",
+    "RenewToken",
+    "SecretChanged",
+    "ObtainConsent",
+    "ExchangeCode",
+    "SweepSchedule",
+]
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 EVERYTHING = {
     "SecretKeyArns": "arn:aws:kms:eu-west-1:123456789012:key/1",
@@ -23,6 +32,7 @@ EVERYTHING = {
     "DomainName": "tokens.example.com",
     "CertificateArn": "arn:aws:acm:eu-west-1:123456789012:certificate/1",
     "HostedZoneId": "Z1",
+    "ConsentCallback": "true",
     "SubnetIds": "subnet-1,subnet-2",
     "SecurityGroupIds": "sg-1",
     "PermissionsBoundaryArn": BOUNDARY,
@@ -121,6 +131,16 @@ def test_the_api_s_endpoint_is_a_parameter(kind: str) -> None:
         ({"CodeDigest": "0" * 64, "EndpointType": "PRIVATE"}, ["PrivateApiHasEndpoints"]),
         ({"CodeDigest": "0" * 64, "EndpointType": "PRIVATE", "VpcEndpointIds": ENDPOINT}, []),
         ({"CodeDigest": "0" * 64, "VpcEndpointIds": ENDPOINT}, ["RegionalApiHasNoEndpoints"]),
+        ({"CodeDigest": "0" * 64, "ConsentCallback": "true"}, []),
+        (
+            {
+                "CodeDigest": "0" * 64,
+                "ConsentCallback": "true",
+                "EndpointType": "PRIVATE",
+                "VpcEndpointIds": ENDPOINT,
+            },
+            ["CallbackIsReachable"],
+        ),
         ({"CodeDigest": "0" * 64, "DomainName": "tokens.example.com"}, ["DomainHasCertificate"]),
         ({"CodeDigest": "0" * 64, "SubnetIds": "subnet-1"}, ["SubnetsHaveSecurityGroups"]),
         (
@@ -148,7 +168,10 @@ def test_parameters_that_contradict_each_other_stop_the_deployment(
     assert found == broken
 
 
-@pytest.mark.parametrize("queue", ["RenewalQueue", "RenewalDeadLetterQueue"])
+QUEUES = ["RenewalQueue", "RenewalDeadLetterQueue", "ConsentQueue", "ConsentDeadLetterQueue"]
+
+
+@pytest.mark.parametrize("queue", QUEUES)
 def test_a_queue_accepts_only_tls(translated: Document, queue: str) -> None:
     found = Resolver(translated).resources()[f"{queue}Policy"]["Properties"]
     assert found["Queues"] == [queue]
@@ -236,7 +259,7 @@ def test_every_log_is_kept_for_a_stated_time_under_the_data_key(translated: Docu
 def test_secrets_under_customer_keys_are_decrypted_only_through_secrets_manager() -> None:
     assert "SecretKeysPolicy" not in resolved({})
     found = resolved(EVERYTHING)["SecretKeysPolicy"]["Properties"]
-    assert found["Roles"] == ["GetTokenRole", "RenewTokenRole"]
+    assert found["Roles"] == ["GetTokenRole", "RenewTokenRole", "ObtainConsentRole", "ExchangeCodeRole"]
     (statement,) = found["PolicyDocument"]["Statement"]
     assert statement == {
         "Effect": "Allow",
@@ -254,7 +277,7 @@ def test_secrets_under_customer_keys_are_decrypted_only_through_secrets_manager(
 def test_only_functions_that_call_providers_are_in_the_subnets() -> None:
     functions = {n: r["Properties"] for n, r in resolved(EVERYTHING).items() if r["Type"] == "AWS::Lambda::Function"}
     inside = {name for name, function in functions.items() if "VpcConfig" in function}
-    assert inside == {"GetTokenFunction", "RenewTokenFunction"}
+    assert inside == {"GetTokenFunction", "RenewTokenFunction", "ObtainConsentFunction", "ExchangeCodeFunction"}
     for name in inside:
         assert functions[name]["VpcConfig"] == {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
         assert {"Key": "network-policy", "Value": "NetworkPolicy"} in functions[name]["Tags"]

@@ -17,6 +17,15 @@ ACQUIRERS = EVERYWHERE | {
     "SECRET_PREFIX",
     "SIGNING_KEY_PREFIX",
 }
+CONSENT = EVERYWHERE | {
+    "ALLOW_PRIVATE_NETWORKS",
+    "CONNECTION_TABLE",
+    "CONSENT_QUEUE_URL",
+    "GRANT_KEY_ARN",
+    "GRANT_TABLE",
+    "PROVIDER_FILES",
+    "SECRET_PREFIX",
+}
 
 
 def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None:
@@ -26,6 +35,8 @@ def test_each_function_has_variables_for_what_it_uses(stack: LocalStack) -> None
         "ManageConnectionsFunction": EVERYWHERE
         | {"CODE_DIGEST", "CONNECTION_TABLE", "GRANT_TABLE", "PROVIDER_FILES", "RENEWAL_QUEUE_URL", "SECRET_PREFIX"},
         "SweepDueFunction": EVERYWHERE | {"GRANT_TABLE", "RENEWAL_QUEUE_URL"},
+        "ObtainConsentFunction": CONSENT | {"RENEWAL_QUEUE_URL"},
+        "ExchangeCodeFunction": CONSENT,
         "SecretChangedFunction": EVERYWHERE | {"SECRET_PREFIX"},
     }
 

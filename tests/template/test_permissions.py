@@ -35,7 +35,8 @@ def key_statements(document: Document) -> Iterator[tuple[str, Document]]:
     for name, resource in document["Resources"].items():
         if resource["Type"] == "AWS::KMS::Key":
             for statement in resource["Properties"]["KeyPolicy"]["Statement"]:
-                yield name, statement
+                # A statement that only some parameters need is looked at as if it were there.
+                yield name, statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def test_sam_adds_no_policies_of_its_own(translated: Document) -> None:
@@ -80,16 +81,32 @@ def test_only_the_two_functions_that_acquire_tokens_use_the_sealing_key(translat
     }
 
 
-def test_only_the_same_two_functions_use_the_grant_key_and_only_for_consents(translated: Document) -> None:
+def test_each_function_uses_the_grant_key_for_its_purposes_alone(translated: Document) -> None:
     """Its encryption context has no physical name, so that a restored table opens."""
-    _, use = [statement for name, statement in key_statements(translated) if name == "GrantKey"]
-    assert {principal["Fn::GetAtt"][0] for principal in use["Principal"]["AWS"]} == {"GetTokenRole", "RenewTokenRole"}
-    assert use["Condition"] == {
-        "StringEquals": {
-            "kms:EncryptionContext:table": "grants",
-            "kms:EncryptionContext:purpose": "consent_refresh_token",
-        },
-        "StringLike": {"kms:EncryptionContext:key": "*/* consent"},
+    found: dict[tuple[str, str], set[str]] = {}
+    for name, statement in key_statements(translated):
+        if name == "GrantKey" and statement.get("Sid") != "AccountAdministersKey":
+            condition = statement["Condition"]["StringEquals"]
+            assert condition["kms:EncryptionContext:table"] == "grants"
+            principals, purposes = statement["Principal"]["AWS"], condition["kms:EncryptionContext:purpose"]
+            for principal in principals if isinstance(principals, list) else [principals]:
+                for action in actions(statement):
+                    named = {purposes} if isinstance(purposes, str) else set(purposes)
+                    found.setdefault((principal["Fn::GetAtt"][0], action), set()).update(named)
+    seal, open_ = "kms:GenerateDataKey", "kms:Decrypt"
+    assert found == {
+        ("GetTokenRole", seal): {"consent_refresh_token"},
+        ("GetTokenRole", open_): {"consent_refresh_token"},
+        ("RenewTokenRole", seal): {"consent_refresh_token"},
+        ("RenewTokenRole", open_): {"consent_refresh_token"},
+        # It opens no code, and no refresh token of a live consent.
+        ("ObtainConsentRole", seal): {"pkce_verifier", "consent_code", "consent_refresh_token"},
+        ("ObtainConsentRole", open_): {"quarantined_refresh_token"},
+        # It opens no refresh token.
+        ("ExchangeCodeRole", seal): {"quarantined_refresh_token"},
+        ("ExchangeCodeRole", open_): {"pkce_verifier", "consent_code"},
+        # It takes the redirects of strangers, and opens nothing.
+        ("ReceiveCodeRole", seal): {"consent_code"},
     }
 
 

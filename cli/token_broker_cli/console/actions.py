@@ -77,8 +77,7 @@ def run(view: View, request: Request, provider: str, name: str, action: str) -> 
         said = chosen.run(view, connection, request.form)
     except (TokenBrokerError, ClientError, BotoCoreError, Problem) as error:
         return _confirmation(view, chosen, connection, error)
-    finally:
-        view.context.connections.forget()
+    view.context.connections.changed(provider, name)
     view.say(said)
     return redirect(f"/connections/{provider}/{name}")
 
@@ -206,7 +205,10 @@ def _run_rotate(view: View, connection: Json, form: Form) -> str:
     options = TrialOptions(force=form.get("force") == ON)
     result = replace_credentials(view.context.target, provider, connection["connection"], before, credentials, options)
     said = f"The new credentials work and are current. A token is {validity(result)}."
-    return "\n".join([said, "The broker renews its tokens with them.", *result.get("warnings", ())])
+    then = (
+        "The broker renews the tokens with them. A connection without a token gets one at the next request of a caller."
+    )
+    return "\n".join([said, then, *result.get("warnings", ())])
 
 
 # --- suspend, resume, revoke

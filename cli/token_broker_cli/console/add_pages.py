@@ -59,7 +59,7 @@ def add(view: View, request: Request, provider: str) -> Response:
         return _form(view, spec, name, Typed(typed.texts, typed.settings, faults), others)
     except (TokenBrokerError, ClientError, BotoCoreError, Problem) as error:
         return _form(view, spec, name, typed, explain(view, "add", provider, error))
-    view.context.connections.forget()
+    view.context.connections.changed(provider, name)
     view.say("\n".join([f"{provider}/{name} is ready. A token is {validity(result)}.", *result.get("warnings", ())]))
     return redirect(f"/connections/{provider}/{name}")
 
@@ -73,6 +73,7 @@ def _form(view: View, spec: Json, name: str | None, typed: Typed, reasons: list[
         provider=spec,
         name=name or "",
         name_fault=name_fault,
+        is_repeated=name is not None,
         fields=settings_fields(spec, typed.texts, typed.faults),
         credentials=credential_fields(spec),
         reasons=reasons or [],

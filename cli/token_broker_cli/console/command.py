@@ -38,7 +38,10 @@ def console(target: Target, options: argparse.Namespace) -> Exit:
         what = f"Port {options.port} cannot be used: {error.strerror}."
         raise Problem(what, "Leave --port out to take a free one.", exit_code=Exit.USAGE) from None
     door = Door(f"http://{LOOPBACK}:{listener.getsockname()[1]}")
-    site = Site(ConsoleContext(target, Renderer(), read_only=options.read_only, log=options.log), door)
+    context = ConsoleContext(target, Renderer(), read_only=options.read_only, log=options.log)
+    site = Site(context, door)
+    with target.screen.progress("Reading the connections"):
+        context.connections.read()
     with closing(Server(listener, site.respond)):
         target.screen.say(f"Console: {door.origin} (Ctrl-C stops it)")
         while True:

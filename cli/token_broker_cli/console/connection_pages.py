@@ -55,7 +55,7 @@ def restore(view: View, request: Request, provider: str, name: str) -> Response:
         view.context.target.api.restore(provider, name, version, current=request.form.get("current", ""))
     except TokenBrokerError as error:
         return _restoration(view, provider, name, version, error)
-    view.context.connections.forget()
+    view.context.connections.changed(provider, name)
     view.say("The earlier settings are stored again. They take effect within 30 seconds.")
     return redirect(f"/connections/{provider}/{name}")
 

@@ -1,5 +1,8 @@
 """What the pages share, and what one page shows to one browser."""
 
+import contextlib
+import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +15,12 @@ from token_broker_cli.console.door import Session
 from token_broker_cli.console.messages import Response
 from token_broker_cli.console.pages import Renderer
 from token_broker_cli.target import Target
+from token_broker_cli.wording import is_past
+from token_broker_client.errors import TokenBrokerError
 
 Json = dict[str, Any]
 FRESH_S: Final = 5.0
+STALE_S: Final = 60.0
 DENIAL_S: Final = 300.0
 
 
@@ -40,30 +46,57 @@ class Denials:
 
 
 class ConnectionList:
-    """The summaries of all connections, read at most every 5 s."""
+    """The summaries of all connections. Reading a thousand takes a while, so a page gets those of up to a minute ago.
+
+    Rows older than 5 s are read anew meanwhile.
+    """
 
     def __init__(self, target: Target, now: Callable[[], datetime], clock: Callable[[], float]) -> None:
         self._target = target
         self._now = now
         self._clock = clock
-        self._lock = Lock()
-        self._rows: list[Json] = []
-        self._fresh_until = 0.0
+        self._reading = Lock()
+        self._rows: dict[tuple[str, str], Json] = {}
+        self._read_at: float | None = None
         self._as_of = now()
 
     def read(self) -> tuple[list[Json], datetime]:
         """Every connection's summary, and of when. Raises TokenBrokerError."""
-        with self._lock:
-            if self._clock() >= self._fresh_until:
-                self._rows = list(self._target.api.connections())
-                self._fresh_until = self._clock() + FRESH_S
-                self._as_of = self._now()
-            return self._rows, self._as_of
+        if self._age() > STALE_S:
+            with self._reading:
+                if self._age() > STALE_S:
+                    self._read()
+        elif self._age() > FRESH_S and self._reading.acquire(blocking=False):
+            threading.Thread(target=self._read_and_release, name="connections", daemon=True).start()
+        return list(self._rows.values()), self._as_of
 
-    def forget(self) -> None:
-        """Something was changed: the next page reads anew."""
-        with self._lock:
-            self._fresh_until = 0.0
+    def changed(self, provider: str, name: str) -> None:
+        """Reads one connection anew, after a change. Raises TokenBrokerError."""
+        found = self._target.api.find(provider, name)
+        rows = dict(self._rows)
+        if found is None:
+            rows.pop((provider, name), None)
+        else:
+            now = self._now()
+            live = [token for token in found["tokens"] if token["expires_at"] and not is_past(token["expires_at"], now)]
+            rows[provider, name] = {**found, "tokens": len(live)}
+        self._rows = rows
+
+    def _age(self) -> float:
+        return math.inf if self._read_at is None else self._clock() - self._read_at
+
+    def _read(self) -> None:
+        as_of, began = self._now(), self._clock()
+        self._rows = {(row["provider"], row["connection"]): row for row in self._target.api.connections()}
+        self._as_of, self._read_at = as_of, began
+
+    def _read_and_release(self) -> None:
+        """In the background. An error is left to the page that finds the rows too old."""
+        try:
+            with contextlib.suppress(TokenBrokerError):
+                self._read()
+        finally:
+            self._reading.release()
 
 
 class Catalogue:

@@ -65,7 +65,7 @@ def _store(view: View, found: Json, typed: Typed) -> Response:
             by_setting, reasons = faults_by_setting(error.problem.get("errors", ()), _provider(view, found))
             typed = Typed(typed.texts, typed.settings, by_setting)
         return _form(view, found, typed, found["version"], reasons)
-    view.context.connections.forget()
+    view.context.connections.changed(provider, name)
     view.say("The settings are stored. They take effect within 30 seconds.")
     return redirect(f"/connections/{provider}/{name}")
 

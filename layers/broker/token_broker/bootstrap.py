@@ -30,16 +30,18 @@ from token_broker.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_sqs import SQSClient
 
     from token_broker.adapters.dynamodb.budgets import DynamoBudgets
     from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
+    from token_broker.adapters.dynamodb.consent_session_store import DynamoConsentSessionStore
     from token_broker.adapters.dynamodb.consent_store import DynamoConsentStore
     from token_broker.adapters.dynamodb.due_index import DynamoDueIndex
     from token_broker.adapters.dynamodb.health_store import DynamoHealthStore
     from token_broker.adapters.kms import KmsSealer
     from token_broker.adapters.kms_signing_keys import KmsSigningKeys
     from token_broker.adapters.secrets_manager import SecretsManagerStore
-    from token_broker.adapters.sqs import SqsRenewalQueue
+    from token_broker.adapters.sqs import SqsConsentQueue, SqsRenewalQueue
 
 
 class _Lazy:
@@ -70,6 +72,13 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
+def new_secret() -> str:
+    """43 characters of base64url: 256 bits that nobody can guess."""
+    import secrets
+
+    return secrets.token_urlsafe(32)
+
+
 @dataclass(frozen=True)
 class _Adapters:
     """Makes the adapters over AWS. Each is imported at its first use."""
@@ -85,6 +94,10 @@ class _Adapters:
     @cached_property
     def kms(self) -> KMSClient:
         return self.session.client("kms", config=CLIENT_CONFIG)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        return self.session.client("sqs", config=CLIENT_CONFIG)
 
     def connections(self) -> DynamoConnectionStore:
         from token_broker.adapters.dynamodb.connection_store import DynamoConnectionStore
@@ -144,7 +157,17 @@ class _Adapters:
     def queue(self) -> SqsRenewalQueue:
         from token_broker.adapters.sqs import SqsRenewalQueue
 
-        return SqsRenewalQueue(self.session.client("sqs", config=CLIENT_CONFIG), url=self.settings.renewal_queue_url)
+        return SqsRenewalQueue(self.sqs, url=self.settings.renewal_queue_url)
+
+    def consent_sessions(self) -> DynamoConsentSessionStore:
+        from token_broker.adapters.dynamodb.consent_session_store import DynamoConsentSessionStore
+
+        return DynamoConsentSessionStore(self.dynamodb, grant_table=self.settings.grant_table)
+
+    def consent_queue(self) -> SqsConsentQueue:
+        from token_broker.adapters.sqs import SqsConsentQueue
+
+        return SqsConsentQueue(self.sqs, url=self.settings.consent_queue_url)
 
 
 def build_broker(
@@ -176,10 +199,13 @@ def build_broker(
             consent_sealer=cast("KmsSealer", _Lazy(adapters.consent_sealer)),
             signing_keys=cast("KmsSigningKeys", _Lazy(adapters.signing_keys)),
             queue=cast("SqsRenewalQueue", _Lazy(adapters.queue)),
+            consent_sessions=cast("DynamoConsentSessionStore", _Lazy(adapters.consent_sessions)),
+            consent_queue=cast("SqsConsentQueue", _Lazy(adapters.consent_queue)),
             send=send or _sender(settings),
             clock=clock,
             sleep=sleep,
             new_id=new_id,
+            new_secret=new_secret,
             report_resend=report_resend,
             deployment=Deployment(
                 private_networks=settings.allow_private_networks,

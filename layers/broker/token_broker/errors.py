@@ -6,6 +6,7 @@
     │   ├── UnknownProvider · UnknownConnection
     │   ├── ConnectionSuspended · ConnectionMisconfigured · WouldRevoke
     │   ├── WouldConsumeGrant · TooManyScopeSets
+    │   ├── UnknownConsent · WrongConsentState · NewAccount
     │   ├── VersionConflict
     │   └── TooManyRejections · TooManyTrials
     ├── ProviderError           the provider gave no usable token
@@ -132,6 +133,27 @@ class TooManyScopeSets(RequestError):
 
     code = "too_many_scope_sets"
     title = "Too many different scope sets on the connection"
+
+
+class UnknownConsent(RequestError):
+    """The connection has no consent session of this id, or it was deleted after its time."""
+
+    code = "unknown_consent"
+    title = "Unknown consent session"
+
+
+class WrongConsentState(RequestError):
+    """The consent session is in another state than this needs: expired, failed, or done already."""
+
+    code = "wrong_consent_state"
+    title = "The consent session is in another state"
+
+
+class NewAccount(RequestError):
+    """The new consent is, or may be, of another account than the connection's. Its confirmation has its own route."""
+
+    code = "new_account"
+    title = "The consent may be of another account"
 
 
 class VersionConflict(RequestError):

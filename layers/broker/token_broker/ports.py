@@ -17,11 +17,14 @@ from token_broker.oauth.assertions import Sign
 from token_broker.oauth.exchange import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
+    from token_broker.core.consent_sessions import ConsentSession, SessionFailure
     from token_broker.core.consents import Consent
 
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], None]
 NewId = Callable[[], str]
+# Makes a random text that nobody can guess: 43 characters of base64url, 256 bits.
+NewSecret = Callable[[], str]
 # Sends one request and returns the whole response within a time. Raises TransportError. In AWS:
 # adapters.provider_http.ProviderHttp.
 Send = Callable[[HttpRequest, NetworkOptions, timedelta], HttpResponse]
@@ -218,6 +221,55 @@ class ConsentStore(Protocol):
 
     def claim(self, due: DueConsent, *, until: datetime) -> bool:
         """Moves the due time on, unless somebody else did. Returns whether it did. The revision stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeReceipt:
+    """What a redirect brought for a consent session, found by its state alone.
+
+    `iss`: None if the redirect has none. `sealed_code` and `code_id`, or the `failure` that stands in its place.
+    `revision`: the new one.
+    """
+
+    consent_id: str
+    provider: str
+    iss: str | None
+    code_id: str | None = None
+    sealed_code: bytes | None = field(default=None, repr=False)
+    kept: Mapping[str, str] = field(default_factory=dict)
+    failure: SessionFailure | None = None
+    revision: str = ""
+
+
+class ConsentSessionStore(Protocol):
+    """The ways to a consent, in GrantTable. Raises BrokerUnavailable if the store fails.
+
+    In AWS: adapters.dynamodb.consent_session_store.
+    """
+
+    def read(self, consent_id: str) -> ConsentSession | None:
+        """None if there is no such session. Strongly consistent."""
+
+    def save(self, before: ConsentSession | None, after: ConsentSession) -> bool:
+        """Writes if the item is still at `before.revision` (None: if there is none). Returns whether it did.
+
+        A repeat of a write that took effect succeeds.
+        """
+
+    def receive(self, receipt: CodeReceipt, now: datetime) -> bool:
+        """One conditional write, without a read: only if the session of this provider accepts this code now.
+
+        Returns whether it took effect, also for the same code again.
+        """
+
+
+class ConsentQueue(Protocol):
+    """Sends consent sessions to the function that exchanges their codes. Raises BrokerUnavailable if the queue fails.
+
+    In AWS: adapters.sqs.
+    """
+
+    def send(self, consent_id: str, delay: timedelta = timedelta()) -> None: ...
 
 
 class SecretNotReadable(Exception):

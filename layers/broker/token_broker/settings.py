@@ -26,6 +26,7 @@ class Settings:
     token_table: str
     grant_table: str
     renewal_queue_url: str
+    consent_queue_url: str
     sealing_key_arn: str
     grant_key_arn: str
     secret_prefix: str
@@ -46,6 +47,7 @@ class Settings:
             token_table=environment.get("TOKEN_TABLE", ""),
             grant_table=environment.get("GRANT_TABLE", ""),
             renewal_queue_url=environment.get("RENEWAL_QUEUE_URL", ""),
+            consent_queue_url=environment.get("CONSENT_QUEUE_URL", ""),
             sealing_key_arn=environment.get("SEALING_KEY_ARN", ""),
             grant_key_arn=environment.get("GRANT_KEY_ARN", ""),
             secret_prefix=environment.get("SECRET_PREFIX", "token-broker"),

@@ -12,7 +12,15 @@ from token_broker.core.failures import Failure
 from token_broker.core.health import ConnectionHealth
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import Lease, RefreshToken, RetiredToken, Token, TokenRecord
-from token_broker.ports import Budgets, ConnectionStore, ConsentStore, DueIndex, HealthStore, TokenStore
+from token_broker.ports import (
+    Budgets,
+    ConnectionStore,
+    ConsentSessionStore,
+    ConsentStore,
+    DueIndex,
+    HealthStore,
+    TokenStore,
+)
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SETTINGS = {"allowed_callers": ["*"], "token_url": "https://id.example/token"}
@@ -28,6 +36,7 @@ class Stores:
     budgets: Budgets
     connections: ConnectionStore
     consents: ConsentStore
+    consent_sessions: ConsentSessionStore
 
 
 def after(seconds: float) -> datetime:

@@ -145,7 +145,7 @@ class Api:
                     resource=route.path,
                     path_parameters=parameters,
                     stage="api",
-                    caller=caller,
+                    caller=caller if route.signed else None,
                     request_id=str(uuid.uuid4()),
                     now=datetime.now(UTC),
                 )

@@ -17,6 +17,7 @@ from token_broker.adapters.dynamodb.keys import token_item_key
 from token_broker.core.names import ConnectionName, TokenKey
 from token_broker.core.records import REPORT_BURST, Lease, TokenRecord
 
+from .consents import consents_of
 from .functions import BrokerResponse
 from .problems import assert_problem, fields
 from .world import World
@@ -170,6 +171,23 @@ def internal_error(world: World) -> BrokerResponse:
     return world.api.token(name)
 
 
+def unknown_consent(world: World) -> BrokerResponse:
+    return world.api.call("GET", f"/v1/connections/{world.connect('unidy')}/consent/{'0' * 64}")
+
+
+def wrong_consent_state(world: World) -> BrokerResponse:
+    with consents_of(world) as consents:
+        consent_id = consents.start()["consent_id"]
+        return consents.call("POST", f"/{consent_id}/confirm")
+
+
+def new_account(world: World) -> BrokerResponse:
+    with consents_of(world) as consents:
+        consents.call("POST", f"/{consents.approved()}/confirm")
+        consents.vendor.account = "account-2"
+        return consents.call("POST", f"/{consents.approved()}/confirm")
+
+
 CASES = [
     Case("invalid_request", 400, invalid_request),
     Case("caller_not_allowed", 403, caller_not_allowed, detail="arn:aws:iam::123456789012:role/stranger"),
@@ -182,6 +200,9 @@ CASES = [
     Case("would_consume_grant", 409, would_consume_grant, detail="store-with-consent/demo"),
     Case("consent_required", 409, consent_required, provider_error="invalid_grant"),
     Case("too_many_scope_sets", 409, too_many_scope_sets, detail="oauth2/demo"),
+    Case("unknown_consent", 404, unknown_consent, detail="unidy/demo"),
+    Case("wrong_consent_state", 409, wrong_consent_state, detail="pending"),
+    Case("new_account", 409, new_account, detail="confirm-new-account"),
     Case("version_conflict", 412, version_conflict, detail="unidy/demo"),
     Case("too_many_rejections", 429, too_many_rejections, retry_after=range(1, 61)),
     Case("too_many_trials", 429, too_many_trials, retry_after=range(1, 301)),

@@ -22,7 +22,7 @@ from local.providers import DEFAULT_ACCOUNTS, ProvidersServer, default_settings
 from local.resources import STACK_NAME, LocalStack
 from local.sigv4 import LOCAL
 from token_broker.adapters.dynamodb.keys import connection_of, parse_due_sk
-from token_broker.adapters.sqs import write_message
+from token_broker.adapters.sqs import write_consent_message, write_message
 from token_broker.oauth.grants import redirect_query
 from token_broker.ports import RenewalMessage
 
@@ -57,9 +57,10 @@ class Aws:
         for table in (self.stack.connection_table, self.stack.token_table, self.stack.grant_table):
             dynamodb.get_table(table).items.clear()
         secrets.reset()
-        queue = sqs.queues[self.stack.renewal_queue_url.rpartition("/")[2]]
-        queue._messages.clear()
-        queue.deleted_messages.clear()
+        for url in (self.stack.renewal_queue_url, self.stack.consent_queue_url):
+            queue = sqs.queues[url.rpartition("/")[2]]
+            queue._messages.clear()
+            queue.deleted_messages.clear()
 
     def queued_bodies(self) -> list[str]:
         """The bodies of all messages in the renewal queue, delayed ones included."""
@@ -163,14 +164,13 @@ class Aws:
         public = load_der_public_key(self.kms.get_public_key(KeyId=key_id)["PublicKey"])
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def messages(self) -> list[dict[str, Any]]:
-        """Receives the messages in the renewal queue and deletes them from it."""
-        response = self.sqs.receive_message(
-            QueueUrl=self.stack.renewal_queue_url, MaxNumberOfMessages=10, AttributeNames=["All"]
-        )
+    def messages(self, queue_url: str | None = None) -> list[dict[str, Any]]:
+        """Receives the messages in a queue (the renewal queue) and deletes them from it."""
+        url = queue_url or self.stack.renewal_queue_url
+        response = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"])
         received: list[dict[str, Any]] = response.get("Messages", [])
         for message in received:
-            self.sqs.delete_message(QueueUrl=self.stack.renewal_queue_url, ReceiptHandle=message["ReceiptHandle"])
+            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return received
 
 
@@ -260,3 +260,18 @@ class World:
         """Runs the worker on one received message."""
         result: dict[str, Any] = self.functions.invoke(self.stack.renew_function, queue_event(message, QUEUE_ARN))
         return result
+
+    def exchange(self, consent_id: str) -> dict[str, Any]:
+        """Runs exchange_code on one message."""
+        body = write_consent_message(consent_id)
+        message = {"MessageId": "m-1", "ReceiptHandle": "r-1", "Body": body, "MD5OfBody": "0" * 32}
+        result: dict[str, Any] = self.functions.invoke(self.stack.exchange_function, queue_event(message, QUEUE_ARN))
+        return result
+
+    def exchange_codes(self) -> int:
+        """Lets exchange_code handle every message of its queue that is not delayed. Returns how many there were."""
+        messages = self.aws.messages(self.stack.consent_queue_url)
+        for message in messages:
+            result = self.functions.invoke(self.stack.exchange_function, queue_event(message, QUEUE_ARN))
+            assert result == {"batchItemFailures": []}
+        return len(messages)

@@ -1,13 +1,15 @@
-"""The renewal queue over SQS. A message names a token key and never holds a secret or a token."""
+"""The queues over SQS. A message names a token key or a consent session, and never holds a secret or a token."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from token_broker.adapters.aws import aws_errors
-from token_broker.core.names import SCOPE_ID, TOKEN_ID, ConnectionName, is_name
+from token_broker.core.names import CONSENT_ID, SCOPE_ID, TOKEN_ID, ConnectionName, is_name
 from token_broker.ports import RenewalMessage
 
 if TYPE_CHECKING:
@@ -43,6 +45,38 @@ class SqsRenewalQueue:
                 )
             not_queued += [batch[int(failed["Id"])] for failed in response.get("Failed", [])]
         return not_queued
+
+
+class SqsConsentQueue:
+    """ConsentQueue (see ports)."""
+
+    def __init__(self, client: SQSClient, *, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send(self, consent_id: str, delay: timedelta = timedelta()) -> None:
+        with aws_errors("SQS"):
+            self._client.send_message(
+                QueueUrl=self._url,
+                MessageBody=write_consent_message(consent_id),
+                DelaySeconds=min(math.ceil(delay.total_seconds()), MAX_DELAY_S),
+            )
+
+
+def write_consent_message(consent_id: str) -> str:
+    """The body of a message: `{"version": 1, "consent_id": …}`."""
+    return json.dumps({"version": VERSION, "consent_id": consent_id}, separators=(",", ":"))
+
+
+def read_consent_message(body: str) -> str:
+    """The consent_id in a body. Raises ValueError for any other body."""
+    data = json.loads(body)
+    if not isinstance(data, dict) or data.get("version") != VERSION:
+        raise ValueError("not a consent message of this version")
+    consent_id = data.get("consent_id")
+    if not isinstance(consent_id, str) or not CONSENT_ID.fullmatch(consent_id):
+        raise ValueError("a consent message that does not name a session")
+    return consent_id
 
 
 def write_message(message: RenewalMessage) -> str:

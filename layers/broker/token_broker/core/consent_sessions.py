@@ -10,16 +10,14 @@ Every change is a pure function of the session. What time does to it is judged b
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from token_broker.core.consents import Consent, ConsentToken
-from token_broker.core.names import ConnectionName
+from token_broker.core.names import ConnectionName, Place
 
-CONSENT_ID = re.compile(r"[0-9a-f]{64}")
 # The purposes of sealed values.
 PKCE_VERIFIER = "pkce_verifier"
 CONSENT_CODE = "consent_code"
@@ -38,6 +36,7 @@ SLOW_DOWN = timedelta(seconds=5)
 # Why a session failed, besides the codes of provider errors.
 OUTCOME_UNKNOWN = "outcome_unknown"
 SETTINGS_CHANGED = "settings_changed"
+UNREADABLE = "unreadable"
 
 
 class SessionState(StrEnum):
@@ -120,6 +119,11 @@ class ConsentSession:
         return self.exchange_until is not None and now < self.exchange_until
 
     @property
+    def place(self) -> Place:
+        """Where its verifier and its refresh token are sealed: they open for no other connection."""
+        return Place(self.name, self.consent_id)
+
+    @property
     def uses_device_flow(self) -> bool:
         return self.poll_interval is not None
 
@@ -127,12 +131,16 @@ class ConsentSession:
     def delete_at(self) -> datetime:
         return self.expires_at + KEEP
 
-    def accepts_code(self, code_id: str, now: datetime) -> bool:
-        """Whether a redirect with this code may come now. The same one may come again: its message can be lost."""
+    def accepts_code(self, code_id: str | None, now: datetime) -> bool:
+        """Whether a redirect with this code may come now. The same one may come again: its message can be lost.
+
+        None: a redirect with an error. It is accepted only while there is no code.
+        """
         if self.uses_device_flow:
             return False
         state = self.state_at(now)
-        return state is SessionState.PENDING or (state is SessionState.CODE_RECEIVED and code_id == self.code_id)
+        is_same = code_id is not None and code_id == self.code_id
+        return state is SessionState.PENDING or (state is SessionState.CODE_RECEIVED and is_same)
 
     # ---------------------------------------------------------------- changes
 
@@ -184,6 +192,11 @@ class ConsentSession:
 
     def _without_secrets(self) -> ConsentSession:
         return replace(self, sealed_verifier=None, sealed_code=None, exchange_until=None)
+
+
+def code_place(provider: str, consent_id: str) -> Place:
+    """Where a session's code is sealed. Who receives a redirect knows the session, but not its connection."""
+    return Place(ConnectionName(provider, "-"), consent_id)
 
 
 def needs_new_account(consent: Consent, account: str | None) -> bool:

@@ -11,6 +11,7 @@ from token_broker.errors import FieldError, InvalidRequest
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 TOKEN_ID = re.compile(r"[0-9a-f]{16}")
 SCOPE_ID = re.compile(r"[0-9a-f]{64}")
+CONSENT_ID = re.compile(r"[0-9a-f]{64}")
 # scope-token of RFC 6749 section 3.3: printable ASCII without space, quote and backslash.
 SCOPE_ITEM = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 MAX_SCOPE_ITEMS = 50

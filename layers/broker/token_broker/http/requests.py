@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from token_broker.core.callers import Caller
 from token_broker.core.names import NAME, TOKEN_ID, ConnectionName, is_name
+from token_broker.core.validation import Fields
 from token_broker.errors import FieldError, InvalidRequest
 
 MAX_BODY = 128 * 1024
@@ -34,12 +36,22 @@ def deadline(context: LambdaContext, now: datetime) -> datetime:
     return now + timedelta(milliseconds=context.get_remaining_time_in_millis()) - RESPONSE_TIME
 
 
-def connection_name(app: APIGatewayRestResolver, provider: str, connection: str) -> ConnectionName:
-    """The connection in the path. IAM checked the raw path, so it must be exactly the one that the names make up."""
+def user_arn(app: APIGatewayRestResolver) -> str:
+    """The full ARN of the principal that API Gateway verified, with the name of a role's session."""
+    return app.current_event.raw_event["requestContext"]["identity"].get("userArn") or ""
+
+
+def connection_name(app: APIGatewayRestResolver, provider: str, connection: str, **more: str) -> ConnectionName:
+    """The connection in the path. IAM checked the raw path, so it must be exactly the one that the names make up.
+
+    `more`: the path's other names.
+    """
     name = ConnectionName.of(provider, connection)
     event = app.current_event
-    template = str(event.raw_event.get("resource", ""))
-    if event.path != template.replace("{provider}", provider).replace("{connection}", connection):
+    path = str(event.raw_event.get("resource", ""))
+    for given, value in {"provider": provider, "connection": connection, **more}.items():
+        path = path.replace(f"{{{given}}}", value)
+    if event.path != path:
         raise InvalidRequest(
             "The path must be written without percent-encoding and extra slashes.",
             errors=[FieldError("path", "is not canonical")],
@@ -136,6 +148,19 @@ def read_body(app: APIGatewayRestResolver) -> Any:
         return json.loads(base64.b64decode(text, validate=True) if raw.get("isBase64Encoded") else text)
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not JSON.", errors=[FieldError("body", "is not JSON")]) from None
+
+
+@contextmanager
+def body_fields(app: APIGatewayRestResolver) -> Iterator[Fields]:
+    """The fields of the body, which may be missing. Afterwards raises InvalidRequest with every fault."""
+    body = read_body(app) if app.current_event.raw_event.get("body") else {}
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("The body must be a JSON object.", errors=[FieldError("body", "must be an object")])
+    fields = Fields(body)
+    yield fields
+    fields.fault_unknown_fields()
+    if fields.faults:
+        raise InvalidRequest("The body is not well-formed.", errors=fields.faults)
 
 
 def read_preconditions(app: APIGatewayRestResolver) -> tuple[str | None, bool]:

@@ -23,6 +23,7 @@ from token_broker.service.revoke import PurgeResult
 if TYPE_CHECKING:
     from token_broker.core.consents import Consent
     from token_broker.service.connections import ConnectionState, SettingsVersion
+    from token_broker.service.consent_sessions import ShownConsent, StartedConsent
     from token_broker.service.drop_consent import DroppedConsent
     from token_broker.service.trial import TrialResult
 
@@ -98,6 +99,36 @@ def trial_body(result: TrialResult) -> dict[str, Any]:
         "token_id": result.token_id,
         "stage": result.stage,
         "warnings": list(result.warnings),
+    }
+
+
+def started_consent_body(started: StartedConsent) -> dict[str, Any]:
+    """Where a person gives the consent: by a redirect, or with a code that they enter (RFC 8628 section 3.2)."""
+    session, device = started.session, started.device
+    common = {"consent_id": session.consent_id, "expires_at": timestamp(session.expires_at)}
+    if device is None:
+        return {**common, "authorize_url": started.authorize_url, "redirect_uri": session.redirect_uri}
+    return {
+        **common,
+        "user_code": device.user_code,
+        "verification_uri": device.verification_uri,
+        "verification_uri_complete": device.verification_uri_complete,
+        "interval": whole_seconds(device.interval),
+    }
+
+
+def consent_body(shown: ShownConsent) -> dict[str, Any]:
+    """A consent session: its state, and whose consent it is. Never a secret."""
+    session = shown.session
+    failure = session.failure_at(shown.now)
+    return {
+        "consent_id": session.consent_id,
+        "state": session.state_at(shown.now).value,
+        "account": session.account,
+        "pinned_account": shown.pinned_account,
+        "scope": session.scope,
+        "expires_at": timestamp(session.expires_at),
+        "failure": {"code": failure.code, "provider_error": failure.provider_error} if failure is not None else None,
     }
 
 

@@ -201,7 +201,7 @@ def _exchange(consent: ConsentRequest, http_request: HttpRequest) -> ConsentFlow
     if issued.refresh_token is None:
         raise GrantFailed(unusable_response("it holds no refresh token"))
     data = response_object(response) or {}
-    _check_audience(data, consent.credentials.client_id)
+    _check_audience(data, consent.credentials.values.get("client_id", ""))
     account = yield from _account(consent, data, issued)
     return GrantedConsent(issued, issued.refresh_token, account)
 

@@ -159,15 +159,16 @@ def consent_code_request(request: GrantRequest, spec: ConsentSpec, **more: str) 
 def device_request(request: GrantRequest, spec: ConsentSpec) -> HttpRequest:
     """RFC 8628 section 3.1. The client_id always stands in the body: Allegro wants it beside Basic authentication."""
     values = request.values()
-    fields = {"client_id": request.credentials.client_id, "scope": values["scope"]}
+    fields = {"client_id": request.credentials.values.get("client_id"), "scope": values["scope"]}
     url = spec.device_url.expand(request.options) if spec.device_url is not None else ""
     return _authenticated(request, "POST", url, {name: value for name, value in fields.items() if value}, values)
 
 
 def device_code_request(request: GrantRequest, device_code: str) -> HttpRequest:
     """RFC 8628 section 3.4."""
-    fields = {"grant_type": DEVICE_CODE, "device_code": device_code, "client_id": request.credentials.client_id}
-    return _authenticated(request, request.method, request.endpoints.token, fields, request.values())
+    fields = {"grant_type": DEVICE_CODE, "device_code": device_code}
+    client = {name: value for name, value in request.credentials.values.items() if name == "client_id"}
+    return _authenticated(request, request.method, request.endpoints.token, fields | client, request.values())
 
 
 def _authenticated(

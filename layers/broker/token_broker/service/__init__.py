@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ from token_broker.service.revoke import PurgeResult, Revoker
 # Getting a token needs none of these. An import costs every cold start, so each is imported at its first use.
 if TYPE_CHECKING:
     from token_broker.service.connections import Connections
+    from token_broker.service.consent_sessions import ConsentSessions
     from token_broker.service.drop_consent import DroppedConsent
+    from token_broker.service.exchange_code import Exchange
     from token_broker.service.renew import Renewal
     from token_broker.service.sweep import SweepReport
     from token_broker.service.trial import TrialResult
@@ -45,6 +48,25 @@ class Broker:
         from token_broker.service.connections import Connections
 
         return Connections(self.context, self._settings, self._revoker)
+
+    @cached_property
+    def consent_sessions(self) -> ConsentSessions:
+        """The ways to persons' consents."""
+        from token_broker.service.consent_sessions import ConsentSessions
+
+        return ConsentSessions(self.context, self._settings, self._provider_client, self._revoker)
+
+    def exchange_code(self, consent_id: str) -> Exchange:
+        """Exchanges the code of a consent session, or polls for its device. Raises BrokerUnavailable."""
+        from token_broker.service.exchange_code import CodeExchanger
+
+        return CodeExchanger(self.context, self._settings, self._provider_client).exchange(consent_id)
+
+    def receive_code(self, provider: str, pairs: Sequence[tuple[str, str]]) -> str | None:
+        """Takes a redirect without a signature. Returns the session that it was for. Raises BrokerUnavailable."""
+        from token_broker.service.receive_code import CodeReceiver
+
+        return CodeReceiver(self.context).receive(provider, pairs)
 
     def get_token(self, request: TokenRequest) -> TokenResponse:
         """A valid token for a caller. Raises BrokerError."""

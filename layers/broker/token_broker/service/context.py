@@ -18,10 +18,13 @@ from token_broker.ports import (
     Budgets,
     Clock,
     ConnectionStore,
+    ConsentQueue,
+    ConsentSessionStore,
     ConsentStore,
     DueIndex,
     HealthStore,
     NewId,
+    NewSecret,
     RenewalQueue,
     ReportResend,
     Sealer,
@@ -83,10 +86,13 @@ class BrokerContext:
     consent_sealer: Sealer
     signing_keys: SigningKeys
     queue: RenewalQueue
+    consent_sessions: ConsentSessionStore
+    consent_queue: ConsentQueue
     send: Send
     clock: Clock
     sleep: Sleep
     new_id: NewId
+    new_secret: NewSecret
     report_resend: ReportResend = lambda _name, _refresh_id, _first_sent_at: None
     deployment: Deployment = Deployment()
     limits: TimeLimits = TimeLimits()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from token_broker.core.connections import Connection, NetworkOptions
@@ -11,8 +13,8 @@ from token_broker.core.credentials import Credentials, Secret, check_scope_witho
 from token_broker.core.failures import broker_failed
 from token_broker.core.health import ConnectionHealth
 from token_broker.errors import BrokerUnavailable, ConnectionMisconfigured
-from token_broker.oauth.exchange import TransportError, Unreachable
-from token_broker.oauth.grants import Flow, GrantFailed, token_flow
+from token_broker.oauth.exchange import HttpRequest, HttpResponse, TransportError, Unreachable
+from token_broker.oauth.grants import GrantFailed, token_flow
 from token_broker.oauth.lifetimes import DEFAULT_LIFETIME, Expiry, expiry_of
 from token_broker.oauth.outcomes import too_many_unresolved_logins, unusable_response
 from token_broker.oauth.requests import GrantRequest
@@ -22,6 +24,7 @@ from token_broker.service.context import BrokerContext
 from token_broker.service.lease import LeaseContext
 from token_broker.service.records import save_health
 
+T = TypeVar("T")
 MAX_UNRESOLVED_LOGINS = 2
 
 
@@ -34,11 +37,18 @@ class GrantResult:
 
 
 def run_flow(
-    flow: Flow, network: NetworkOptions, *, send: Send, clock: Clock, exchange_limit: timedelta, deadline: datetime
-) -> GrantResult:
-    """Runs a grant over the network: each exchange within its limit, all of them before the deadline.
+    flow: Generator[HttpRequest, HttpResponse, T],
+    network: NetworkOptions,
+    *,
+    send: Send,
+    clock: Clock,
+    exchange_limit: timedelta,
+    deadline: datetime,
+) -> tuple[T, datetime]:
+    """Runs a flow over the network: each exchange within its limit, all of them before the deadline.
 
-    Raises GrantFailed, also where a further assertion cannot be signed: what was sent stays sent.
+    Returns what the flow returns, and when its last request was sent. Raises GrantFailed, also where a further
+    assertion cannot be signed: what was sent stays sent.
     """
     nothing_sent = True
     try:
@@ -61,7 +71,7 @@ def run_flow(
     except (BrokerUnavailable, ConnectionMisconfigured) as error:
         raise GrantFailed(broker_failed(error.detail), nothing_sent=nothing_sent) from None
     except StopIteration as done:
-        return GrantResult(done.value, sent_at)
+        return done.value, sent_at
 
 
 def check_not_expired(expiry: Expiry) -> None:
@@ -131,7 +141,7 @@ class ProviderClient:
         if unresolved > MAX_UNRESOLVED_LOGINS:
             raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True)
         try:
-            result = run_flow(
+            issued, sent_at = run_flow(
                 token_flow(request),
                 context.network(lease.connection),
                 send=context.send,
@@ -143,6 +153,7 @@ class ProviderClient:
             if failed.failure.outcome_unknown and unresolved >= MAX_UNRESOLVED_LOGINS:
                 raise GrantFailed(too_many_unresolved_logins(), nothing_sent=True) from None
             raise
+        result = GrantResult(issued, sent_at)
         return result, self._expiry(lease.connection, result)
 
     def _expiry(self, connection: Connection, result: GrantResult) -> Expiry:

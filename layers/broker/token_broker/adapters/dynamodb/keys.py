@@ -2,7 +2,8 @@
 earlier version of its settings.
 
 TokenTable: the same pk with sk `T#{scope_id}` (a token key), `R#{scope_id}#{token_id}` (a retired token of it) or
-`HEALTH` (connection health); pk `H#{host}` with sk `BUDGET` (an endpoint). GrantTable: the same pk with sk `CONSENT`.
+`HEALTH` (connection health); pk `H#{host}` with sk `BUDGET` (an endpoint). GrantTable: the same pk with sk `CONSENT`;
+pk `S#{consent_id}` with sk `SESSION` (the way to a consent).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ Key = tuple[str, str]
 HEALTH = "HEALTH"
 BUDGET = "BUDGET"
 CONSENT = "CONSENT"
+SESSION = "SESSION"
 _TOKEN_SK = re.compile(r"T#([0-9a-f]{64})")
 _RETIRED_SK = re.compile(r"R#([0-9a-f]{64})#([0-9a-f]{16})")
 
@@ -50,6 +52,10 @@ def health_key(name: ConnectionName) -> Key:
 
 def consent_key(name: ConnectionName) -> Key:
     return connection_pk(name), CONSENT
+
+
+def session_key(consent_id: str) -> Key:
+    return f"S#{consent_id}", SESSION
 
 
 def endpoint_key(host: str) -> Key:
