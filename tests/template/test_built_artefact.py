@@ -21,6 +21,9 @@ HANDLERS = {
     "SweepDueFunction": "sweep_due",
     "RenewTokenFunction": "renew_token",
     "SecretChangedFunction": "secret_changed",
+    "ObtainConsentFunction": "obtain_consent",
+    "ExchangeCodeFunction": "exchange_code",
+    "ReceiveCodeFunction": "receive_code",
 }
 IMPORT = """
 import importlib, sys
