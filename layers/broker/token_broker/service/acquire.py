@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.core.failures import (
+    Failure,
     broker_failure,
 )
 from token_broker.core.health import ConnectionHealth
@@ -179,7 +180,7 @@ class Acquirer:
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
             lease = note_new_version(context, lease, credentials, now)
-        elif failure is not None and failure.one_more_try and not is_cleared(failure, lease.policy, None):
+        elif failure is not None and _takes_one_more_try(failure, lease):
             health = take_one_more_try(context, lease, failure)
             if health is None:
                 return None
@@ -434,6 +435,11 @@ class Acquirer:
 def _succeeded(current: ConnectionHealth, known: ConnectionHealth) -> ConnectionHealth:
     """`current` after an issued token. `known`: what was known when it was requested."""
     return current.succeeded(known) if known.failures or known.unresolved_logins else current
+
+
+def _takes_one_more_try(failure: Failure, lease: LeaseContext) -> bool:
+    """Whether this request is the one more try after a refusal. A trial does not use it up."""
+    return failure.one_more_try and not lease.criteria.trial and not is_cleared(failure, lease.policy, None)
 
 
 def _opened(lease: LeaseContext, credentials: Credentials, issued: IssuedToken) -> OpenedToken:
