@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import signal
 import sys
 import threading
 from contextlib import closing
@@ -41,7 +42,17 @@ def _offer_links(target: Target, door: Door, *, in_browser: bool) -> None:
             open_in_browser(door.new_link(), life_s=LINK_LIFE_S)
         else:
             target.screen.say(f"Open this within a minute, once: {door.new_link()}")
-        if not sys.stdin.isatty():
-            threading.Event().wait()
-        target.screen.say("Enter: a new link", "dim")
-        sys.stdin.readline()
+        if sys.stdin.isatty():
+            target.screen.say("Enter: a new link", "dim")
+        wait_for_enter()
+
+
+def wait_for_enter() -> None:
+    """Returns after Enter in the terminal. Waits forever if there is none, or in the background of its shell."""
+    if sys.stdin.isatty():
+        # In the background, reading then fails instead of stopping the program.
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        with contextlib.suppress(OSError):
+            if sys.stdin.readline():
+                return
+    threading.Event().wait()
