@@ -155,7 +155,7 @@ def test_the_command_gives_the_browser_a_file_and_not_the_code(cli: Cli, tmp_pat
         terminal.until("Enter: a new link")
         origin = re.search(r"Console: (http://127.0.0.1:\d+)", terminal.output)
         terminal.press(b"\x03")
-        assert terminal.end() == 130
+        assert terminal.end() == 0
     arguments, _, content = seen.read_text().partition("\n")
     link = re.search(r'url=(http://[^"]+)', content)
     assert link is not None

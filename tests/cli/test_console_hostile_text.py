@@ -104,8 +104,7 @@ def test_recent_activity(console: Console) -> None:
 
 
 def test_settings(cli: Cli, console: Console) -> None:
-    settings = {"params": PARAMS, "api_base_url": "https://x.example/" + "x" * 1500}
-    name = cli.connect("oauth2", **settings)
+    name = cli.connect("oauth2", params=PARAMS, api_base_url="https://x.example/" + "x" * 1500)
     visitor = console.visitor()
     for path in ("", "/edit", "/history"):
         page = visitor.get(f"/connections/oauth2/{name}{path}")

@@ -255,6 +255,7 @@ SIGNED = {"method": "GET", "client_auth": "fields", "url": "https://example.com/
     ("signature", "message"),
     [
         ({"message": "{secret:client_id}{path}{now}"}, "the-client/rest/token1795348800"),
+        ({"message": "{path}", "path_after": "/rest/token"}, "/"),
         (
             {"message": "{path}{sorted_fields}", "path_after": "/rest", "as": "HEX", "in": "fields"},
             "/tokenappthe-clientgrant_typeclient_credentialstimestamp1795348800000",

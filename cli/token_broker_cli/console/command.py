@@ -1,6 +1,7 @@
 """`token-broker console`: serves the console on 127.0.0.1 until Ctrl-C, and opens it in the browser."""
 
 import argparse
+import contextlib
 import html
 import os
 import shutil
@@ -42,17 +43,23 @@ def console(target: Target, options: argparse.Namespace) -> Exit:
     site = Site(context, door)
     with target.screen.progress("Reading the connections"):
         context.connections.read()
-    with closing(Server(listener, site.respond)):
+    with closing(Server(listener, site.respond)), contextlib.suppress(KeyboardInterrupt):
         target.screen.say(f"Console: {door.origin} (Ctrl-C stops it)")
-        while True:
-            if options.no_browser:
-                target.screen.say(f"Open this within a minute, once: {door.new_link()}")
-            else:
-                open_browser(door)
-            if not sys.stdin.isatty():
-                threading.Event().wait()
-            target.screen.say("Enter: a new link", "dim")
-            sys.stdin.readline()
+        _offer_links(target, door, in_browser=not options.no_browser)
+    return Exit.DONE
+
+
+def _offer_links(target: Target, door: Door, *, in_browser: bool) -> None:
+    """Opens the browser, or prints a link, and again after each Enter. Never returns."""
+    while True:
+        if in_browser:
+            open_browser(door)
+        else:
+            target.screen.say(f"Open this within a minute, once: {door.new_link()}")
+        if not sys.stdin.isatty():
+            threading.Event().wait()
+        target.screen.say("Enter: a new link", "dim")
+        sys.stdin.readline()
 
 
 def open_browser(door: Door) -> None:

@@ -214,7 +214,7 @@ def _signature(
     spec: SignatureSpec, url: str, pairs: tuple[tuple[str, str], ...], values: Mapping[str, Any]
 ) -> tuple[str, str]:
     """The field that signs a request, and its value. The file's check has seen that every name has one."""
-    path = urlsplit(url).path.removeprefix(spec.path_after)
+    path = urlsplit(url).path.removeprefix(spec.path_after) or "/"
     joined = "".join(name + value for name, value in sorted(pairs))
     message, key = spec.message.text({**values, "path": path, "sorted_fields": joined}), spec.key.text(values)
     assert message is not None, spec.field  # noqa: S101  # as the docstring says
