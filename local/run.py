@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import sys
-import threading
 from typing import Final
 
 from rich.console import Console
@@ -13,6 +11,7 @@ from local.aws import REGION
 from local.connections import DEMO_PROVIDERS, NAME
 from local.process import LOGS, ROOT
 from local.stack import Options, Stack
+from token_broker_cli.console.command import wait_for_enter
 
 DEFAULT_PORT: Final = 3000
 console: Final = Console(highlight=False)
@@ -47,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print_links(stack: Stack) -> None:
     """On a terminal, print a new link to the console after each Enter. Never returns."""
-    while sys.stdin.isatty() and sys.stdin.readline():
+    while True:
+        wait_for_enter()
         console.print(f"Console: {console_link(stack)}", soft_wrap=True, markup=False)
-    threading.Event().wait()
 
 
 def console_link(stack: Stack) -> str:

@@ -185,11 +185,11 @@ def _settings(target: Target, provider: Spec, options: argparse.Namespace) -> Js
         raise Problem("There is no terminal to ask on.", todo, exit_code=Exit.USAGE)
     target.screen.say(f"{provider['title']}: {provider['documentation']}")
     arn = target.own_arn()
-    prompts = Prompts(target.screen, _checker(target, options.provider, options.name))
+    prompts = Prompts(target.screen, checker(target, options.provider, options.name))
     return prompts.connection_settings(provider, {"allowed_callers": arn} if arn else {})
 
 
-def _checker(target: Target, provider: str, name: str) -> Check:
+def checker(target: Target, provider: str, name: str) -> Check:
     """Has the broker check settings. Where it may not be asked, they are checked when they are stored."""
 
     def check(settings: Mapping[str, Any]) -> list[Json]:
@@ -235,7 +235,7 @@ class _Again:
     def _replace_settings(self, settings: Json) -> None:
         target, slug = self.target, self.provider["slug"]
         found = target.api.show(slug, self.name)
-        prompts = Prompts(target.screen, _checker(target, slug, self.name))
+        prompts = Prompts(target.screen, checker(target, slug, self.name))
         wanted = prompts.connection_settings(self.provider, suggestions(settings))
         target.api.replace(slug, self.name, wanted, version=found["version"])
         # The undo step compares with what is stored.

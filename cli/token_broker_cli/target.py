@@ -3,7 +3,8 @@
 import argparse
 import os
 import shlex
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,8 @@ class Target:
     options: argparse.Namespace
     screen: Screen
     given: argparse.Namespace | None = None  # the options as they were typed, if a file adds to them
+    # A session makes one client at a time. The console has several threads.
+    _session_lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def as_given(self) -> argparse.Namespace:
@@ -79,7 +82,8 @@ class Target:
     def aws(self, service: Any) -> Any:
         """A client of an AWS service."""
         endpoint = self.options.aws_endpoint or (LOCAL_AWS if self.is_local else None)
-        return self.session.client(service, endpoint_url=endpoint, config=CLIENT_CONFIG)
+        with self._session_lock:
+            return self.session.client(service, endpoint_url=endpoint, config=CLIENT_CONFIG)
 
     def secret(self, provider: str, name: str) -> ConnectionSecret:
         """A connection's secret, whether it exists or not."""

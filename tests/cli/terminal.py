@@ -68,10 +68,10 @@ class Terminal:
         assert not any(remaining.values()), f"never asked for: {remaining.keys()}; {self.output}"
         return self._process.wait(QUIET_S)
 
-    def until(self, text: str) -> None:
-        """Reads until the text is on the screen, with a time limit, because a live table never ends."""
+    def until(self, text: str, times: int = 1) -> None:
+        """Reads until the text was printed so often, with a time limit, because a live table never ends."""
         deadline = time.monotonic() + QUIET_S
-        while text not in self.output:
+        while self.output.count(text) < times:
             assert time.monotonic() < deadline, f"{text} did not appear: {self.output[-4000:]}"
             assert self._read(), self.output
 

@@ -15,7 +15,7 @@ from token_broker_cli.console.door import IDLE_S, LINK_LIFE_S, SESSION_LIFE_S
 from token_broker_cli.console.site import HEADERS, ROUTES
 
 from .conftest import Cli
-from .console import Console, running_console
+from .console import Console, Visitor, running_console
 
 PATHS = sorted({(route.method, re.sub(r"\{\w+\}", "demo", route.pattern)) for route in ROUTES})
 
@@ -247,3 +247,18 @@ def test_a_read_only_console_changes_nothing_and_offers_nothing(cli: Cli, runnin
             body = f"csrf_token={session.csrf_token}"
             assert visitor.send(route.method, path, body=body, headers=visitor.form_headers).status == 403, path
     assert "suspended" not in cli.settings("unidy", name)
+
+
+def test_enter_prints_a_new_link(cli: Cli) -> None:
+    with cli.terminal("console", "--no-browser") as terminal:
+        terminal.until("Enter: a new link")
+        terminal.type("")
+        terminal.until("Enter: a new link", 2)
+        first, second = re.findall(r"http://127\.0\.0\.1:\d+/open\?code=\S+", terminal.output)
+        origin = first.partition("/open")[0]
+        assert Visitor(origin).open(first).status == 403, "a new link ends the one before"
+        visitor = Visitor(origin)
+        assert visitor.open(second).status == 200
+        assert visitor.get("/").status == 200
+        terminal.press(b"\x03")
+        assert terminal.end() == 0

@@ -125,6 +125,28 @@ def test_an_edit_leaves_what_was_not_changed(cli: Cli, console: Console) -> None
     assert cli.settings("oauth2", name)["lifetime_s"] == 600
 
 
+def test_names_states_and_failures_in_the_list(console: Console) -> None:
+    """The broker admits no such names. The page does not rely on that."""
+    listed = console.site._context.connections
+    failure = {"at": "2999-01-01T00:00:00Z", "retry_at": "2999-01-01T00:00:00Z", "count": 1}
+    listed._rows = {
+        (text, text): {
+            **dict.fromkeys(("provider", "connection", "state"), text),
+            "tokens": 0,
+            "next_expiry": None,
+            "next_renewal": None,
+            "missing_secret": False,
+            "last_failure": {**failure, **dict.fromkeys(("code", "detail", "provider_error"), text)},
+            "deadlines": [{"what": text, "scope": text, "at": "2026-01-01T00:00:00Z", "days_left": -1}],
+        }
+        for text in HOSTILE
+    }
+    listed._read_at = console.seconds.now
+    page = console.visitor().get("/")
+    assert page.status == 200
+    check(page.text, HOSTILE)
+
+
 @pytest.mark.parametrize("text", HOSTILE[:4])
 def test_what_was_typed(cli: Cli, console: Console, text: str) -> None:
     name = cli.connect()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 
@@ -311,3 +312,15 @@ def test_the_audit_page_says_who_got_a_token_and_who_changed_what(cli: Cli, cons
 @pytest.mark.parametrize("query", ["since=ever", "since=1h&connection=unidy", "leaked=nonsense"])
 def test_a_search_that_cannot_be_made_is_no_page(console: Console, query: str) -> None:
     assert console.visitor().get(f"/audit?{query}").status == 400
+
+
+def test_a_bug_of_the_console_is_named_without_its_text(console: Console) -> None:
+    visitor = console.visitor()
+    console.site._context.now = _fail
+    page = visitor.get("/audit")
+    assert page.status == 500
+    assert WRONG not in page.text
+
+
+def _fail() -> datetime:
+    raise ValueError(WRONG)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.component.vendor_with_consent import RULES, Rule, connected
 from tests.fakes import CALLER, World, answering, issuing
 from tests.signing_keys import private_key
 from token_broker.catalogue import load_catalogue
@@ -20,6 +21,7 @@ from token_broker.errors import ProviderRateLimited
 from token_broker.service import Broker
 from token_broker.service.renew import RenewalOutcome
 
+ONCE, IN_A_MINUTE, *_ = RULES
 LOGIN = {"field": "accessToken", "status": "SUCCESS", "expires_in": None}
 REFRESH = {"refresh_token": "refresh-{n}"}
 # Read, lease, the settings again for a new key, secret, data key, commit.
@@ -125,6 +127,28 @@ def test_a_miss_of_another_instance_takes_no_other_calls(world: World, name: Con
     world.faults.calls.clear()
     world.get_token(world.instance(), name)
     assert world.faults.calls.total() == MISS - 1
+
+
+# A consent: read, open, data key for the next refresh token, mark, store. In a short window a message goes before.
+CONSENT = 5
+SEED = 2  # another data key, and its own write
+PLAN = 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "more"), [(ONCE, 0), (IN_A_MINUTE, PLAN)], ids=lambda value: getattr(value, "name", "")
+)
+def test_a_consent_takes_so_many_calls(world: World, rule: Rule, more: int) -> None:
+    name, _ = connected(world, rule)
+    broker = world.instance()
+    world.get_token(broker, name)
+    assert world.faults.calls.total() == MISS + SECOND_READ + SEED + CONSENT + more
+    (record,) = world.tokens.items(name).records
+    assert record.token is not None
+    world.clock.advance(to=record.token.renew_at)
+    world.faults.calls.clear()
+    assert world.renew(broker, name, record.key.scope).outcome is RenewalOutcome.RENEWED
+    assert world.faults.calls.total() == RENEWAL + CONSENT + more
 
 
 def test_a_used_up_budget_costs_a_new_key_one_lease_and_then_none(world: World, broker: Broker) -> None:

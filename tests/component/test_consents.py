@@ -13,8 +13,10 @@ from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.core.providers import RefreshSpec
 from token_broker.errors import AcquisitionInProgress, ConsentRequired, ProviderRefused, WouldConsumeGrant
 from token_broker.oauth.exchange import HttpResponse
+from token_broker.oauth.responses import IssuedRefreshToken
 from token_broker.ports import Send
 from token_broker.service import Broker
+from token_broker.service.consents import NewConsent, begin_consent, lift_consent_failure
 from token_broker.service.renew import RenewalOutcome
 
 ONCE, IN_A_MINUTE, IN_HALF_AN_HOUR, ALWAYS = RULES
@@ -314,6 +316,30 @@ def test_a_response_that_comes_after_the_command_is_not_stored(world: World) -> 
         world.get_token(broker, name)
     assert world.consents.read(name).token is None
     assert world.record(name, "a").token is None
+
+
+def test_a_consent_that_is_given_during_an_exchange_is_used_by_the_next_request(world: World) -> None:
+    name, vendor = connected(world, ONCE)
+    broker = world.instance()
+
+    def consent_again() -> None:
+        vendor.successor.clear()
+        vendor.valid = "given-anew"
+        stored, connection = world.consents.read(name), broker.connections.reader.stored(name)
+        new = NewConsent("c" * 64, IssuedRefreshToken("given-anew"), "id", "https://id.example/token", account="me")
+        context = world.instance().context
+        begun = begin_consent(
+            context, broker.connections.reader.connection(name, connection), stored, new, seed_id=stored.seed_id
+        )
+        assert begun is not None
+        assert begun.generation == stored.generation + 1
+        lift_consent_failure(context, name)
+
+    world.provider.to = in_turn(calling_back(consent_again, refusing("invalid_grant")), vendor)
+    with pytest.raises(AcquisitionInProgress):
+        world.get_token(broker, name)
+    assert world.get_token(broker, name).access_token == "tok-1"
+    assert vendor.arrived == ["given-anew"]
 
 
 def test_a_consent_that_cannot_be_revoked_is_dropped_all_the_same(world: World) -> None:

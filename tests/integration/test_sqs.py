@@ -34,6 +34,19 @@ def test_a_message_of_a_retired_token_is_read_back() -> None:
     assert read_message(write_message(message)) == message
 
 
+def test_a_message_of_a_consent_is_read_back() -> None:
+    message = RenewalMessage(key(1).name, None)
+    assert read_message(write_message(message)) == message
+
+
+@pytest.mark.parametrize("scope_id", ["", "x", 7, "0" * 63])
+def test_a_message_with_another_scope_id_is_refused(scope_id: object) -> None:
+    body = json.loads(write_message(RenewalMessage(key(1).name, None)))
+    for changed in ({**body, "scope_id": scope_id}, {name: body[name] for name in body if name != "scope_id"}):
+        with pytest.raises(ValueError, match="does not name a token key"):
+            read_message(json.dumps(changed))
+
+
 @pytest.mark.parametrize("token_id", ["", "9F86D081884C7D65", "9f86d081884c7d6", 7, ["9f86d081884c7d65"]])
 def test_a_message_with_another_token_id_is_refused(token_id: object) -> None:
     body = json.loads(write_message(RenewalMessage(key(1).name, key(1).scope_id)))

@@ -33,7 +33,7 @@ ON: Final = "on"
 # What helps on a page. The commands name their options instead.
 ADVICE: Final[Mapping[str, str]] = {
     "would_revoke": "Tick the box below to run the trial anyway. Callers then get a new token.",
-    "too_many_trials": "Different credentials can be tried at once.",
+    "too_many_trials": "The same credentials can be tried once in five minutes, five different ones in fifteen.",
 }
 
 

@@ -5,6 +5,7 @@ import contextlib
 import html
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -56,10 +57,20 @@ def _offer_links(target: Target, door: Door, *, in_browser: bool) -> None:
             open_browser(door)
         else:
             target.screen.say(f"Open this within a minute, once: {door.new_link()}")
-        if not sys.stdin.isatty():
-            threading.Event().wait()
-        target.screen.say("Enter: a new link", "dim")
-        sys.stdin.readline()
+        if sys.stdin.isatty():
+            target.screen.say("Enter: a new link", "dim")
+        wait_for_enter()
+
+
+def wait_for_enter() -> None:
+    """Returns after Enter in the terminal. Waits forever if there is none, or in the background of its shell."""
+    if sys.stdin.isatty():
+        # In the background, reading then fails instead of stopping the program.
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        with contextlib.suppress(OSError):
+            if sys.stdin.readline():
+                return
+    threading.Event().wait()
 
 
 def open_browser(door: Door) -> None:

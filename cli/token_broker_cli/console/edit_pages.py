@@ -5,6 +5,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from token_broker_cli.connection_trials import checker
 from token_broker_cli.console.actions import explain
 from token_broker_cli.console.context import View
 from token_broker_cli.console.forms import (
@@ -48,7 +49,7 @@ def _review(view: View, found: Json, typed: Typed) -> Response:
     differing = changes(found["settings"], typed.settings)
     if not differing:
         return _form(view, found, typed, found["version"], ["Nothing differs from what is stored."])
-    faults = view.context.target.api.faults(found["provider"], found["connection"], typed.settings)
+    faults = checker(view.context.target, found["provider"], found["connection"])(typed.settings)
     by_setting, others = faults_by_setting(faults, provider)
     if faults:
         return _form(view, found, Typed(typed.texts, typed.settings, by_setting), found["version"], others)

@@ -46,7 +46,7 @@ class Filters:
     def query(self, **changed: str) -> str:
         """The path of the overview with these filters, some of them changed."""
         values = {"state": self.state, "provider": self.provider, "text": self.text, **changed}
-        query = urlencode({name: value for name, value in values.items() if value})
+        query = urlencode({name: value for name, value in values.items() if value}, errors="replace")
         return f"/?{query}" if query else "/"
 
 

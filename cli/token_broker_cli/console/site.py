@@ -89,7 +89,7 @@ class Site:
         except Exception as error:  # noqa: BLE001  # a bug: the page says where, and not the text, which can hold a value
             where = traceback.extract_tb(error.__traceback__)[-1]
             what = f"The console failed: {type(error).__name__} in {where.name}, line {where.lineno}."
-            return self._problem(session, 500, what, "Report this. The broker is not affected.")
+            return self._page("denied.html", 500, what=what, todo="Report this. The broker is not affected.")
 
     def _open(self, request: Request) -> Response:
         """The link's page. It leads on by itself: a redirect would count as the other site's, and bring no cookie."""

@@ -142,7 +142,7 @@ class Callers(Base):
         def renew(broker: Broker) -> Renewal:
             return (worker or broker).renew(message.name, message.scope_id, message.token_id)
 
-        self.start("renew", renew, hops)
+        self.start("renew" if message.scope_id is not None else "keep_consent", renew, hops)
 
     @precondition(Base.can_start)
     @rule(which=WHICH, scope=WHICH, trouble=TROUBLE, hops=HOPS, knows_provider=st.sampled_from([True, True, False]))

@@ -54,13 +54,18 @@ class Cooldowns:
         self._trying.pop(name, None)
         self._new_versions.pop(name, None)
 
+    def forgotten(self) -> None:
+        """TokenTable was emptied."""
+        for known in (self._doubted, self._refused_at, self._trying, self._new_versions):
+            known.clear()
+
     # ------------------------------------------------------------------ what is remembered
     def changed(self, trace: Trace, before: Failure | None, after: Failure | None, *, may_be_over: bool) -> None:
         """The stored failure of a key or connection changed. `may_be_over`: it may be forgotten now."""
         if after == before:
             return
         if after is None:
-            if not may_be_over:
+            if not may_be_over and before is not None and not before.consent_required:
                 self._breaks("P4: a failure was forgotten although nothing succeeded")
             return
         if before is not None and (before.secret_version, before.settings_digest) == _input(after):
@@ -80,6 +85,8 @@ class Cooldowns:
         if after.retry_at - after.at < self._least(trace, after):
             self._breaks(f"P4: after {trace.met} a cooldown of only {after.retry_at - after.at}")
         if before is None or after.rate_limited or not _knew(trace, before) or before.refused != after.refused:
+            return
+        if before.consent_required:
             return
         same_secret = before.secret_version == after.secret_version
         is_apart = self._login or after.at - before.at >= SECOND_CHANCE_COOLDOWN
@@ -142,9 +149,11 @@ class Cooldowns:
             self._check_new_version(key.name, trace.secret_version, now)
         is_renewal = operation.kind == "renew"
         for failure in trace.record.failures():
-            other_secret = failure.refused and failure.secret_version != trace.secret_version
+            other_secret = failure.needs_change and failure.secret_version != trace.secret_version
             other_settings = not failure.rate_limited and failure.settings_digest != digest_of(trace)
             if other_secret or other_settings or (failure.misconfigured and not is_renewal):
+                continue
+            if operation.kind == "keep_consent" and failure.passes:
                 continue
             if now < failure.retry_at:
                 self._breaks(f"P4: a {received.step} request during a cooldown until {failure.retry_at}")

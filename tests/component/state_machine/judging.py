@@ -11,7 +11,13 @@ from tests.component.state_machine.servers import IssuedByServer
 from tests.component.state_machine.stage import Operation
 from token_broker.core.names import fingerprint
 from token_broker.core.records import TokenRecord
-from token_broker.errors import BrokerError, BrokerUnavailable, ConnectionSuspended, UnknownConnection
+from token_broker.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ConnectionSuspended,
+    ConsentRequired,
+    UnknownConnection,
+)
 from token_broker.ports import StoredSettings
 from token_broker.service import PurgeResult, TokenResponse
 
@@ -48,7 +54,11 @@ def _judge_ending(machine: Base, operation: Operation) -> None:
     error = operation.error
     if error is not None and not isinstance(error, BrokerError):
         breaks(f"{operation.kind} ended with {error!r}")
-    if operation.kind in ("renew", "sweep") and error is not None and not isinstance(error, BrokerUnavailable):
+    if (
+        operation.kind in ("renew", "keep_consent", "sweep")
+        and error is not None
+        and not isinstance(error, BrokerUnavailable)
+    ):
         breaks(f"{operation.kind} raised {error!r}")
     if operation.own_time_s > MAX_OWN_TIME_S:
         breaks(f"{operation.kind} took {operation.own_time_s} s and {operation.calls} calls")
@@ -188,7 +198,16 @@ def _has_reason(machine: Base, operation: Operation, record: TokenRecord) -> boo
     was_limited = record.failures() or record.health.unresolved_logins or machine.case.limit
     has_company = record.lease is not None or machine.stage.waiting or _was_paused(machine, operation)
     no_secret = machine.world.secrets.read(record.key.name) is None
-    return bool(met_trouble or was_limited or has_company or no_secret)
+    of_consent = machine.case.traits.consent and _has_reason_of_consent(machine, operation, record)
+    return bool(met_trouble or was_limited or has_company or no_secret or of_consent)
+
+
+def _has_reason_of_consent(machine: Base, operation: Operation, record: TokenRecord) -> bool:
+    """A person is needed only where the vendor's rule allows no resend. Somebody else may hold the consent's lease."""
+    name = record.key.name
+    if isinstance(operation.error, ConsentRequired):
+        return machine.world.needs_person(name)
+    return machine.world.consents.read(name).leased(machine.world.clock())
 
 
 # ---------------------------------------------------------------------- purges

@@ -88,6 +88,27 @@ class Owners(Base):
             self.get_everywhere(which, scope)
             self.world.faults.bring_up(down)
 
+    @precondition(lambda self: self.case.traits.consent and self.can_start())
+    @rule(which=WHICH, what=st.sampled_from(["consent", "drop"]), hops=HOPS)
+    def change_consent(self, which: int, what: str, hops: int | None) -> None:
+        """A person consents again, and the refresh token is put into the secret; or the consent is dropped."""
+        name = self.name(which)
+        if what == "consent":
+            self.world.consent(name)
+            self._change_secret(name, "right")
+        elif self.world.connections.get(name) is not None:
+            self.start("purge", lambda broker: broker.drop_consent(name), hops)
+
+    @precondition(lambda self: self.case.traits.consent and not self.stage.waiting and not self.world.faults.down)
+    @rule()
+    def lose_tokens(self) -> None:
+        """TokenTable is emptied. A key returns to the due index with its next caller that memory does not serve."""
+        self.world.lose_tokens()
+        self.promises.tokens_lost()
+        self.world.clock.advance(MEMORY_EXPIRED_S)
+        for which, _ in enumerate(self.names):
+            self.get_one(which, 0, None)
+
     @precondition(Base.can_start)
     @rule(which=WHICH, how=SECRETS, with_event=st.booleans(), hops=HOPS)
     def change_secret(self, which: int, how: str, with_event: bool, hops: int | None) -> None:

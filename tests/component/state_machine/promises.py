@@ -55,6 +55,11 @@ class Promises:
     def breaks(self, what: str) -> None:
         self.broken.append(what)
 
+    def tokens_lost(self) -> None:
+        """TokenTable was emptied: reports and refusals count anew."""
+        self._reports.clear()
+        self.cooldowns.forgotten()
+
     @property
     def trace(self) -> Trace | None:
         """Of the operation that runs."""

@@ -88,6 +88,9 @@ def _mend(machine: Base, world: MachineWorld, name: ConnectionName, *, with_even
         _run(world, "put", lambda: broker.connections.put(name, body, expected=None, absent=False))
         stored = world.connections.get(name)
     assert stored is not None
+    if machine.case.traits.consent and world.needs_person(name):
+        world.consent(name)
+        world.new_secret(name, is_right=True)
     secret = world.secrets.read(name)
     accepted = secret is not None and world.server.accepts(world.client(name), secret_value(secret))
     if secret is None or not accepted or _is_refused(world, stored, secret.version):
@@ -180,7 +183,10 @@ def _sweep_recovers(world: MachineWorld, name: ConnectionName, *, must_be_new: b
     """The sweep and its worker alone. Nobody asks for a token."""
     stored = world.connections.get(name)
     assert stored is not None
-    end = world.clock() + SWEEP_TIME + _extra_time(world, name)
+    start = world.clock()
+    # A key that met the limit of new secrets is left alone until then, even if another key has a token meanwhile.
+    deferred = [record.deferred_until for record in world.tokens.items(name).records if record.deferred_until]
+    end = max([start, *deferred]) + SWEEP_TIME + _extra_time(world, name)
     broker = world.fresh_instance()
     while True:
         left = [
@@ -194,7 +200,8 @@ def _sweep_recovers(world: MachineWorld, name: ConnectionName, *, must_be_new: b
         _run(world, "sweep", partial(broker.sweep, scheduled_at=start, deadline=start + SWEEP_DEADLINE))
         for message in sorted(world.queue.take(), key=lambda message: message.delay):
             world.clock.advance(to=start + message.delay)
-            _run(world, "renew", partial(broker.renew, message.name, message.scope_id, message.token_id))
+            kind = "renew" if message.scope_id is not None else "keep_consent"
+            _run(world, kind, partial(broker.renew, message.name, message.scope_id, message.token_id))
         world.clock.advance(to=start + SWEEP_INTERVAL)
     yield from (f"the sweep alone brings no current token for {record.key}: {record}" for record in left)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
 
 from tests.component.state_machine.stage import Stage
@@ -62,7 +62,8 @@ class ServerTraits:
     """How a server differs from a plain one. `rotates`: each refresh token can be used once.
 
     `reissue_window_s`: it gives the same token again until its last seconds; 0: until it expires. It tells what is
-    left, or (`tells_full_lifetime`) always the same.
+    left, or (`tells_full_lifetime`) always the same. `consent`: tokens begin with a person's consent. Its refresh token
+    is accepted once, or (`resend`) until the next one was used.
     """
 
     login: bool = False
@@ -70,6 +71,7 @@ class ServerTraits:
     reissue_window_s: int | None = None
     tells_full_lifetime: bool = False
     revokes_previous: bool = False
+    consent: Literal["", "once", "resend"] = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ class Server:
         self._broken_rule = broken_rule
         self._codes: dict[str, tuple[str, datetime]] = {}
         self._sent_once: set[str] = set()
+        # The refresh tokens of each consent that are accepted now, the newest last, and the consent of each one.
+        self._live: dict[str, tuple[str, ...]] = {}
+        self._consent_of: dict[str, str] = {}
+        # Those whose outcome a sender cannot know.
+        self._unknown: set[str] = set()
         self._numbers = count(1)
 
     def receive(self, request: HttpRequest) -> HttpResponse | TransportError:
@@ -135,7 +142,7 @@ class Server:
         if met == "unreachable":
             return Unreachable("nobody listens")
         self._on_request(received)
-        self._check_sent_once(received)
+        self._check_sent_once(received, met)
         self._check_host(received)
         if met == "hang":
             return Hang("no answer")
@@ -169,6 +176,9 @@ class Server:
         self._refresh_tokens = dict(other._refresh_tokens)
         self._codes = dict(other._codes)
         self._sent_once = set(other._sent_once)
+        self._live = dict(other._live)
+        self._consent_of = dict(other._consent_of)
+        self._unknown = set(other._unknown)
         other._numbers, self._numbers = two_counts(other._numbers)
 
     def good(self, token: str) -> bool:
@@ -186,7 +196,36 @@ class Server:
             return _json(200, {"status": "FAILED"})
         return _json(401, {"error": "invalid_client" if met == "refused" else "invalid_scope"})
 
-    def _check_sent_once(self, received: Received) -> None:
+    def consent(self, seed: str) -> None:
+        """A person consents. `seed`: the refresh token."""
+        self._live[seed] = (seed,)
+        self._consent_of[seed] = seed
+
+    def accepts_refresh_token(self, token: str) -> bool:
+        """Whether it may be sent now, by the rule and by what its sender can know."""
+        return token in self._live.get(self._consent_of.get(token, ""), ()) and not self._is_forbidden(token)
+
+    def _is_forbidden(self, token: str) -> bool:
+        return self.traits.consent == "once" and token in self._unknown
+
+    def _refreshed(self, token: str) -> str:
+        """The next refresh token of a consent."""
+        consent, following = self._consent_of[token], f"refresh-{next(self._numbers)}"
+        self._live[consent] = (token, following) if self.traits.consent == "resend" else (following,)
+        self._consent_of[following] = consent
+        return following
+
+    def _check_rule(self, refresh_token: str, met: str) -> None:
+        """Of a consent's refresh token."""
+        if not self.accepts_refresh_token(refresh_token):
+            self._broken_rule("P6: a refresh token was sent against the vendor's rule")
+        if met in ("503", "hang", "html", "no token"):
+            self._unknown.add(refresh_token)
+
+    def _check_sent_once(self, received: Received, met: str) -> None:
+        if self.traits.consent:
+            self._check_rule(received.fields["refresh_token"], met)
+            return
         for name in ("refresh_token", "code"):
             value = received.fields.get(name)
             if value in self._sent_once:
@@ -222,6 +261,9 @@ class Server:
             return _json(200, {})
         if received.step == "code" and self._is_expired_code(received.fields["code"]):
             return _json(400, {"error": "invalid_grant"})
+        if self.traits.consent:
+            is_live = self.accepts_refresh_token(received.fields["refresh_token"])
+            return self._issue(received) if is_live else _json(400, {"error": "invalid_grant"})
         if received.step == "refresh" and not self._refresh_tokens.pop(received.fields["refresh_token"], ""):
             return _json(400, {"error": "invalid_grant"})
         return self._issue(received)
@@ -252,6 +294,9 @@ class Server:
         if self.lifetime_s is not None:
             counted_from = issue.issued_at if self.traits.tells_full_lifetime else now
             body["expires_in"] = int((issue.expires_at - counted_from).total_seconds())
+        if self.traits.consent:
+            body["refresh_token"] = self._refreshed(received.fields["refresh_token"])
+            self._refresh_tokens[body["refresh_token"]] = received.host
         if self.traits.rotates:
             body["refresh_token"] = f"refresh-{next(self._numbers)}"
             self._refresh_tokens[body["refresh_token"]] = received.host

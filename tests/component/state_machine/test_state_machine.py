@@ -1,4 +1,4 @@
-"""Checks promises P1 to P9, P12 and P14 over random sequences of events.
+"""Checks promises P1 to P9 and P12 to P14 over random sequences of events.
 
 Several instances and one provider, with crashes, lost responses, reports, purges, and changes of secrets, settings and
 connections. 2,000 steps, the same in every run. `make soak` (SOAK=1) runs 50,000 new ones.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import unittest
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.component.state_machine.machine import BrokerMachine
 from tests.component.state_machine.servers import ServerTraits
-from tests.component.state_machine.world import ProviderCase
+from tests.component.state_machine.world import SLUG, ProviderCase
 
 pytestmark = pytest.mark.soak
 
@@ -110,6 +111,26 @@ class RevokingMachine(BrokerMachine):
     )
 
 
+class ConsentMachine(BrokerMachine):
+    """A person's consent. Its refresh token is accepted once; the connection's scope sets share it."""
+
+    case = ProviderCase(
+        SLUG,
+        ServerTraits(consent="once"),
+        settings={"base_url": "https://id.example", "allowed_scopes": ["*"]},
+        other_host={"base_url": OTHER_HOST},
+        scopes=(None, "a"),
+        lifetimes_s=(3600, 300, 40, 1),
+        revocable=False,
+    )
+
+
+class ResentConsentMachine(BrokerMachine):
+    """A refresh token is accepted until the next one was used, so no lost response costs the person's consent."""
+
+    case = replace(ConsentMachine.case, traits=ServerTraits(consent="resend"))
+
+
 class LockingMachine(BrokerMachine):
     """A login with a password, and an account that locks after some failed logins, as at Unicommerce."""
 
@@ -134,4 +155,6 @@ TestReissuingServer = _case(ReissuingMachine)
 TestReusingServer = _case(ReusingMachine)
 TestFullLifetimeServer = _case(FullLifetimeMachine)
 TestRevokingServer = _case(RevokingMachine)
+TestConsent = _case(ConsentMachine)
+TestResentConsent = _case(ResentConsentMachine)
 TestLockingServer = _case(LockingMachine)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+from tests.component.state_machine.history import host_in
 from tests.component.state_machine.promises import Promises
 from tests.component.state_machine.servers import Hang, Received, Server, ServerTraits, two_counts
 from tests.component.state_machine.stage import Stage
@@ -22,12 +24,24 @@ from tests.fakes import CALLER, InMemoryDueIndex, InMemoryTokenTable, World
 from tests.fakes.world import SETTINGS
 from token_broker.catalogue import load_catalogue
 from token_broker.core.connections import NetworkOptions
-from token_broker.core.names import ConnectionName
-from token_broker.core.providers import Limit
+from token_broker.core.consents import CONSENT_REFRESH_TOKEN
+from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.core.provider_files import parse_provider
+from token_broker.core.providers import Limit, RefreshSpec
 from token_broker.oauth.exchange import HttpRequest, HttpResponse, OutcomeUnknown, TransportError
+from token_broker.oauth.grants import GRANTS
 from token_broker.service import Broker
 
 LATENCY_S = 0.2
+SLUG = "consented"
+CONSENT_FILE: Mapping[str, Any] = {
+    "title": "A vendor whose tokens begin with a person's consent",
+    "documentation": "https://id.example/docs",
+    "grant": "refresh_token",
+    "credentials": ["client_id", "client_secret"],
+    "request": {"url": "{base_url}/token", "fields": {"scope": "{scope}"}},
+    "settings": [{"name": "base_url", "kind": "base_url", "required": True, "help": "Where it is."}],
+}
 PLAIN = ServerTraits()
 
 
@@ -51,7 +65,7 @@ class ProviderCase:
 
     def body(self, **changes: Any) -> dict[str, Any]:
         """The body of a PUT."""
-        return {"allowed_callers": [CALLER], **SETTINGS[self.provider], **self.settings, **changes}
+        return {"allowed_callers": [CALLER], **SETTINGS.get(self.provider, {}), **self.settings, **changes}
 
 
 class MachineWorld(World):
@@ -76,7 +90,14 @@ class MachineWorld(World):
         self.server = Server(self.stage, case.traits, self._requested, self.promises.breaks)
         self.server.lifetime_s = case.lifetimes_s[0]
         self.secret_numbers = 0
+        # The refresh token in the secret of each connection that needs a person's consent.
+        self.seeds: dict[ConnectionName, str] = {}
         self.catalogue = dict(load_catalogue())
+        if case.traits.consent:
+            spec = RefreshSpec(resend=case.traits.consent == "resend")
+            self.catalogue[SLUG] = replace(
+                parse_provider(SLUG, CONSENT_FILE, file=f"{SLUG}.toml", grants=GRANTS), refresh=spec
+            )
         if case.limit is not None:
             self.catalogue[case.provider] = replace(
                 self.catalogue[case.provider], limit=Limit(case.limit, "minute", "host")
@@ -98,6 +119,9 @@ class MachineWorld(World):
         other.server.copy_from(self.server)
         other.sealer.sealed = self.sealer.sealed
         other.secret_numbers = self.secret_numbers
+        other.seeds = dict(self.seeds)
+        other.consents.consents = dict(self.consents.consents)
+        other.consent_sealer.sealed = self.consent_sealer.sealed
         self._ids, other._ids = two_counts(self._ids)
         return other
 
@@ -119,10 +143,32 @@ class MachineWorld(World):
         self.secret_numbers += 1
         secret, client = f"secret-{self.secret_numbers}", self.client(name)
         fields = ("username", "password") if self.case.traits.login else ("client_id", "client_secret")
-        self.secrets.put(name, dict(zip(fields, (client, secret), strict=True)), stage=stage)
+        value = dict(zip(fields, (client, secret), strict=True))
+        if self.case.traits.consent:
+            if name not in self.seeds:
+                self.consent(name)
+            value["refresh_token"] = self.seeds[name]
+        self.secrets.put(name, value, stage=stage)
         if is_right:
             self.server.accepted[client] = secret
             self.server.accepted_from[client] = self.clock() + timedelta(seconds=accepted_after_s)
+
+    def consent(self, name: ConnectionName) -> None:
+        """A person consents. The refresh token is in the connection's next secret."""
+        self.secret_numbers += 1
+        self.seeds[name] = f"seed-{self.secret_numbers}"
+        self.server.consent(self.seeds[name])
+
+    def needs_person(self, name: ConnectionName) -> bool:
+        """Whether no refresh token may be sent for a connection: by the vendor's rule, and by what the broker knows."""
+        consent, stored = self.consents.read(name), self.connections.get(name)
+        if consent.seed_id != fingerprint(self.seeds[name]):
+            return False
+        if consent.token is None or stored is None or urlsplit(consent.issuer).netloc != host_in(stored):
+            return True
+        token = self.consent_sealer.open(consent.token.sealed, consent.place, CONSENT_REFRESH_TOKEN)
+        is_uncertain = self.case.traits.consent == "once" and consent.sent_at is not None
+        return is_uncertain or not self.server.accepts_refresh_token(token)
 
     def send(self, request: HttpRequest, _network: NetworkOptions, timeout: timedelta) -> HttpResponse:
         """The request arrives at once. The operation can pause before the response."""

@@ -20,8 +20,9 @@ from token_broker.core.schedule import LOOK_AGAIN
 from token_broker.oauth.outcomes import RULES
 
 SOAK = os.environ.get("SOAK") == "1"
-# Certificates and addresses: tests/integration/test_provider_http_tls.py and test_provider_http.py.
-TESTED_ELSEWHERE = {"certificate_not_trusted", "address_not_public"}
+# Certificates and addresses: tests/integration/test_provider_http_tls.py and test_provider_http.py. Consents:
+# tests/component/test_consents.py.
+TESTED_ELSEWHERE = {"certificate_not_trusted", "address_not_public", "consent_refused"}
 CASES = [case for section in table.SECTIONS for case in section.cases]
 CONNECT_CASES = [case for section in connect_table.SECTIONS for case in section.cases]
 

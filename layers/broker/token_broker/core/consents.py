@@ -216,10 +216,10 @@ def next_step(consent: Consent, spec: RefreshSpec, *, issuer: str, client_id: st
     token = consent.token
     if token is None:
         return PersonNeeded(NEVER_GIVEN)
-    if (consent.issuer, consent.client_id) != (issuer, client_id):
-        return PersonNeeded(OTHER_CLIENT)
     if consent.lease is not None and consent.leased(now):
         return AwaitSender(consent.lease.until)
+    if (consent.issuer, consent.client_id) != (issuer, client_id):
+        return PersonNeeded(OTHER_CLIENT)
     if consent.refused is not None:
         return PersonNeeded(REFUSED, consent.refused)
     if token.expires_at is not None and token.expires_at <= now:

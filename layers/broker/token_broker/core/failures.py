@@ -225,11 +225,11 @@ def misconfigured_failure(
 def failure_to_store(failure: Failure, previous: Failure | None) -> Failure:
     """What to keep of a new failure beside the stored one.
 
-    A new failure never shortens a cooldown of the same secret and settings. An outage does not clear a refusal: the
-    refusal stays, and the next attempt is at least as far away as after a long outage. A failure of our own services
-    does not know the secret's version, which counts as the same.
+    A new failure never shortens a cooldown of the same secret and settings. An outage or a missing consent does not
+    clear a refusal: it stays, and the next attempt is at least as far away as after a long outage. A failure of our own
+    services does not know the secret's version, which counts as the same.
     """
-    if previous is None or failure.needs_change:
+    if previous is None or failure.refused or (failure.consent_required and not previous.refused):
         return failure
     same_secret = failure.secret_version in (None, previous.secret_version)
     same_input = same_secret and previous.settings_digest == failure.settings_digest

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from token_broker.core.connections import Connection
 from token_broker.core.credentials import Credentials
 from token_broker.core.failures import (
+    Failure,
     broker_failure,
 )
 from token_broker.core.health import ConnectionHealth
@@ -179,7 +180,7 @@ class Acquirer:
         failure = lease.record.health.failure
         if failure is not None and failure.secret_version != credentials.version:
             lease = note_new_version(context, lease, credentials, now)
-        elif failure is not None and failure.one_more_try and not is_cleared(failure, lease.policy, None):
+        elif failure is not None and _takes_one_more_try(failure, lease):
             health = take_one_more_try(context, lease, failure)
             if health is None:
                 return None
@@ -250,7 +251,9 @@ class Acquirer:
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
         except GrantFailed as failed:
-            if not sending.failed(failed) or self.context.clock() >= lease.expires_at:
+            if not sending.failed(failed):
+                return self._consent_changed(lease)
+            if self.context.clock() >= lease.expires_at:
                 return ReadAgain(provider_asked=True)
             raise store_consent_failure(self.context, lease, credentials, sending.consent, failed) from None
         try:
@@ -259,14 +262,19 @@ class Acquirer:
             end_failed_lease(self.context, lease, error)
             raise
         if not is_stored:
-            # The consent is another by now. This token is the old one's.
-            return ReadAgain(provider_asked=True)
+            return self._consent_changed(lease)
         try:
             check_not_expired(expiry)
         except GrantFailed as failed:
             raise store_failure(self.context, lease, credentials, failed) from None
         outcome = self._store(prepared, result, expiry)
         return replace(outcome, consent=sending.consent) if isinstance(outcome, Acquired) else outcome
+
+    def _consent_changed(self, lease: LeaseContext) -> ReadAgain:
+        """The consent is another by now, or dropped: what came belongs to the old one. The next request uses it."""
+        with suppress(BrokerUnavailable):
+            end_lease(self.context, lease, nothing_sent=False)
+        return ReadAgain(provider_asked=True)
 
     def _store(self, prepared: _Prepared, result: GrantResult, expiry: Expiry) -> Acquired | ReadAgain:
         """Commits the token, or revokes it. Raises ProviderInvalidResponse (another API host) or BrokerUnavailable."""
@@ -427,6 +435,11 @@ class Acquirer:
 def _succeeded(current: ConnectionHealth, known: ConnectionHealth) -> ConnectionHealth:
     """`current` after an issued token. `known`: what was known when it was requested."""
     return current.succeeded(known) if known.failures or known.unresolved_logins else current
+
+
+def _takes_one_more_try(failure: Failure, lease: LeaseContext) -> bool:
+    """Whether this request is the one more try after a refusal. A trial does not use it up."""
+    return failure.one_more_try and not lease.criteria.trial and not is_cleared(failure, lease.policy, None)
 
 
 def _opened(lease: LeaseContext, credentials: Credentials, issued: IssuedToken) -> OpenedToken:
