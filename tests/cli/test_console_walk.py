@@ -50,6 +50,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def page(stack: Stack) -> Iterator[Page]:
     """A tab with a session of the console, which loads nothing from elsewhere and has no errors."""
     with chromium_tab(width=1280, height=900) as tab:
+        # moto reads the tables of 1,000 connections slowly.
+        tab.set_default_timeout(120_000)
         errors: list[str] = []
         requested: list[str] = []
         tab.on("request", lambda request: requested.append(request.url))

@@ -20,7 +20,7 @@ from token_broker_client.errors import TokenBrokerError
 
 Json = dict[str, Any]
 FRESH_S: Final = 5.0
-STALE_S: Final = 60.0
+STALE_S: Final = 300.0
 DENIAL_S: Final = 300.0
 
 
@@ -46,7 +46,7 @@ class Denials:
 
 
 class ConnectionList:
-    """The summaries of all connections. Reading a thousand takes a while, so a page gets those of up to a minute ago.
+    """The summaries of all connections. Reading a thousand takes a while, so a page gets those of up to 5 min ago.
 
     Rows older than 5 s are read anew meanwhile.
     """

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from token_broker_cli.console.messages import Response
 from token_broker_cli.screen import safe
-from token_broker_cli.wording import failure_text, relative
+from token_broker_cli.wording import failure_text, is_past, relative
 
 HERE: Final = Path(__file__).parent
 
@@ -32,7 +32,9 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(relative=relative, failure_text=failure_text, clock_time=clock_time)
+        self._environment.filters.update(
+            relative=relative, is_past=is_past, failure_text=failure_text, clock_time=clock_time
+        )
         # Every template uses the macros as `ui`.
         self._environment.globals["ui"] = self._environment.get_template("macros.html").module
 
