@@ -53,7 +53,7 @@ def get_token(provider: str, connection: str) -> Response[str]:
     )
     count("TokensReturned", provider=provider, source=response.source)
     if response.source == "provider":
-        measure_expiry_dates(name, expiry_dates(response.connection, ()), response.now)
+        measure_expiry_dates(name, expiry_dates(response.connection, (), response.consent), response.now)
     return json_response(200, body)
 
 

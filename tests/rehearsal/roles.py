@@ -21,13 +21,15 @@ def check_roles(account: Account, stack: Stack) -> str:
         if account.is_allowed(stack.resources[role], service, operation, **arguments) != allowed
     ]
     assert not wrong, wrong
-    return f"{len(tries)} calls tried with five roles"
+    roles = {role for role, *_ in tries}
+    return f"{len(tries)} calls tried with {len(roles)} roles"
 
 
 def _tries(account: Account, stack: Stack) -> Iterator[Try]:
     """Role, service, operation, arguments, and whether it is allowed."""
     outputs, resources = stack.outputs, stack.resources
     tokens, connections = outputs["TokenTableName"], outputs["ConnectionTableName"]
+    consents = resources["GrantTable"]
     key = {"pk": {"S": "C#unidy/demo"}}
     token_key = {**key, "sk": {"S": "none"}}
     # Nothing is stored: the condition does not hold.
@@ -41,10 +43,12 @@ def _tries(account: Account, stack: Stack) -> Iterator[Try]:
     account.emulator.client("secretsmanager").create_secret(Name=other_secret["SecretId"], SecretString="{}")
 
     for role, may in {
-        "GetTokenRole": {"secret", "key", "read tokens", "read settings"},
-        "ManageConnectionsRole": {"write settings", "read settings"},
+        "GetTokenRole": {"secret", "key", "read tokens", "read settings", "read consents"},
+        "ManageConnectionsRole": {"write settings", "read settings", "read consents"},
+        "ObtainConsentRole": {"secret", "read settings", "read consents"},
+        "ExchangeCodeRole": {"secret", "read settings"},
         "SweepDueRole": set(),
-        "RenewTokenRole": {"secret", "key", "read tokens"},
+        "RenewTokenRole": {"secret", "key", "read tokens", "read settings", "read consents"},
         "SecretChangedRole": set(),
     }.items():
         yield role, "secretsmanager", "get_secret_value", own_secret, "secret" in may
@@ -54,6 +58,9 @@ def _tries(account: Account, stack: Stack) -> Iterator[Try]:
         yield role, "sqs", "get_queue_attributes", queue, role == "RenewTokenRole"
         yield role, "dynamodb", "get_item", {"TableName": tokens, "Key": token_key}, "read tokens" in may
         yield role, "dynamodb", "get_item", {"TableName": connections, "Key": key}, "read settings" in may
+        # The emulator gives IAM no dynamodb:LeadingKeys, by which this role may read sessions and no consents.
+        if role != "ExchangeCodeRole":
+            yield role, "dynamodb", "get_item", {"TableName": consents, "Key": token_key}, "read consents" in may
         yield role, "dynamodb", "put_item", put, "write settings" in may
         yield role, "dynamodb", "scan", {"TableName": tokens}, False
         yield role, "lambda", "invoke", invoke, False

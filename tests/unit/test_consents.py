@@ -21,6 +21,7 @@ from token_broker.core.consents import (
     ConsentToken,
     PersonNeeded,
     SendRefreshToken,
+    ends_at,
     next_due,
     next_step,
 )
@@ -40,6 +41,7 @@ GIVEN = Consent(ConnectionName("xero", "main")).begun(
 )
 LEASE = Lease("me", since=NOW, until=NOW + timedelta(seconds=17))
 MARKED = GIVEN.send_begun(LEASE)
+EXPIRING = replace(GIVEN, token=ConsentToken("r-1", b"", NOW + timedelta(days=10)))
 LOST = MARKED.outcome_unknown()
 
 
@@ -84,6 +86,9 @@ def test_the_next_step_follows_from_the_consent_and_the_vendor_s_rule(
         (GIVEN, NEVER, None),
         (GIVEN, SIXTY_DAYS, timedelta(days=48)),
         (replace(GIVEN, refreshed_at=after(86_400)), SIXTY_DAYS, timedelta(days=49)),
+        (EXPIRING, NEVER, timedelta(days=8)),
+        (EXPIRING.refreshed(ConsentToken("r-2", b"", after(20 * 86_400)), NOW), NEVER, timedelta(days=16)),
+        (EXPIRING.refreshed(ConsentToken("r-2", b"", after(10 * 86_400)), after(60)), NEVER, None),
         (GIVEN.dropped(), SIXTY_DAYS, None),
         (GIVEN.refused_by_provider("invalid_grant"), SIXTY_DAYS, None),
         (MARKED, NEVER, None),
@@ -97,6 +102,24 @@ def test_the_sweep_sends_it_before_it_dies_and_within_the_vendor_s_window(
     consent: Consent, spec: RefreshSpec, due_after: timedelta | None
 ) -> None:
     assert next_due(consent, spec, NOW) == (None if due_after is None else NOW + due_after)
+
+
+@pytest.mark.parametrize(
+    ("days", "spec", "ends_in_days"),
+    [
+        (None, NEVER, None),
+        (20, NEVER, None),
+        (10, NEVER, 10),
+        (20, RefreshSpec(life=timedelta(days=365)), 365),
+        (10, RefreshSpec(life=timedelta(days=365)), 10),
+    ],
+)
+def test_a_person_is_told_only_of_an_end_that_use_does_not_move(
+    days: float | None, spec: RefreshSpec, ends_in_days: float | None
+) -> None:
+    token = ConsentToken("r-2", b"", None if days is None else NOW + timedelta(days=days))
+    used = EXPIRING.refreshed(token, after(3600))
+    assert ends_at(used, spec) == (None if ends_in_days is None else NOW + timedelta(days=ends_in_days))
 
 
 def test_a_resend_keeps_the_time_of_the_first_sending() -> None:

@@ -14,7 +14,7 @@ class Remedy:
 
 
 AT_THE_PROVIDER: Final = (
-    "Look at the provider whether the client still exists and may have this scope. If its credentials were changed,"
+    "Check at the provider that the client still exists and may have this scope. If its credentials were changed,"
     " rotate them here. If the cause was at the provider, try the credentials after its correction. The broker does not"
     " repeat a refused request by itself."
 )

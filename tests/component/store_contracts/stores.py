@@ -145,6 +145,7 @@ def a_consent(name: ConnectionName) -> Consent:
         scope="a b",
         account="seller-1",
         kept={"realmId": "123"},
+        extends=True,
         obtained_at=after(2),
         refreshed_at=after(3),
         revision=uuid4().hex,

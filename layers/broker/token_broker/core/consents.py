@@ -22,6 +22,8 @@ KEEP_ALIVE_AT = 0.8
 # When one whose outcome is unknown is sent again. The first time lets a dead sender's lease end.
 RESEND_SPACING = timedelta(minutes=5)
 RESEND_DELAY = timedelta(seconds=20)
+# Ends that differ by less are the same one: responses state it in whole seconds from now.
+EXTENSION = timedelta(minutes=1)
 # Why a person must consent (again).
 NEVER_GIVEN = "never_given"
 REFUSED = "refused"
@@ -59,9 +61,9 @@ class Consent:
     gave it; None for a seed. `refused`: the provider's error code
     once it refused the current refresh token. `generation`: grows with every new consent, so that a late response of an
     older one is noticed. `account`: the vendor's account, where the file says how to know it. `kept`: what the redirect
-    brought besides the code. `obtained_at`, `refreshed_at`: when the consent was given and last used. `due_at`: when
-    the refresh token must be sent although nobody asks (see `next_due`). `revision` names this state; None where
-    nothing is stored.
+    brought besides the code. `extends`: whether its last use moved its end; None: not known yet. `obtained_at`,
+    `refreshed_at`: when the consent was given and last used. `due_at`: when the refresh token must be sent although
+    nobody asks (see `next_due`). `revision` names this state; None where nothing is stored.
     """
 
     name: ConnectionName
@@ -79,6 +81,7 @@ class Consent:
     kept: Mapping[str, str] = field(default_factory=dict)
     obtained_at: datetime | None = None
     refreshed_at: datetime | None = None
+    extends: bool | None = None
     due_at: datetime | None = None
     revision: str | None = None
 
@@ -163,7 +166,12 @@ class Consent:
 
         The new one is not refused and was not sent, whatever the old one was.
         """
-        return replace(self, token=token or self.token, lease=None, sent_at=None, refused=None, refreshed_at=now)
+        extends = self.extends
+        if token is not None and token.expires_at is not None and self.token is not None and self.token.expires_at:
+            extends = token.expires_at - self.token.expires_at > EXTENSION
+        return replace(
+            self, token=token or self.token, lease=None, sent_at=None, refused=None, refreshed_at=now, extends=extends
+        )
 
     def dropped(self) -> Consent:
         """The refresh token is given up. The generation stays, so that a late response of it is noticed."""
@@ -173,7 +181,8 @@ class Consent:
 def next_due(consent: Consent, spec: RefreshSpec, now: datetime) -> datetime | None:
     """When the sweep must have the refresh token sent, although nobody may ask for a token; None: never.
 
-    At 80 % of its idle life, and within the vendor's window if its outcome is unknown.
+    At 80 % of its idle life, which is the vendor's or ends when the refresh token expires, and within the vendor's
+    window if its outcome is unknown.
     """
     if consent.token is None or consent.refused is not None:
         return None
@@ -181,9 +190,22 @@ def next_due(consent: Consent, spec: RefreshSpec, now: datetime) -> datetime | N
         resends = [now + delay for delay in (RESEND_SPACING, RESEND_DELAY)]
         return next((at for at in resends if spec.may_resend(consent.sent_at, at)), None)
     used_at = consent.refreshed_at or consent.obtained_at
-    if spec.idle_life is None or used_at is None:
+    if used_at is None:
         return None
-    return used_at + spec.idle_life * KEEP_ALIVE_AT
+    idle_lives = [spec.idle_life] if spec.idle_life is not None else []
+    if consent.token.expires_at is not None and consent.extends is not False:
+        idle_lives.append(consent.token.expires_at - used_at)
+    return used_at + min(idle_lives) * KEEP_ALIVE_AT if idle_lives else None
+
+
+def ends_at(consent: Consent, spec: RefreshSpec) -> datetime | None:
+    """When a person must consent again, as far as that is known: an end that use does not move."""
+    ends = []
+    if spec.life is not None and consent.obtained_at is not None:
+        ends.append(consent.obtained_at + spec.life)
+    if consent.extends is False and consent.token is not None and consent.token.expires_at is not None:
+        ends.append(consent.token.expires_at)
+    return min(ends, default=None) if consent.token is not None else None
 
 
 @dataclass(frozen=True, slots=True)

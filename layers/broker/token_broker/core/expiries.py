@@ -40,8 +40,11 @@ def expiry_dates(
         and not record.refresh_token.sent
         and record.refresh_token.expires_at is not None
     ]
-    if consent is not None and consent.token is not None and consent.token.expires_at is not None:
-        found.append(ExpiryDate(CONSENT, consent.token.expires_at))
+    if consent is not None:
+        from token_broker.core.consents import ends_at  # few connections have one
+
+        end = ends_at(consent, connection.provider.refresh)
+        found += [ExpiryDate(CONSENT, end)] if end is not None else []
     if connection.credentials_expire_at is not None:
         found.append(ExpiryDate(CREDENTIALS, connection.credentials_expire_at))
     return tuple(sorted(found, key=lambda deadline: deadline.at))

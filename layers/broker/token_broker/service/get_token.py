@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from token_broker.core.callers import Caller
 from token_broker.core.connections import Connection
@@ -43,6 +44,9 @@ from token_broker.service.failures import error_of
 from token_broker.service.records import try_save
 from token_broker.service.token_memory import MAX_ENTRIES, CachedToken, TokenMemory
 
+if TYPE_CHECKING:
+    from token_broker.core.consents import Consent
+
 MEMORY_TIME = timedelta(seconds=30)
 MEMORY_TIME_IN_OUTAGE = timedelta(minutes=5)
 SECRET_CHECK_SPACING = timedelta(seconds=30)
@@ -64,7 +68,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """A token for a caller. `source`: memory, table or provider."""
+    """A token for a caller. `source`: memory, table or provider. `consent`: the one that it was just got with."""
 
     connection: Connection
     token: Token
@@ -72,6 +76,7 @@ class TokenResponse:
     now: datetime
     warnings: tuple[str, ...]
     opened: OpenedToken
+    consent: Consent | None = None
 
     @property
     def access_token(self) -> str:
@@ -257,7 +262,9 @@ class GetToken:
         found = warnings(acquired.record, reading.criteria, reading.policy, now)
         if acquired.token.token_id == reading.criteria.rejected_token_id and not acquired.token.reissued:
             found = (*found, "same_token_reissued")
-        return TokenResponse(reading.connection, acquired.token, "provider", now, found, acquired.opened)
+        return TokenResponse(
+            reading.connection, acquired.token, "provider", now, found, acquired.opened, acquired.consent
+        )
 
     def _fallback(self, reading: Reading) -> Serve | None:
         """The valid token in the table, although a longer or newer one was wanted."""

@@ -111,6 +111,8 @@ def _attributes(consent: Consent) -> dict[str, Any]:
         }
     if consent.kept:
         attributes["kept"] = {"M": {name: string(value) for name, value in consent.kept.items()}}
+    if consent.extends is not None:
+        attributes["extends"] = {"BOOL": consent.extends}
     if consent.due_at is not None:
         attributes |= {"due_shard": number(SHARD), "due_at": moment(consent.due_at)}
     return attributes
@@ -141,6 +143,7 @@ def _read(name: ConnectionName, item: Item | None) -> Consent:
         kept={key: value["S"] for key, value in item["kept"]["M"].items()} if "kept" in item else {},
         obtained_at=read_moment(item, "obtained_at"),
         refreshed_at=read_moment(item, "refreshed_at"),
+        extends=item["extends"]["BOOL"] if "extends" in item else None,
         due_at=read_moment(item, "due_at"),
         revision=item["revision"]["S"],
     )
