@@ -217,6 +217,22 @@ def test_disconnect_ends_the_consent_once(cli: Cli, tmp_path: Path) -> None:
     assert (again.code, again.json["refresh_id"]) == (0, None)
 
 
+def test_a_refresh_token_in_the_secret_is_tried_and_kept_if_it_works(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"allowed_callers": [LOCAL.arn], **SETTINGS[HUBSPOT]}))
+    name = new_name()
+    command = ("connections", "add", HUBSPOT, name, "--from-file", str(file))
+    refused = cli(*command, stdin=json.dumps({**SECRET, "refresh_token": "invented-unknown"}))
+    assert refused.code == 1, refused.out
+    assert "Nothing was kept." in refused.err
+    assert (cli.settings(HUBSPOT, name), cli.stages(HUBSPOT, name)) == (None, None)
+    seed = vendor(cli.running, HUBSPOT).give_consent()
+    accepted = cli(*command, stdin=json.dumps({**SECRET, "refresh_token": seed}))
+    assert accepted.code == 0, accepted.err
+    assert f"{HUBSPOT}/{name} is ready." in accepted.out
+    assert cli.token(HUBSPOT, name).status == 200
+
+
 def test_new_credentials_are_tried_with_the_consent_and_put_back_if_they_do_not_work(cli: Cli, tmp_path: Path) -> None:
     name = added(cli, HUBSPOT, tmp_path)
     wrong = json.dumps({**SECRET, "client_secret": "invented-other"})
