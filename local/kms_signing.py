@@ -28,7 +28,8 @@ def _sign(self: Any) -> str:
     algorithm = response["SigningAlgorithm"]
     if self._get_param("MessageType") == "DIGEST" and algorithm.endswith("SHA_256"):
         key = self.kms_backend.describe_key(self._get_param("KeyId")).private_key.private_key
-        digest, prehashed = self._get_param("Message"), Prehashed(SHA256)
+        digest = self._get_param("Message")
+        prehashed = Prehashed(SHA256)
         if isinstance(key, ec.EllipticCurvePrivateKey):
             signature = key.sign(digest, ec.ECDSA(prehashed))
         else:

@@ -74,7 +74,9 @@ def summarise(entries: Iterable[Mapping[str, Any]]) -> list[AuditRow]:
     """Equal entries in one row each, the newest last."""
     rows: dict[tuple[str, ...], AuditRow] = {}
     for entry in entries:
-        event, caller, what = str(entry["message"]), str(entry.get("caller", "-")), describe(entry)
+        event = str(entry["message"])
+        caller = str(entry.get("caller", "-"))
+        what = describe(entry)
         provider = entry.get("provider")
         connection = f"{provider}/{entry.get('connection')}" if provider else "-"
         at = str(entry["timestamp"])
@@ -88,13 +90,15 @@ def summarise(entries: Iterable[Mapping[str, Any]]) -> list[AuditRow]:
 
 def describe(entry: Mapping[str, Any]) -> str:
     """What happened, in words."""
-    event, decision = entry["message"], str(entry.get("decision", ""))
+    event = entry["message"]
+    decision = str(entry.get("decision", ""))
     if event == "token_returned":
         return f"scope {entry.get('scope') or '(none)'}"
     if event == "request_failed":
         return " ".join(filter(None, (f"{decision}:", str(entry.get("detail", "")), entry.get("provider_error"))))
     if event == "tokens_purged":
-        revoked, left = entry.get("revoked", ()), entry.get("not_revoked", ())
+        revoked = entry.get("revoked", ())
+        left = entry.get("not_revoked", ())
         return f"{entry.get('dropped')} dropped, {len(revoked)} revoked, {len(left)} not revoked"
     changes = "; ".join(describe_change(change) for change in entry.get("changes", ()))
     return f"{decision}: {changes}" if changes else decision
@@ -102,7 +106,9 @@ def describe(entry: Mapping[str, Any]) -> str:
 
 def describe_change(change: Json) -> str:
     """One changed setting. A digest stands for a value that the audit does not hold."""
-    name, old, new = change["field"], change.get("old"), change.get("new")
+    name = change["field"]
+    old = change.get("old")
+    new = change.get("new")
     if isinstance(old, list) and isinstance(new, list):
         added = [f"+{item}" for item in new if item not in old]
         removed = [f"-{item}" for item in old if item not in new]

@@ -97,7 +97,8 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str], names: Cal
             option = next((action for action in parser._actions if word in action.option_strings), None)  # noqa: SLF001  # argparse has no public list
             awaiting = option if option is not None and option.nargs != 0 else None
         elif (commands := _commands(parser)) and word in commands:
-            parser, positionals = commands[word], []
+            parser = commands[word]
+            positionals = []
         else:
             positionals.append(word)
     if awaiting is not None:

@@ -136,7 +136,8 @@ def disconnect(target: Target, options: argparse.Namespace) -> Exit:
 
 def _ways(provider: Json, options: argparse.Namespace) -> Json:
     """How this provider lets a person consent. Raises Problem if it does not, or not as the options say."""
-    title, ways = provider["title"], provider["consent"]
+    title = provider["title"]
+    ways = provider["consent"]
     if ways is None and provider["grant"] != "refresh_token":
         raise Problem(f"{title} needs no person's consent.", exit_code=Exit.USAGE)
     if ways is None:
@@ -249,7 +250,8 @@ def _waiting(session: ConsentSession) -> str:
 def _describe(target: Target, connection: Json, granted: Json) -> None:
     """Shows whose consent it is, and for what."""
     screen = target.screen
-    account, pinned = granted["account"], granted["pinned_account"]
+    account = granted["account"]
+    pinned = granted["pinned_account"]
     had = f" (until now: {pinned})" if pinned is not None and pinned != account else ""
     screen.say(f"Account: {account or 'unknown: the provider does not say'}{had}")
     screen.say(f"Granted scope: {granted['scope'] or '(none)'}")
@@ -307,7 +309,8 @@ def _no_consent(shown: Json) -> Problem:
     if shown["state"] == "expired":
         return Problem("The approval did not come in time.", BEGIN_AGAIN, code="expired")
     failure = shown["failure"] or {"code": shown["state"], "provider_error": None}
-    code, provider_error = failure["code"], failure["provider_error"]
+    code = failure["code"]
+    provider_error = failure["provider_error"]
     if provider_error == "access_denied":
         return Problem("The person did not consent.", BEGIN_AGAIN, code=code)
     reason = code if provider_error is None else f"{code}, the provider's error code: {provider_error}"

@@ -98,7 +98,8 @@ def _restore(target: Target, options: argparse.Namespace, versions: list[Json]) 
     if len(wanted) != 1:
         what = f"{'Several versions begin' if wanted else 'No version begins'} with {options.restore}."
         raise Problem(what, target.command(f"connections history {options.provider} {options.name}"))
-    current, version = versions[0], wanted[0]
+    current = versions[0]
+    version = wanted[0]
     # The broker leaves `suspended` as it is.
     before = {setting: value for setting, value in current["settings"].items() if setting != "suspended"}
     after = {setting: value for setting, value in version["settings"].items() if setting != "suspended"}

@@ -266,7 +266,8 @@ class _Again:
         return Prompts(screen).credentials(self.provider["credentials"], {}, typed)
 
     def _replace_settings(self, settings: Json) -> None:
-        target, slug = self.target, self.provider["slug"]
+        target = self.target
+        slug = self.provider["slug"]
         found = target.api.show(slug, self.name)
         prompts = Prompts(target.screen, checker(target, slug, self.name))
         wanted = prompts.connection_settings(self.provider, suggestions(settings))

@@ -140,7 +140,8 @@ def _check_directory(target: Target, options: argparse.Namespace) -> Exit:
     files = sorted(directory.glob("*.toml"))
     if not files:
         raise Problem(f"{directory} has no provider file (*.toml).", exit_code=Exit.USAGE)
-    checked, problems = [], list(_problems_of_names(directory, files))
+    checked = []
+    problems = list(_problems_of_names(directory, files))
     for file in files:
         try:
             checked.append(check_file(file))

@@ -98,7 +98,8 @@ class Draft:
         return "\n".join(lines) + "\n"
 
     def _request(self) -> dict[str, Any]:
-        is_login, request = self.grant == "login", {"url": self.url}
+        is_login = self.grant == "login"
+        request = {"url": self.url}
         if self.sample.method == "GET":
             request["method"] = "GET"
         usual = "json" if is_login else "form"
@@ -139,13 +140,17 @@ class Draft:
 
     def _setting(self, name: str) -> dict[str, Any]:
         if self.url.startswith(f"{{{name}}}"):
-            kind, what = "base_url", f"The base URL in {self.url}."
+            kind = "base_url"
+            what = f"The base URL in {self.url}."
         elif f"{{{name}}}" in urlsplit(self.url).netloc:
-            kind, what = "label", f"The part {{{name}}} of the host in {self.url}."
+            kind = "label"
+            what = f"The part {{{name}}} of the host in {self.url}."
         elif f"{{{name}}}" in self.url:
-            kind, what = "text", f"The part {{{name}}} of {self.url}."
+            kind = "text"
+            what = f"The part {{{name}}} of {self.url}."
         else:
-            kind, what = "text", f"The value of {name} in the token request."
+            kind = "text"
+            what = f"The value of {name} in the token request."
         return {"name": name, "kind": kind, "required": True, "help": what}
 
     # ------------------------------------------------------------------ its examples

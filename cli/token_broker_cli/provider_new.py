@@ -33,7 +33,8 @@ END: Final = "."
 
 def new(target: Target, options: argparse.Namespace) -> Exit:
     """Asks, writes the two files, checks them, and offers to try the endpoint. Raises Problem."""
-    name, directory = options.name, options.directory
+    name = options.name
+    directory = options.directory
     file: Path = directory / f"{name}.toml"
     if not is_name(name):
         what = f"{name} cannot be a provider's name."
@@ -50,7 +51,8 @@ def new(target: Target, options: argparse.Namespace) -> Exit:
     _write(file, draft.provider_file())
     _write(examples_beside(file), draft.examples_file())
     target.screen.say(f"\nWrote {file} and {examples_beside(file)}.")
-    options.path, options.settings = file, None
+    options.path = file
+    options.settings = None
     options.request_token = False
     check_path(target, options)
     if _Interview(target).answer("try the endpoint (yes or no)", one_of(("yes", "no")), "no") == "yes":

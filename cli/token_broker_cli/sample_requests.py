@@ -65,12 +65,14 @@ def _curl(text: str) -> SampleRequest:
     found, unknown = _CurlOptions().parse_known_args(shlex.split(text.replace("\\\n", " "))[1:])
     if option := next((word for word in unknown if word.startswith("-")), None):
         raise ValueError(f"the option {option.partition('=')[0]} of curl is not known here; leave it out")
-    url, body = found.url or found.address, "&".join(found.data)
+    url = found.url or found.address
+    body = "&".join(found.data)
     headers = dict(pair for line in found.header for pair in _header(line))
     if found.user is not None:
         headers["Authorization"] = f"Basic {base64.b64encode(found.user.encode()).decode()}"
     if found.get:
-        url, body = f"{url}{'&' if '?' in url else '?'}{body}", ""
+        url = f"{url}{'&' if '?' in url else '?'}{body}"
+        body = ""
     body = found.json or body
     return _sample(found.request or ("POST" if body else "GET"), url, headers, body)
 
@@ -82,7 +84,8 @@ def _http(text: str) -> SampleRequest:
     if request_line is None:
         raise ValueError("it must begin with curl, or with a line such as POST https://example.com/token")
     headers = dict(pair for line in lines for pair in _header(line))
-    url, host = request_line[2], next((value for name, value in headers.items() if name.lower() == "host"), "")
+    url = request_line[2]
+    host = next((value for name, value in headers.items() if name.lower() == "host"), "")
     return _sample(request_line[1], f"https://{host}{url}" if url.startswith("/") else url, headers, body)
 
 

@@ -111,7 +111,9 @@ def _recipients(entries: Iterable[Mapping[str, Any]]) -> list[Recipient]:
 
 
 def _show(target: Target, token_id: str, found: Found) -> None:
-    live, recipients, names = found.live, found.recipients, found.connections
+    live = found.live
+    recipients = found.recipients
+    names = found.connections
     shown = {"token_id": token_id, "live": live, "returned_to": [recipient.as_json() for recipient in recipients]}
     if not names:
         target.screen.show(shown, f"{token_id} is not live here, and the log names no caller that received it.")

@@ -53,10 +53,10 @@ commands:
 
   providers                       the catalogue
   providers show NAME             what a connection of a provider needs
-  providers check FILE            do a provider file, or all in a directory, pass their examples?
+  providers check FILE            check a provider file, or all in a directory, against its examples
                                   --try: a real token
   providers new NAME              write such a file from a sample request and response
-  console                         the same as pages in the browser (--read-only)
+  console                         the connections as pages in the browser (--read-only)
   audit                           who got which token, and who changed what
   doctor                          what is wrong, and what to do
   completion SHELL                completion of commands and names for bash, zsh or fish
@@ -122,7 +122,8 @@ def _with_name(options: argparse.Namespace) -> argparse.Namespace:
             if "assignments" not in options:
                 raise _unexpected(options, [options.name])
             options.assignments.insert(0, options.name)
-        options.provider, options.name = provider, name
+        options.provider = provider
+        options.name = name
     if options.name is None or options.name == "":
         options.leaf.error("the following arguments are required: NAME")
     if "assignments" in options and not options.assignments:
@@ -548,7 +549,7 @@ def _add_other_commands(commands: Any) -> None:
         commands,
         "console",
         _console,
-        "see and steer the connections in the browser, on 127.0.0.1",
+        "show and change the connections in the browser, on 127.0.0.1",
         "token-broker console --stack token-broker",
     )
     console.add_argument("--read-only", action="store_true", help="show everything and change nothing")

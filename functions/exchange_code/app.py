@@ -40,7 +40,8 @@ def _exchange(body: str) -> bool:
         logger.error("exchange_broken_off", extra={"code": "internal_error", **unexpected(error)})
         count_internal_error()
         return False
-    session, failure = exchange.session, exchange.failure
+    session = exchange.session
+    failure = exchange.failure
     if session is None:
         logger.info("consent_unknown", consent_id=consent_id)
         return True

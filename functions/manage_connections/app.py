@@ -28,7 +28,8 @@ from token_broker.observability import count, observed
 from token_broker.service.connections import STATES, SettingsChange
 
 app = new_resolver()
-DEFAULT_LIMIT, MAX_LIMIT = 50, 100
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 100
 CONNECTION = "/v1/connections/<provider>/<connection>"
 
 
@@ -101,7 +102,8 @@ def restore_connection(provider: str, connection: str) -> Response[str]:
 
 def _stored(change: SettingsChange, decision: str, **facts: Any) -> Response[str]:
     """The response to stored settings, which are also written to the audit."""
-    after, name = change.connection, change.connection.name
+    after = change.connection
+    name = change.connection.name
     before = change.before.settings if change.before is not None else None
     write_settings_audit(
         app,

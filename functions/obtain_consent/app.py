@@ -30,7 +30,8 @@ def start_consent(provider: str, connection: str) -> Response[str]:
         redirect_uri = fields.take("redirect_uri", text, "") or None
         if flow == "device" and redirect_uri is not None:
             fields.fault("redirect_uri", "has no effect in the device flow")
-    sessions, initiator = broker().consent_sessions, requests.user_arn(app)
+    sessions = broker().consent_sessions
+    initiator = requests.user_arn(app)
     if flow == "device":
         started = sessions.start_device(name, initiator=initiator)
     else:

@@ -112,7 +112,8 @@ class ConsentVendor(ExampleVendor):
             self.devices.append(KnownDevice(found[0], begin.request, begin.response, *codes))
 
     def _defaults(self, lifetime_s: float) -> ConsentOptions:
-        rules, first = self.provider.refresh, self.renewals[0]
+        rules = self.provider.refresh
+        first = self.renewals[0]
         overlap_s = rules.resend_within.total_seconds() if rules.resend_within is not None else 0.0
         return ConsentOptions(
             lifetime_s=lifetime_s,
@@ -129,7 +130,8 @@ class ConsentVendor(ExampleVendor):
 
     def _stated_s(self) -> float:
         """How long a refresh token lives, as the first renewal states it."""
-        spec, first = self.provider.response.refresh_expiry, self.known[0]
+        spec = self.provider.response.refresh_expiry
+        first = self.known[0]
         value = value_at(json.loads(first.response.body), spec.path) if spec is not None else None
         if spec is None or not isinstance(value, int):
             return NEVER_S
@@ -307,15 +309,18 @@ class ConsentVendor(ExampleVendor):
     def _authorized(self, exchange: KnownExchange, sent: HttpRequest) -> Reply:
         """The redirect. Raises `Refusal`."""
         account = self.accounts[exchange.known.account]
-        fields, scope_name = dict(sent.query), self.provider.scope.name or ""
+        fields = dict(sent.query)
+        scope_name = self.provider.scope.name or ""
         url, _, written = exchange.authorize.partition("?")
         changed: dict[str, str] = {}
-        redirect_uri, state = account.redirect_uris[0], ""
+        redirect_uri = account.redirect_uris[0]
+        state = ""
         for name, value in parse_qsl(written, keep_blank_values=True):
             given = fields.get(name, "")
             # The redirect URI may hold the state, where the vendor has none of its own.
             found_uri, found_state = uri_and_state(value, given, exchange.redirect_uri)
-            redirect_uri, state = found_uri or redirect_uri, found_state or state
+            redirect_uri = found_uri or redirect_uri
+            state = found_state or state
             if found_uri or found_state or (name == scope_name and given):
                 changed[value] = given
         expected = ExpectedRequest("GET", url, tuple(parse_qsl(written, keep_blank_values=True)), {}, None, None)
@@ -363,7 +368,8 @@ class ConsentVendor(ExampleVendor):
     def _exchanged(self, exchange: KnownExchange, changes: Mapping[str, str], sent: HttpRequest) -> Reply:
         verifier = field_at(sent, place_of(exchange.known.expected, VERIFIER)) or ""
         redirect_uri = changes.get(exchange.redirect_uri)
-        code, client = changes[exchange.code], exchange.known.account
+        code = changes[exchange.code]
+        client = exchange.known.account
         consent = self.ledger.redeem(code, client, redirect_uri, verifier, self.now())
         return self._issued(exchange.known, self.ledger.begin(consent, self.options))
 
@@ -375,7 +381,8 @@ class ConsentVendor(ExampleVendor):
         """The example's response with a new token, this refresh token, and the account of its consent."""
         consent = refresh_token.consent
         token = self.issue(self.accounts[consent.client], known.example.title, family=consent.family)
-        document, shown = json.loads(known.response.body), self._refresh_token_in(known.response)
+        document = json.loads(known.response.body)
+        shown = self._refresh_token_in(known.response)
         if shown is not None:
             document = replaced(document, shown, refresh_token.value)
         document = self._with_expiry(document, refresh_token)
@@ -406,9 +413,11 @@ class ConsentVendor(ExampleVendor):
 
     def device(self, request: Request) -> Reply:
         """RFC 8628 section 3.2."""
-        sent, refusals = sent_as(request), []
+        sent = sent_as(request)
+        refusals = []
         for device in self.devices:
-            expected, scope = device.request, field_at(sent, ("body", "scope")) or ""
+            expected = device.request
+            scope = field_at(sent, ("body", "scope")) or ""
             if scope and expected.body is not None:
                 expected = replace(expected, body=Body(expected.body.kind, {**expected.body.value, "scope": scope}))
             found = self.matching(replace(device.known, expected=expected), sent)
@@ -418,7 +427,8 @@ class ConsentVendor(ExampleVendor):
         raise nearest(refusals)
 
     def _device_reply(self, known: KnownDevice, account: Account, scope: str) -> Reply:
-        options, user_code = self.options, secrets.token_hex(4)
+        options = self.options
+        user_code = secrets.token_hex(4)
         expires_at = self.now() + options.device_lifetime_s
         approved = True if options.approves_devices else None
         device = Device(account.name, user_code, scope, expires_at, options.device_interval_s, approved)
@@ -444,7 +454,8 @@ class ConsentVendor(ExampleVendor):
 
     def show_account(self, request: Request) -> Reply:
         """Whose token it is, as the example shows."""
-        token, source = self.tokens.find(self.presented_token(request)), self.spec.account
+        token = self.tokens.find(self.presented_token(request))
+        source = self.spec.account
         consent = self.ledger.of_family(token.family) if token is not None and token.live(self.now()) else None
         if consent is None or source is None:
             return self.resource_refused()
@@ -455,7 +466,8 @@ class ConsentVendor(ExampleVendor):
         """RFC 7009. A refresh token ends its consent, and an access token too where the vendor's rule says so."""
         reply = super().revoke(request)
         value = dict(parse_qsl(request.body.decode(errors="replace"))).get("token", "")
-        refresh_token, token = self.ledger.refresh_tokens.get(value), self.tokens.find(value)
+        refresh_token = self.ledger.refresh_tokens.get(value)
+        token = self.tokens.find(value)
         if refresh_token is not None:
             self.ledger.end(refresh_token.consent)
         elif token is not None and self.options.revocation_ends_consent:

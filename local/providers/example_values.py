@@ -69,7 +69,8 @@ def with_value_at(document: Any, path: tuple[str, ...], value: Any) -> Any:
     """A JSON document with another value at a path."""
     if not path:
         return value
-    step, rest = path[0], path[1:]
+    step = path[0]
+    rest = path[1:]
     if isinstance(document, dict):
         return {**document, step: with_value_at(document.get(step), rest, value)}
     if isinstance(document, list):

@@ -178,7 +178,8 @@ class ExampleVendor(Simulator):
         return replace(known, expected=replace(known.expected, body=Body(body.kind if body else "form", fields)))
 
     def _answer(self, known: KnownRequest, account: Account) -> Reply:
-        result, response = known.example.result, known.response
+        result = known.example.result
+        response = known.response
         lifetime_s = self.options.lifetime_s
         if result.expires_in_s is not None and self.known[0].example.result.expires_in_s:
             lifetime_s *= result.expires_in_s / self.known[0].example.result.expires_in_s
@@ -397,7 +398,8 @@ def _with_lifetime(document: Any, example: Example, remaining: timedelta, now: d
         (int(stated.total_seconds() / 60), max(1, int(remaining.total_seconds() / 60))),
     ]
     if example.now is not None:
-        until, then = now + remaining, example.now + stated
+        until = now + remaining
+        then = example.now + stated
         forms += [
             (int(then.timestamp()), int(until.timestamp())),
             (int(then.timestamp() * 1000), int(until.timestamp() * 1000)),

@@ -114,9 +114,11 @@ def _epoch_seconds(clock: Clock) -> Callable[[], float]:
 
 def _slug_and_path(target: str) -> tuple[str, str]:
     """The simulator that a request is for, and the path below its prefix. `target`: without its query."""
-    prefix, rest = ("", target.removeprefix("/"))
+    prefix = ""
+    rest = target.removeprefix("/")
     if rest.startswith(VENDORS):
-        prefix, rest = VENDORS, rest.removeprefix(VENDORS)
+        prefix = VENDORS
+        rest = rest.removeprefix(VENDORS)
     slug, _, path = rest.partition("/")
     return prefix + slug, "/" + path
 
@@ -138,7 +140,8 @@ class _HttpServer(ThreadingHTTPServer):
         """Binds without HTTPServer's own step, which looks up a name for 127.0.0.1."""
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+        self.server_name = "127.0.0.1"
+        self.server_port = self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._open_lock:

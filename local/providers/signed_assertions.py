@@ -119,7 +119,8 @@ class JwtBearer(SignedAssertions):
 
 def _checked_header(assertion: str, account: Account) -> dict[str, Any]:
     """The header of an assertion with a valid signature. Raises JoseError."""
-    private, public = account.secret.get("private_key"), account.secret.get("public_key")
+    private = account.secret.get("private_key")
+    public = account.secret.get("public_key")
     if private is not None:
         own = serialization.load_pem_private_key(private.encode(), None).public_key()
         public = own.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()

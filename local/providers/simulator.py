@@ -309,7 +309,8 @@ class Simulator(ABC):
         with self._lock:
             known = self.accounts[account]
             known.secret = {**known.secret, **changes}
-            known.failed_logins, known.locked = 0, False
+            known.failed_logins = 0
+            known.locked = False
 
     def reset(self) -> None:
         """Forgets everything since the start: tokens, counters, options, accounts, faults, held requests."""

@@ -144,7 +144,7 @@ def test_on_a_port_it_needs_the_password_of_the_file(cli: Cli, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ("--allow unidy/eu", "Where does the agent listen?"),
+        ("--allow unidy/eu", "Neither --socket nor --port was given."),
         ("--allow unidy/eu --port 1", "need a password"),
         ("--socket /nowhere/s", "Which connections"),
         ("--socket /nowhere/s --allow unidy/eu --allow-any", "Which connections"),

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def agent(target: Target, options: argparse.Namespace) -> Exit:
     """Serves on --socket or --port until SIGTERM or Ctrl-C."""
     if options.socket is None and options.port is None:
-        raise _usage("Where does the agent listen?", "--socket PATH, or --port N with --password-file PATH.")
+        raise _usage("Neither --socket nor --port was given.", "--socket PATH, or --port N with --password-file PATH.")
     if options.port is not None and options.password_file is None:
         what = "Every program on this machine can open a port, so its callers need a password."
         raise _usage(what, "Add --password-file PATH. The agent makes the file.")
@@ -87,8 +87,8 @@ def _allowed(options: argparse.Namespace) -> Collection[str] | None:
 
     named: list[str] = options.allow or []
     if bool(named) == options.allow_any:
-        what = "Which connections may callers ask for?"
-        raise _usage(what, "--allow PROVIDER/CONNECTION, as often as needed; or --allow-any.")
+        what = "Give either --allow or --allow-any."
+        raise _usage(what, "--allow PROVIDER/NAME, once for each connection; or --allow-any for all.")
     for name in named:
         if not CONNECTION.fullmatch(name):
             raise _usage(f"{name} is no connection.", "Write it like --allow unidy/eu-main.")

@@ -93,7 +93,8 @@ class Routes:
 
     def _log(self, error: TokenBrokerError) -> None:
         """One line a minute for each kind of error that the program's response does not explain."""
-        kind, now = type(error), self._clock()
+        kind = type(error)
+        now = self._clock()
         if not isinstance(error, BrokerRefused) and now >= self._quiet_until.get(kind, 0):
             self._quiet_until[kind] = now + LOG_EVERY_S
             logger.warning("no token: %s", error)
@@ -126,7 +127,8 @@ class Routes:
             if field_name not in ("scope", "min_ttl") or field_name in parameters:
                 raise _invalid("The query can have one scope and one min_ttl.")
             parameters[field_name] = value
-        scope, min_ttl = parameters.get("scope"), parameters.get("min_ttl")
+        scope = parameters.get("scope")
+        min_ttl = parameters.get("min_ttl")
         if scope is not None and not 0 < len(scope) <= LONGEST_SCOPE:
             raise _invalid(f"scope has 1 to {LONGEST_SCOPE} characters.")
         if min_ttl is not None and not (re.fullmatch(r"[0-9]{1,4}", min_ttl) and int(min_ttl) <= MAX_TTL_S):
@@ -142,7 +144,8 @@ def _reported(body: bytes) -> str:
     except (ValueError, RecursionError):
         report = None
     if isinstance(report, dict) and len(report) == 1:
-        token_id, token = report.get("token_id"), report.get("token")
+        token_id = report.get("token_id")
+        token = report.get("token")
         if isinstance(token_id, str) and TOKEN_ID.fullmatch(token_id):
             return token_id
         if isinstance(token, str) and token:

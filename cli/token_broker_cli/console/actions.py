@@ -254,7 +254,7 @@ def _revoke_consequences(_view: View, connection: Json) -> Sequence[str]:
         "Those that the provider can revoke are revoked. The others stay valid there until they expire.",
     ]
     if connection["state"] != "suspended":
-        lines.append("The next caller gets a new token, unless the connection is suspended.")
+        lines.append("The next caller gets a new token, unless you tick the box below.")
     return lines
 
 

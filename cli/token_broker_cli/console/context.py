@@ -46,7 +46,8 @@ class Denials:
 
 
 class ConnectionList:
-    """The summaries of all connections. Reading a thousand takes a while, so a page gets those of up to 5 min ago.
+    """The summaries of all connections. Reading a thousand takes a while, so a page gets some that are
+    at most 5 min old.
 
     Rows older than 5 s are read anew meanwhile.
     """
@@ -61,7 +62,7 @@ class ConnectionList:
         self._as_of = now()
 
     def read(self) -> tuple[list[Json], datetime]:
-        """Every connection's summary, and of when. Raises TokenBrokerError."""
+        """Every connection's summary, and when they were read. Raises TokenBrokerError."""
         if self._age() > STALE_S:
             with self._reading:
                 if self._age() > STALE_S:
@@ -86,9 +87,11 @@ class ConnectionList:
         return math.inf if self._read_at is None else self._clock() - self._read_at
 
     def _read(self) -> None:
-        as_of, began = self._now(), self._clock()
+        as_of = self._now()
+        began = self._clock()
         self._rows = {(row["provider"], row["connection"]): row for row in self._target.api.connections()}
-        self._as_of, self._read_at = as_of, began
+        self._as_of = as_of
+        self._read_at = began
 
     def _read_and_release(self) -> None:
         """In the background. An error is left to the page that finds the rows too old."""

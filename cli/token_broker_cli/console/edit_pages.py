@@ -57,7 +57,8 @@ def _review(view: View, found: Json, typed: Typed) -> Response:
 
 
 def _store(view: View, found: Json, typed: Typed) -> Response:
-    provider, name = found["provider"], found["connection"]
+    provider = found["provider"]
+    name = found["connection"]
     try:
         view.context.target.api.replace(provider, name, typed.settings, version=found["version"])
     except (TokenBrokerError, ClientError, BotoCoreError, Problem) as error:

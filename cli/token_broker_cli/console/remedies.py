@@ -15,8 +15,8 @@ class Remedy:
 
 AT_THE_PROVIDER: Final = (
     "Check at the provider that the client still exists and may have this scope. If its credentials were changed,"
-    " rotate them here. If the cause was at the provider, try the credentials after its correction. The broker does not"
-    " repeat a refused request by itself."
+    " rotate them here. If the cause was at the provider, try the credentials after its correction. After the"
+    " cooldown, the next request of a caller asks the provider again."
 )
 BY_ITSELF: Final = "The broker tries again by itself when the cooldown ends. A trial asks the provider now."
 REMEDIES: Final[Mapping[str, Remedy]] = {

@@ -149,7 +149,8 @@ def origin(url: str) -> tuple[object, ...]:
 
     Versions of requests differ in which of the two they pick the connection by.
     """
-    one, other = urlsplit(url), parse_url(url)
+    one = urlsplit(url)
+    other = parse_url(url)
     readings = [(one.scheme, one.hostname, one.port), (other.scheme or "", other.host, other.port)]
     first, second = [(scheme, host, port or DEFAULT_PORTS.get(scheme)) for scheme, host, port in readings]
     return first if first == second else (object(),)

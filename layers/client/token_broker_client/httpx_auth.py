@@ -76,7 +76,8 @@ class _AuthFlow:
     def receive(self, response: httpx.Response) -> None:
         """Takes the response, after the client has followed its redirects."""
         self.send_again = False
-        token, request = self._token, response.request
+        token = self._token
+        request = response.request
         hops = [hop.request for hop in (*response.history, response)]
         if token is None or any(_origin(hop.url) != self._origin for hop in hops):
             return
@@ -84,7 +85,8 @@ class _AuthFlow:
             self._repeat_with_header(response, token)
         elif may_replay(self._replays, token) and self._auth.rejects(response):
             self._replays += 1
-            self.request, self.rejected = request, token
+            self.request = request
+            self.rejected = token
 
     def _repeat_with_header(self, response: httpx.Response, token: Token) -> None:
         """A redirect within the origin has lost its header: sends its last request again."""

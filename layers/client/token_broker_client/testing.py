@@ -138,7 +138,8 @@ class FakeBroker(TokenSource):
 
     def _respond(self, path: str, query: Mapping[str, str], *, timeout_s: float) -> dict[str, Any]:
         *_, provider, connection = path.split("/")
-        scope, rejected = query.get("scope"), query.get("rejected")
+        scope = query.get("scope")
+        rejected = query.get("rejected")
         min_ttl = int(query["min_ttl"]) if "min_ttl" in query else None
         with self._responding:
             self.asked.append(Asked(provider, connection, scope, min_ttl, rejected))

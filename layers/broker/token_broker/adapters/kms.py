@@ -109,7 +109,8 @@ class KmsSealer:
 
     def _open(self, sealed: bytes, place: Place, purpose: str) -> str:
         expected = self._context(place, purpose)
-        self._master_key.kms_error, self._master_key.expected = None, expected
+        self._master_key.kms_error = None
+        self._master_key.expected = expected
         try:
             plain, context = self._decrypt(sealed)
         except BotoCoreError as error:

@@ -100,7 +100,9 @@ def read_message(body: str) -> RenewalMessage:
     data = json.loads(body)
     if not isinstance(data, dict) or data.get("version") != VERSION:
         raise ValueError("not a renewal message of this version")
-    provider, connection, scope_id = data.get("provider"), data.get("connection"), data.get("scope_id", "")
+    provider = data.get("provider")
+    connection = data.get("connection")
+    scope_id = data.get("scope_id", "")
     names_key = scope_id is None or (isinstance(scope_id, str) and SCOPE_ID.fullmatch(scope_id))
     if not (is_name(provider) and is_name(connection) and names_key):
         raise ValueError("a renewal message that does not name a token key")

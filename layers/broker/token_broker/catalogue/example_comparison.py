@@ -130,7 +130,8 @@ class RequestComparison:
         yield from self._own_claims(claims)
 
     def _own_claims(self, claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        issued_at, expires_at = claims.get("iat"), claims.get("exp")
+        issued_at = claims.get("iat")
+        expires_at = claims.get("exp")
         if not self._has_shape("{now}", issued_at):
             yield "request.jwt.claims.iat", "must be now"
         elif not isinstance(expires_at, int) or not 0 < expires_at - int(str(issued_at)) <= MAX_ASSERTION_LIFETIME_S:

@@ -197,7 +197,8 @@ def _outcome(result: IssuedToken | GrantedConsent) -> Outcome:
 
 def _expiring(outcome: Outcome, now: datetime) -> Outcome:
     """With the token's lifetime. A token that cannot be used is a failure, as it is in the broker."""
-    connection, issued = outcome.connection, outcome.issued
+    connection = outcome.connection
+    issued = outcome.issued
     if connection is None or issued is None:
         return outcome
     try:
@@ -217,7 +218,8 @@ def _differences_of_result(example: Example, outcome: Outcome, comparison: Reque
         return
     pairs: list[tuple[str, Any, Any]] = [("rule", expected.rule, outcome.rule)]
     if outcome.issued is not None and outcome.connection is not None and outcome.credentials is not None:
-        issued, connection = outcome.issued, outcome.connection
+        issued = outcome.issued
+        connection = outcome.connection
         headers = connection.sent_headers(issued.access_token, outcome.credentials.values, example.kept)
         pairs += [
             ("token", expected.token, issued.access_token),

@@ -290,7 +290,8 @@ def _body(fields: Fields) -> Body | None:
         fields.fault(kinds[-1], f"is a second body beside {kinds[0]}")
     if not kinds:
         return None
-    kind, value = kinds[0], fields.data[kinds[0]]
+    kind = kinds[0]
+    value = fields.data[kinds[0]]
     if kind == "text" and not isinstance(value, str):
         fields.fault(kind, "must be a string")
     if kind == "form" and not (isinstance(value, Mapping) and all(map(_is_form_value, value.values()))):

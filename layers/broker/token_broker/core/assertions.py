@@ -11,13 +11,17 @@ from token_broker.core.validation import Fields, flag, one_of, whole
 
 ALGORITHMS = ("RS256", "PS256", "ES256")
 # RFC 7523 section 2.1: the assertion is the grant. Section 2.2: it authenticates the client.
-GRANT, CLIENT = "assertion", "client_assertion"
+GRANT = "assertion"
+CLIENT = "client_assertion"
 
-PRIVATE_KEY, CERTIFICATE = "private_key", "certificate"
+PRIVATE_KEY = "private_key"
+CERTIFICATE = "certificate"
 # Fields of a secret in PEM form, which has several lines. They are never sent.
 PEM_FIELDS = (PRIVATE_KEY, CERTIFICATE)
 # The connection's setting that says where the private key is.
-SIGNING_KEY, IN_SECRET, IN_KMS = "signing_key", "secret", "kms"
+SIGNING_KEY = "signing_key"
+IN_SECRET = "secret"  # noqa: S105  # a name
+IN_KMS = "kms"
 
 DEFAULT_LIFETIME_S = 300
 MAX_LIFETIME_S = 3600

@@ -91,12 +91,15 @@ def read_consent(
     """The section `consent`; None if the file has none: then a refresh token comes from the secret alone."""
     if "consent" not in file.top.data:
         return None
-    authorize_url, device_url = file.url(consent, "authorize_url"), file.url(consent, "device_url")
+    authorize_url = file.url(consent, "authorize_url")
+    device_url = file.url(consent, "device_url")
     pkce = consent.take("pkce", flag, False)
     if "authorize_url" in consent.data:
-        query, fields = _query(file, consent, scope, pkce=pkce), _exchange_fields(file, consent, pkce=pkce)
+        query = _query(file, consent, scope, pkce=pkce)
+        fields = _exchange_fields(file, consent, pkce=pkce)
     else:
-        query, fields = {}, {}
+        query = {}
+        fields = {}
     found = ConsentSpec(
         authorize_url=authorize_url,
         query=query,
@@ -138,9 +141,11 @@ def _query(file: FileReader, consent: Fields, scope: ScopeSpec, *, pkce: bool) -
 
 
 def _exchange_fields(file: FileReader, consent: Fields, *, pkce: bool) -> dict[str, Any]:
-    own, allowed = EXCHANGE_FIELDS, file.request_names | {"code"}
+    own = EXCHANGE_FIELDS
+    allowed = file.request_names | {"code"}
     if pkce:
-        own, allowed = own | PKCE_VERIFIER, allowed | {"code_verifier"}
+        own = own | PKCE_VERIFIER
+        allowed = allowed | {"code_verifier"}
     fields_in_json = "json" in (file.sections["request"].data.get(name) for name in ("fields_in", "client_auth"))
     return file.fields(consent, "fields", own=_parsed(own), allowed=allowed, may_nest=fields_in_json)
 

@@ -23,7 +23,7 @@ PKCE_VERIFIER = "pkce_verifier"
 CONSENT_CODE = "consent_code"
 QUARANTINED_REFRESH_TOKEN = "quarantined_refresh_token"  # noqa: S105  # a name
 
-# A person has so long to approve, and a code so long to be exchanged.
+# How long a person has to approve, and how long a code may wait for its exchange.
 TIME_TO_APPROVE = timedelta(minutes=10)
 # More than the function that exchanges the code may run. After this, nobody is exchanging it.
 TIME_TO_EXCHANGE = timedelta(seconds=40)

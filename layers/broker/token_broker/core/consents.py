@@ -17,7 +17,7 @@ from token_broker.core.records import Lease
 # The purpose of its sealed refresh token, and the logical name of its table in every encryption context.
 CONSENT_REFRESH_TOKEN = "consent_refresh_token"  # noqa: S105  # a name
 GRANTS_TABLE = "grants"
-# A refresh token whose idle life is used up so far is used, although nobody asks for a token.
+# At this share of its idle time a refresh token is used, although nobody asks for a token.
 KEEP_ALIVE_AT = 0.8
 # When one whose outcome is unknown is sent again. The first time lets a dead sender's lease end.
 RESEND_SPACING = timedelta(minutes=5)

@@ -13,7 +13,9 @@ from token_broker.core.records import TokenRecord
 if TYPE_CHECKING:
     from token_broker.core.consents import Consent
 
-CREDENTIALS, REFRESH_TOKEN, CONSENT = "credentials", "refresh_token", "consent"
+CREDENTIALS = "credentials"
+REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a name
+CONSENT = "consent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,10 +90,12 @@ class RenewalPolicy:
         when it reissues, the provider extended it. What is left counts from the response, because the provider counted
         it after the request was sent.
         """
-        known, least = record.token, timedelta()
+        known = record.token
+        least = timedelta()
         is_same = known is not None and known.token_id == token_id and self.new_token_window is None
         if known is not None and is_same and known.expires_at > sent_at - self.nearly_expired:
-            expires_at, least = min(expires_at, known.expires_at), self.nearly_expired
+            expires_at = min(expires_at, known.expires_at)
+            least = self.nearly_expired
         if expires_at - sent_at > least:
             return None
         return received_at + max(expires_at - sent_at, timedelta()) + self.reissue_pause

@@ -51,7 +51,8 @@ def _check_credentials(provider: Provider, file: FileReader) -> None:
 
 
 def _check_request(provider: Provider, request: Fields) -> None:
-    spec, data = provider.request, request.data
+    spec = provider.request
+    data = request.data
     if provider.grant.is_oauth:
         _check_client(spec, request)
     else:
@@ -79,7 +80,9 @@ def _check_client(spec: RequestSpec, request: Fields) -> None:
 
 
 def _check_sections(provider: Provider, file: FileReader) -> None:
-    top, revocation, grant = file.top, file.sections["revocation"], provider.grant
+    top = file.top
+    revocation = file.sections["revocation"]
+    grant = provider.grant
     if provider.limit is not None and provider.limit.limit_per == "client" and "client_id" not in provider.credentials:
         top.fault("limits.limit_per", "cannot be client: there is no client_id")
     if grant.takes_assertion and provider.assertion is None:
@@ -103,7 +106,8 @@ def _check_sections(provider: Provider, file: FileReader) -> None:
 
 
 def _check_consent(provider: Provider, file: FileReader) -> None:
-    refresh, revocation = file.sections["refresh"], file.sections["revocation"]
+    refresh = file.sections["refresh"]
+    revocation = file.sections["revocation"]
     if provider.grant.needs_consent:
         if refresh.data.get("use") is False:
             refresh.fault("use", "must be true: this grant sends refresh tokens")
@@ -119,7 +123,8 @@ def _check_consent(provider: Provider, file: FileReader) -> None:
 
 def _check_signature(provider: Provider, file: FileReader) -> None:
     """Without one of its values there would be no signature, and the vendor would refuse each request."""
-    spec, fields = provider.signature, file.sections["signature"]
+    spec = provider.signature
+    fields = file.sections["signature"]
     if provider.consent is not None and provider.consent.signed and spec is None:
         file.sections["consent"].fault("signed", "has no effect: there is no signature")
     if spec is None:

@@ -125,7 +125,8 @@ class FileReader:
         may_nest: bool = False,
     ) -> dict[str, Any]:
         """A table of fields, laid over `own`: those that are sent unless the file says otherwise. "" removes one."""
-        fields, found = self.section(name, of), dict(own or {})
+        fields = self.section(name, of)
+        found = dict(own or {})
         for field_name, value in fields.data.items():
             fields.known.add(field_name)
             if value == "":

@@ -101,19 +101,21 @@ def parse_provider(slug: str, data: Mapping[str, Any], *, file: str, grants: Map
 def _provider(file: FileReader, slug: str, grants: Mapping[str, Grant]) -> Provider:
     """The provider, as far as the file is valid."""
     top = file.top
-    request, connect, revocation = (
-        file.section("request", required=True),
-        file.section("connect"),
-        file.section("revocation"),
-    )
+    request = file.section("request", required=True)
+    connect = file.section("connect")
+    revocation = file.section("revocation")
     consent = file.section("consent")
     grant = grants[top.take("grant", one_of(grants), next(iter(grants)), required=True)]
     required, optional = _credentials(file, grant)
-    file.credentials, file.settings = required + optional, _settings(file, grant)
+    file.credentials = required + optional
+    file.settings = _settings(file, grant)
     keep = read_keep(file, consent)
     file.kept = frozenset(keep)
-    lifetime, renewal, limits = file.section("lifetime"), file.section("renewal"), file.section("limits")
-    refresh, scope = file.section("refresh"), _scope(file.section("scope"))
+    lifetime = file.section("lifetime")
+    renewal = file.section("renewal")
+    limits = file.section("limits")
+    refresh = file.section("refresh")
+    scope = _scope(file.section("scope"))
     send_fields = file.section("send")
     base_url_spec, base_url = _base_url(file, send_fields)
     send = _send(file, send_fields, base_url)
@@ -149,7 +151,8 @@ def _credentials(file: FileReader, grant: Grant) -> tuple[tuple[str, ...], tuple
     optional: tuple[str, ...] = file.top.take("optional_credentials", texts, ())
     if file.has_assertion and PRIVATE_KEY in required:
         # The setting signing_key decides whether it is needed.
-        required, optional = tuple(name for name in required if name != PRIVATE_KEY), (*optional, PRIVATE_KEY)
+        required = tuple(name for name in required if name != PRIVATE_KEY)
+        optional = (*optional, PRIVATE_KEY)
     if grant.needs_consent and REFRESH_TOKEN not in required + optional:
         # A person's consent gives it, or an operator who has one already.
         optional = (*optional, REFRESH_TOKEN)
@@ -193,7 +196,8 @@ def _response(
     file: FileReader, refresh: Fields, scope: ScopeSpec, send: SendSpec, base_url: BaseUrlSpec | None
 ) -> ResponseSpec:
     response = file.section("response")
-    success, errors = file.section("success", response), file.section("errors", response)
+    success = file.section("success", response)
+    errors = file.section("errors", response)
     success_path: Path = success.take("field", dotted_path, ())
     success_value = success.take("value", scalar, None)
     if (success_path == ()) != (success_value is None):

@@ -17,7 +17,8 @@ def write_audit(app: APIGatewayRestResolver, event: str, *, decision: str, **fac
     `request_id` is API Gateway's, which the caller has as x-amzn-RequestId.
     """
     request = app.current_event.raw_event
-    context, names = request["requestContext"], request.get("pathParameters") or {}
+    context = request["requestContext"]
+    names = request.get("pathParameters") or {}
     audit(
         event,
         decision=decision,

@@ -166,7 +166,8 @@ def body_fields(app: APIGatewayRestResolver) -> Iterator[Fields]:
 def read_preconditions(app: APIGatewayRestResolver) -> tuple[str | None, bool]:
     """The version in `If-Match`, and whether `If-None-Match: *` is sent (RFC 9110 section 13.1)."""
     headers = {name.lower(): value for name, value in (app.current_event.headers or {}).items()}
-    match, none_match = headers.get("if-match"), headers.get("if-none-match")
+    match = headers.get("if-match")
+    none_match = headers.get("if-none-match")
     if none_match is not None and (none_match.strip() != "*" or match is not None):
         raise InvalidRequest(
             "If-None-Match must be *, without If-Match.", errors=[FieldError("If-None-Match", "must be *")]

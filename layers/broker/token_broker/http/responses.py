@@ -50,7 +50,8 @@ def whole_seconds(duration: timedelta) -> int:
 
 def token_body(response: TokenResponse) -> dict[str, Any]:
     """A token. The first fields are those of RFC 6749 section 5.1. `headers` is ready to send."""
-    token, connection = response.token, response.connection
+    token = response.token
+    connection = response.connection
     return {
         "access_token": response.access_token,
         "token_type": connection.provider.send.token_type,
@@ -104,7 +105,8 @@ def trial_body(result: TrialResult) -> dict[str, Any]:
 
 def started_consent_body(started: StartedConsent) -> dict[str, Any]:
     """Where a person gives the consent: by a redirect, or with a code that they enter (RFC 8628 section 3.2)."""
-    session, device = started.session, started.device
+    session = started.session
+    device = started.device
     common = {"consent_id": session.consent_id, "expires_at": timestamp(session.expires_at)}
     if device is None:
         return {**common, "authorize_url": started.authorize_url, "redirect_uri": session.redirect_uri}
@@ -307,7 +309,8 @@ def health_body(version: str, checks: Mapping[str, str], faulty_files: Sequence[
 
 
 def _token_state(record: TokenRecord) -> dict[str, Any]:
-    token, failures = record.token, record.failures()
+    token = record.token
+    failures = record.failures()
     return {
         "scope": record.key.scope,
         "token_id": token.token_id if token else None,

@@ -102,7 +102,8 @@ def read_redirect(pairs: Sequence[tuple[str, str]], spec: ConsentSpec, response:
     kept = {name: next(iter(found[name]), "") for name in spec.keep}
     if error is not None:
         # Whatever else stands there: an error is no consent.
-        code, kept = None, {}
+        code = None
+        kept = {}
     else:
         if code is None or len(code) > MAX_CODE_CHARACTERS or not _CODE.fullmatch(code):
             faults.append(FieldError(spec.code_param, "is not a code"))
@@ -296,7 +297,8 @@ def begin_device(request: GrantRequest, spec: ConsentSpec, *, insecure_urls: boo
 
 
 def _device_authorization(data: Mapping[str, Any], *, insecure_urls: bool) -> DeviceAuthorization:
-    device_code, user_code = data.get("device_code"), data.get("user_code")
+    device_code = data.get("device_code")
+    user_code = data.get("user_code")
     if not isinstance(device_code, str) or len(device_code) > MAX_CODE_CHARACTERS or not _CODE.fullmatch(device_code):
         raise ValueError("device_code is not a code")
     if not isinstance(user_code, str) or not _USER_CODE.fullmatch(user_code):

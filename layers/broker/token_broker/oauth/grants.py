@@ -232,7 +232,8 @@ def issued_token(request: GrantRequest, step: Step, response: HttpResponse) -> I
 
 def _check_not_wider(request: GrantRequest, issued: IssuedToken) -> None:
     everything = request.provider.scope.everything
-    requested, granted = scope_items(request.scope), split_scope(issued.scope or "")
+    requested = scope_items(request.scope)
+    granted = split_scope(issued.scope or "")
     if everything in granted and requested and everything not in requested:
         raise UnusableResponse("it is valid for every scope, but narrower ones were requested")
 

@@ -83,7 +83,8 @@ def grant_request_for(connection: Connection, credentials: Credentials, scope: s
 
     Raises ConnectionMisconfigured for a credential that must stand in a header and cannot.
     """
-    provider, options = connection.provider, connection.options
+    provider = connection.provider
+    options = connection.options
     kinds = {spec.name: spec.kind for spec in provider.settings}
     params = [options.get(name) or {} for name, kind in kinds.items() if kind == "params"]
     request = GrantRequest(
@@ -106,7 +107,8 @@ def grant_request_for(connection: Connection, credentials: Credentials, scope: s
 
 def _check_placement(connection: Connection, request: GrantRequest) -> None:
     """Each credential fits where it stands: in a header, or as a number. Settings were checked when they were PUT."""
-    spec, consent = connection.provider.request, connection.provider.consent
+    spec = connection.provider.request
+    consent = connection.provider.consent
     in_headers = (*spec.headers.values(), *connection.provider.send.headers.values())
     fields = (spec.fields, consent.fields if consent is not None else {})
     as_numbers = [template for table in fields for template in templates_in(table) if template.is_number]
@@ -143,7 +145,8 @@ def authorize_url(request: GrantRequest, spec: ConsentSpec, **more: str) -> str:
     values = request.values(**more)
     url = spec.authorize_url.expand(request.options) if spec.authorize_url is not None else ""
     separator = "&" if "?" in url else "?"
-    query, signature = _pairs(expand_fields(spec.query, values)), request.provider.signature
+    query = _pairs(expand_fields(spec.query, values))
+    signature = request.provider.signature
     if spec.signed and signature is not None:
         query += (_signature(signature, url, query, values),)
     return url + separator + quoted_query(query)
@@ -181,8 +184,10 @@ def _authenticated(
     is one, `fields` only what the file's fields name. With `client_id_in_body` the id stands in the body too. A
     provider that takes assertions gets none of them.
     """
-    spec, credentials = request.provider.request, request.credentials.values
-    body, fields_in = dict(fields), request.fields_in
+    spec = request.provider.request
+    credentials = request.credentials.values
+    body = dict(fields)
+    fields_in = request.fields_in
     headers = _headers(spec.headers, values)
     if request.client_auth in ("form", "json"):
         fields_in = request.client_auth
@@ -216,7 +221,8 @@ def _signature(
     """The field that signs a request, and its value. The file's check has seen that every name has one."""
     path = urlsplit(url).path.removeprefix(spec.path_after) or "/"
     joined = "".join(name + value for name, value in sorted(pairs))
-    message, key = spec.message.text({**values, "path": path, "sorted_fields": joined}), spec.key.text(values)
+    message = spec.message.text({**values, "path": path, "sorted_fields": joined})
+    key = spec.key.text(values)
     assert message is not None, spec.field  # noqa: S101  # as the docstring says
     assert key is not None, spec.field  # noqa: S101  # as above
     digest = hmac.digest(key.encode(), message.encode(), "sha256").hex()
@@ -259,7 +265,8 @@ def revocation_request(request: GrantRequest, token: str) -> HttpRequest | None:
 
     A public client identifies itself by its client_id alone.
     """
-    provider, credentials = request.provider, request.credentials.values
+    provider = request.provider
+    credentials = request.credentials.values
     if request.endpoints.revocation is None or "client_id" not in credentials:
         return None
     is_public = "client_secret" not in credentials
@@ -287,9 +294,11 @@ def _repeated(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _basic_authorization(request: GrantRequest) -> str:
-    client_id, client_secret = request.credentials.client_id, request.credentials.client_secret or ""
+    client_id = request.credentials.client_id
+    client_secret = request.credentials.client_secret or ""
     if request.client_auth == "basic":
-        client_id, client_secret = quote_plus(client_id, safe=""), quote_plus(client_secret, safe="")
+        client_id = quote_plus(client_id, safe="")
+        client_secret = quote_plus(client_secret, safe="")
     pair = f"{client_id}:{client_secret}"
     try:
         encoded = pair.encode(request.provider.request.basic_charset)

@@ -165,9 +165,11 @@ def read_token(response: HttpResponse, spec: ResponseSpec) -> IssuedToken:
         found = response_object(response)
         if found is None:
             raise UnusableResponse("the response is not a JSON object")
-        data, token = found, value_at(found, spec.token)
+        data = found
+        token = value_at(found, spec.token)
     else:
-        data, token = {}, _whole_body(response)
+        data = {}
+        token = _whole_body(response)
     if spec.success is not None:
         path, wanted = spec.success
         if not _is_same(value_at(data, path), wanted):
@@ -208,7 +210,8 @@ def refresh_token_in(response: HttpResponse, spec: ResponseSpec, now: datetime) 
 
 def _api_base_url(data: Mapping[str, Any], spec: BaseUrlSpec) -> str:
     """The base URL of the vendor's API. Callers send the token there, so the host must be one of the file's."""
-    name, value = ".".join(spec.path), value_at(data, spec.path)
+    name = ".".join(spec.path)
+    value = value_at(data, spec.path)
     try:
         url = absolute_url(value)
     except ValueError as error:

@@ -164,7 +164,8 @@ class Acquirer:
 
         The data key comes before the token request: a token that cannot be sealed must not be issued.
         """
-        context, connection = self.context, lease.connection
+        context = self.context
+        connection = lease.connection
         # 3. The settings again.
         if self._settings_changed(lease):
             return None
@@ -188,7 +189,8 @@ class Acquirer:
         sending = self._consent(lease, credentials)
         request = self._grant_request(lease, credentials, sending)
         # 5. The data key.
-        seal, refresh_seal = context.sealer.prepare(lease.key.place, ACCESS_TOKEN), None
+        seal = context.sealer.prepare(lease.key.place, ACCESS_TOKEN)
+        refresh_seal = None
         if lease.before_lease.refresh_token is not None:
             refresh_seal = context.sealer.prepare(lease.key.place, REFRESH_TOKEN)
         # 6. The budget.
@@ -229,7 +231,8 @@ class Acquirer:
                 again = self._wait_for_new_token(prepared, result.issued, ask_again_at)
                 if again is None:
                     return ReadAgain(provider_asked=True)
-                prepared, lease = again, again.lease
+                prepared = again
+                lease = again.lease
                 result, expiry = self.provider_client.request_token(lease, prepared.request)
                 if expiry.expired is not None:
                     rotated = seal_refresh_token(self.context, lease, prepared.refresh_seal, result.issued)
@@ -247,7 +250,8 @@ class Acquirer:
         """Steps 7 and 8 with the refresh token of a consent: what becomes of the consent is stored first."""
         from token_broker.service.consents import store_consent_failure
 
-        lease, credentials = prepared.lease, prepared.credentials
+        lease = prepared.lease
+        credentials = prepared.credentials
         try:
             result, expiry = self.provider_client.request_token(lease, prepared.request)
         except GrantFailed as failed:
@@ -338,7 +342,8 @@ class Acquirer:
     def _grant_request(
         self, lease: LeaseContext, credentials: Credentials, sending: RefreshSending | None
     ) -> GrantRequest:
-        previous, now = lease.record.token, self.context.clock()
+        previous = lease.record.token
+        now = self.context.clock()
         worked_before = previous is not None and previous.secret_version == credentials.version
         request = self.context.request_for(lease.connection, credentials, lease.key.scope)
         refresh_token = refresh_token_to_send(self.context, lease, now) if sending is None else sending.refresh_token
@@ -348,7 +353,9 @@ class Acquirer:
         self, lease: LeaseContext, token: Token, refresh_token: RefreshToken | None, opened: OpenedToken
     ) -> Acquired | None:
         """Stores the token while the lease is ours; None if it is not. Raises BrokerUnavailable."""
-        context, connection, now = self.context, lease.connection, self.context.clock()
+        context = self.context
+        connection = lease.connection
+        now = self.context.clock()
         previous = lease.before_lease.live_token(now)
         superseded = previous is not None and previous.token_id != token.token_id
         can_revoke = connection.revocation_obstacle is None and not connection.issue_revokes_previous
@@ -378,8 +385,10 @@ class Acquirer:
 
         The same write notes the success. Raises GrantFailed or BrokerUnavailable.
         """
-        host, digest = urlsplit(api_base_url).hostname or "", lease.connection.settings_digest
-        known, now = lease.record.health, self.context.clock()
+        host = urlsplit(api_base_url).hostname or ""
+        digest = lease.connection.settings_digest
+        known = lease.record.health
+        now = self.context.clock()
 
         def seen(current: ConnectionHealth) -> ConnectionHealth:
             after = current.api_host_seen(host, digest, now)
@@ -401,7 +410,8 @@ class Acquirer:
         The token is revoked only after the lease was replaced, so that our write can no longer take effect, and a read
         shows another token. If that is not certain, it is not revoked. A refresh token stays marked as sent.
         """
-        context, now = self.context, self.context.clock()
+        context = self.context
+        now = self.context.clock()
         with suppress(BrokerUnavailable):
             _, current = context.tokens.read(lease.key)
             if current.token is not None and current.token.sealed == token.sealed:
@@ -456,7 +466,8 @@ def _opened(lease: LeaseContext, credentials: Credentials, issued: IssuedToken) 
 def _token(
     lease: LeaseContext, credentials: Credentials, result: GrantResult, expiry: Expiry, *, sealed: bytes
 ) -> Token:
-    issued, policy = result.issued, lease.policy
+    issued = result.issued
+    policy = lease.policy
     refresh_in = timedelta(seconds=issued.refresh_in) if issued.refresh_in else None
     return Token(
         token_id=fingerprint(issued.access_token),

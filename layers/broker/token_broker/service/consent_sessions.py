@@ -104,7 +104,8 @@ class ConsentSessions:
         """
         connection, spec, credentials = self._begin(name)
         uri = _redirect_uri(connection, spec, redirect_uri)
-        state, verifier = self.context.new_secret(), self.context.new_secret()
+        state = self.context.new_secret()
+        verifier = self.context.new_secret()
         session = self._new_session(connection, credentials, state, initiator, redirect_uri=uri)
         more = {"redirect_uri": uri, "state": state}
         if spec.pkce:
@@ -248,7 +249,9 @@ class ConsentSessions:
         return ConfirmedConsent(self._shown(session), dropped)
 
     def _make_live(self, session: ConsentSession, *, new_account: bool) -> ConsentSession:
-        context, name, token = self.context, session.name, session.token
+        context = self.context
+        name = session.name
+        token = session.token
         assert token is not None, session.consent_id  # noqa: S101  # a session in quarantine has one
         connection = self.settings.connection(name, self.settings.stored(name))
         credentials = self.provider_client.credentials(connection, connection.scope)

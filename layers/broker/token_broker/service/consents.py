@@ -47,7 +47,8 @@ from token_broker.service.records import new_revision, save_health
 SEED = "refresh_token"
 # In a window of up to this, neither callers nor the sweep come back in time. A message does.
 SHORT_WINDOW = timedelta(seconds=120)
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 0.4
+FIRST_PAUSE_S = 0.05
+LAST_PAUSE_S = 0.4
 RETRY_IN_PROGRESS = timedelta(seconds=2)
 Change = Callable[[Consent], Consent]
 
@@ -79,7 +80,8 @@ class RefreshSending:
     @property
     def deadline(self) -> datetime:
         """When to stop asking. A resend ends before the vendor's window does."""
-        deadline, within = self.lease.deadline, self.spec.resend_within
+        deadline = self.lease.deadline
+        within = self.spec.resend_within
         if self.found.sent_at is None or within is None:
             return deadline
         return min(deadline, self.found.sent_at + within - RESEND_MARGIN)
@@ -90,7 +92,8 @@ class RefreshSending:
         Raises BrokerUnavailable, after which the mark is gone or its write did not take effect, as far as that can be
         known.
         """
-        context, now = self.context, self.context.clock()
+        context = self.context
+        now = self.context.clock()
         self._plan_resend(now)
         marked = self.found.send_begun(Lease(self.lease.owner, since=now, until=now + context.limits.lease))
         try:
@@ -138,7 +141,8 @@ class RefreshSending:
 
     def _plan_resend(self, now: datetime) -> None:
         """Before a refresh token with a short window is sent: the worker looks at its outcome in time."""
-        spec, first_sent_at = self.spec, self.found.sent_at or now
+        spec = self.spec
+        first_sent_at = self.found.sent_at or now
         if spec.resend_within is None or spec.resend_within > SHORT_WINDOW:
             return
         if spec.may_resend(first_sent_at, now + RESEND_DELAY):
@@ -169,7 +173,8 @@ class RefreshSending:
 
         Tries until the token key's lease ends: what is lost here costs a person.
         """
-        context, current = self.context, self.consent
+        context = self.context
+        current = self.consent
         while current.is_sender(self.lease.owner, self._refresh_id):
             after = change(current)
             after = replace(after, due_at=next_due(after, self.spec, context.clock()), revision=new_revision(context))
@@ -261,10 +266,12 @@ def _take_seed(context: BrokerContext, lease: LeaseContext, credentials: Credent
     Not while somebody sends the stored one: its response is stored first.
     """
     seed = credentials.values.get(SEED)
-    seed_id, now = seed_id_of(credentials), context.clock()
+    seed_id = seed_id_of(credentials)
+    now = context.clock()
     if seed is None or seed_id is None or seed_id == consent.seed_id or consent.leased(now):
         return consent
-    spec, connection = lease.connection.provider.refresh, lease.connection
+    spec = lease.connection.provider.refresh
+    connection = lease.connection
     sealed = context.consent_sealer.prepare(consent.place, CONSENT_REFRESH_TOKEN)(seed)
     begun = consent.begun(
         ConsentToken(seed_id, sealed, life_ends_at(spec, now)),
@@ -326,7 +333,8 @@ def begin_consent(
     """
     if stored.consent_id == new.consent_id:
         return stored
-    now, spec = context.clock(), connection.provider.refresh
+    now = context.clock()
+    spec = connection.provider.refresh
     sealed = context.consent_sealer.prepare(stored.place, CONSENT_REFRESH_TOKEN)(new.refresh_token.value)
     expires_at = new.refresh_token.expires_at or life_ends_at(spec, now)
     begun = stored.begun(

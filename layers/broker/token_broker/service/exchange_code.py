@@ -79,7 +79,8 @@ class CodeExchanger:
 
     def exchange(self, consent_id: str) -> Exchange:
         """Raises BrokerUnavailable: then the message must be delivered again."""
-        context, now = self.context, self.context.clock()
+        context = self.context
+        now = self.context.clock()
         session = context.consent_sessions.read(consent_id)
         if session is None or not _is_to_do(session, now):
             return Exchange(ExchangeOutcome.NOTHING_TO_DO, session)

@@ -35,8 +35,10 @@ def store_failure(
     """Stores a failure at the level of its cause, ends the lease, and returns the error to raise."""
     exchange_failure = failed.failure
     connection = lease.connection
-    key, now = lease.key, context.clock()
-    health, key_failure = lease.record.health, lease.record.failure
+    key = lease.key
+    now = context.clock()
+    health = lease.record.health
+    key_failure = lease.record.failure
     at_connection = health.rate_limit if exchange_failure.kind is FailureKind.RATE_LIMITED else health.failure
     previous = key_failure if exchange_failure.level is FailureLevel.KEY else at_connection
     failure = next_failure(
@@ -77,7 +79,8 @@ def store_failure(
 
 def end_failed_lease(context: BrokerContext, lease: LeaseContext, error: BrokerError) -> None:
     """Ends a lease whose holder did not ask the provider. The record remembers why, and when to come back."""
-    now, digest = context.clock(), lease.connection.settings_digest
+    now = context.clock()
+    digest = lease.connection.settings_digest
     stored = lease.record.failure
 
     def ended(current: TokenRecord) -> TokenRecord | None:
@@ -105,7 +108,8 @@ def end_failed_lease(context: BrokerContext, lease: LeaseContext, error: BrokerE
 
 def deferred_until(context: BrokerContext, record: TokenRecord, error: ProviderRateLimited) -> datetime:
     """When the sweep comes back to a key whose budget is used up: soon for a token that expires soon."""
-    now, wait = context.clock(), error.retry_after or MISCONFIGURED_COOLDOWN
+    now = context.clock()
+    wait = error.retry_after or MISCONFIGURED_COOLDOWN
     token = record.live_token(now)
     return now + wait + (token.remaining(now) / 16 if token is not None else timedelta())
 

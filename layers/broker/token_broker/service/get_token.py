@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 MEMORY_TIME = timedelta(seconds=30)
 MEMORY_TIME_IN_OUTAGE = timedelta(minutes=5)
 SECRET_CHECK_SPACING = timedelta(seconds=30)
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 0.4
+FIRST_PAUSE_S = 0.05
+LAST_PAUSE_S = 0.4
 RETRY_IN_PROGRESS = timedelta(seconds=2)
 
 
@@ -133,7 +134,8 @@ class GetToken:
             return self._from_table(request, key, requested_at)
         except BrokerUnavailable:
             # Calls that fail take time, in which the token in memory may have expired.
-            cached, now = self._memory.get(key), self._context.clock()
+            cached = self._memory.get(key)
+            now = self._context.clock()
             if cached is not None and (found := self._from_memory(request, cached, now, MEMORY_TIME_IN_OUTAGE)):
                 return found
             raise
@@ -160,7 +162,9 @@ class GetToken:
 
     def _from_table(self, request: TokenRequest, key: TokenKey, requested_at: datetime) -> TokenResponse:
         context = self._context
-        pause_s, may_acquire, unreadable = FIRST_PAUSE_S, True, None
+        pause_s = FIRST_PAUSE_S
+        may_acquire = True
+        unreadable = None
         while True:
             reading = self._read(request, key, requested_at, unreadable)
             key = reading.record.key
@@ -232,7 +236,8 @@ class GetToken:
         return self._context.policy(connection)
 
     def _serve(self, reading: Reading, serve: Serve) -> TokenResponse:
-        key, token = reading.record.key, serve.token
+        key = reading.record.key
+        token = serve.token
         cached = self._memory.get(key)
         if cached is not None and cached.record.token is not None and cached.record.token.sealed == token.sealed:
             opened = cached.opened
@@ -287,7 +292,8 @@ class GetToken:
 
         An account without a CloudTrail trail sends no event when a secret changes.
         """
-        name, now = reading.connection.name, self._context.clock()
+        name = reading.connection.name
+        now = self._context.clock()
         checked_at = self._secret_checked_at.get(name)
         failure = _held_back_by(reading)
         if failure is None or not failure.needs_change:
@@ -312,8 +318,12 @@ class GetToken:
 
         Settings that a PUT stored but did not apply are applied here.
         """
-        context, record, key, now = self._context, reading.record, reading.record.key, reading.now
-        renewal_mode, digest = reading.connection.renewal_mode, reading.connection.settings_digest
+        context = self._context
+        record = reading.record
+        key = reading.record.key
+        now = reading.now
+        renewal_mode = reading.connection.renewal_mode
+        digest = reading.connection.settings_digest
         applied = (record.keep_warm, record.settings_digest) == (renewal_mode, digest)
         if renewal_mode == "never" and applied:
             return
@@ -341,7 +351,9 @@ def _criteria(request: TokenRequest, policy: RenewalPolicy, requested_at: dateti
 
 def _held_back_by(reading: Reading) -> Failure | None:
     """The failure because of which a caller gets no token, or a stale one."""
-    record, criteria, policy = reading.record, reading.criteria, reading.policy
+    record = reading.record
+    criteria = reading.criteria
+    policy = reading.policy
     match reading.decision:
         case Deny(failure=failure):
             return failure

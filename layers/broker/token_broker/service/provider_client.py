@@ -157,7 +157,8 @@ class ProviderClient:
         return result, self._expiry(lease.connection, result)
 
     def _expiry(self, connection: Connection, result: GrantResult) -> Expiry:
-        scaled, cap = self.context.scaled, connection.lifetime_cap
+        scaled = self.context.scaled
+        cap = connection.lifetime_cap
         try:
             return expiry_of(
                 result.issued,

@@ -42,7 +42,8 @@ class CodeReceiver:
             redirect = read_redirect(pairs, found.consent, found.response)
         except InvalidRequest:
             return None
-        consent_id, revision = consent_id_of(redirect.state), context.new_id()[:16]
+        consent_id = consent_id_of(redirect.state)
+        revision = context.new_id()[:16]
         if redirect.code is None:
             failure = SessionFailure(PROVIDER_REFUSED, redirect.error)
             receipt = CodeReceipt(consent_id, provider, redirect.iss, failure=failure, revision=revision)

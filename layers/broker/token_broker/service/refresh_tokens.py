@@ -16,7 +16,8 @@ from token_broker.service.records import save
 
 def refresh_token_to_send(context: BrokerContext, lease: LeaseContext, now: datetime) -> str | None:
     """The stored refresh token: never a second time, not after it expired, and only to its own endpoint."""
-    previous, refresh_token = lease.before_lease.token, lease.before_lease.refresh_token
+    previous = lease.before_lease.token
+    refresh_token = lease.before_lease.refresh_token
     if refresh_token is None or refresh_token.sent or previous is None:
         return None
     if previous.token_endpoint != lease.policy.token_endpoint:

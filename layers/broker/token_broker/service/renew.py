@@ -87,8 +87,10 @@ class Renewer:
 
         The sweep's claim ends by itself: what could not be done now is tried again then. Raises BrokerUnavailable.
         """
-        context, now = self.context, self.context.clock()
-        stored, consent = context.connections.get(name), context.consents.read(name)
+        context = self.context
+        now = self.context.clock()
+        stored = context.connections.get(name)
+        consent = context.consents.read(name)
         try:
             connection = self.settings.connection(name, stored)
         except UnknownConnection:
@@ -108,7 +110,8 @@ class Renewer:
         return self._renew(connection, record, TokenCriteria(requested_at=now, renewal=True, keeps_consent=True))
 
     def _renew(self, connection: Connection, record: TokenRecord, criteria: TokenCriteria) -> Renewal:
-        context, now = self.context, self.context.clock()
+        context = self.context
+        now = self.context.clock()
         policy = context.policy(connection)
         if record.stale_at is not None or any(failure.needs_change for failure in record.failures()):
             criteria = replace(criteria, secret_version=self._secret_version(connection.name))
@@ -145,7 +148,8 @@ class Renewer:
 
     def _come_back(self, record: TokenRecord, criteria: TokenCriteria, delay: timedelta) -> Renewal:
         """Somebody else asks the provider: the message is sent again with a delay. Raises BrokerUnavailable."""
-        name, scope_id = record.key.name, None if criteria.keeps_consent else record.key.scope_id
+        name = record.key.name
+        scope_id = None if criteria.keeps_consent else record.key.scope_id
         if self.context.queue.send([RenewalMessage(name, scope_id, max(delay, SHORTEST_DELAY))]):
             raise BrokerUnavailable("The renewal queue did not accept a message.")
         return Renewal(name, RenewalOutcome.LEASED)

@@ -21,7 +21,8 @@ from token_broker.service.budget import take_from_budget
 from token_broker.service.context import BrokerContext, SettingsReader
 from token_broker.service.records import MAX_TRIES, try_save
 
-FIRST_RETRY, LATER_RETRY = timedelta(minutes=1), timedelta(minutes=5)
+FIRST_RETRY = timedelta(minutes=1)
+LATER_RETRY = timedelta(minutes=5)
 # Reasons for which a retry cannot help.
 FINAL_REASONS = frozenset({"not_supported", "would_end_consent", "unreadable", "issued_elsewhere", "provider_refused"})
 
@@ -100,7 +101,8 @@ class Revoker:
         items = self.context.tokens.items(stored.name)
         connection = self.parsed(stored.name, stored.settings)
         can_revoke = connection is None or connection.revocation_obstacle is None
-        count, tokens = 0, dict[str, RetiredToken]()
+        count = 0
+        tokens = dict[str, RetiredToken]()
 
         def retire(item: RetiredToken) -> None:
             tokens[item.token_id] = item.to_revoke(stored.settings, now + FIRST_RETRY)

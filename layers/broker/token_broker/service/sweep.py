@@ -67,7 +67,8 @@ def _queue_consents(context: BrokerContext, horizon: datetime) -> tuple[int, int
     They are few, and each is due once in weeks. One whose message is lost or fails is due again after the claim.
     """
     found = context.consents.due(until=horizon)
-    now, messages = context.clock(), []
+    now = context.clock()
+    messages = []
     for due in found:
         delay = max(due.due_at - now, timedelta())
         if context.consents.claim(due, until=now + delay + RESEND_SPACING):

@@ -33,7 +33,8 @@ from token_broker.service.provider_client import ProviderClient, check_api_host,
 from token_broker.service.records import save, save_health
 from token_broker.service.revoke import Revoker
 
-PENDING, CURRENT = "AWSPENDING", "AWSCURRENT"
+PENDING = "AWSPENDING"
+CURRENT = "AWSCURRENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ class Trials:
 
     def _renew(self, connection: Connection, record: TokenRecord, credentials: Credentials, stage: str) -> TrialResult:
         """With a consent a trial is an ordinary renewal, whose tokens are kept: a refresh token may work only once."""
-        context, name, now = self.context, connection.name, self.context.clock()
+        context = self.context
+        name = connection.name
+        now = self.context.clock()
         if stage == PENDING:
             raise WouldConsumeGrant(f"Pending credentials of {name} cannot be tried with its consent.")
         version = credentials.version
@@ -126,7 +129,9 @@ class Trials:
         return (CURRENT if pending.version == current.version else PENDING), pending
 
     def _run_leased(self, lease: LeaseContext, credentials: Credentials, stage: str, *, force: bool) -> TrialResult:
-        context, connection, name = self.context, lease.connection, lease.key.name
+        context = self.context
+        connection = lease.connection
+        name = lease.key.name
         now = context.clock()
         # Read under the lease: nothing is committed after this.
         items = context.tokens.items(name)
@@ -174,7 +179,8 @@ class Trials:
             return store_failure(self.context, lease, credentials, failed)
         if not exchange_failure.outcome_unknown:
             self._settle_login(lease)
-        now, digest = self.context.clock(), lease.connection.settings_digest
+        now = self.context.clock()
+        digest = lease.connection.settings_digest
         version = credentials.version
         failure = next_failure(
             exchange_failure, None, now=now, secret_version=version, settings_digest=digest, refused_before=True

@@ -93,7 +93,8 @@ def _free_at(item: Item, now: datetime, limit: int, period: timedelta) -> dateti
     cooldown_until = read_moment(item, "cooldown_until")
     if cooldown_until is not None and cooldown_until > now:
         return cooldown_until
-    period_began, began_at = start_of_period(now, period), read_moment(item, "period_began")
+    period_began = start_of_period(now, period)
+    began_at = read_moment(item, "period_began")
     if began_at is None or began_at < period_began:
         return None
     used_up = began_at > period_began or int(item["taken"]["N"]) >= limit

@@ -150,5 +150,6 @@ def _read(name: ConnectionName, item: Item | None) -> Consent:
 
 
 def _read_due(item: Item) -> DueConsent | None:
-    name, due_at = connection_of(item["pk"]["S"]), read_moment(item, "due_at")
+    name = connection_of(item["pk"]["S"])
+    due_at = read_moment(item, "due_at")
     return DueConsent(name, due_at) if name is not None and due_at is not None else None

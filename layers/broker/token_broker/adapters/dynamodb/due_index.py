@@ -62,7 +62,9 @@ def _key(due: DueKey) -> Key:
 
 
 def _read(item: Mapping[str, Any]) -> DueKey | None:
-    name, sk, due_at = connection_of(item["pk"]["S"]), parse_due_sk(item["sk"]["S"]), read_moment(item, "due_at")
+    name = connection_of(item["pk"]["S"])
+    sk = parse_due_sk(item["sk"]["S"])
+    due_at = read_moment(item, "due_at")
     if name is None or sk is None or due_at is None:
         return None
     scope_id, token_id = sk
