@@ -254,6 +254,8 @@ def _describe(target: Target, connection: Json, granted: Json) -> None:
     pinned = granted["pinned_account"]
     had = f" (until now: {pinned})" if pinned is not None and pinned != account else ""
     screen.say(f"Account: {account or 'unknown: the provider does not say'}{had}")
+    if account is not None and not granted["account_verified"]:
+        screen.say("This account is not verified: only the browser's redirect names it.", "yellow")
     screen.say(f"Granted scope: {granted['scope'] or '(none)'}")
     wanted = str(connection["settings"].get("scope", "")).split()
     missing = [item for item in wanted if item not in granted["scope"].replace(",", " ").split()]
@@ -289,7 +291,7 @@ def _confirm(target: Target, options: argparse.Namespace, granted: Json) -> Json
 
 def _warn_of_new_account(target: Target, options: argparse.Namespace, granted: Json) -> None:
     name = f"{options.provider}/{options.name}"
-    if granted["account"] is None or granted["pinned_account"] is None:
+    if not granted["account_verified"] or granted["pinned_account"] is None:
         what = f"Nobody can tell whether this consent is of the account that {name} has now."
     else:
         what = f"{name} is of account {granted['pinned_account']}, and this consent is of {granted['account']}."

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes import World
-from tests.fakes.consent_vendor import SLUG, ConsentVendor, provider_files
+from tests.fakes.consent_vendor import PROVIDER_FILE, SLUG, ConsentVendor, provider_files
 from token_broker.catalogue import BUILT_IN, Catalogue
 from token_broker.core.consents import CONSENT_REFRESH_TOKEN
 from token_broker.core.names import ConnectionName
@@ -69,10 +69,10 @@ class ConsentStage:
         return self.world.consent_sealer.open(consent.token.sealed, consent.place, CONSENT_REFRESH_TOKEN)
 
     @classmethod
-    def over(cls, world: World, folder: Path) -> ConsentStage:
+    def over(cls, world: World, folder: Path, provider_file: str = PROVIDER_FILE) -> ConsentStage:
         """A connection `main` of the vendor, whose provider file is written into the folder."""
         vendor = ConsentVendor()
-        broker = world.instance(catalogue=Catalogue(BUILT_IN, provider_files(folder)))
+        broker = world.instance(catalogue=Catalogue(BUILT_IN, provider_files(folder, provider_file)))
         world.provider.to = vendor
         name = world.connection(SLUG, base_url=vendor.url, redirect_uri=REDIRECT_URI, scope="orders")
         world.secrets.put(name, dict(zip(("client_id", "client_secret"), vendor.client, strict=True)))

@@ -205,7 +205,7 @@ def _consent() -> Schema:
             "account": _object(
                 {
                     "from": _one_of(ACCOUNT_SOURCES, "Where the account's id comes from."),
-                    "path": _path("Where it stands. Of a redirect: the name of a kept value."),
+                    "path": _path("Where it stands. redirect: the name of a kept value. setting: its name."),
                     "url": _text("What to GET."),
                 },
                 required=("from", "path"),

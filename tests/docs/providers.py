@@ -38,6 +38,7 @@ ACCOUNTS: Final[Mapping[str, str]] = {
     "response": "{path} of the token response",
     "id_token": "{path} of the `id_token`",
     "redirect": "{path} of the redirect",
+    "setting": "the setting {path}",
     "get": "{path} of {url}",
 }
 
@@ -126,7 +127,8 @@ def _consent(provider: Provider) -> Iterator[tuple[str, str]]:
     yield "consent", ". ".join(_ways(provider.consent)) if provider.consent else "`refresh_token` of the secret only"
     account = provider.consent.account if provider.consent else None
     if account is not None:
-        yield "account", ACCOUNTS[account.source].format(path=code(".".join(account.path)), url=code(str(account.url)))
+        found = ACCOUNTS[account.source].format(path=code(".".join(account.path)), url=code(str(account.url)))
+        yield "account", found if account.verified else f"{found}, not verified"
     refresh = provider.refresh
     if refresh.resend:
         within = f" for {_long(refresh.resend_within)}" if refresh.resend_within else ""

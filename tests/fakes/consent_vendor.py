@@ -71,9 +71,9 @@ help = "Where the vendor is."
 """
 
 
-def provider_files(folder: Path) -> Path:
+def provider_files(folder: Path, provider_file: str = PROVIDER_FILE) -> Path:
     """Writes the vendor's provider file into a folder, and returns the folder."""
-    (folder / f"{SLUG}.toml").write_text(PROVIDER_FILE, encoding="utf-8")
+    (folder / f"{SLUG}.toml").write_text(provider_file, encoding="utf-8")
     return folder
 
 

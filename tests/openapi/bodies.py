@@ -165,7 +165,12 @@ _CONSENT: Final[dict[str, Schema]] = {
     "consent_id": _ref("ConsentId"),
     "state": {"enum": [state.value for state in SessionState]},
     "account": _or_null(_text("The account at the provider that the consent is of; null while it is not known.")),
-    "pinned_account": _or_null(_text("The account of the connection's consent now; null if there is none.")),
+    "account_verified": {
+        "type": "boolean",
+        "description": "Whether the provider confirms `account`. false: nobody does, or only the browser's redirect"
+        " names it. Then it is not compared, and nothing is pinned.",
+    },
+    "pinned_account": _or_null(_text("The verified account of the connection's last consent; null if there is none.")),
     "scope": _text("The requested scope; from `quarantined` on, the granted one."),
     "expires_at": _moment("When it expires: 10 min for the approval, 24 h for the confirmation."),
     "failure": _or_null(

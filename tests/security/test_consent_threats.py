@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.component.consent_stage import ANN, ConsentStage
 from tests.fakes import World
-from tests.fakes.consent_vendor import SLUG
+from tests.fakes.consent_vendor import PROVIDER_FILE, REALM, SLUG
 from token_broker.errors import (
     CallerNotAllowed,
     InvalidRequest,
@@ -85,6 +85,34 @@ def test_a_planted_account_does_not_become_live_by_the_usual_confirmation(stage:
     with pytest.raises(NewAccount):
         stage.confirm(planted)
     assert stage.refresh_token() == live
+
+
+def test_an_account_that_only_the_redirect_names_is_never_compared(tmp_path: Path) -> None:
+    """Whoever has the browser's redirect can write the expected id into it."""
+    from_redirect = PROVIDER_FILE.replace('"response"', '"redirect"').replace('"account"', '"realmId"')
+    stage = ConsentStage.over(World(), tmp_path, from_redirect)
+    stage.confirm(stage.approved())
+    live = stage.refresh_token()
+    planted = stage.approved()
+    shown = stage.sessions.show(stage.name, planted.session.consent_id)
+    assert (shown.session.account, shown.session.account_verified, shown.pinned_account) == (REALM, False, None)
+    with pytest.raises(NewAccount):
+        stage.confirm(planted)
+    assert stage.refresh_token() == live
+
+
+@pytest.mark.parametrize("account", ["mallorys-account", None])
+def test_a_dropped_consent_still_holds_its_account(stage: ConsentStage, account: str | None) -> None:
+    """Who may drop a consent and confirm another cannot change the account by that."""
+    stage.confirm(stage.approved())
+    stage.broker.drop_consent(stage.name)
+    stage.vendor.account = account
+    planted = stage.approved()
+    assert stage.show(planted)["pinned"] == "account-1"
+    with pytest.raises(NewAccount):
+        stage.confirm(planted)
+    stage.vendor.account = "account-1"
+    stage.confirm(stage.approved())
 
 
 # ------------------------------------------------------------------ consent phishing by an insider

@@ -323,6 +323,7 @@ def in_host(kind: str, **more: Any) -> dict[str, Any]:
         (consents(consent=CONSENT | {"keep": {"realmId": False}}), "consent.keep.realmId"),
         (consents(consent=CONSENT | {"keep": {"realmId": True, "state": True}}), "consent.keep.state"),
         (consents(consent=CONSENT | {"account": {"from": "redirect", "path": "shop"}}), "consent.account.path"),
+        (consents(consent=CONSENT | {"account": {"from": "setting", "path": "tenant"}}), "consent.account.path"),
         (consents(consent=CONSENT | {"account": {"from": "get", "path": "id"}}), "consent.account.url"),
         (
             consents(consent=CONSENT | {"account": {"from": "response", "path": "id", "url": URL}}),
@@ -439,7 +440,7 @@ def test_what_a_file_says_of_consent() -> None:
         "realmId": "[0-9]{1,20}",
         "tenant": "[A-Za-z0-9-]{1,63}",
     }
-    assert consent.account == AccountSpec("redirect", ("realmId",))
+    assert consent.account == AccountSpec("redirect", ("realmId",), verified=False)
     assert [str(url) for url in consent.urls if url] == [
         "https://vendor.example.com/{tenant}/authorize",
         "{base_url}/code",
@@ -447,6 +448,50 @@ def test_what_a_file_says_of_consent() -> None:
         "https://vendor.example.com/{tenant}",
     ]
     assert (consent.code_param, consent.pkce, consent.loopback, consent.replaces) == ("auth_code", True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("slug", "verified"),
+    [
+        ("lightspeed-retail-x", True),  # in the URL of the exchange
+        ("shopee", True),  # in its fields
+        ("shopify-public-app", True),
+        ("xero-app", True),
+        ("amazon-sp-api-seller", False),
+        ("quickbooks-online", False),
+    ],
+)
+def test_an_account_of_the_redirect_is_verified_only_by_a_setting_of_the_exchange(slug: str, verified: bool) -> None:
+    consent = CATALOGUE[slug].consent
+    assert consent is not None
+    assert consent.account is not None
+    assert consent.account.verified is verified
+
+
+@pytest.mark.parametrize(
+    ("setting", "consent", "verified"),
+    [
+        ({}, {}, False),
+        ({}, {"authorize_url": "https://{tenant}.example.com/authorize"}, False),
+        ({}, {"exchange_url": "https://{tenant}.example.com/code"}, True),
+        ({}, {"fields": {"tenant": "{tenant}"}}, True),
+        ({"required": False}, {"fields": {"tenant": "{tenant}"}}, False),
+        ({"required": False, "default": "t"}, {"fields": {"tenant": "{tenant}"}}, True),
+    ],
+)
+def test_a_setting_verifies_an_account_if_each_exchange_sends_it(
+    setting: dict[str, Any], consent: dict[str, Any], verified: bool
+) -> None:
+    tenant = {"name": "tenant", "kind": "label", "required": True, "help": "Help."} | setting
+    own = {
+        "authorize_url": "https://vendor.example.com/authorize",
+        "issuer": "https://vendor.example.com",
+        "account": {"from": "redirect", "path": "tenant"},
+    }
+    data = WHOLE | consents(consent=CONSENT | own | consent, settings=[BASE_URL, tenant])
+    found = parse_provider("example", data, grants=GRANTS, file="example.toml").consent
+    assert found is not None
+    assert found.account == AccountSpec("redirect", ("tenant",), verified=verified)
 
 
 @pytest.mark.parametrize(("loopback", "required"), [(False, [True]), (True, [False])])

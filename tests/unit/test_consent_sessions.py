@@ -42,7 +42,7 @@ PENDING = ConsentSession(
 DEVICE = replace(PENDING, redirect_uri="", poll_interval=timedelta(seconds=5), sealed_code=b"sealed device code")
 RECEIVED = PENDING.code_received("c" * 16, b"sealed code", {"realmId": "1"}, NOW)
 EXCHANGING = RECEIVED.exchange_begun(NOW)
-QUARANTINED = EXCHANGING.granted(TOKEN, scope="offline", account="a-1", now=NOW)
+QUARANTINED = EXCHANGING.granted(TOKEN, scope="offline", account="a-1", account_verified=True, now=NOW)
 CONFIRMED = QUARANTINED.confirmed()
 FAILED = EXCHANGING.failed(SessionFailure("provider_refused", "invalid_grant"))
 
@@ -95,8 +95,8 @@ def test_one_code_is_accepted_and_only_until_it_is_sent(session: ConsentSession,
 
 def test_the_granted_scope_replaces_the_requested_one_if_the_provider_says_it() -> None:
     assert QUARANTINED.scope == "offline"
-    assert EXCHANGING.granted(TOKEN, scope="read", account=None, now=NOW).scope == "read"
-    assert EXCHANGING.granted(TOKEN, scope=None, account=None, now=NOW).scope == "offline"
+    assert EXCHANGING.granted(TOKEN, scope="read", account=None, account_verified=False, now=NOW).scope == "read"
+    assert EXCHANGING.granted(TOKEN, scope=None, account=None, account_verified=False, now=NOW).scope == "offline"
 
 
 def test_a_device_is_polled_by_one_at_a_time_and_less_often_if_the_provider_asks_for_it() -> None:
@@ -114,7 +114,7 @@ CHANGES: list[Callable[[ConsentSession], ConsentSession]] = [
     lambda session: session.not_sent(),
     lambda session: session.poll_begun(NOW),
     lambda session: session.polled(slow_down=True),
-    lambda session: session.granted(TOKEN, scope=None, account="a-1", now=NOW),
+    lambda session: session.granted(TOKEN, scope=None, account="a-1", account_verified=True, now=NOW),
     lambda session: session.confirmed(),
     lambda session: session.failed(SessionFailure(OUTCOME_UNKNOWN)),
 ]
@@ -143,7 +143,13 @@ def test_another_account_or_an_unknown_one_needs_its_own_permission(
         TOKEN, issuer="https://id.example/token", client_id="client", seed_id=None, now=NOW, account=pinned
     )
     assert needs_new_account(begun, account) is needed
-    assert not needs_new_account(begun.dropped(), account)
+    assert needs_new_account(begun.dropped(), account) is needed
+
+
+def test_an_account_that_is_not_verified_is_shown_and_not_compared() -> None:
+    unverified = replace(QUARANTINED, account_verified=False)
+    assert (QUARANTINED.verified_account, unverified.verified_account) == ("a-1", None)
+    assert unverified.account == "a-1"
 
 
 @pytest.mark.parametrize("session", [QUARANTINED, CONFIRMED, FAILED, QUARANTINED.failed(SessionFailure("x"))])

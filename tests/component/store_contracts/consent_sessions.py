@@ -73,7 +73,12 @@ class ConsentSessionStoreContract:
             {"poll_interval": timedelta(seconds=5), "sealed_code": b"device code", "sealed_verifier": None},
             {"state": SessionState.CODE_RECEIVED, "code_id": "c" * 16, "sealed_code": b"code", "kept": {"shop": "s"}},
             {"state": SessionState.EXCHANGING, "exchange_until": after(40)},
-            {"state": SessionState.QUARANTINED, "token": ConsentToken("r" * 16, b"token", after(9)), "account": "a"},
+            {
+                "state": SessionState.QUARANTINED,
+                "token": ConsentToken("r" * 16, b"token", after(9)),
+                "account": "a",
+                "account_verified": True,
+            },
             {"state": SessionState.FAILED, "failure": REFUSED},
             {"state": SessionState.FAILED, "failure": SessionFailure("outcome_unknown")},
             {"state": SessionState.CONFIRMED, "scope": ""},

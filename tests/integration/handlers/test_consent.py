@@ -39,6 +39,7 @@ def test_a_consent_from_the_authorization_url_to_the_confirmation(consents: Cons
         "consent_id": consent_id,
         "state": "quarantined",
         "account": "account-1",
+        "account_verified": True,
         "pinned_account": None,
         "scope": "orders",
         "expires_at": shown["expires_at"],

@@ -80,7 +80,7 @@ class Connecting:
         confirmed = sessions.confirm(self.name, consent_id, initiator=ANN, new_account=False).shown
         account = CATALOGUE[self.name.provider].consent.account  # type: ignore[union-attr]  # it has one
         assert (confirmed.session.account is not None) is (account is not None)
-        assert confirmed.pinned_account == confirmed.session.account
+        assert confirmed.pinned_account == confirmed.session.verified_account
         first = world.get_token(self.broker, self.name)
         world.clock.advance(to=first.token.expires_at)
         assert world.get_token(self.broker, self.name).access_token != first.access_token

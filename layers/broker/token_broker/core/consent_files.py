@@ -18,12 +18,12 @@ from token_broker.core.providers import (
     ScopeSpec,
     SettingSpec,
 )
-from token_broker.core.templates import SECRET, names_in, parse_template
+from token_broker.core.templates import SECRET, UrlTemplate, names_in, parse_template
 from token_broker.core.validation import Fields, flag, one_of, text, whole
 
 REDIRECT_URI = "redirect_uri"
 AFTER_LOST_RESPONSE = ("consent", "resend")
-ACCOUNT_SOURCES = ("response", "id_token", "redirect", "get")
+ACCOUNT_SOURCES = ("response", "id_token", "redirect", "setting", "get")
 MAX_DAYS = 3650
 MIN_RESEND_S = int(RESEND_MARGIN.total_seconds()) + 1
 MAX_RESEND_S = MAX_DAYS * 86_400
@@ -86,9 +86,16 @@ def read_keep(file: FileReader, consent: Fields) -> dict[str, re.Pattern[str]]:
 
 
 def read_consent(
-    file: FileReader, consent: Fields, keep: Mapping[str, re.Pattern[str]], scope: ScopeSpec
+    file: FileReader,
+    consent: Fields,
+    keep: Mapping[str, re.Pattern[str]],
+    scope: ScopeSpec,
+    request_url: UrlTemplate,
 ) -> ConsentSpec | None:
-    """The section `consent`; None if the file has none: then a refresh token comes from the secret alone."""
+    """The section `consent`; None if the file has none: then a refresh token comes from the secret alone.
+
+    `request_url`: where a code is exchanged unless the section says otherwise.
+    """
     if "consent" not in file.top.data:
         return None
     authorize_url = file.url(consent, "authorize_url")
@@ -100,17 +107,18 @@ def read_consent(
     else:
         query = {}
         fields = {}
+    exchange_url = file.url(consent, "exchange_url")
     found = ConsentSpec(
         authorize_url=authorize_url,
         query=query,
-        exchange_url=file.url(consent, "exchange_url"),
+        exchange_url=exchange_url,
         fields=fields,
         code_param=consent.take("code_param", text, "code"),
         pkce=pkce,
         loopback=consent.take("loopback", flag, False),
         keep=keep,
         replaces=consent.take("replaces", flag, False),
-        account=_account(file, consent, keep),
+        account=_account(file, consent, keep, bound=_bound_settings(file, request_url, exchange_url, fields)),
         device_url=device_url,
         issuer=file.url(consent, "issuer"),
         signed=consent.take("signed", flag, False),
@@ -154,7 +162,17 @@ def _parsed(fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: parse_template(value) for name, value in fields.items()}
 
 
-def _account(file: FileReader, consent: Fields, keep: Mapping[str, re.Pattern[str]]) -> AccountSpec | None:
+def _bound_settings(
+    file: FileReader, request_url: UrlTemplate, exchange_url: UrlTemplate | None, fields: Mapping[str, Any]
+) -> set[str]:
+    """The settings that stand in each exchange of a code. The vendor refuses a code that belongs to other values."""
+    always_set = {spec.name for spec in file.settings if spec.required or spec.default is not None}
+    return always_set & {*(exchange_url or request_url).template.names, *names_in(fields)}
+
+
+def _account(
+    file: FileReader, consent: Fields, keep: Mapping[str, re.Pattern[str]], *, bound: set[str]
+) -> AccountSpec | None:
     account = file.section("account", consent)
     if "account" not in consent.data:
         return None
@@ -163,9 +181,12 @@ def _account(file: FileReader, consent: Fields, keep: Mapping[str, re.Pattern[st
     url = file.url(account, "url", required=source == "get")
     if source != "get" and "url" in account.data:
         account.fault("url", 'has no effect unless from is "get"')
-    if source == "redirect" and found and ".".join(found) not in keep:
+    name = ".".join(found)
+    if source == "redirect" and found and name not in keep:
         account.fault("path", "must be one of the names in consent.keep")
-    return AccountSpec(cast("AccountSource", source), found, url)
+    if source == "setting" and found and name not in bound:
+        account.fault("path", "must be a setting that stands in the URL or the fields of the code's exchange")
+    return AccountSpec(cast("AccountSource", source), found, url, verified=source != "redirect" or name in bound)
 
 
 def _kept_pattern(value: Any) -> re.Pattern[str]:

@@ -74,8 +74,8 @@ class ConsentSession:
     later the granted one. `expected_iss`: the `iss` that a redirect may carry (RFC 9207). `poll_interval`: of the
     device flow; None: there is a redirect. `exchange_until`: until then, somebody is exchanging the code. `code_id`:
     the code's fingerprint. `kept`: what the redirect brought besides the code. `token`: the refresh token in
-    quarantine. `account`: the vendor's account, where the file says how to know it. `revision` names this state; None
-    where nothing is stored.
+    quarantine. `account`: the vendor's account, where the file says how to know it. `account_verified`: see
+    AccountSpec. `revision` names this state; None where nothing is stored.
     """
 
     consent_id: str
@@ -97,6 +97,7 @@ class ConsentSession:
     kept: Mapping[str, str] = field(default_factory=dict)
     token: ConsentToken | None = None
     account: str | None = None
+    account_verified: bool = False
     failure: SessionFailure | None = None
     revision: str | None = None
 
@@ -122,6 +123,11 @@ class ConsentSession:
     def place(self) -> Place:
         """Where its verifier and its refresh token are sealed: they open for no other connection."""
         return Place(self.name, self.consent_id)
+
+    @property
+    def verified_account(self) -> str | None:
+        """The account that can be compared and pinned. One that only a browser names is shown, and that is all."""
+        return self.account if self.account_verified else None
 
     @property
     def uses_device_flow(self) -> bool:
@@ -172,7 +178,9 @@ class ConsentSession:
         interval = (self.poll_interval or timedelta()) + (SLOW_DOWN if slow_down else timedelta())
         return replace(self, poll_interval=interval, exchange_until=None)
 
-    def granted(self, token: ConsentToken, *, scope: str | None, account: str | None, now: datetime) -> ConsentSession:
+    def granted(
+        self, token: ConsentToken, *, scope: str | None, account: str | None, account_verified: bool, now: datetime
+    ) -> ConsentSession:
         """A refresh token came. Nobody uses it before it is confirmed. `scope` None: it is the requested one."""
         return replace(
             self._without_secrets(),
@@ -180,6 +188,7 @@ class ConsentSession:
             token=token,
             scope=self.scope if scope is None else scope,
             account=account,
+            account_verified=account_verified,
             expires_at=now + QUARANTINE,
         )
 
@@ -202,6 +211,8 @@ def code_place(provider: str, consent_id: str) -> Place:
 def needs_new_account(consent: Consent, account: str | None) -> bool:
     """Whether a new consent may be of another account than the connection's. Confirming it needs its own permission.
 
-    The first consent pins its account. Without a known account on either side, nobody can tell.
+    The first consent pins its account, also for the time after it is dropped. Without a known account on either side,
+    nobody can tell. `account`: the new one, if it is verified.
     """
-    return consent.token is not None and (account is None or account != consent.account)
+    is_first = consent.generation == 0
+    return not is_first and (account is None or account != consent.account)

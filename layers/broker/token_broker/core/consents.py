@@ -60,10 +60,10 @@ class Consent:
     when the current refresh token was first sent, if no response has settled that. `consent_id`: of the session that
     gave it; None for a seed. `refused`: the provider's error code
     once it refused the current refresh token. `generation`: grows with every new consent, so that a late response of an
-    older one is noticed. `account`: the vendor's account, where the file says how to know it. `kept`: what the redirect
-    brought besides the code. `extends`: whether its last use moved its end; None: not known yet. `obtained_at`,
-    `refreshed_at`: when the consent was given and last used. `due_at`: when the refresh token must be sent although
-    nobody asks (see `next_due`). `revision` names this state; None where nothing is stored.
+    older one is noticed. `account`: the vendor's verified account; it stays when the consent is dropped. `kept`: what
+    the redirect brought besides the code. `extends`: whether its last use moved its end; None: not known yet.
+    `obtained_at`, `refreshed_at`: when the consent was given and last used. `due_at`: when the refresh token must be
+    sent although nobody asks (see `next_due`). `revision` names this state; None where nothing is stored.
     """
 
     name: ConnectionName
@@ -174,8 +174,17 @@ class Consent:
         )
 
     def dropped(self) -> Consent:
-        """The refresh token is given up. The generation stays, so that a late response of it is noticed."""
-        return Consent(self.name, seed_id=self.seed_id, generation=self.generation + 1, revision=self.revision)
+        """The refresh token is given up. The generation stays, so that a late response of it is noticed.
+
+        The account stays, so that a new consent is compared with it.
+        """
+        return Consent(
+            self.name,
+            seed_id=self.seed_id,
+            generation=self.generation + 1,
+            account=self.account,
+            revision=self.revision,
+        )
 
 
 def next_due(consent: Consent, spec: RefreshSpec, now: datetime) -> datetime | None:

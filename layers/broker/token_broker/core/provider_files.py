@@ -119,6 +119,7 @@ def _provider(file: FileReader, slug: str, grants: Mapping[str, Grant]) -> Provi
     send_fields = file.section("send")
     base_url_spec, base_url = _base_url(file, send_fields)
     send = _send(file, send_fields, base_url)
+    request_spec = _request(file, request, scope, grant, required)
     return Provider(
         slug=slug,
         title=top.take("title", text, "", required=True),
@@ -127,7 +128,7 @@ def _provider(file: FileReader, slug: str, grants: Mapping[str, Grant]) -> Provi
         credentials=required,
         optional_credentials=optional,
         settings=file.settings,
-        request=_request(file, request, scope, grant, required),
+        request=request_spec,
         connect_url=file.url(connect, "url"),
         connect_query=_own_fields(file, grant.connect_query, scope),
         revocation_url=file.url(revocation, "url", may_be_absent=True, relative=True),
@@ -140,7 +141,7 @@ def _provider(file: FileReader, slug: str, grants: Mapping[str, Grant]) -> Provi
         scope=scope,
         assertion=_assertion(file, grant),
         refresh=read_refresh(refresh, revocation),
-        consent=read_consent(file, consent, keep, scope),
+        consent=read_consent(file, consent, keep, scope, request_spec.url),
         signature=_signature(file),
     )
 

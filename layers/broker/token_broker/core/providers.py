@@ -264,7 +264,7 @@ class RefreshSpec:
         return self.resend_within is None or now < sent_at + self.resend_within - RESEND_MARGIN
 
 
-AccountSource = Literal["response", "id_token", "redirect", "get"]
+AccountSource = Literal["response", "id_token", "redirect", "setting", "get"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +272,15 @@ class AccountSpec:
     """Where the id of the account stands that a person gave consent for (section `consent.account`).
 
     `response`: at `path` of the token response. `id_token`: the claim `path`. `redirect`: the kept value named `path`.
-    `get`: at `path` of the response to a GET of `url`, sent as callers send the token.
+    `setting`: the setting named `path`. `get`: at `path` of the response to a GET of `url`, sent as callers send the
+    token. `verified`: whether the vendor has confirmed it. A redirect comes from a browser, so its value is confirmed
+    only where it must equal a setting with which the code is exchanged.
     """
 
     source: AccountSource
     path: Path
     url: UrlTemplate | None = None
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ def consent_body(shown: ShownConsent) -> dict[str, Any]:
         "consent_id": session.consent_id,
         "state": session.state_at(shown.now).value,
         "account": session.account,
+        "account_verified": session.account_verified,
         "pinned_account": shown.pinned_account,
         "scope": session.scope,
         "expires_at": timestamp(session.expires_at),

@@ -162,11 +162,15 @@ def _refused(*faults: FieldError) -> InvalidRequest:
 
 @dataclass(frozen=True, slots=True)
 class GrantedConsent:
-    """What a person's consent brought. `refresh_token`: always there. `account`: None where it is not known."""
+    """What a person's consent brought. `refresh_token`: always there. `account`: None where it is not known.
+
+    `account_verified`: see AccountSpec.
+    """
 
     issued: IssuedToken = field(repr=False)
     refresh_token: str = field(repr=False)
     account: str | None
+    account_verified: bool
 
 
 ConsentFlow = Generator[HttpRequest, HttpResponse, GrantedConsent]
@@ -204,7 +208,9 @@ def _exchange(consent: ConsentRequest, http_request: HttpRequest) -> ConsentFlow
     data = response_object(response) or {}
     _check_audience(data, consent.credentials.values.get("client_id", ""))
     account = yield from _account(consent, data, issued)
-    return GrantedConsent(issued, issued.refresh_token, account)
+    spec = consent.spec.account
+    verified = account is not None and spec is not None and spec.verified
+    return GrantedConsent(issued, issued.refresh_token, account, verified)
 
 
 def _check_audience(data: Mapping[str, Any], client_id: str) -> None:
@@ -231,6 +237,8 @@ def _account(
             return _account_id(value_at(jwt_claims(str(data.get("id_token"))), spec.path))
         case "redirect":
             return _account_id(consent.kept.get(spec.path[0]))
+        case "setting":
+            return _account_id(consent.request.options.get(spec.path[0]))
     return (yield from _account_by_get(consent, spec, issued))
 
 

@@ -71,7 +71,7 @@ class StartedConsent:
 
 @dataclass(frozen=True, slots=True)
 class ShownConsent:
-    """A session, and the account that the connection's consent has now."""
+    """A session, and the account that a new consent is compared with."""
 
     session: ConsentSession
     pinned_account: str | None
@@ -258,7 +258,8 @@ class ConsentSessions:
         if is_changed(session, connection, credentials):
             raise WrongConsentState("The connection's settings or client changed since this consent began. Begin anew.")
         consent = context.consents.read(name)
-        if consent.consent_id != session.consent_id and needs_new_account(consent, session.account) and not new_account:
+        is_new = consent.consent_id != session.consent_id
+        if is_new and needs_new_account(consent, session.verified_account) and not new_account:
             raise _new_account(consent, session)
         try:
             refresh_token = context.consent_sealer.open(token.sealed, session.place, QUARANTINED_REFRESH_TOKEN)
@@ -270,7 +271,7 @@ class ConsentSessions:
             session.client_id,
             session.issuer,
             scope=session.scope,
-            account=session.account,
+            account=session.verified_account,
             kept=dict(session.kept),
         )
         if begin_consent(context, connection, consent, new, seed_id=seed_id_of(credentials)) is None:
@@ -350,8 +351,10 @@ def _wrong_state(session: ConsentSession, now: datetime) -> WrongConsentState:
 def _new_account(consent: Consent, session: ConsentSession) -> NewAccount:
     if session.account is None:
         detail = "It is not known which account this consent is of."
+    elif session.verified_account is None:
+        detail = "The account of this consent is not verified: only the browser's redirect names it."
     elif consent.account is None:
-        detail = "It is not known which account the connection has now."
+        detail = "It is not known which account the connection had until now."
     else:
         detail = "This consent is of another account than the connection's."
     return NewAccount(f"{detail} Confirm it by confirm-new-account, which drops the connection's tokens.")

@@ -163,7 +163,13 @@ class CodeExchanger:
     def _quarantine(self, begun: ConsentSession, granted: GrantedConsent, sealed: bytes) -> Exchange:
         now = self.context.clock()
         token = ConsentToken(fingerprint(granted.refresh_token), sealed, granted.issued.refresh_token_expires_at(now))
-        session = begun.granted(token, scope=granted.issued.scope, account=granted.account, now=now)
+        session = begun.granted(
+            token,
+            scope=granted.issued.scope,
+            account=granted.account,
+            account_verified=granted.account_verified,
+            now=now,
+        )
         saved = self._saved(begun, session, tries=WRITE_TRIES)
         return Exchange(ExchangeOutcome.QUARANTINED, saved) if saved else _nothing(begun)
 

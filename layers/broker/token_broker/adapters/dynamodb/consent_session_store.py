@@ -127,6 +127,8 @@ def _attributes(session: ConsentSession) -> dict[str, Any]:
         ),
         **moments(expires_at=session.expires_at, exchange_until=session.exchange_until),
     }
+    if session.account_verified:
+        attributes["account_verified"] = {"BOOL": True}
     if session.poll_interval is not None:
         attributes["poll_interval_s"] = number(int(session.poll_interval.total_seconds()))
     if session.sealed_verifier is not None:
@@ -186,6 +188,7 @@ def _read(consent_id: str, item: Item | None) -> ConsentSession | None:
         kept={key: value["S"] for key, value in item["kept"]["M"].items()} if "kept" in item else {},
         token=token,
         account=read_string(item, "account"),
+        account_verified="account_verified" in item,
         failure=SessionFailure(failure["code"]["S"], read_string(failure, "provider_error")) if failure else None,
         revision=item["revision"]["S"],
     )
