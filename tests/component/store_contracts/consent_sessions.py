@@ -81,7 +81,7 @@ class ConsentSessionStoreContract:
             },
             {"state": SessionState.FAILED, "failure": REFUSED},
             {"state": SessionState.FAILED, "failure": SessionFailure("outcome_unknown")},
-            {"state": SessionState.CONFIRMED, "scope": ""},
+            {"state": SessionState.CONFIRMED, "scope": "", "generation": 3},
         ],
     )
     def test_every_field_of_a_session_comes_back(self, stores: Stores, changes: dict[str, object]) -> None:
