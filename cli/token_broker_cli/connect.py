@@ -53,14 +53,7 @@ class ConsentSession:
 
     def finish(self, redirect_url: str) -> None:
         """Hands the redirect over; again if no answer came, because the person would have to consent again."""
-        for seconds in PAUSES_S:
-            try:
-                self.target.api.finish_consent(self.provider, self.name, self.consent_id, redirect_url)
-            except NO_ANSWER:
-                pause(seconds)
-            else:
-                return
-        self.target.api.finish_consent(self.provider, self.name, self.consent_id, redirect_url)
+        _until_answered(lambda: self.target.api.finish_consent(self.provider, self.name, self.consent_id, redirect_url))
 
     def outcome(self) -> Json:
         """The consent in quarantine, once it is there. Raises Problem if none comes."""
@@ -73,6 +66,16 @@ class ConsentSession:
         if shown["state"] == "quarantined":
             return shown
         raise _no_consent(shown)
+
+
+def _until_answered(request: Callable[[], Json]) -> Json:
+    """The answer to a request that may be repeated. It is, if none came."""
+    for seconds in PAUSES_S:
+        try:
+            return request()
+        except NO_ANSWER:
+            pause(seconds)
+    return request()
 
 
 def connect(target: Target, options: argparse.Namespace) -> Exit:
@@ -270,7 +273,7 @@ def _confirm(target: Target, options: argparse.Namespace, granted: Json) -> Json
         raise Problem("The consent was not confirmed.", kept, code="not_confirmed")
     try:
         with target.screen.progress("Confirming"):
-            return target.api.confirm_consent(*names)
+            return _until_answered(lambda: target.api.confirm_consent(*names))
     except BrokerRefused as error:
         if error.code != "new_account":
             raise
@@ -284,7 +287,7 @@ def _confirm(target: Target, options: argparse.Namespace, granted: Json) -> Json
         if input(f"Type the {what} to confirm ({expected}): ").strip() != expected:
             raise Problem("The new account was not confirmed.", kept, code="not_confirmed")
     with target.screen.progress("Confirming the new account"):
-        return target.api.confirm_consent(*names, new_account=True)
+        return _until_answered(lambda: target.api.confirm_consent(*names, new_account=True))
 
 
 def _warn_of_new_account(target: Target, options: argparse.Namespace, granted: Json) -> None:

@@ -146,8 +146,8 @@ def test_on_a_port_it_needs_the_password_of_the_file(cli: Cli, tmp_path: Path) -
     [
         ("--allow unidy/eu", "Neither --socket nor --port was given."),
         ("--allow unidy/eu --port 1", "need a password"),
-        ("--socket /nowhere/s", "Which connections"),
-        ("--socket /nowhere/s --allow unidy/eu --allow-any", "Which connections"),
+        ("--socket /nowhere/s", "Give either"),
+        ("--socket /nowhere/s --allow unidy/eu --allow-any", "Give either"),
         ("--socket /nowhere/s --allow unidy", "unidy is no connection"),
         ("--socket /nowhere/s --allow unidy/*", "unidy/* is no connection"),
         ("--socket /nowhere/s --allow unidy/eu", "cannot use /nowhere/s"),

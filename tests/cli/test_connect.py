@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,8 @@ import requests
 from local.providers.consent_vendor import ConsentVendor
 from local.sigv4 import LOCAL
 from local.stack import Options, Stack
+from token_broker_cli.admin_api import AdminApi
+from token_broker_client.errors import BrokerUnreachable
 
 from .conftest import Cli, new_name
 from .terminal import Terminal
@@ -134,6 +138,41 @@ def test_the_redirect_is_pasted_where_the_vendor_knows_its_own_address_only(cli:
         assert terminal.end() == 0, terminal.output
     result = json.loads(terminal.output[terminal.output.index("\n{") :])
     assert (result["state"], result["account"]) == ("confirmed", ACCOUNTS[ALLEGRO])
+    assert cli.token(ALLEGRO, name).status == 200
+
+
+def test_lost_answers_do_not_lose_the_consent(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers to `finish` and `confirm` are lost once. The broker has done both, the exchange included."""
+    name = added(cli, ALLEGRO, tmp_path)
+    start, show = AdminApi.start_consent, AdminApi.show_consent
+    lost = []
+
+    def started(api: AdminApi, *names: str, **more: Any) -> Any:
+        found = start(api, *names, **more)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(browse(cli, ALLEGRO, found["authorize_url"])))
+        return found
+
+    def losing(method: str, state: str) -> None:
+        request = getattr(AdminApi, method)
+
+        def requested(api: AdminApi, provider: str, name: str, consent_id: str, *more: str) -> Any:
+            answer = request(api, provider, name, consent_id, *more)
+            if method in lost:
+                return answer
+            while show(api, provider, name, consent_id)["state"] != state:
+                pass
+            lost.append(method)
+            raise BrokerUnreachable("the answer was lost")
+
+        monkeypatch.setattr(AdminApi, method, requested)
+
+    monkeypatch.setattr(AdminApi, "start_consent", started)
+    monkeypatch.setattr("token_broker_cli.connect.pause", lambda _seconds: None)
+    losing("finish_consent", "quarantined")
+    losing("confirm_consent", "confirmed")
+    result = cli("connections", "connect", ALLEGRO, name, "--no-browser", "--yes", "--json")
+    assert result.code == 0, result.err
+    assert lost == ["finish_consent", "confirm_consent"]
     assert cli.token(ALLEGRO, name).status == 200
 
 

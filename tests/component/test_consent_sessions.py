@@ -82,6 +82,41 @@ def test_a_confirmation_that_broke_off_goes_on_where_it_stopped(stage: ConsentSt
     assert stage.world.consents.read(stage.name).generation == 1
 
 
+@pytest.mark.parametrize("change", ["another_consent", "a_drop"])
+@pytest.mark.parametrize("broke_off", [False, True])
+def test_a_consent_never_replaces_a_newer_one_or_comes_back_after_a_drop(
+    stage: ConsentStage, change: str, broke_off: bool
+) -> None:
+    """Its refresh token may be spent by then. `broke_off`: it was live already, and the session does not know it."""
+    if not broke_off:
+        stage.confirm(stage.approved())
+    old = stage.approved()
+    if broke_off:
+        stage.world.faults.fail("consent_sessions.save")
+        with pytest.raises(BrokerUnavailable):
+            stage.confirm(old)
+    if change == "another_consent":
+        stage.confirm(stage.approved())
+    else:
+        stage.broker.drop_consent(stage.name)
+    live = stage.world.consents.read(stage.name)
+    for new_account in (False, True):
+        with pytest.raises(WrongConsentState, match="Begin anew"):
+            stage.confirm(old, new_account=new_account)
+    assert stage.world.consents.read(stage.name) == live
+
+
+def test_a_redirect_that_is_handed_over_again_later_changes_nothing(stage: ConsentStage) -> None:
+    started = stage.start()
+    redirect_url = stage.vendor.authorize(started.authorize_url or "")
+    stage.finish(started, redirect_url)
+    steps: list[Any] = [stage.work, lambda: stage.confirm(started)]
+    for step, state in zip(steps, ("quarantined", "confirmed"), strict=True):
+        step()
+        assert stage.finish(started, redirect_url).session.state.value == state
+        assert stage.work() == []
+
+
 def test_a_loopback_redirect_needs_no_setting(stage: ConsentStage) -> None:
     stage.world.settings(stage.name, base_url=stage.vendor.url, scope="orders")
     uri = "http://127.0.0.1:8765/back"
@@ -107,6 +142,13 @@ def test_a_session_belongs_to_its_connection(stage: ConsentStage) -> None:
     for name, consent_id in ((other, started.session.consent_id), (stage.name, "0" * 64)):
         with pytest.raises(UnknownConsent):
             stage.sessions.show(name, consent_id)
+
+
+@pytest.mark.parametrize("consent_id", ["", "A" * 64, "0" * 65, "0" * 2048, "0" * 63 + "\n"])
+def test_what_is_no_id_of_a_session_is_looked_up_nowhere(stage: ConsentStage, consent_id: str) -> None:
+    stage.world.faults.fail("consent_sessions.read")
+    with pytest.raises(UnknownConsent):
+        stage.sessions.show(stage.name, consent_id)
 
 
 # ------------------------------------------------------------------ what goes wrong

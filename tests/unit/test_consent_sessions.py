@@ -77,19 +77,26 @@ def test_an_exchange_that_nobody_finished_has_an_unknown_outcome() -> None:
 
 
 @pytest.mark.parametrize(
-    ("session", "code_id", "accepted"),
+    ("session", "code_id", "accepted", "handed"),
     [
-        (PENDING, "c" * 16, True),
-        (RECEIVED, "c" * 16, True),
-        (RECEIVED, "d" * 16, False),
-        (EXCHANGING, "c" * 16, False),
-        (QUARANTINED, "c" * 16, False),
-        (FAILED, "c" * 16, False),
-        (DEVICE, "c" * 16, False),
+        (PENDING, "c" * 16, True, False),
+        (RECEIVED, "c" * 16, True, False),
+        (RECEIVED, "d" * 16, False, False),
+        (EXCHANGING, "c" * 16, False, True),
+        (EXCHANGING, "d" * 16, False, False),
+        (QUARANTINED, "c" * 16, False, True),
+        (CONFIRMED, "c" * 16, False, True),
+        (CONFIRMED, None, False, False),
+        (FAILED, "c" * 16, False, False),
+        (DEVICE, "c" * 16, False, False),
+        (DEVICE.granted(TOKEN, scope=None, account=None, now=NOW), None, False, False),
     ],
 )
-def test_one_code_is_accepted_and_only_until_it_is_sent(session: ConsentSession, code_id: str, accepted: bool) -> None:
+def test_one_code_is_accepted_and_only_until_it_is_sent(
+    session: ConsentSession, code_id: str | None, accepted: bool, handed: bool
+) -> None:
     assert session.accepts_code(code_id, NOW) is accepted
+    assert session.was_handed(code_id, NOW) is handed
     assert not session.accepts_code(code_id, NOW + TIME_TO_APPROVE)
 
 
@@ -127,7 +134,8 @@ def test_no_change_touches_what_a_session_was_begun_with(
     begun = session
     for change in changes:
         session = change(session)
-    for name in ("consent_id", "name", "initiator", "settings_digest", "issuer", "client_id", "redirect_uri"):
+    fixed = ("consent_id", "name", "initiator", "settings_digest", "issuer", "client_id", "generation", "redirect_uri")
+    for name in fixed:
         assert getattr(session, name) == getattr(begun, name)
 
 

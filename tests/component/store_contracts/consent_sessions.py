@@ -76,7 +76,7 @@ class ConsentSessionStoreContract:
             {"state": SessionState.QUARANTINED, "token": ConsentToken("r" * 16, b"token", after(9)), "account": "a"},
             {"state": SessionState.FAILED, "failure": REFUSED},
             {"state": SessionState.FAILED, "failure": SessionFailure("outcome_unknown")},
-            {"state": SessionState.CONFIRMED, "scope": ""},
+            {"state": SessionState.CONFIRMED, "scope": "", "generation": 3},
         ],
     )
     def test_every_field_of_a_session_comes_back(self, stores: Stores, changes: dict[str, object]) -> None:

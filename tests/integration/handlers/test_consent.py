@@ -47,7 +47,7 @@ def test_a_consent_from_the_authorization_url_to_the_confirmation(consents: Cons
     confirmed = consents.call("POST", f"/{consent_id}/confirm")
     assert (confirmed.status, confirmed.body["state"], confirmed.body["dropped"]) == (200, "confirmed", 0)
     assert confirmed.body["pinned_account"] == "account-1"
-    (item,) = (found for found in consents.world.aws.items(consents.world.stack.grant_table) if "generation" in found)
+    (item,) = (found for found in consents.world.aws.items(consents.world.stack.grant_table) if "obtained_at" in found)
     assert item["kept"]["M"] == {"realmId": {"S": REALM}}
     token = consents.world.api.token(NAME)
     assert (token.status, token.body["source"], token.body["scope"]) == (200, "provider", "orders")

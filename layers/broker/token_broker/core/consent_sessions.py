@@ -50,6 +50,7 @@ class SessionState(StrEnum):
 
 
 EXPIRING = frozenset({SessionState.PENDING, SessionState.CODE_RECEIVED, SessionState.QUARANTINED})
+AFTER_CODE = frozenset({SessionState.EXCHANGING, SessionState.QUARANTINED, SessionState.CONFIRMED})
 
 
 def consent_id_of(state: str) -> str:
@@ -71,11 +72,11 @@ class ConsentSession:
 
     `initiator`: the full userArn of who began it. Only the same one may finish and confirm it. `settings_digest`,
     `issuer`, `client_id`: what it was begun with; the code is exchanged under nothing else. `scope`: the requested one,
-    later the granted one. `expected_iss`: the `iss` that a redirect may carry (RFC 9207). `poll_interval`: of the
-    device flow; None: there is a redirect. `exchange_until`: until then, somebody is exchanging the code. `code_id`:
-    the code's fingerprint. `kept`: what the redirect brought besides the code. `token`: the refresh token in
-    quarantine. `account`: the vendor's account, where the file says how to know it. `revision` names this state; None
-    where nothing is stored.
+    later the granted one. `generation`: of the live consent at the beginning. `expected_iss`: the `iss` that a redirect
+    may carry (RFC 9207). `poll_interval`: of the device flow; None: there is a redirect. `exchange_until`: until then,
+    somebody is exchanging the code. `code_id`: the code's fingerprint. `kept`: what the redirect brought besides the
+    code. `token`: the refresh token in quarantine. `account`: the vendor's account, where the file says how to know it.
+    `revision` names this state; None where nothing is stored.
     """
 
     consent_id: str
@@ -86,6 +87,7 @@ class ConsentSession:
     client_id: str
     scope: str
     expires_at: datetime
+    generation: int = 0
     redirect_uri: str = ""
     expected_iss: str = ""
     poll_interval: timedelta | None = None
@@ -141,6 +143,17 @@ class ConsentSession:
         state = self.state_at(now)
         is_same = code_id is not None and code_id == self.code_id
         return state is SessionState.PENDING or (state is SessionState.CODE_RECEIVED and is_same)
+
+    def was_handed(self, code_id: str | None, now: datetime) -> bool:
+        """Whether this code came before, and its exchange has begun or succeeded: then it needs no other message."""
+        return code_id is not None and code_id == self.code_id and self.state_at(now) in AFTER_CODE
+
+    def may_replace(self, consent: Consent) -> bool:
+        """Whether the live consent is still the one of the beginning, or this session's own.
+
+        Each refresh token of a session is made live once. By a later confirmation it could be spent.
+        """
+        return consent.consent_id == self.consent_id or consent.generation == self.generation
 
     # ---------------------------------------------------------------- changes
 

@@ -21,7 +21,7 @@ from token_broker.core.consent_sessions import (
 from token_broker.core.consents import Consent
 from token_broker.core.credentials import Credentials
 from token_broker.core.failures import ExchangeFailure
-from token_broker.core.names import ConnectionName, fingerprint
+from token_broker.core.names import CONSENT_ID, ConnectionName, fingerprint
 from token_broker.core.providers import ConsentSpec
 from token_broker.errors import (
     PROVIDER_ERRORS,
@@ -169,6 +169,7 @@ class ConsentSessions:
             client_id_of(credentials),
             connection.scope,
             self.context.clock() + TIME_TO_APPROVE,
+            generation=self.context.consents.read(connection.name).generation,
             redirect_uri=redirect_uri,
         )
 
@@ -185,7 +186,8 @@ class ConsentSessions:
         return ShownConsent(session, self.context.consents.read(session.name).account, self.context.clock())
 
     def _session(self, name: ConnectionName, consent_id: str) -> ConsentSession:
-        session = self.context.consent_sessions.read(consent_id)
+        known = CONSENT_ID.fullmatch(consent_id) is not None
+        session = self.context.consent_sessions.read(consent_id) if known else None
         if session is None or session.name != name:
             raise UnknownConsent(f"{name} has no consent session of this id.")
         return session
@@ -205,7 +207,8 @@ class ConsentSessions:
     def finish(self, name: ConnectionName, consent_id: str, *, initiator: str, redirect_url: str) -> ShownConsent:
         """Takes the redirect that came back, and queues the exchange of its code. The same one may come again.
 
-        A redirect with an error ends the session. Raises InvalidRequest or WrongConsentState.
+        A code whose exchange has begun or succeeded changes nothing. A redirect with an error ends the session. Raises
+        InvalidRequest or WrongConsentState.
         """
         context = self.context
         session = self._own_session(name, consent_id, initiator)
@@ -218,6 +221,8 @@ class ConsentSessions:
         check_kept(redirect.kept, connection.options)
         now = context.clock()
         code_id = fingerprint(redirect.code) if redirect.code is not None else None
+        if session.was_handed(code_id, now):
+            return self._shown(session)
         if not session.accepts_code(code_id, now):
             raise _wrong_state(session, now)
         if redirect.code is None or code_id is None:
@@ -258,6 +263,10 @@ class ConsentSessions:
         if is_changed(session, connection, credentials):
             raise WrongConsentState("The connection's settings or client changed since this consent began. Begin anew.")
         consent = context.consents.read(name)
+        if not session.may_replace(consent):
+            raise WrongConsentState(
+                "The connection's consent was replaced or dropped since this one began. Begin anew."
+            )
         if consent.consent_id != session.consent_id and needs_new_account(consent, session.account) and not new_account:
             raise _new_account(consent, session)
         try:

@@ -112,6 +112,7 @@ def _attributes(session: ConsentSession) -> dict[str, Any]:
         "format": number(FORMAT),
         "state": string(session.state.value),
         "ttl": seconds(session.delete_at),
+        "generation": number(session.generation),
         **strings(
             provider=session.name.provider,
             connection=session.name.connection,
@@ -175,6 +176,7 @@ def _read(consent_id: str, item: Item | None) -> ConsentSession | None:
         client_id=item["client_id"]["S"],
         scope=item["scope"]["S"],
         expires_at=expires_at,
+        generation=int(item["generation"]["N"]),
         redirect_uri=item["redirect_uri"]["S"],
         expected_iss=item["expected_iss"]["S"],
         poll_interval=timedelta(seconds=int(item["poll_interval_s"]["N"])) if "poll_interval_s" in item else None,
