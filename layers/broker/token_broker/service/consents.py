@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from token_broker.core.connections import Connection
 from token_broker.core.consents import (
@@ -51,6 +53,23 @@ FIRST_PAUSE_S = 0.05
 LAST_PAUSE_S = 0.4
 RETRY_IN_PROGRESS = timedelta(seconds=2)
 Change = Callable[[Consent], Consent]
+Result = TypeVar("Result")
+
+
+def insist(context: BrokerContext, call: Callable[[], Result], until: datetime) -> Result:
+    """Calls again and again while our own services fail. A repeat of a write that took effect succeeds.
+
+    Raises BrokerUnavailable, if there is no time left.
+    """
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except BrokerUnavailable:
+            if context.clock() + timedelta(seconds=pause_s) >= until:
+                raise
+        context.sleep(pause_s)
+        pause_s = min(pause_s * 2, LAST_PAUSE_S)
 
 
 def try_save_consent(context: BrokerContext, spec: RefreshSpec, before: Consent, after: Consent) -> Consent | None:
@@ -178,24 +197,12 @@ class RefreshSending:
         while current.is_sender(self.lease.owner, self._refresh_id):
             after = change(current)
             after = replace(after, due_at=next_due(after, self.spec, context.clock()), revision=new_revision(context))
-            other = self._insist(current, after)
+            other = insist(context, partial(context.consents.save, current, after), self.lease.expires_at)
             if other is None:
                 self.consent = after
                 return after
             current = other
         return None
-
-    def _insist(self, before: Consent, after: Consent) -> Consent | None:
-        """Saves, again and again while the store fails. A repeat of a write that took effect succeeds."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return self.context.consents.save(before, after)
-            except BrokerUnavailable:
-                if self.context.clock() + timedelta(seconds=pause_s) >= self.lease.expires_at:
-                    raise
-            self.context.sleep(pause_s)
-            pause_s = min(pause_s * 2, LAST_PAUSE_S)
 
 
 def prepare_sending(context: BrokerContext, lease: LeaseContext, credentials: Credentials) -> RefreshSending:
