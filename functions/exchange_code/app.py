@@ -29,12 +29,7 @@ def _exchange(body: str) -> bool:
     try:
         exchange = broker().exchange_code(consent_id)
     except BrokerUnavailable as error:
-        logger.error(
-            "exchange_broken_off",
-            code=error.code,
-            consent_id=consent_id,
-            service_code=getattr(error, "service_code", None),
-        )
+        _log_broken_off(error, consent_id)
         return False
     except Exception as error:  # noqa: BLE001  # delivered again, and in the end a dead letter
         logger.error("exchange_broken_off", extra={"code": "internal_error", **unexpected(error)})
@@ -42,6 +37,8 @@ def _exchange(body: str) -> bool:
         return False
     session = exchange.session
     failure = exchange.failure
+    if exchange.error is not None:
+        _log_broken_off(exchange.error, consent_id)
     if session is None:
         logger.info("consent_unknown", consent_id=consent_id)
         return True
@@ -59,3 +56,12 @@ def _exchange(body: str) -> bool:
     )
     count("Consents", provider=session.name.provider, outcome=exchange.outcome.value)
     return True
+
+
+def _log_broken_off(error: BrokerUnavailable, consent_id: str) -> None:
+    logger.error(
+        "exchange_broken_off",
+        code=error.code,
+        consent_id=consent_id,
+        service_code=getattr(error, "service_code", None),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from token_broker.errors import (
     UnknownConsent,
     WrongConsentState,
 )
+from token_broker.oauth.exchange import HttpResponse
 from token_broker.service import Broker
 from token_broker.service.exchange_code import ExchangeOutcome
 
@@ -213,19 +215,71 @@ def test_nothing_is_sent_while_the_result_could_not_be_sealed(stage: ConsentStag
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.consent_sealer.denied = True
-    with pytest.raises(BrokerUnavailable):
-        stage.work()
+    (exchange,) = stage.work()
+    assert (exchange.outcome, exchange.error is not None) == (ExchangeOutcome.ASKED_AGAIN_LATER, True)
     assert stage.vendor.requests == []
     stage.world.consent_sealer.denied = False
-    assert stage.broker.exchange_code(started.session.consent_id).outcome is ExchangeOutcome.QUARANTINED
+    assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.QUARANTINED]
 
 
-def test_a_granted_consent_survives_a_write_that_fails_twice(stage: ConsentStage) -> None:
+@pytest.mark.parametrize(
+    ("call", "times", "works"),
+    [
+        ("consent_sessions.read", 5, 1),
+        ("connections.get", 1, 2),
+        ("secrets.read", 1, 2),
+        ("consent_sealer.prepare", 1, 2),
+        ("consent_sealer.open", 1, 2),
+        ("budgets.take", 1, 2),
+        ("consent_sessions.save", 5, 1),
+        ("consent_sessions.save", 20, 2),
+    ],
+)
+def test_a_failure_of_our_own_services_before_the_sending_does_not_cost_the_code(
+    stage: ConsentStage, call: str, times: int, works: int
+) -> None:
+    started = stage.start()
+    stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
+    stage.world.faults.fail(call, times)
+    begun_at = stage.world.clock()
+    for _ in range(works):
+        (exchange,) = stage.work()
+    assert exchange.outcome is ExchangeOutcome.QUARANTINED
+    assert stage.world.clock() - begun_at < timedelta(seconds=7), "codes live for a minute"
+    assert len(stage.vendor.requests) == 1
+
+
+def test_a_mark_whose_response_is_lost_is_repeated(stage: ConsentStage) -> None:
+    started = stage.start()
+    stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
+    stage.world.faults.lose_response("consent_sessions.save")
+    assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.QUARANTINED]
+
+
+def test_a_message_is_delivered_again_if_the_queue_fails_too(stage: ConsentStage) -> None:
+    started = stage.start()
+    stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
+    stage.world.consent_sealer.denied = True
+    stage.world.faults.down.add("consent_queue")
+    with pytest.raises(BrokerUnavailable):
+        stage.work()
+
+
+@pytest.mark.parametrize(("failures", "is_stored"), [(50, True), (1000, False)])
+def test_the_worker_insists_on_storing_what_came_until_its_time_ends(
+    stage: ConsentStage, failures: int, is_stored: bool
+) -> None:
     started = stage.start()
     stage.finish(started, stage.vendor.authorize(started.authorize_url or ""))
     stage.world.faults.let_pass("consent_sessions.save")
-    stage.world.faults.fail("consent_sessions.save", 2)
-    assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.QUARANTINED]
+    stage.world.faults.fail("consent_sessions.save", failures)
+    begun_at = stage.world.clock()
+    if is_stored:
+        assert [exchange.outcome for exchange in stage.work()] == [ExchangeOutcome.QUARANTINED]
+    else:
+        with pytest.raises(BrokerUnavailable):
+            stage.work()
+    assert timedelta(seconds=15) < stage.world.clock() - begun_at < timedelta(seconds=27)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +431,32 @@ def test_a_device_is_asked_as_often_as_the_vendor_says(
     assert delays == ([interval] if interval is not None else [])
     if outcome is ExchangeOutcome.FAILED:
         assert stage.show(started)["failure"][1] == error
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "error", "delay"),
+    [
+        (429, None, "", 2),
+        (429, "30", "", 30),
+        (503, "1", "", 2),
+        (500, None, "", 2),
+        (500, None, "server_error", 2),
+        (429, "30", "slow_down", 30),
+        (500, None, "invalid_grant", None),
+        (401, None, "invalid_client", None),
+    ],
+)
+def test_a_provider_that_is_busy_or_down_does_not_end_a_device(
+    stage: ConsentStage, status: int, retry_after: str | None, error: str, delay: int | None
+) -> None:
+    stage.sessions.start_device(stage.name, initiator=ANN)
+    headers = {"retry-after": retry_after} if retry_after is not None else {}
+    response = HttpResponse(status, headers, json.dumps({"error": error}).encode() if error else b"<html>")
+    stage.world.provider.to = lambda *_: response
+    (exchange,) = stage.work()
+    assert (exchange.outcome is ExchangeOutcome.FAILED) is (delay is None)
+    delays = [delay.total_seconds() for _, delay in stage.world.consent_queue.messages]
+    assert delays == ([delay] if delay is not None else [])
 
 
 @pytest.mark.parametrize("sender", [hanging(), unreachable()])

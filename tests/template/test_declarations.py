@@ -1,10 +1,13 @@
 """The template's functions, tables, queues, keys, schedule and rule."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from local.resources import Document
+from token_broker.core.consent_sessions import TIME_TO_EXCHANGE
+from token_broker.service.exchange_code import TIME_TO_STORE
 
 FUNCTIONS = [
     "GetToken",
@@ -135,6 +138,13 @@ def test_a_message_is_not_delivered_again_while_it_is_processed(template: Docume
     }
     assert queue["MessageRetentionPeriod"] == 3600
     assert properties(template, "RenewalDeadLetterQueue")["MessageRetentionPeriod"] == 14 * 86_400
+
+
+def test_what_a_code_brought_is_stored_before_the_function_ends_and_an_exchange_counts_until_then(
+    template: Document,
+) -> None:
+    time_out = timedelta(seconds=properties(template, "ExchangeCodeFunction")["Timeout"])
+    assert TIME_TO_STORE + timedelta(seconds=3) < time_out < TIME_TO_EXCHANGE
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from token_broker.core.connections import Connection
 from token_broker.core.consents import (
@@ -38,7 +40,7 @@ from token_broker.errors import AcquisitionInProgress, BrokerError, BrokerUnavai
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.outcomes import consent_missing
 from token_broker.oauth.responses import IssuedRefreshToken, IssuedToken
-from token_broker.ports import RenewalMessage, Seal, SealBroken
+from token_broker.ports import RenewalMessage, Seal, SealBroken, SecretNotReadable
 from token_broker.service.context import BrokerContext
 from token_broker.service.failures import store_failure
 from token_broker.service.lease import LeaseContext
@@ -51,6 +53,23 @@ FIRST_PAUSE_S = 0.05
 LAST_PAUSE_S = 0.4
 RETRY_IN_PROGRESS = timedelta(seconds=2)
 Change = Callable[[Consent], Consent]
+Result = TypeVar("Result")
+
+
+def insist(context: BrokerContext, call: Callable[[], Result], until: datetime) -> Result:
+    """Calls again and again while our own services fail. A repeat of a write that took effect succeeds.
+
+    Raises BrokerUnavailable, if there is no time left.
+    """
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except BrokerUnavailable:
+            if context.clock() + timedelta(seconds=pause_s) >= until:
+                raise
+        context.sleep(pause_s)
+        pause_s = min(pause_s * 2, LAST_PAUSE_S)
 
 
 def try_save_consent(context: BrokerContext, spec: RefreshSpec, before: Consent, after: Consent) -> Consent | None:
@@ -178,24 +197,12 @@ class RefreshSending:
         while current.is_sender(self.lease.owner, self._refresh_id):
             after = change(current)
             after = replace(after, due_at=next_due(after, self.spec, context.clock()), revision=new_revision(context))
-            other = self._insist(current, after)
+            other = insist(context, partial(context.consents.save, current, after), self.lease.expires_at)
             if other is None:
                 self.consent = after
                 return after
             current = other
         return None
-
-    def _insist(self, before: Consent, after: Consent) -> Consent | None:
-        """Saves, again and again while the store fails. A repeat of a write that took effect succeeds."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return self.context.consents.save(before, after)
-            except BrokerUnavailable:
-                if self.context.clock() + timedelta(seconds=pause_s) >= self.lease.expires_at:
-                    raise
-            self.context.sleep(pause_s)
-            pause_s = min(pause_s * 2, LAST_PAUSE_S)
 
 
 def prepare_sending(context: BrokerContext, lease: LeaseContext, credentials: Credentials) -> RefreshSending:
@@ -263,12 +270,17 @@ def life_ends_at(spec: RefreshSpec, obtained_at: datetime | None) -> datetime | 
 def _take_seed(context: BrokerContext, lease: LeaseContext, credentials: Credentials, consent: Consent) -> Consent:
     """Begins a consent with the secret's refresh token, if an operator put another one there. Returns what is stored.
 
-    Not while somebody sends the stored one: its response is stored first.
+    Not while somebody sends the stored one: its response is stored first. Never with a seed of the past, nor with one
+    that is not in the secret any more: the secret may have been read before the operator changed it, and the stored
+    refresh token may have no copy anywhere. An operator who wants an old seed back has a person consent again, or puts
+    a newly issued refresh token into the secret.
     """
     seed = credentials.values.get(SEED)
     seed_id = seed_id_of(credentials)
     now = context.clock()
-    if seed is None or seed_id is None or seed_id == consent.seed_id or consent.leased(now):
+    if seed is None or seed_id is None or consent.knows_seed(seed_id) or consent.leased(now):
+        return consent
+    if consent.revision is not None and not _is_current(context, lease.key.name, credentials):
         return consent
     spec = lease.connection.provider.refresh
     connection = lease.connection
@@ -281,6 +293,15 @@ def _take_seed(context: BrokerContext, lease: LeaseContext, credentials: Credent
         now=now,
     )
     return try_save_consent(context, spec, consent, begun) or context.consents.read(lease.key.name)
+
+
+def _is_current(context: BrokerContext, name: ConnectionName, credentials: Credentials) -> bool:
+    """Whether the secret still has the version that these credentials were read from."""
+    try:
+        secret = context.secrets.read(name)
+    except SecretNotReadable:
+        return False
+    return secret is not None and secret.version == credentials.version
 
 
 def _person_needed(
