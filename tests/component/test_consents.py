@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 
-from tests.component.vendor_with_consent import DUE_AFTER_S, RULES, SEED, Operation, Rule, connected
+from tests.component.vendor_with_consent import DUE_AFTER_S, RULES, SEED, Operation, Rule, Vendor, connected
 from tests.fakes import Simulation, World, answering, calling_back, hanging, in_turn, refusing, unreachable
+from tests.fakes.consent_store import InMemoryConsentStore
+from token_broker.core.consents import Consent
 from token_broker.core.names import ConnectionName, fingerprint
 from token_broker.core.providers import RefreshSpec
-from token_broker.errors import AcquisitionInProgress, ConsentRequired, ProviderRefused, WouldConsumeGrant
+from token_broker.core.records import Lease
+from token_broker.errors import (
+    AcquisitionInProgress,
+    ConsentRequired,
+    ProviderRefused,
+    WouldConsumeGrant,
+    WrongConsentState,
+)
 from token_broker.oauth.exchange import HttpResponse
 from token_broker.oauth.responses import IssuedRefreshToken
 from token_broker.ports import Send
 from token_broker.service import Broker
 from token_broker.service.consents import NewConsent, begin_consent, lift_consent_failure
+from token_broker.service.drop_consent import DroppedConsent
 from token_broker.service.renew import RenewalOutcome
 
 ONCE, IN_A_MINUTE, IN_HALF_AN_HOUR, ALWAYS = RULES
@@ -216,6 +228,46 @@ def test_another_refresh_token_in_the_secret_helps_within_half_a_minute(world: W
     assert world.consents.read(name).generation == 2
 
 
+def rotate_seed(world: World, name: ConnectionName, vendor: Vendor, seed: str) -> None:
+    """A person consents, and the operator puts the refresh token into the secret."""
+    vendor.valid = seed
+    world.secrets.put(name, {"client_id": "id", "client_secret": "secret", "refresh_token": seed})
+
+
+def test_a_seed_that_was_read_before_a_rotation_replaces_no_refresh_token(world: World) -> None:
+    """It waits for another scope set's sending, while the next seed begins a consent."""
+    name, vendor = connected(world, ONCE)
+    world.get_token(world.instance(), name, scope="a")
+    consent, now = world.consents.read(name), world.clock()
+    busy = replace(consent, lease=Lease("other", since=now, until=now + timedelta(seconds=17)))
+    world.consents.consents[name] = busy
+    rotate_seed(world, name, vendor, "seed-a")
+
+    def while_it_waits(_: float) -> None:
+        if world.consents.read(name) == busy:
+            world.consents.consents[name] = consent
+            rotate_seed(world, name, vendor, "seed-b")
+            world.get_token(world.instance(), name, scope="c")
+
+    world.get_token(world.instance(sleep=while_it_waits), name, scope="b")
+    assert (vendor.arrived, vendor.misused) == ([SEED, "seed-b", "refresh-2"], [])
+
+
+def test_a_seed_of_the_past_begins_no_consent_again(world: World) -> None:
+    """Secrets Manager may return it for a while after a rotation, and an old file may bring it back."""
+    name, vendor = connected(world, ONCE)
+    broker = world.instance()
+    world.get_token(broker, name, scope="a")
+    rotate_seed(world, name, vendor, "seed-b")
+    world.get_token(broker, name, scope="b")
+    world.secrets.put(name, {"client_id": "id", "client_secret": "secret", "refresh_token": SEED})
+    world.get_token(broker, name, scope="c")
+    assert vendor.arrived == [SEED, "seed-b", "refresh-2"]
+    broker.drop_consent(name)
+    with pytest.raises(ConsentRequired):
+        world.get_token(broker, name, scope="a")
+
+
 def test_a_rotated_client_secret_changes_nothing_of_the_consent(world: World) -> None:
     name, vendor = connected(world, ONCE)
     broker = world.instance()
@@ -273,6 +325,12 @@ def test_a_consent_of_a_deleted_connection_is_left_alone_and_not_lost(world: Wor
     assert vendor.misused == []
 
 
+def test_a_late_message_stores_no_consent_where_there_is_none(world: World) -> None:
+    name, _ = connected(world, ONCE)
+    assert world.instance().renew(name, None).outcome is RenewalOutcome.GONE
+    assert world.consents.read(name).revision is None
+
+
 def test_the_end_of_a_consent_is_known_ahead(world: World) -> None:
     name, _ = connected(world, Rule("a year", RefreshSpec(life=timedelta(days=365))))
     broker = world.instance()
@@ -309,13 +367,56 @@ def test_only_the_command_drops_a_consent(world: World) -> None:
 def test_a_response_that_comes_after_the_command_is_not_stored(world: World) -> None:
     name, vendor = connected(world, ONCE)
     broker = world.instance()
-    world.provider.to = calling_back(lambda: world.instance().drop_consent(name), vendor)
+    reasons: list[str | None] = []
+    world.provider.to = calling_back(lambda: reasons.append(world.instance().drop_consent(name).reason), vendor)
     with pytest.raises(AcquisitionInProgress):
         world.get_token(broker, name)
+    assert reasons == ["in_use"]
     with pytest.raises(ConsentRequired):
         world.get_token(broker, name)
     assert world.consents.read(name).token is None
     assert world.record(name, "a").token is None
+
+
+def drop_while(world: World, name: ConnectionName, action: Callable[[], object]) -> DroppedConsent:
+    """Drops the consent. The action happens after it was read."""
+    actions = [action]
+
+    class Reading(InMemoryConsentStore):
+        def read(self, name: ConnectionName) -> Consent:
+            consent = super().read(name)
+            if actions:
+                actions.pop()()
+            return consent
+
+    store = Reading()
+    store.consents = world.consents.consents
+    return world.instance(consents=store).drop_consent(name)
+
+
+def test_the_command_revokes_the_refresh_token_that_it_drops(world: World) -> None:
+    name, _ = connected(world, ONCE)
+    broker = world.instance()
+    world.get_token(broker, name)
+    dropped = drop_while(world, name, lambda: renew(world, broker, name))
+    assert (dropped.refresh_id, dropped.reason) == (fingerprint("refresh-2"), None)
+    assert [body.split("token=")[1].split("&")[0] for body in world.revoker.bodies()] == ["refresh-2"]
+
+
+def test_the_command_drops_no_consent_that_was_given_meanwhile(world: World) -> None:
+    name, vendor = connected(world, ONCE)
+    broker = world.instance()
+    world.get_token(broker, name)
+
+    def consent_again() -> None:
+        rotate_seed(world, name, vendor, "seed-b")
+        world.get_token(broker, name, scope="b")
+
+    with pytest.raises(WrongConsentState):
+        drop_while(world, name, consent_again)
+    assert world.consents.read(name).seed_id == fingerprint("seed-b")
+    assert len(world.revoker) == 0
+    assert world.get_token(broker, name, scope="b").access_token == "tok-2"
 
 
 def test_a_consent_that_is_given_during_an_exchange_is_used_by_the_next_request(world: World) -> None:

@@ -100,6 +100,7 @@ REASONS: Final = {
     "credentials_refused": "the worker tries again",
     "not_supported": "the provider has no revocation",
     "would_end_consent": "that would end the person's consent too; the token expires by itself",
+    "in_use": "the refresh token was being sent, or its outcome is unknown; the provider may have issued another one",
     "provider_refused": "the provider refused",
     "issued_elsewhere": "the settings now name another endpoint",
     "settings_invalid": "the settings at that time are not valid",

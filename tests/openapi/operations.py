@@ -234,11 +234,12 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("DELETE", "/v1/connections/{provider}/{connection}/grant"): Operation(
         tag="Connections",
-        description="Ends the person's consent: revokes its refresh token where the provider can, and drops it and all "
-        "tokens of the connection. Only a new consent, or another `refresh_token` in the secret, brings tokens again.",
+        description="Ends the person's consent: drops its refresh token and all tokens of the connection, and revokes "
+        "the refresh token where the provider can. Only a new consent, or a `refresh_token` that the secret never had, "
+        "brings tokens again. `wrong_consent_state`: another consent was given at the same moment.",
         parameters=_ONE,
         responses={200: "DroppedConsent"},
-        codes=_KNOWN,
+        codes=(*_KNOWN, "wrong_consent_state"),
     ),
     ("POST", CONSENT): Operation(
         tag="Consents",

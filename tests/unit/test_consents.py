@@ -9,6 +9,7 @@ import pytest
 
 from token_broker.core.consents import (
     EXPIRED,
+    MAX_PAST_SEEDS,
     NEVER_GIVEN,
     OTHER_CLIENT,
     OUTCOME_UNKNOWN,
@@ -133,3 +134,13 @@ def test_a_new_consent_fences_the_old_one_s_response() -> None:
     again = MARKED.begun(ConsentToken("r-9", b""), issuer=ISSUER, client_id="id", seed_id=None, now=NOW)
     assert (again.generation, again.sent_at, again.lease) == (GIVEN.generation + 1, None, None)
     assert not again.is_sender("me", "r-1")
+
+
+def test_the_last_seeds_begin_no_consent_again_whatever_became_of_theirs() -> None:
+    consent = GIVEN
+    for number in range(2, MAX_PAST_SEEDS + 3):
+        consent = consent.begun(
+            ConsentToken("r-9", b""), issuer=ISSUER, client_id="id", seed_id=f"r-{number}", now=NOW
+        ).dropped()
+    assert [consent.knows_seed(f"r-{number}") for number in (1, 2, MAX_PAST_SEEDS + 2)] == [False, True, True]
+    assert not consent.knows_seed("r-new")

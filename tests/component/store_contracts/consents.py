@@ -42,7 +42,7 @@ class ConsentStoreContract:
     def test_a_removed_field_of_a_consent_is_gone(self, stores: Stores) -> None:
         name = new_name()
         consent = stored(stores, name, due_at=after(100))
-        dropped = replace(consent.dropped(), seed_id=None, revision=uuid4().hex)
+        dropped = replace(consent.dropped(), seed_id=None, past_seeds=(), revision=uuid4().hex)
         assert stores.consents.save(consent, dropped) is None
         assert stores.consents.read(name) == dropped
         assert due_of(stores, name, after(1000)) == []

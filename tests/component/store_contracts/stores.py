@@ -137,6 +137,7 @@ def a_consent(name: ConnectionName) -> Consent:
         issuer="https://id.example/token",
         client_id="client",
         seed_id="0011223344556677",
+        past_seeds=("8899aabbccddeeff", "ffeeddccbbaa9988"),
         lease=Lease("owner", NOW, after(17)),
         sent_at=after(1),
         refused="invalid_grant",

@@ -22,6 +22,8 @@ KEEP_ALIVE_AT = 0.8
 # When one whose outcome is unknown is sent again. The first time lets a dead sender's lease end.
 RESEND_SPACING = timedelta(minutes=5)
 RESEND_DELAY = timedelta(seconds=20)
+# How many seeds of the past a consent remembers. An old copy of the secret can bring one again.
+MAX_PAST_SEEDS = 16
 # Ends that differ by less are the same one: responses state it in whole seconds from now.
 EXTENSION = timedelta(minutes=1)
 # Why a person must consent (again).
@@ -56,9 +58,9 @@ class Consent:
     """What is stored of a connection's consent.
 
     `issuer`, `client_id`: the token endpoint and the client that the refresh token belongs to. It is sent nowhere else.
-    `seed_id`: the fingerprint of the secret's refresh_token when this consent began; None if it had none. `sent_at`:
-    when the current refresh token was first sent, if no response has settled that. `consent_id`: of the session that
-    gave it; None for a seed. `refused`: the provider's error code
+    `seed_id`: the fingerprint of the secret's refresh_token when this consent began; None if it had none.
+    `past_seeds`: those before it, newest last. `sent_at`: when the current refresh token was first sent, if no response
+    has settled that. `consent_id`: of the session that gave it; None for a seed. `refused`: the provider's error code
     once it refused the current refresh token. `generation`: grows with every new consent, so that a late response of an
     older one is noticed. `account`: the vendor's account, where the file says how to know it. `kept`: what the redirect
     brought besides the code. `extends`: whether its last use moved its end; None: not known yet. `obtained_at`,
@@ -71,6 +73,7 @@ class Consent:
     issuer: str = ""
     client_id: str = ""
     seed_id: str | None = None
+    past_seeds: tuple[str, ...] = ()
     lease: Lease | None = None
     sent_at: datetime | None = None
     refused: str | None = None
@@ -92,6 +95,10 @@ class Consent:
 
     def leased(self, now: datetime) -> bool:
         return self.lease is not None and self.lease.holds(now)
+
+    def knows_seed(self, seed_id: str) -> bool:
+        """Whether this consent, or one before it, has had this seed. It begins no consent again."""
+        return seed_id == self.seed_id or seed_id in self.past_seeds
 
     def must_be_used(self, spec: RefreshSpec, now: datetime) -> bool:
         """Whether the refresh token must be sent now, whoever asks: see `next_due`."""
@@ -133,6 +140,7 @@ class Consent:
             issuer,
             client_id,
             seed_id,
+            self._seeds_before(seed_id),
             generation=self.generation + 1,
             consent_id=consent_id,
             scope=scope,
@@ -175,7 +183,17 @@ class Consent:
 
     def dropped(self) -> Consent:
         """The refresh token is given up. The generation stays, so that a late response of it is noticed."""
-        return Consent(self.name, seed_id=self.seed_id, generation=self.generation + 1, revision=self.revision)
+        return Consent(
+            self.name,
+            seed_id=self.seed_id,
+            past_seeds=self.past_seeds,
+            generation=self.generation + 1,
+            revision=self.revision,
+        )
+
+    def _seeds_before(self, seed_id: str | None) -> tuple[str, ...]:
+        seeds = [*self.past_seeds, self.seed_id]
+        return tuple(seed for seed in seeds if seed is not None and seed != seed_id)[-MAX_PAST_SEEDS:]
 
 
 def next_due(consent: Consent, spec: RefreshSpec, now: datetime) -> datetime | None:

@@ -40,7 +40,7 @@ from token_broker.errors import AcquisitionInProgress, BrokerError, BrokerUnavai
 from token_broker.oauth.grants import GrantFailed
 from token_broker.oauth.outcomes import consent_missing
 from token_broker.oauth.responses import IssuedRefreshToken, IssuedToken
-from token_broker.ports import RenewalMessage, Seal, SealBroken
+from token_broker.ports import RenewalMessage, Seal, SealBroken, SecretNotReadable
 from token_broker.service.context import BrokerContext
 from token_broker.service.failures import store_failure
 from token_broker.service.lease import LeaseContext
@@ -270,12 +270,17 @@ def life_ends_at(spec: RefreshSpec, obtained_at: datetime | None) -> datetime | 
 def _take_seed(context: BrokerContext, lease: LeaseContext, credentials: Credentials, consent: Consent) -> Consent:
     """Begins a consent with the secret's refresh token, if an operator put another one there. Returns what is stored.
 
-    Not while somebody sends the stored one: its response is stored first.
+    Not while somebody sends the stored one: its response is stored first. Never with a seed of the past, nor with one
+    that is not in the secret any more: the secret may have been read before the operator changed it, and the stored
+    refresh token may have no copy anywhere. An operator who wants an old seed back has a person consent again, or puts
+    a newly issued refresh token into the secret.
     """
     seed = credentials.values.get(SEED)
     seed_id = seed_id_of(credentials)
     now = context.clock()
-    if seed is None or seed_id is None or seed_id == consent.seed_id or consent.leased(now):
+    if seed is None or seed_id is None or consent.knows_seed(seed_id) or consent.leased(now):
+        return consent
+    if consent.revision is not None and not _is_current(context, lease.key.name, credentials):
         return consent
     spec = lease.connection.provider.refresh
     connection = lease.connection
@@ -288,6 +293,15 @@ def _take_seed(context: BrokerContext, lease: LeaseContext, credentials: Credent
         now=now,
     )
     return try_save_consent(context, spec, consent, begun) or context.consents.read(lease.key.name)
+
+
+def _is_current(context: BrokerContext, name: ConnectionName, credentials: Credentials) -> bool:
+    """Whether the secret still has the version that these credentials were read from."""
+    try:
+        secret = context.secrets.read(name)
+    except SecretNotReadable:
+        return False
+    return secret is not None and secret.version == credentials.version
 
 
 def _person_needed(

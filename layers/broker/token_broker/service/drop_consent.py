@@ -1,4 +1,4 @@
-"""Ends a person's consent by an operator's command: revoked at the vendor where that can be, then dropped."""
+"""Ends a person's consent by an operator's command: dropped, then revoked at the vendor where that can be."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from token_broker.core.connections import Connection
 from token_broker.core.consents import CONSENT_REFRESH_TOKEN, Consent
-from token_broker.errors import BrokerUnavailable
+from token_broker.errors import BrokerUnavailable, WrongConsentState
 from token_broker.ports import SealBroken, StoredSettings
 from token_broker.service.consents import try_save_consent
 from token_broker.service.context import BrokerContext
 from token_broker.service.records import MAX_TRIES
 from token_broker.service.revoke import Revoker
+
+IN_USE = "in_use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +31,25 @@ class DroppedConsent:
 def drop_consent(context: BrokerContext, revoker: Revoker, stored: StoredSettings) -> DroppedConsent:
     """Drops the consent and the access tokens. The secret's refresh token does not begin another one.
 
-    If dropping fails, it can be repeated. A response to the refresh token that comes later is not stored.
-    Raises BrokerUnavailable.
+    The refresh token that the write dropped is the one to revoke. If it was being sent, or its outcome is unknown, the
+    reason is `in_use`: the provider may issue another one, which is not stored and cannot be revoked.
+    Raises WrongConsentState if another consent was given meanwhile. Raises BrokerUnavailable, after which the refresh
+    token may be dropped but not revoked. Both can be repeated.
     """
     if not context.catalogue[stored.name.provider].grant.needs_consent:
         return DroppedConsent(None, None, 0)
     connection = revoker.parsed(stored.name, stored.settings)
     consent = context.consents.read(stored.name)
-    reason = _revoke(context, revoker, connection, consent)
+    generation = consent.generation
+    reason = None
     for _ in range(MAX_TRIES):
         if consent.token is None:
             break
+        if consent.generation != generation:
+            raise WrongConsentState("Another consent was given at the same moment. Look at it, then drop it.")
         spec = context.catalogue[stored.name.provider].refresh
         if try_save_consent(context, spec, consent, consent.dropped()) is not None:
+            reason = _revoke(context, revoker, connection, consent)
             break
         consent = context.consents.read(stored.name)
     else:
@@ -64,4 +72,6 @@ def _revoke(context: BrokerContext, revoker: Revoker, connection: Connection | N
         return "unreadable"
     except BrokerUnavailable:
         return "broker_unavailable"
-    return revoker.revoke_at_provider(connection, connection.scope, refresh_token)
+    reason = revoker.revoke_at_provider(connection, connection.scope, refresh_token)
+    in_use = consent.sent_at is not None or consent.leased(context.clock())
+    return reason or (IN_USE if in_use else None)

@@ -91,6 +91,9 @@ class Renewer:
         now = self.context.clock()
         stored = context.connections.get(name)
         consent = context.consents.read(name)
+        if consent.revision is None:
+            # A message that came late. Nothing is stored, and nothing shall be.
+            return Renewal(name, RenewalOutcome.GONE)
         try:
             connection = self.settings.connection(name, stored)
         except UnknownConnection:

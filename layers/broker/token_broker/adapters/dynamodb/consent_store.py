@@ -109,6 +109,8 @@ def _attributes(consent: Consent) -> dict[str, Any]:
             "refresh_id": string(consent.token.refresh_id),
             **moments(refresh_expires_at=consent.token.expires_at),
         }
+    if consent.past_seeds:
+        attributes["past_seeds"] = {"L": [string(seed) for seed in consent.past_seeds]}
     if consent.kept:
         attributes["kept"] = {"M": {name: string(value) for name, value in consent.kept.items()}}
     if consent.extends is not None:
@@ -133,6 +135,7 @@ def _read(name: ConnectionName, item: Item | None) -> Consent:
         issuer=item["issuer"]["S"],
         client_id=item["client_id"]["S"],
         seed_id=read_string(item, "seed_id"),
+        past_seeds=tuple(seed["S"] for seed in item["past_seeds"]["L"]) if "past_seeds" in item else (),
         lease=read_lease(item),
         sent_at=read_moment(item, "sent_at"),
         refused=read_string(item, "refused"),
