@@ -138,6 +138,23 @@ def test_a_message_that_names_no_session_is_delivered_again_and_one_of_an_unknow
     assert consents.world.exchange("0" * 64) == {"batchItemFailures": []}
 
 
+def test_a_failure_of_our_own_services_is_logged_and_the_session_queued_again(
+    consents: Consents, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = consents.start()
+    consent_id = started["consent_id"]
+    consents.finish(consent_id, consents.vendor.authorize(started["authorize_url"]))
+    consents.world.aws.messages(consents.world.stack.consent_queue_url)
+    consents.world.functions.restart(GRANT_KEY_ARN="no-such-key")
+    assert consents.world.exchange(consent_id) == {"batchItemFailures": []}
+    (line,) = (record for record in caplog.records if record.getMessage() == "exchange_broken_off")
+    assert vars(line)["code"] == "broker_unavailable"
+    assert consents.show(consent_id)["state"] == "code_received"
+    consents.world.functions.restart(GRANT_KEY_ARN=consents.world.stack.grant_key_arn)
+    assert consents.world.exchange(consent_id) == {"batchItemFailures": []}
+    assert consents.show(consent_id)["state"] == "quarantined"
+
+
 def test_the_audit_says_who_did_what(consents: Consents, caplog: pytest.LogCaptureFixture) -> None:
     consent_id = consents.approved()
     consents.call("POST", f"/{consent_id}/confirm")
