@@ -261,7 +261,7 @@ def test_the_catalogue_shows_what_a_connection_of_each_provider_needs(world: Wor
     found = {item["slug"]: item for item in response.body["providers"]}
     assert set(found) == set(load_catalogue()) >= set(PROVIDERS)
     for item in found.values():
-        assert set(item) == {"slug", "title", "grant", "credentials", "settings", "documentation", "proof"}
+        assert set(item) == {"slug", "title", "grant", "credentials", "settings", "consent", "documentation", "proof"}
         assert item["documentation"].startswith("https://")
         assert all(
             set(setting) == {"name", "kind", "choices", "required", "default", "help"} for setting in item["settings"]
