@@ -237,7 +237,7 @@ class ConsentLedger:
 
 
 def challenge_of(verifier: str) -> str:
-    """RFC 7636 section 4.2, S256; empty for what is no verifier."""
+    """RFC 7636 section 4.2, S256. Empty if the text is not a valid verifier."""
     if not VERIFIER.fullmatch(verifier):
         return ""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")

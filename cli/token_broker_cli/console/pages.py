@@ -45,7 +45,7 @@ class Renderer:
 
 
 def clock_time(moment: str | datetime) -> str:
-    """A moment as `2026-11-28 16:04:05 UTC`. What is no moment stays as it is: a log can hold anything."""
+    """A moment as `2026-11-28 16:04:05 UTC`. Any other text is returned unchanged, because a log can hold anything."""
     try:
         at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError:

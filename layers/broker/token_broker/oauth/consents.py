@@ -137,7 +137,7 @@ def expected_iss(spec: ConsentSpec, options: Mapping[str, Any]) -> str:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL; empty for what is no URL."""
+    """Scheme, host and port of a URL. Empty if the text is not a URL."""
     try:
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}".lower() if parts.scheme and parts.netloc else ""

@@ -59,21 +59,7 @@ class DynamoConsentStore:
         return None if saved else _read(after.name, stored)
 
     def due(self, *, until: datetime) -> Sequence[DueConsent]:
-        found: list[DueConsent] = []
-        start: dict[str, Any] = {}
-        while True:
-            with aws_errors(DYNAMODB):
-                page = self._table.client.query(
-                    TableName=self._table.name,
-                    IndexName="due",
-                    KeyConditionExpression="due_shard = :shard AND due_at <= :until",
-                    ExpressionAttributeValues={":shard": number(SHARD), ":until": moment(until)},
-                    **start,
-                )
-            found += [due for item in page["Items"] if (due := _read_due(item)) is not None]
-            if "LastEvaluatedKey" not in page:
-                return found
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        return [due for item in self._table.due(SHARD, until) if (due := _read_due(item)) is not None]
 
     def claim(self, due: DueConsent, *, until: datetime) -> bool:
         claimed, _ = self._table.update(

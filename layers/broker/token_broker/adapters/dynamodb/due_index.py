@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from token_broker.adapters.aws import aws_errors
-from token_broker.adapters.dynamodb.item_table import DYNAMODB, ItemTable
-from token_broker.adapters.dynamodb.items import moment, number, read_moment, read_seconds, seconds
+from token_broker.adapters.dynamodb.item_table import ItemTable
+from token_broker.adapters.dynamodb.items import moment, read_moment, read_seconds, seconds
 from token_broker.adapters.dynamodb.keys import Key, connection_of, parse_due_sk, retired_key, token_item_key
 from token_broker.core.schedule import KEEP
 from token_broker.ports import DueKey
@@ -24,21 +23,7 @@ class DynamoDueIndex:
         self._table = ItemTable(client, token_table)
 
     def due(self, shard: int, *, until: datetime) -> Sequence[DueKey]:
-        found: list[DueKey] = []
-        start: dict[str, Any] = {}
-        while True:
-            with aws_errors(DYNAMODB):
-                page = self._table.client.query(
-                    TableName=self._table.name,
-                    IndexName="due",
-                    KeyConditionExpression="due_shard = :shard AND due_at <= :until",
-                    ExpressionAttributeValues={":shard": number(shard), ":until": moment(until)},
-                    **start,
-                )
-            found += [due for item in page["Items"] if (due := _read(item)) is not None]
-            if "LastEvaluatedKey" not in page:
-                return found
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        return [due for item in self._table.due(shard, until) if (due := _read(item)) is not None]
 
     def claim(self, due: DueKey, *, until: datetime) -> bool:
         """Keeps the item two days beyond the new due time, should claims go on without a worker."""

@@ -1,14 +1,15 @@
-"""How the items of TokenTable and GrantTable are written."""
+"""How the items of TokenTable and GrantTable are written, and found when they are due."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from token_broker.adapters.aws import aws_errors, conflicting_item, error_code
-from token_broker.adapters.dynamodb.items import Item, read_string, string
+from token_broker.adapters.dynamodb.items import Item, moment, number, read_string, string
 from token_broker.adapters.dynamodb.keys import Key
 
 if TYPE_CHECKING:
@@ -72,6 +73,23 @@ class ItemTable:
         if not saved and stored is not None and read_string(stored, "revision") == new_revision:
             return True, None
         return saved, stored
+
+    def due(self, shard: int, until: datetime) -> Iterator[Item]:
+        """The items of a shard of the sparse index `due` that are due by `until`, the most urgent first."""
+        start: dict[str, Any] = {}
+        while True:
+            with aws_errors(DYNAMODB):
+                page = self.client.query(
+                    TableName=self.name,
+                    IndexName="due",
+                    KeyConditionExpression="due_shard = :shard AND due_at <= :until",
+                    ExpressionAttributeValues={":shard": number(shard), ":until": moment(until)},
+                    **start,
+                )
+            yield from page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
 def item_key(key: Key) -> dict[str, Any]:
